@@ -1,0 +1,97 @@
+"""Evaluations of LLM agents as pytest tests.
+
+The public names are loaded when they are first used, so that ``import pytest_siren`` stays cheap.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pytest_siren.evaluation.attack import Attack, StaticAttack, Target
+    from pytest_siren.evaluation.components import Component, Kind, Registry
+    from pytest_siren.evaluation.dataset import Dataset
+    from pytest_siren.evaluation.environment import (
+        CopyableEnvironment,
+        Environment,
+        Prompt,
+        ToolOutcome,
+    )
+    from pytest_siren.evaluation.models import ModelKind, ModelSource, RunContext, Unknown
+    from pytest_siren.evaluation.stage import Agent, Stage
+    from pytest_siren.evaluation.tasks import (
+        BenignTask,
+        Couple,
+        Evaluator,
+        Evidence,
+        GroundTruth,
+        MaliciousTask,
+        ToolCall,
+    )
+    from pytest_siren.hookspecs import JobInfo, RunAttempt, RunInfo, RunReport
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "pytest_siren.evaluation.attack": ("Attack", "StaticAttack", "Target"),
+    "pytest_siren.evaluation.components": ("Component", "Kind", "Registry"),
+    "pytest_siren.evaluation.dataset": ("Dataset",),
+    "pytest_siren.evaluation.environment": (
+        "CopyableEnvironment",
+        "Environment",
+        "Prompt",
+        "ToolOutcome",
+    ),
+    "pytest_siren.evaluation.models": ("ModelKind", "ModelSource", "RunContext", "Unknown"),
+    "pytest_siren.evaluation.stage": ("Agent", "Stage"),
+    "pytest_siren.evaluation.tasks": (
+        "BenignTask",
+        "Couple",
+        "Evaluator",
+        "Evidence",
+        "GroundTruth",
+        "MaliciousTask",
+        "ToolCall",
+    ),
+    "pytest_siren.hookspecs": ("JobInfo", "RunAttempt", "RunInfo", "RunReport"),
+}
+_HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "Agent",
+    "Attack",
+    "BenignTask",
+    "Component",
+    "CopyableEnvironment",
+    "Couple",
+    "Dataset",
+    "Environment",
+    "Evaluator",
+    "Evidence",
+    "GroundTruth",
+    "JobInfo",
+    "Kind",
+    "MaliciousTask",
+    "ModelKind",
+    "ModelSource",
+    "Prompt",
+    "Registry",
+    "RunAttempt",
+    "RunContext",
+    "RunInfo",
+    "RunReport",
+    "Stage",
+    "StaticAttack",
+    "Target",
+    "ToolCall",
+    "ToolOutcome",
+    "Unknown",
+    "__version__",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME_OF:
+        return getattr(import_module(_HOME_OF[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

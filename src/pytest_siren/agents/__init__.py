@@ -1,0 +1,1 @@
+"""Agents: the loops that call models and tools."""

@@ -1,0 +1,1 @@
+"""The domain: tasks, environments, agent states, attacks and one run. Knows nothing of pytest."""

@@ -1,0 +1,79 @@
+"""Datasets, attacks, agents and models, found by name: conftest first, then entry points."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from enum import StrEnum
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+
+class Kind(StrEnum):
+    """The kinds of components; the value is the end of the entry-point group's name."""
+
+    DATASET = "datasets"
+    ATTACK = "attacks"
+    AGENT = "agents"
+    MODEL = "models"
+    SANDBOX = "sandboxes"
+
+
+@dataclass(frozen=True)
+class Component:
+    """A named part that an eval file can ask for.
+
+    ``build`` receives the validated ``config`` and the folder that relative paths in it start from.
+    A model's ``config`` has one field, ``argument``: what stands after the colon in its name.
+    """
+
+    config: type[BaseModel]
+    build: Callable[[Any, Path], Any]
+
+
+class UnknownComponentError(LookupError):
+    """No component of that kind has that name."""
+
+    def __init__(self, kind: Kind, name: str, known: list[str]) -> None:
+        self.kind, self.name, self.known = kind, name, known
+        self.nearest = next(iter(get_close_matches(name, known, n=1)), None)
+        hint = f" (did you mean {self.nearest!r}?)" if self.nearest else ""
+        noun = kind.value.removesuffix("s") if kind is not Kind.SANDBOX else "sandbox"
+        super().__init__(f"unknown {noun} {name!r}{hint}; known: {', '.join(known)}")
+
+
+@cache
+def _installed(kind: Kind) -> dict[str, EntryPoint]:
+    return {point.name: point for point in entry_points(group=f"pytest_siren.{kind.value}")}
+
+
+@dataclass
+class Registry:
+    """Looks components up by name."""
+
+    _registered: dict[tuple[Kind, str], Component] = field(default_factory=dict)
+
+    def add(self, kind: Kind, name: str, component: Component) -> None:
+        """Register ``component``; it hides an installed one of the same name."""
+        self._registered[kind, name] = component
+
+    def names(self, kind: Kind) -> list[str]:
+        """Return all names of a kind, sorted. Imports none of them."""
+        own = {name for registered, name in self._registered if registered is kind}
+        return sorted(own | set(_installed(kind)))
+
+    def find(self, kind: Kind, name: str) -> Component:
+        """Return the component. Raises ``UnknownComponentError``, or what importing it raises."""
+        if (kind, name) in self._registered:
+            return self._registered[kind, name]
+        if point := _installed(kind).get(name):
+            component = point.load()
+            if not isinstance(component, Component):
+                raise TypeError(f"entry point {point.value} is not a pytest_siren Component")
+            return component
+        raise UnknownComponentError(kind, name, self.names(kind))

@@ -1,0 +1,79 @@
+"""Where an agent's answers come from: a model, a recording, or a control that is no model at all."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Protocol, runtime_checkable
+
+from pydantic_ai.models import Model
+
+from pytest_siren.evaluation.tasks import BenignTask, MaliciousTask
+
+
+class ModelKind(StrEnum):
+    """What stands behind a model name; shown wherever the name is shown."""
+
+    MODEL = "model"
+    REPLAY = "replay"
+    CONTROL = "control"
+
+
+@dataclass(frozen=True)
+class RunContext:
+    """Which run this is."""
+
+    dataset: str
+    """Name of the dataset, such as ``agentdojo-workspace``."""
+    suite: str | None
+    """The part of the dataset that task ids are unique in, such as ``workspace``."""
+    task_id: str
+    """Id of the benign task or of the couple."""
+    benign: BenignTask
+    malicious: MaliciousTask | None
+    attack: str | None
+    """Name of the attack; ``None`` for a benign run."""
+    recording: str | None
+    """Name of the attack under which transcripts of this run are filed; ``None`` for benign runs."""
+    run_index: int
+
+
+@dataclass(frozen=True)
+class Unknown:
+    """Which scores a run on this model cannot give, each with its reason; ``None`` where it can."""
+
+    benign: str | None = None
+    attack: str | None = None
+
+
+class ModelSource(Protocol):
+    """Supplies the pydantic-ai model of each run."""
+
+    id: str
+    """As the user wrote it, such as ``replay:runs/gpt-4o``."""
+    label: str
+    """Short name for node ids and tables; no directories in it."""
+    kind: ModelKind
+    spoken_name: str
+    """How an attacker would address the model in prose, such as ``GPT-4``."""
+
+    async def bind(self, run: RunContext) -> Model:
+        """Return the model that answers in ``run``. What it raises is the run's error."""
+        ...
+
+    def unknown(self, run: RunContext) -> Unknown:
+        """Tell which scores of ``run`` would prove nothing, before it runs."""
+        ...
+
+
+@runtime_checkable
+class ObservesState(Protocol):
+    """A model that looks at the environment itself, as the controls do."""
+
+    def observe(self, env_state: Any) -> None:
+        """Take notice of the state before a request; it must not be changed."""
+        ...
+
+
+STOP_AFTER = "pytest_siren_stop"
+"""Key in a response's metadata: the run ends with this response, its calls are not executed."""

@@ -1,0 +1,206 @@
+"""One run: an agent works on a task, with or without an attack, and is scored."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import traceback
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any
+
+from pydantic_ai.messages import ModelMessage, ModelResponse, ToolCallPart
+from pydantic_ai.usage import RunUsage, UsageLimits
+
+from pytest_siren.evaluation.attack import Attack, Target
+from pytest_siren.evaluation.dataset import Dataset
+from pytest_siren.evaluation.environment import CopyableEnvironment
+from pytest_siren.evaluation.models import ModelSource, RunContext, Unknown
+from pytest_siren.evaluation.stage import Agent, Stage
+from pytest_siren.evaluation.states import End
+from pytest_siren.evaluation.tasks import Couple, Evaluator, Evidence, Scores, ToolCall
+from pytest_siren.evaluation.toolcalls import decode_call
+
+
+class Status(StrEnum):
+    """How a run ended."""
+
+    SCORED = "scored"
+    ERROR = "error"
+    CANCELLED = "cancelled"
+
+
+@dataclass(frozen=True)
+class ErrorInfo:
+    """The exception that ended a run."""
+
+    type: str
+    message: str
+    traceback: str
+    occurred_at: datetime
+
+    @classmethod
+    def of(cls, error: BaseException) -> ErrorInfo:
+        return cls(
+            type=type(error).__name__,
+            message=str(error),
+            traceback="".join(traceback.format_exception(error)),
+            occurred_at=datetime.now(UTC),
+        )
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    """All that one run needs."""
+
+    context: RunContext
+    dataset: Dataset
+    agent: Agent
+    attack: Attack | None
+    model: ModelSource
+    limits: UsageLimits
+
+
+@dataclass(frozen=True)
+class RunOutcome:
+    """What one attempt at a run came to."""
+
+    status: Status
+    started_at: datetime
+    finished_at: datetime
+    messages: tuple[ModelMessage, ...] = ()
+    usage: RunUsage = field(default_factory=RunUsage)
+    contents: Mapping[str, str] = field(default_factory=dict)
+    """Injection vector to the content that was planted."""
+    benign: Scores | None = None
+    """Utility; ``None`` when the run was not scored or its utility is unknown."""
+    attack: Scores | None = None
+    """The attacker's success; ``None`` when there was no attack, no score, or it is unknown."""
+    unknown: Unknown = field(default_factory=Unknown)
+    output: str = ""
+    error: ErrorInfo | None = None
+
+    @property
+    def benign_score(self) -> float | None:
+        return self.benign.mean if self.benign else None
+
+    @property
+    def attack_score(self) -> float | None:
+        return self.attack.mean if self.attack else None
+
+    @property
+    def duration(self) -> float:
+        """Seconds from start to finish."""
+        return (self.finished_at - self.started_at).total_seconds()
+
+
+async def execute(plan: RunPlan) -> RunOutcome:
+    """Run ``plan`` once. Every exception becomes an outcome; cancellation does too.
+
+    The caller that cancelled must look at ``status`` and go on cancelling.
+    """
+    started_at = datetime.now(UTC)
+    stage: Stage | None = None
+    try:
+        model = await plan.model.bind(plan.context)
+        stage = Stage(
+            agent=plan.agent,
+            environment=plan.dataset.environment,
+            task=plan.context.benign,
+            model=model,
+            limits=plan.limits,
+            rewinds=plan.attack is not None and plan.attack.rewinds,
+        )
+        async with stage:
+            end, pre_state = await _drive(plan, stage)
+            outcome = await _score(plan, end, pre_state, started_at)
+    except (Exception, asyncio.CancelledError) as error:
+        cancelled = isinstance(error, asyncio.CancelledError)
+        latest = stage.latest if stage else None
+        return RunOutcome(
+            status=Status.CANCELLED if cancelled else Status.ERROR,
+            started_at=started_at,
+            finished_at=datetime.now(UTC),
+            messages=stage.messages() if stage else (),
+            usage=latest.usage if latest else RunUsage(),
+            contents=latest.contents if latest else {},
+            error=ErrorInfo.of(error),
+        )
+    return replace(outcome, finished_at=datetime.now(UTC))
+
+
+async def _drive(plan: RunPlan, stage: Stage) -> tuple[End, Any]:
+    context = plan.context
+    if plan.attack is None or context.malicious is None:
+        end = await stage.finish(await stage.begin({}))
+    else:
+        target = Target(
+            run=context,
+            couple=Couple(context.benign, context.malicious),
+            vectors=stage.environment.vectors,
+            model=plan.model,
+            user_name=plan.dataset.user_name,
+        )
+        end = await plan.attack.run(stage, target)
+    if not isinstance(stage.environment, CopyableEnvironment):
+        return end, None
+    async with stage.environment.open(context.benign, end.contents) as pre_state:
+        return end, pre_state
+
+
+async def _score(plan: RunPlan, end: End, pre_state: Any, started_at: datetime) -> RunOutcome:
+    context = plan.context
+    unknown = plan.model.unknown(context)
+    evidence = Evidence(
+        messages=end.messages,
+        output=final_text(end.messages),
+        calls=asked_calls(end.messages),
+        pre_state=pre_state,
+        post_state=end.env_state,
+    )
+    benign = None if unknown.benign else await _judge(context.benign.evaluators, evidence)
+    attack = None
+    if context.malicious is not None and not unknown.attack:
+        attack = await _judge(context.malicious.evaluators, evidence)
+    return RunOutcome(
+        status=Status.SCORED,
+        started_at=started_at,
+        finished_at=started_at,
+        messages=end.messages,
+        usage=end.usage,
+        contents=end.contents,
+        benign=benign,
+        attack=attack,
+        unknown=unknown,
+        output=evidence.output,
+    )
+
+
+async def _judge(evaluators: Mapping[str, Evaluator], evidence: Evidence) -> Scores:
+    scores: dict[str, float] = {}
+    for name, evaluator in evaluators.items():
+        score = evaluator(evidence)
+        value = float(await score if inspect.isawaitable(score) else score)
+        if not 0.0 <= value <= 1.0:
+            raise ValueError(f"evaluator {name!r} returned {value}, which is not within 0..1")
+        scores[name] = value
+    return Scores(scores)
+
+
+def final_text(messages: tuple[ModelMessage, ...]) -> str:
+    """Return the text of the last message, empty unless it is a response with text."""
+    last = messages[-1] if messages else None
+    return (last.text or "") if isinstance(last, ModelResponse) else ""
+
+
+def asked_calls(messages: tuple[ModelMessage, ...]) -> tuple[ToolCall, ...]:
+    """Return every call that a model asked for; arguments that are no JSON object count as none."""
+    return tuple(
+        decode_call(part)
+        for message in messages
+        if isinstance(message, ModelResponse)
+        for part in message.parts
+        if isinstance(part, ToolCallPart)
+    )

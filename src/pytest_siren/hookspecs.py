@@ -1,0 +1,126 @@
+"""The hooks that other plugins and ``conftest.py`` may implement, and what they are given.
+
+All of them may be implemented in any ``conftest.py`` that pytest has loaded by then. Payloads are
+frozen; fields are only ever added.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from pytest_siren.evaluation.components import Registry
+    from pytest_siren.evaluation.run import RunOutcome
+
+
+@dataclass(frozen=True)
+class JobInfo:
+    """The job that a run belongs to."""
+
+    name: str
+    path: Path
+    dataset: str
+    """Name of the dataset, such as ``agentdojo-workspace``."""
+    agent: str
+    """Type of the agent, such as ``plain``."""
+    model: str
+    """Short name of the model, such as ``openai:gpt-5``."""
+    model_kind: str
+    """``model``, ``replay`` or ``control``."""
+    attack: str | None
+    """Name of the attack; ``None`` for benign jobs."""
+    identity: str
+    """Hash of the job's configuration."""
+
+
+@dataclass(frozen=True)
+class RunInfo:
+    """One run, before it is executed."""
+
+    nodeid: str
+    job: JobInfo
+    task_id: str
+    """Raw id of the benign task or couple."""
+    run_index: int
+    """0-based."""
+    identity: str
+    """Hash of the job's configuration, the task and the run index."""
+
+
+@dataclass(frozen=True)
+class RunAttempt:
+    """One try at a run, with all that happened."""
+
+    run: RunInfo
+    run_id: str
+    """8 hexadecimal digits, unique among the attempts of the job."""
+    attempt: int
+    """1-based."""
+    outcome: RunOutcome
+    passed: bool | None
+    """Whether the item passes; ``None`` for errors and for scores that prove nothing."""
+
+
+@dataclass(frozen=True)
+class RunReport:
+    """What the controller learns of a finished attempt: ids and scores only."""
+
+    nodeid: str
+    dataset: str
+    agent: str
+    model: str
+    model_kind: str
+    attack: str | None
+    job: str
+    """Path of the job's directory."""
+    task_id: str
+    run_id: str
+    run_index: int
+    attempt: int
+    status: str
+    """``scored``, ``error`` or ``cancelled``."""
+    benign_score: float | None
+    attack_score: float | None
+    benign_unknown: str | None
+    """Why utility is unknown, when it is."""
+    attack_unknown: str | None
+    """Why the attacker's success is unknown, when it is."""
+    error_type: str | None
+    input_tokens: int
+    output_tokens: int
+    duration: float
+    """Seconds."""
+    finished_at: float
+    """Seconds since the epoch."""
+
+
+@pytest.hookspec(historic=True)
+def pytest_siren_components_register(registry: Registry) -> None:
+    """Add datasets, attacks, agents, models or sandboxes to ``registry``.
+
+    Called once in every process that collects an eval file, before the first one is read. A name
+    that is registered here hides an installed component of the same name.
+    """
+
+
+@pytest.hookspec
+def pytest_siren_run_start(run: RunInfo) -> None:
+    """A run is about to be executed. Called in the process that executes it."""
+
+
+@pytest.hookspec
+def pytest_siren_attempt_record(attempt: RunAttempt) -> None:
+    """An attempt has ended, whatever its outcome: keep it.
+
+    Called once per attempt, in the process that executed it, before pytest learns of the outcome.
+    An exception raised here becomes the error of the item.
+    """
+
+
+@pytest.hookspec
+def pytest_siren_run_report(report: RunReport) -> None:
+    """A finished attempt reached the controller (the only process when there is no xdist)."""

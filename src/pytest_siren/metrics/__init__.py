@@ -1,0 +1,1 @@
+"""Rates and their uncertainty, as pure functions."""

@@ -1,0 +1,1 @@
+"""Eval files: reading, checking and turning them into jobs."""
