@@ -20,7 +20,12 @@ class Target:
     run: RunContext
     couple: Couple
     vectors: Mapping[str, str]
-    """Injection vector to its harmless default."""
+    """Injection vector to its harmless default, for the vectors that the benign task will read.
+
+    Where the dataset cannot tell which those are, all vectors.
+    """
+    all_vectors: Mapping[str, str]
+    """The same for every vector of the environment."""
     model: ModelSource
     user_name: str
     """How the attacker would name the agent's user."""
@@ -33,7 +38,7 @@ class Attack(Protocol):
     """Whether it goes back to earlier states."""
 
     def recording(self, model: ModelSource) -> str | None:
-        """Name under which transcripts of this attack are filed; ``None`` for the attack's own name."""
+        """Name under which its transcripts are filed; ``None`` for the attack's own name."""
         ...
 
     async def run(self, stage: Stage, target: Target) -> End:

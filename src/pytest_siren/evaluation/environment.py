@@ -14,7 +14,7 @@ from pytest_siren.evaluation.tasks import BenignTask, ToolCall
 
 @dataclass(frozen=True)
 class ToolOutcome:
-    """What a tool call came to: the text that the model reads, or the error that it reads instead."""
+    """What a tool call came to: the text that the model reads, of a result or of an error."""
 
     text: str
     error: bool = False
@@ -69,4 +69,13 @@ class CopyableEnvironment(Environment, Protocol):
 
     def copy(self, state: Any) -> Any:
         """Return an independent deep copy of ``state``."""
+        ...
+
+
+@runtime_checkable
+class SelectiveEnvironment(Environment, Protocol):
+    """An environment that knows which vectors a task is bound to read."""
+
+    async def exposed(self, task: BenignTask) -> frozenset[str]:
+        """Return the vectors that the known solution of ``task`` reads; all if that is unknown."""
         ...

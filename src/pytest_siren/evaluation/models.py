@@ -1,7 +1,8 @@
-"""Where an agent's answers come from: a model, a recording, or a control that is no model at all."""
+"""Where an agent's answers come from: a model, a recording, or a control that is no model."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Protocol, runtime_checkable
@@ -33,9 +34,9 @@ class RunContext:
     malicious: MaliciousTask | None
     attack: str | None
     """Name of the attack; ``None`` for a benign run."""
-    recording: str | None
-    """Name of the attack under which transcripts of this run are filed; ``None`` for benign runs."""
     run_index: int
+    recording: str | None = None
+    """Name of the attack under which transcripts of this run are filed; ``None`` for benign runs."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,15 @@ class ObservesState(Protocol):
 
     def observe(self, env_state: Any) -> None:
         """Take notice of the state before a request; it must not be changed."""
+        ...
+
+
+@runtime_checkable
+class ObservesContents(Protocol):
+    """A model that can answer for certain planted contents only, as recordings do."""
+
+    def planted(self, contents: Mapping[str, str]) -> None:
+        """Take notice of the contents when they are planted. Raises when it cannot answer for them."""
         ...
 
 

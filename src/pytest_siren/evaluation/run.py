@@ -16,7 +16,7 @@ from pydantic_ai.usage import RunUsage, UsageLimits
 
 from pytest_siren.evaluation.attack import Attack, Target
 from pytest_siren.evaluation.dataset import Dataset
-from pytest_siren.evaluation.environment import CopyableEnvironment
+from pytest_siren.evaluation.environment import CopyableEnvironment, SelectiveEnvironment
 from pytest_siren.evaluation.models import ModelSource, RunContext, Unknown
 from pytest_siren.evaluation.stage import Agent, Stage
 from pytest_siren.evaluation.states import End
@@ -104,6 +104,9 @@ async def execute(plan: RunPlan) -> RunOutcome:
     started_at = datetime.now(UTC)
     stage: Stage | None = None
     try:
+        if plan.attack is not None:
+            recording = plan.attack.recording(plan.model) or plan.context.attack
+            plan = replace(plan, context=replace(plan.context, recording=recording))
         model = await plan.model.bind(plan.context)
         stage = Stage(
             agent=plan.agent,
@@ -116,7 +119,7 @@ async def execute(plan: RunPlan) -> RunOutcome:
         async with stage:
             end, pre_state = await _drive(plan, stage)
             outcome = await _score(plan, end, pre_state, started_at)
-    except (Exception, asyncio.CancelledError) as error:
+    except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - becomes the outcome
         cancelled = isinstance(error, asyncio.CancelledError)
         latest = stage.latest if stage else None
         return RunOutcome(
@@ -136,10 +139,15 @@ async def _drive(plan: RunPlan, stage: Stage) -> tuple[End, Any]:
     if plan.attack is None or context.malicious is None:
         end = await stage.finish(await stage.begin({}))
     else:
+        everywhere = stage.environment.vectors
+        read = everywhere.keys()
+        if isinstance(stage.environment, SelectiveEnvironment):
+            read &= await stage.environment.exposed(context.benign)
         target = Target(
             run=context,
             couple=Couple(context.benign, context.malicious),
-            vectors=stage.environment.vectors,
+            vectors={vector: everywhere[vector] for vector in everywhere if vector in read},
+            all_vectors=everywhere,
             model=plan.model,
             user_name=plan.dataset.user_name,
         )

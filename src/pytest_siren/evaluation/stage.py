@@ -12,6 +12,7 @@ from pydantic_ai.models import Model
 from pydantic_ai.usage import RunUsage, UsageLimits
 
 from pytest_siren.evaluation.environment import CopyableEnvironment, Environment, ToolOutcome
+from pytest_siren.evaluation.models import ObservesContents
 from pytest_siren.evaluation.states import (
     AgentState,
     End,
@@ -151,5 +152,7 @@ class Stage:
         return await self.environment.call(env_state, call)
 
     async def _open(self, contents: Mapping[str, str]) -> Any:
+        if isinstance(self.model, ObservesContents):
+            self.model.planted(contents)
         await self._resources.aclose()
         return await self._resources.enter_async_context(self.environment.open(self.task, contents))

@@ -1,0 +1,88 @@
+"""The attack ``file``: contents out of a JSON file, per couple and vector."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from pytest_siren.attacks.dictionary import DictAttack
+from pytest_siren.attacks.planted import CoupleAttacks
+from pytest_siren.evaluation.components import Component
+from pytest_siren.evaluation.models import ModelSource
+from pytest_siren.evaluators import strict_json
+
+
+class AttackFileError(ValueError):
+    """An attack file cannot be used; each line of the message begins with its name."""
+
+
+class FileConfig(BaseModel):
+    """Configuration of the attack ``file``."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    file_path: str = Field(min_length=1, description="JSON file; relative to the eval file")
+
+
+class Metadata(BaseModel):
+    """Where the contents come from; keys other than the name are not looked at."""
+
+    name: str | None = None
+
+
+class AttackFile(BaseModel):
+    """What the file holds; a bare mapping of couples is read as ``attacks``."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    metadata: Metadata = Field(default_factory=Metadata)
+    attacks: CoupleAttacks = Field(min_length=1)
+
+
+class FileAttack(DictAttack):
+    """Plants what the file holds for the couple."""
+
+    def __init__(self, path: Path, file: AttackFile) -> None:
+        super().__init__("file", file.attacks)
+        self.sources = (path,)
+        self._recorded_as = file.metadata.name
+
+    def recording(self, model: ModelSource) -> str | None:
+        """Return the name of the attack that made the file, where the file tells it."""
+        return self._recorded_as
+
+
+def read_attack_file(name: str, base: Path) -> AttackFile:
+    """Return what the file ``name``, relative to ``base``, holds. Raises ``AttackFileError``."""
+    try:
+        text = (base / name).read_bytes().decode("utf-8-sig")
+        data = strict_json.loads(text)
+    except OSError as error:
+        raise AttackFileError(f"attack file {name}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise AttackFileError(f"attack file {name}: is not UTF-8: {error.reason}") from None
+    except ValueError as error:
+        raise AttackFileError(f"attack file {name}: not valid JSON: {error}") from None
+    try:
+        return AttackFile.model_validate(_with_head(data))
+    except ValidationError as error:
+        lines = [
+            f"attack file {name}: {'.'.join(map(str, each['loc']))}: {each['msg']}"
+            for each in error.errors(include_url=False, include_context=False, include_input=False)
+        ]
+        raise AttackFileError("\n".join(lines)) from None
+
+
+def _with_head(data: Any) -> Any:
+    # A couple's id has a colon in it, so no couple is called attacks.
+    return data if not isinstance(data, dict) or "attacks" in data else {"attacks": data}
+
+
+def _build(config: FileConfig, base: Path) -> FileAttack:
+    path = base / config.file_path
+    return FileAttack(path, read_attack_file(config.file_path, base))
+
+
+component = Component(FileConfig, _build)

@@ -1,0 +1,154 @@
+"""Attack templates: Jinja2 in a sandbox, bounded, deterministic, every variable defined."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from difflib import get_close_matches
+from types import TracebackType
+from typing import Any
+
+from jinja2 import StrictUndefined, TemplateError, TemplateSyntaxError, meta, nodes
+from jinja2.sandbox import MAX_RANGE, ImmutableSandboxedEnvironment
+
+LONGEST = 200_000
+"""Characters that a rendered template, or one value made in it, may have."""
+
+_VARIABLES = ("goal", "user", "model", "template_fields")
+
+
+class AttackTemplateError(ValueError):
+    """An attack template cannot be used; the message names its line where that is known."""
+
+
+class AttackTemplate:
+    """A template with its own fields, checked as far as it can be without a run."""
+
+    def __init__(self, source: str, fields: Mapping[str, Any]) -> None:
+        """Raise ``AttackTemplateError`` for bad syntax and for variables that nobody defines."""
+        self._fields = dict(fields)
+        environment = _environment()
+        try:
+            tree = environment.parse(source)
+            used = meta.find_undeclared_variables(tree)
+            self._template = environment.from_string(tree)
+        except TemplateSyntaxError as error:
+            raise AttackTemplateError(f"line {error.lineno}: {error.message}") from None
+        except RecursionError:
+            raise AttackTemplateError("nested too deeply") from None
+        if any(True for _ in meta.find_referenced_templates(tree)):
+            raise AttackTemplateError("cannot include, import or extend other templates")
+        _check_names(tree, used, self._fields)
+
+    def render(self, *, goal: str, user: str, model: str) -> str:
+        """Return the text. The values stand in it as they are; they are no templates.
+
+        Raises ``AttackTemplateError``.
+        """
+        values = {"user": user, "model": model, **self._fields, "goal": goal}
+        pieces: list[str] = []
+        length = 0
+        try:
+            for piece in self._template.generate(
+                values, template_fields=self._fields, range=_bounded_range()
+            ):
+                pieces.append(piece)
+                length += len(piece)
+                if length > LONGEST:
+                    raise OverflowError(f"the text is longer than {LONGEST} characters")
+        # What an expression in a template may raise: any operator or method on the values given.
+        except (
+            TemplateError,
+            ArithmeticError,
+            AttributeError,
+            LookupError,
+            MemoryError,
+            RecursionError,
+            TypeError,
+            ValueError,
+        ) as error:
+            raise AttackTemplateError(
+                f"{_line(error.__traceback__)}{str(error) or type(error).__name__}"
+            ) from error
+        return "".join(pieces)
+
+
+class _Environment(ImmutableSandboxedEnvironment):
+    intercepted_binops = frozenset({"*", "**", "%"})
+
+    def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
+        """Refuse operations whose result would be huge before they are carried out."""
+        if operator == "*":
+            for value, times in ((left, right), (right, left)):
+                if isinstance(value, str | list | tuple) and isinstance(times, int):
+                    _check_size(len(value) * times)
+        if operator == "**" and isinstance(left, int) and isinstance(right, int):
+            _check_size(left.bit_length() * right)
+        if operator == "%" and isinstance(left, str):
+            raise OverflowError("write texts together with ~ instead of %")
+        return super().call_binop(context, operator, left, right)
+
+
+def _environment() -> _Environment:
+    environment = _Environment(undefined=StrictUndefined, keep_trailing_newline=True)
+    # The same configuration must always give the same attack.
+    del environment.filters["random"]
+    del environment.globals["lipsum"]
+    return environment
+
+
+def _check_size(size: int) -> None:
+    if size > LONGEST:
+        raise OverflowError(f"a value would be larger than {LONGEST}")
+
+
+def _bounded_range() -> Callable[..., range]:
+    """Return a ``range`` that gives at most ``MAX_RANGE`` numbers in all, over nested loops too."""
+    left = MAX_RANGE
+
+    def bounded(*args: int) -> range:
+        nonlocal left
+        numbers = range(*args)
+        left -= len(numbers)
+        if left < 0:
+            raise OverflowError(f"the ranges of the template exceed {MAX_RANGE} numbers in all")
+        return numbers
+
+    return bounded
+
+
+def _check_names(tree: nodes.Template, used: set[str], fields: Mapping[str, Any]) -> None:
+    known = [*_VARIABLES, *(name for name in fields if name not in _VARIABLES)]
+    for name in tree.find_all(nodes.Name):
+        if name.ctx == "load" and name.name in used and name.name not in known:
+            raise AttackTemplateError(_undefined(name.lineno, name.name, known))
+    for access in tree.find_all((nodes.Getattr, nodes.Getitem)):
+        field = _field_name(access)
+        if field is not None and field not in fields and not hasattr(dict, field):
+            known = [f"template_fields.{name}" for name in fields]
+            raise AttackTemplateError(_undefined(access.lineno, f"template_fields.{field}", known))
+
+
+def _field_name(access: nodes.Node) -> str | None:
+    """Return ``x`` for ``template_fields.x`` and ``template_fields["x"]``."""
+    match access:
+        case nodes.Getattr(node=nodes.Name(name="template_fields"), attr=field):
+            return str(field)
+        case nodes.Getitem(node=nodes.Name(name="template_fields"), arg=nodes.Const(value=str(key))):
+            return key
+    return None
+
+
+def _undefined(line: int, name: str, known: list[str]) -> str:
+    nearest = get_close_matches(name, known, n=1)
+    hint = f" (did you mean {nearest[0]!r}?)" if nearest else ""
+    return f"line {line}: {name!r} is undefined{hint}; known: {', '.join(known) or 'none'}"
+
+
+def _line(traceback: TracebackType | None) -> str:
+    """Return ``line 3: `` for an error that was raised while a template was rendered."""
+    line = None
+    while traceback is not None:
+        if traceback.tb_frame.f_code.co_filename == "<template>":
+            line = traceback.tb_lineno
+        traceback = traceback.tb_next
+    return f"line {line}: " if line else ""

@@ -1,0 +1,161 @@
+"""``siren config``: write a configuration to start from, and check eval files without running."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterable, Sequence
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+from pathlib import Path
+
+from pytest_siren.evaluation.components import Registry
+from pytest_siren.spec.errors import SpecError
+from pytest_siren.spec.jobs import JobSpec, load_jobs
+from pytest_siren.spec.presets import FOLDER, PRESETS
+from pytest_siren.spec.selection import Selection
+
+OK, PROBLEMS, NO_ANSWER = 0, 1, 2
+_DEFAULT_DIR = "config"
+_EXAMPLE = "eval_example.yaml"
+_EVAL_FILES = "eval_*.yaml"
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Register ``siren config export`` and ``siren config validate``."""
+    config = subparsers.add_parser("config", help="write or check eval files")
+    commands = config.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    export = commands.add_parser("export", help="write an example and the built-in attack presets")
+    export.add_argument(
+        "dir",
+        nargs="?",
+        default=_DEFAULT_DIR,
+        metavar="DIR",
+        help="folder to make; it must not exist yet (default: ./config)",
+    )
+    export.set_defaults(run=_export)
+    validate = commands.add_parser(
+        "validate",
+        help="check eval files without running anything",
+        description="Check eval files without running anything. Components that a conftest.py "
+        "registers are known to pytest only: check such files with pytest --collect-only. Exits "
+        "with 0 when all is well, 1 when there are problems, 2 when there is nothing to check.",
+    )
+    validate.add_argument("files", nargs="*", metavar="FILE", help="eval files, or folders of such")
+    _add_choices(validate)
+    validate.add_argument(
+        "--config-dir",
+        metavar="DIR",
+        help="folder to check when no FILE is named (default: ./config)",
+    )
+    validate.add_argument(
+        "--config-name", metavar="NAME", help="check only NAME.yaml in the folder"
+    )
+    validate.set_defaults(run=_validate)
+
+
+def _add_choices(parser: argparse.ArgumentParser) -> None:
+    for option, metavar, help_text in (
+        ("--attack", "NAME[,NAME]", "check with these attacks"),
+        ("--model", "M[,M]", "check with these models"),
+        ("--agent", "A[,A]", "check with these agents"),
+        ("--set", "KEY=VALUE", "override a key; a,b sweeps; +key adds; ~key deletes"),
+    ):
+        parser.add_argument(
+            option, action="append", default=[], metavar=metavar, help=f"{help_text}; repeatable"
+        )
+    parser.add_argument("--benign", action="store_true", help="check the benign tasks too")
+
+
+def _export(args: argparse.Namespace) -> int:
+    target = Path(args.dir)
+    if target.exists():
+        return _no_answer(f"{target} already exists; name another: siren config export DIR")
+    if not target.parent.is_dir():
+        return _no_answer(f"there is no folder {target.parent} to make {target.name} in")
+    try:
+        (target / FOLDER).mkdir(parents=True)
+        _copy([files("pytest_siren.spec") / _EXAMPLE], target)
+        _copy(PRESETS.iterdir(), target / FOLDER)
+    except OSError as error:
+        return _no_answer(f"{target} cannot be written: {error.strerror or error}")
+    _write(f"{target}: {_EXAMPLE} and the attack presets; try: pytest {target / _EXAMPLE}")
+    return OK
+
+
+def _copy(sources: Iterable[Traversable], folder: Path) -> None:
+    for source in sources:
+        if source.name.endswith(".yaml"):
+            (folder / source.name).write_bytes(source.read_bytes())
+
+
+def _validate(args: argparse.Namespace) -> int:
+    if args.files and (args.config_dir or args.config_name):
+        return _no_answer("give FILEs or --config-dir and --config-name, not both")
+    paths = (
+        [Path(name) for name in args.files]
+        if args.files
+        else [_configured(args.config_dir or _DEFAULT_DIR, args.config_name)]
+    )
+    for path in paths:
+        if not path.exists():
+            return _no_answer(f"there is no {path}; write one with: siren config export")
+    found = [file for path in paths for file in _eval_files(path)]
+    if not found:
+        return _no_answer(f"there is no {_EVAL_FILES} in {', '.join(map(str, paths))}")
+    selection = Selection(
+        attacks=_names(args.attack),
+        benign=args.benign,
+        models=_names(args.model),
+        agents=_names(args.agent),
+        sets=tuple(args.set),
+    )
+    registry = Registry()
+    verdicts = [_check(file, registry, selection) for file in found]
+    return OK if all(verdicts) else PROBLEMS
+
+
+def _configured(folder: str, name: str | None) -> Path:
+    return Path(folder) if name is None else Path(folder, f"{name.removesuffix('.yaml')}.yaml")
+
+
+def _eval_files(path: Path) -> Sequence[Path]:
+    return sorted(path.rglob(_EVAL_FILES)) if path.is_dir() else [path]
+
+
+def _names(values: Sequence[str]) -> tuple[str, ...]:
+    parts = (part.strip() for value in values for part in value.split(","))
+    return tuple(part for part in parts if part)
+
+
+def _check(file: Path, registry: Registry, selection: Selection) -> bool:
+    try:
+        jobs = load_jobs(file, file, registry, selection)
+    except SpecError as error:
+        _write(str(error))
+        return False
+    _write(f"{file}: {_summary(jobs)}")
+    for warning in dict.fromkeys(warning for job in jobs for warning in job.warnings):
+        _write(warning)
+    return True
+
+
+def _summary(jobs: Sequence[JobSpec]) -> str:
+    parts = {
+        "dataset": (job.dataset.type for job in jobs),
+        "agent": (job.agent.type for job in jobs),
+        "model": (job.model for job in jobs),
+        "attack": (job.attack.name if job.attack else "none (benign)" for job in jobs),
+    }
+    noun = "job" if len(jobs) == 1 else "jobs"
+    named = (f"{key} {', '.join(dict.fromkeys(values))}" for key, values in parts.items())
+    return f"{len(jobs)} {noun}: {'; '.join(named)}"
+
+
+def _write(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
+
+
+def _no_answer(message: str) -> int:
+    sys.stderr.write(f"siren config: {message}\n")
+    return NO_ANSWER

@@ -1,0 +1,157 @@
+"""AgentDojo (Debenedetti et al. 2024, https://arxiv.org/abs/2406.13352): its suites as a dataset."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import cached_property
+from itertools import product
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from pytest_siren.evaluation.components import Component
+from pytest_siren.evaluation.tasks import (
+    BenignTask,
+    Couple,
+    Evidence,
+    GroundTruth,
+    MaliciousTask,
+    ToolCall,
+)
+
+if TYPE_CHECKING:
+    from agentdojo.functions_runtime import TaskEnvironment
+
+    from pytest_siren.environments.agentdojo import AgentDojoEnvironment
+
+SUITES = ("workspace", "banking", "slack", "travel")
+VERSIONS = ("v1", "v1.1", "v1.1.1", "v1.1.2", "v1.2", "v1.2.1", "v1.2.2")
+
+
+class AgentDojoConfig(BaseModel):
+    """Configuration of the dataset ``agentdojo``."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    suite_name: str = Field(
+        default="workspace", description="workspace, banking, slack, travel or a registered suite"
+    )
+    version: str = Field(default="v1.2.2", description="Version of the benchmark, such as v1.2.2")
+
+
+@dataclass(frozen=True)
+class AgentDojoDataset:
+    """One suite in one version."""
+
+    name: str
+    suite: str
+    user_name: str
+    benign_tasks: Sequence[BenignTask]
+    malicious_tasks: Sequence[MaliciousTask]
+    environment: AgentDojoEnvironment
+
+    @cached_property
+    def couples(self) -> Sequence[Couple]:
+        """Every benign task with every malicious task."""
+        return [Couple(*pair) for pair in product(self.benign_tasks, self.malicious_tasks)]
+
+
+def load(config: AgentDojoConfig, base: Path) -> AgentDojoDataset:
+    """Load a suite. Raises ``ValueError`` for a suite or version that the package does not hold."""
+    # The package and the SDKs it imports warn on import; a project that turns warnings into errors
+    # must still be able to use it.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            from agentdojo.agent_pipeline.agent_pipeline import load_system_message
+            from agentdojo.task_suite.load_suites import get_suites
+
+            from pytest_siren.environments.agentdojo import AgentDojoEnvironment
+        except ImportError as error:
+            raise ImportError(
+                f"the dataset agentdojo needs the package agentdojo ({error}); "
+                "install it with: pip install 'pytest-siren[agentdojo]'"
+            ) from error
+    suites = get_suites(config.version)
+    if not suites:
+        raise ValueError(_unknown("version", config.version, VERSIONS))
+    if config.suite_name not in suites:
+        raise ValueError(_unknown("suite_name", config.suite_name, tuple(suites)))
+    suite = suites[config.suite_name]
+    environment = AgentDojoEnvironment(suite)
+    pristine = environment.pristine()
+    system_prompt = load_system_message(None)
+    return AgentDojoDataset(
+        name=f"agentdojo-{config.suite_name}",
+        suite=config.suite_name,
+        user_name="Emma Johnson",
+        benign_tasks=[_benign(task, pristine, system_prompt) for task in suite.user_tasks.values()],
+        malicious_tasks=[_malicious(task, pristine) for task in suite.injection_tasks.values()],
+        environment=environment,
+    )
+
+
+def _unknown(key: str, value: str, known: tuple[str, ...]) -> str:
+    nearest = get_close_matches(value, known, n=1)
+    hint = f" (did you mean {nearest[0]!r}?)" if nearest else ""
+    return f"unknown {key} {value!r}{hint}; known: {', '.join(known)}"
+
+
+def _benign(task: Any, pristine: TaskEnvironment, system_prompt: str) -> BenignTask:
+    return BenignTask(
+        id=task.ID,
+        prompt=task.PROMPT,
+        evaluators={"utility": _evaluator(task.utility_from_traces, task.utility)},
+        ground_truth=_ground_truth(task, pristine),
+        system_prompt=system_prompt,
+    )
+
+
+def _malicious(task: Any, pristine: TaskEnvironment) -> MaliciousTask:
+    return MaliciousTask(
+        id=task.ID,
+        goal=task.GOAL,
+        evaluators={"security": _evaluator(task.security_from_traces, task.security)},
+        ground_truth=_ground_truth(task, pristine),
+    )
+
+
+def _evaluator(
+    from_traces: Callable[..., bool | None], from_state: Callable[..., bool]
+) -> Callable[[Evidence], float]:
+    def evaluate(evidence: Evidence) -> float:
+        from agentdojo.functions_runtime import FunctionCall
+
+        from pytest_siren.environments.agentdojo import executed_args, share_equal_items
+
+        traces = [
+            FunctionCall(function=call.name, args=executed_args(call), id=call.id)
+            for call in evidence.calls
+        ]
+        before, after = evidence.pre_state.env, evidence.post_state.env
+        share_equal_items(before, after)
+        verdict = from_traces(evidence.output, before, after, traces)
+        if verdict is None:
+            verdict = from_state(evidence.output, before, after)
+        return float(verdict)
+
+    return evaluate
+
+
+def _ground_truth(task: Any, pristine: TaskEnvironment) -> GroundTruth | None:
+    """Return the task's known solution; ``None`` where AgentDojo gives neither calls nor words."""
+    if not task.GROUND_TRUTH_OUTPUT and not task.ground_truth(pristine):
+        return None
+
+    def calls(state: Any) -> Sequence[ToolCall]:
+        found = task.ground_truth(state.env)
+        return [ToolCall(call.function, dict(call.args)) for call in found]
+
+    return GroundTruth(calls, task.GROUND_TRUTH_OUTPUT)
+
+
+component = Component(AgentDojoConfig, load)

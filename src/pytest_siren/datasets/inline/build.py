@@ -1,0 +1,163 @@
+"""Makes the dataset out of its configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from pytest_siren.datasets.inline.checks import check_tasks, check_tools, offered
+from pytest_siren.datasets.inline.config import InlineConfig
+from pytest_siren.datasets.inline.places import Place, Placed, Problems
+from pytest_siren.datasets.inline.task_files import read_tasks
+from pytest_siren.datasets.inline.tasks import (
+    BenignTaskConfig,
+    GroundTruthConfig,
+    MaliciousTaskConfig,
+    TaskConfig,
+)
+from pytest_siren.environments.inline import InlineEnvironment, TaskWorld
+from pytest_siren.environments.inline_fill import Placeholders
+from pytest_siren.environments.inline_tools import InlineTool, make_tool
+from pytest_siren.evaluation.tasks import (
+    BenignTask,
+    Couple,
+    Evaluator,
+    GroundTruth,
+    MaliciousTask,
+    ToolCall,
+)
+from pytest_siren.evaluators.importing import load_callable, local_file
+from pytest_siren.evaluators.python import PythonEvaluator
+
+
+@dataclass(frozen=True)
+class InlineDataset:
+    """Tasks that were written in an eval file or in files that it names."""
+
+    name: str
+    suite: None
+    user_name: str
+    benign_tasks: Sequence[BenignTask]
+    malicious_tasks: Sequence[MaliciousTask]
+    environment: InlineEnvironment
+    sources: Sequence[Path]
+    """Files beside the eval file that it was made from: tasks, and the code of that folder."""
+    couple_ids: Sequence[str] | None
+
+    @cached_property
+    def couples(self) -> Sequence[Couple]:
+        """The listed couples in their order, else all, benign tasks first."""
+        if self.couple_ids is None:
+            return [Couple(*pair) for pair in product(self.benign_tasks, self.malicious_tasks)]
+        benign = {task.id: task for task in self.benign_tasks}
+        malicious = {task.id: task for task in self.malicious_tasks}
+        pairs = (couple.split(":") for couple in self.couple_ids)
+        return [Couple(benign[first], malicious[second]) for first, second in pairs]
+
+
+def build(config: InlineConfig, base: Path) -> InlineDataset:
+    """Read the files, load the code and return the dataset.
+
+    ``base`` is the folder of the eval file. Raises ``InlineError``.
+    """
+    benign, malicious = config.own_tasks(), config.own_malicious_tasks()
+    if config.tasks_file:
+        benign += read_tasks(config.tasks_file, base, BenignTaskConfig)
+    if config.malicious_tasks_file:
+        malicious += read_tasks(config.malicious_tasks_file, base, MaliciousTaskConfig)
+    problems = Problems()
+    check_tasks(config, benign, malicious, problems)
+    tools = _tools(config, base, problems)
+    problems.raise_any()
+    check_tools(tools, benign, malicious, problems)
+    evaluators = {
+        id(each.task): _evaluators(each, base, problems) for each in (*benign, *malicious)
+    }
+    problems.raise_any()
+    return InlineDataset(
+        name=config.name,
+        suite=None,
+        user_name=config.user_name,
+        benign_tasks=[_benign(each.task, config, evaluators[id(each.task)]) for each in benign],
+        malicious_tasks=[_malicious(each.task, evaluators[id(each.task)]) for each in malicious],
+        environment=InlineEnvironment(
+            list(tools.values()),
+            {each.task.id: _world(each.task, config, tools) for each in benign},
+        ),
+        sources=_sources(config, base, (each.task for each in (*benign, *malicious))),
+        couple_ids=config.couples,
+    )
+
+
+def _tools(config: InlineConfig, base: Path, problems: Problems) -> dict[str, InlineTool]:
+    tools: dict[str, InlineTool] = {}
+    for index, each in enumerate(config.tools):
+        place = Place(f"tools[{index}]", ("tools", index))
+        try:
+            tool = make_tool(load_callable(each.path, base), each.name, each.description)
+        except ValueError as error:
+            problems.add(place, (), str(error))
+            continue
+        if tool.name in tools:
+            problems.add(place, (), f"there are two tools {tool.name!r}; give one another name")
+        tools[tool.name] = tool
+    return tools
+
+
+def _evaluators(each: Placed[TaskConfig], base: Path, problems: Problems) -> dict[str, Evaluator]:
+    built: dict[str, Evaluator] = {}
+    for name, config in each.task.evaluators.items():
+        try:
+            built[name] = config.build(base)
+        except ValueError as error:
+            problems.add(each.place, ("evaluators", name), str(error))
+    return built
+
+
+def _benign(
+    task: BenignTaskConfig, config: InlineConfig, evaluators: Mapping[str, Evaluator]
+) -> BenignTask:
+    own = task.system_prompt
+    return BenignTask(
+        id=task.id,
+        prompt=task.prompt,
+        evaluators=evaluators,
+        ground_truth=_ground_truth(task.ground_truth),
+        system_prompt=config.system_prompt if own is None else own,
+    )
+
+
+def _malicious(task: MaliciousTaskConfig, evaluators: Mapping[str, Evaluator]) -> MaliciousTask:
+    return MaliciousTask(task.id, task.goal, evaluators, _ground_truth(task.ground_truth))
+
+
+def _world(
+    task: BenignTaskConfig, config: InlineConfig, tools: Mapping[str, InlineTool]
+) -> TaskWorld:
+    return TaskWorld(offered(task, tools), Placeholders({**config.vectors, **task.vectors}))
+
+
+def _ground_truth(config: GroundTruthConfig | None) -> GroundTruth | None:
+    if config is None:
+        return None
+    solution = [ToolCall(call.name, call.arguments) for call in config.calls]
+
+    def calls(state: Any) -> Sequence[ToolCall]:
+        return solution
+
+    return GroundTruth(calls, config.output)
+
+
+def _sources(config: InlineConfig, base: Path, tasks: Iterable[TaskConfig]) -> list[Path]:
+    names = (config.tasks_file, config.malicious_tasks_file)
+    paths = [tool.path for tool in config.tools]
+    for task in tasks:
+        configs = task.evaluators.values()
+        paths += [each.path for each in configs if isinstance(each, PythonEvaluator)]
+    code = (local_file(path, base) for path in paths)
+    files = [base / name for name in names if name] + [file for file in code if file]
+    return list(dict.fromkeys(files))

@@ -1,0 +1,122 @@
+"""What must hold among inline tasks, tools and couples, beyond each one's own form."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from pytest_siren.datasets.inline.places import AnyTask, Place, Placed, Problems
+from pytest_siren.datasets.inline.tasks import BenignTaskConfig, MaliciousTaskConfig, TaskConfig
+from pytest_siren.environments.inline_fill import placeholder
+from pytest_siren.environments.inline_tools import InlineTool, ToolError
+from pytest_siren.evaluators.problems import unknown
+from pytest_siren.evaluators.tool_called import ToolCalled
+
+if TYPE_CHECKING:
+    from pytest_siren.datasets.inline.config import InlineConfig
+
+_CONFIG = Place("", ())
+_NO_RESULTS = "there are no tools whose results it could be in"
+
+
+def check_tasks(
+    config: InlineConfig,
+    benign: Sequence[Placed[BenignTaskConfig]],
+    malicious: Sequence[Placed[MaliciousTaskConfig]],
+    problems: Problems,
+) -> None:
+    """Check ids, couples and injection vectors; no code is loaded."""
+    _check_ids(benign, problems)
+    _check_ids(malicious, problems)
+    _check_couples(config.couples or (), benign, malicious, problems)
+    _check_vectors(config, benign, problems)
+
+
+def check_tools(
+    tools: Mapping[str, InlineTool],
+    benign: Sequence[Placed[BenignTaskConfig]],
+    malicious: Sequence[Placed[MaliciousTaskConfig]],
+    problems: Problems,
+) -> None:
+    """Check that tools named anywhere exist, and take the arguments of known solutions."""
+    for each in benign:
+        for index, name in enumerate(each.task.tools or ()):
+            if name not in tools:
+                problems.add(each.place, ("tools", index), unknown("tool", name, tools))
+        _check_calls(each, offered(each.task, tools), problems)
+    for other in malicious:
+        _check_calls(other, tools, problems)
+    # Without tools of its own, a dataset leaves them to an agent that brings some.
+    for any_task in (*benign, *malicious) if tools else ():
+        for name, evaluator in any_task.task.evaluators.items():
+            if isinstance(evaluator, ToolCalled) and evaluator.name not in tools:
+                message = unknown("tool", evaluator.name, tools)
+                problems.add(any_task.place, ("evaluators", name, "name"), message)
+
+
+def offered(task: BenignTaskConfig, tools: Mapping[str, InlineTool]) -> dict[str, InlineTool]:
+    """Return the tools that ``task`` has."""
+    return {name: tools[name] for name in tools if task.tools is None or name in task.tools}
+
+
+def _check_ids(tasks: Sequence[Placed[AnyTask]], problems: Problems) -> None:
+    first: dict[str, Place] = {}
+    for each in tasks:
+        if (earlier := first.setdefault(each.task.id, each.place)) is not each.place:
+            message = f"the id {each.task.id!r} is already taken by {earlier.text}"
+            problems.add(each.place, ("id",), message)
+
+
+def _check_couples(
+    couples: Sequence[str],
+    benign: Sequence[Placed[BenignTaskConfig]],
+    malicious: Sequence[Placed[MaliciousTaskConfig]],
+    problems: Problems,
+) -> None:
+    benign_ids = dict.fromkeys(each.task.id for each in benign)
+    malicious_ids = dict.fromkeys(each.task.id for each in malicious)
+    earlier: set[str] = set()
+    for index, couple in enumerate(couples):
+        benign_id, malicious_id = couple.split(":")
+        for noun, given, known in (
+            ("benign task", benign_id, benign_ids),
+            ("malicious task", malicious_id, malicious_ids),
+        ):
+            if given not in known:
+                problems.add(_CONFIG, ("couples", index), unknown(noun, given, known))
+        if couple in earlier:
+            problems.add(_CONFIG, ("couples", index), f"the couple {couple!r} stands here twice")
+        earlier.add(couple)
+
+
+def _check_vectors(
+    config: InlineConfig, benign: Sequence[Placed[BenignTaskConfig]], problems: Problems
+) -> None:
+    for each in benign:
+        for vector in each.task.vectors:
+            if not _can_stand(vector, each.task, config):
+                message = f"{placeholder(vector)} is not in the prompt, and {_NO_RESULTS}"
+                problems.add(each.place, ("vectors", vector), message)
+    for vector in config.vectors:
+        if not any(_can_stand(vector, each.task, config) for each in benign):
+            message = f"{placeholder(vector)} is in no task's prompt, and {_NO_RESULTS}"
+            problems.add(_CONFIG, ("vectors", vector), message)
+
+
+def _can_stand(vector: str, task: BenignTaskConfig, config: InlineConfig) -> bool:
+    has_tools = bool(config.tools) and task.tools != []
+    return has_tools or placeholder(vector) in task.prompt
+
+
+def _check_calls(
+    each: Placed[TaskConfig], tools: Mapping[str, InlineTool], problems: Problems
+) -> None:
+    for index, call in enumerate(each.task.ground_truth.calls if each.task.ground_truth else ()):
+        keys = ("ground_truth", "calls", index)
+        if call.name not in tools:
+            problems.add(each.place, (*keys, "name"), unknown("tool", call.name, tools))
+            continue
+        try:
+            tools[call.name].validate(call.arguments)
+        except ToolError as error:
+            problems.add(each.place, (*keys, "arguments"), str(error))

@@ -1,0 +1,156 @@
+"""Python functions as tools: schema, arguments and results."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import inspect
+import re
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic_ai.tools import Tool, ToolDefinition
+from pydantic_core import to_jsonable_python
+
+_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_LONGEST_MESSAGE = 500
+"""Characters of a tool's error that the model reads."""
+
+
+class ToolError(Exception):
+    """A call failed; the message is one line for the model to read."""
+
+
+@dataclass(frozen=True)
+class InlineTool:
+    """A function that a model may call."""
+
+    definition: ToolDefinition
+    _tool: Tool[Any]
+    _function: Callable[..., Any]
+    _takes_state: bool
+
+    @property
+    def name(self) -> str:
+        return self.definition.name
+
+    def validate(self, args: Mapping[str, Any]) -> dict[str, Any]:
+        """Return ``args`` as the function takes them. Raises ``ToolError``."""
+        try:
+            valid = self._tool.function_schema.validator.validate_python(dict(args))
+        except ValidationError as error:
+            raise ToolError(f"bad arguments for {self.name}: {_reasons(error)}") from None
+        return dict(valid)
+
+    async def run(self, state: Any, args: Mapping[str, Any]) -> Any:
+        """Call the function and return its result as a JSON value.
+
+        Plain functions run in a thread. Raises ``ToolError`` for bad arguments, for whatever the
+        function raises, and for a result that has no JSON form.
+        """
+        positional, named = self._split(self.validate(args))
+        if self._takes_state:
+            positional.insert(0, state)
+        call = functools.partial(self._function, *positional, **named)
+        try:
+            result = call() if self._is_async else await asyncio.to_thread(_returning, call)
+            result = await result if inspect.isawaitable(result) else result
+        except (Exception, SystemExit) as error:
+            raise ToolError(_one_line(f"{type(error).__name__}: {error}")) from error
+        try:
+            return to_jsonable_python(result)
+        except ValueError as error:
+            reason = f"{self.name} returned what cannot be written as JSON: {error}"
+            raise ToolError(_one_line(reason)) from error
+
+    @property
+    def _is_async(self) -> bool:
+        return inspect.iscoroutinefunction(self._function)
+
+    def _split(self, args: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
+        schema = self._tool.function_schema
+        positional = [args.pop(name) for name in schema.positional_fields if name in args]
+        if schema.var_positional_field is not None:
+            positional += args.pop(schema.var_positional_field, ())
+        return positional, args
+
+
+def make_tool(
+    function: Callable[..., Any], name: str | None = None, description: str | None = None
+) -> InlineTool:
+    """Return ``function`` as a tool; its signature and docstring give the rest.
+
+    Raises ``ValueError`` for a function that no schema can be made of, and for a name that model
+    APIs refuse.
+    """
+    name = name or getattr(function, "__name__", None)
+    if not isinstance(name, str) or not hasattr(function, "__name__"):
+        raise ValueError(f"a tool is a function, not {type(function).__name__}; wrap it in one")
+    if not _NAME.fullmatch(name):
+        raise ValueError(f"{name!r} cannot be a tool's name; use up to 64 of A-Z a-z 0-9 _ -")
+    takes_state = _takes_state(function)
+    try:
+        shown = _without_state(function) if takes_state else function
+        with warnings.catch_warnings():
+            # It warns of return types without a schema, which nothing here asks for.
+            warnings.simplefilter("ignore", UserWarning)
+            tool: Tool[Any] = Tool(shown, takes_ctx=False, name=name, description=description)
+    except Exception as error:
+        reason = _one_line(f"{type(error).__name__}: {error}")
+        raise ValueError(f"no schema can be made of the tool {name!r}: {reason}") from error
+    return InlineTool(tool.tool_def, tool, function, takes_state)
+
+
+def _takes_state(function: Callable[..., Any]) -> bool:
+    """Tell whether the first parameter is the state: annotated so, or named so and not annotated.
+
+    A ``state: str`` is an argument like any other.
+    """
+    first = next(iter(inspect.signature(function).parameters.values()), None)
+    if first is None:
+        return False
+    if first.annotation is inspect.Parameter.empty or first.annotation is Any:
+        return first.name == "state"
+    written = first.annotation
+    text = written if isinstance(written, str) else getattr(written, "__name__", "")
+    return text.rpartition(".")[2].strip("'\"") == "InlineState"
+
+
+def _without_state(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a stand-in for ``function`` that shows all parameters but the first."""
+    first, *others = inspect.signature(function).parameters.values()
+
+    @functools.wraps(function)
+    def shown() -> None:
+        """Is never called."""
+
+    shown.__signature__ = inspect.signature(function).replace(parameters=others)  # type: ignore[attr-defined]
+    shown.__annotations__ = {
+        name: hint for name, hint in function.__annotations__.items() if name != first.name
+    }
+    return shown
+
+
+def _returning(call: Callable[[], Any]) -> Any:
+    try:
+        return call()
+    except StopIteration as error:
+        # asyncio cannot carry a StopIteration out of a thread: whoever waits would wait for ever.
+        raise RuntimeError(f"StopIteration: {error}") from error
+
+
+def _reasons(error: ValidationError) -> str:
+    return _one_line(
+        "; ".join(
+            ": ".join(filter(None, (".".join(map(str, each["loc"])), each["msg"])))
+            for each in error.errors(include_url=False, include_context=False, include_input=False)
+        )
+    )
+
+
+def _one_line(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= _LONGEST_MESSAGE else f"{line[:_LONGEST_MESSAGE]}..."

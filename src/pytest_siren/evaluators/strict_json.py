@@ -1,0 +1,31 @@
+"""JSON without the ambiguities that Python's own reader lets pass."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+
+def loads(text: str) -> Any:
+    """Return the value of ``text``.
+
+    Raises ``ValueError`` for what is no JSON (RFC 8259), for a repeated key, for ``NaN`` and
+    ``Infinity``, and for nesting deeper than the interpreter can follow.
+    """
+    try:
+        return json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise ValueError(f"the key {key!r} stands twice in one object")
+        found[key] = value
+    return found
+
+
+def _refuse(constant: str) -> Any:
+    raise ValueError(f"{constant} is not JSON")

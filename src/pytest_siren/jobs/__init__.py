@@ -1,0 +1,1 @@
+"""Jobs on disk: names, configuration, records and their index."""

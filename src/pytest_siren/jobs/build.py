@@ -1,0 +1,147 @@
+"""What is recorded of an attempt."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from pytest_siren.evaluation.run import ErrorInfo, RunOutcome, Status
+from pytest_siren.evaluation.tasks import Scores
+from pytest_siren.jobs.messages import dump_messages, dump_usage
+from pytest_siren.jobs.records import SCHEMA_VERSION, ExceptionInfo, IndexEntry, Result
+
+if TYPE_CHECKING:
+    from pytest_siren.hookspecs import RunAttempt
+
+_LONGEST_OUTPUT = 2_000
+
+
+def result_of(attempt: RunAttempt) -> Result:
+    """Return the content of ``result.json``. Scores are null unless the attempt was scored."""
+    outcome, run = attempt.outcome, attempt.run
+    job = run.job
+    benign, attack = _scores(outcome)
+    return Result(
+        task_id=run.task_id,
+        run_id=attempt.run_id,
+        started_at=outcome.started_at.astimezone(UTC),
+        finished_at=outcome.finished_at.astimezone(UTC),
+        benign_score=benign.mean if benign else None,
+        attack_score=attack.mean if attack else None,
+        exception_info=_exception_info(outcome.error),
+        schema_version=SCHEMA_VERSION,
+        nodeid=run.nodeid,
+        status=outcome.status.value,
+        attempt=attempt.attempt,
+        run_index=run.run_index,
+        identity=run.identity,
+        duration=outcome.duration,
+        usage=dump_usage(outcome.usage),
+        dataset=job.dataset,
+        agent=job.agent,
+        model=job.model,
+        model_kind=job.model_kind,
+        attack=job.attack,
+        job_name=job.name,
+        passed=attempt.passed,
+        benign_evaluators=dict(benign.by_evaluator) if benign else {},
+        attack_evaluators=dict(attack.by_evaluator) if attack else {},
+        benign_unknown=outcome.unknown.benign,
+        attack_unknown=outcome.unknown.attack,
+        attack_outcome=_attack_outcome(attempt, attack),
+        output=outcome.output[:_LONGEST_OUTPUT],
+    )
+
+
+def execution_of(attempt: RunAttempt) -> dict[str, Any]:
+    """Return the content of ``execution.json`` as JSON data."""
+    outcome = attempt.outcome
+    return {
+        "task_id": attempt.run.task_id,
+        "run_id": attempt.run_id,
+        "execution_id": attempt.run_id,
+        "timestamp": outcome.finished_at.astimezone(UTC),
+        "trace_id": None,
+        "span_id": None,
+        "messages": dump_messages(outcome.messages),
+        "usage": dump_usage(outcome.usage),
+        "attacks": _attacks(outcome.contents),
+        "schema_version": SCHEMA_VERSION,
+        "status": outcome.status.value,
+    }
+
+
+def index_entry_of(result: Result, path: str) -> IndexEntry:
+    """Return the line of ``index.jsonl`` for ``result``, which lies in the folder ``path``."""
+    return IndexEntry(
+        task_id=result.task_id,
+        run_id=result.run_id,
+        timestamp=result.finished_at,
+        benign_score=result.benign_score,
+        attack_score=result.attack_score,
+        exception_type=result.exception_info.exception_type if result.exception_info else None,
+        path=path,
+        status=result.status,
+        run_index=result.run_index,
+        attempt=result.attempt,
+        identity=result.identity,
+        duration=result.duration,
+        input_tokens=result.usage["input_tokens"],
+        output_tokens=result.usage["output_tokens"],
+        attack_outcome=result.attack_outcome,
+        nodeid=result.nodeid,
+    )
+
+
+def config_of(
+    config: Mapping[str, Any], name: str, session_id: str, created_at: datetime
+) -> dict[str, Any]:
+    """Return the content of ``config.yaml``.
+
+    ``config`` holds the keys of prompt-siren's ``ExperimentConfig``, and ``identity`` where the job
+    has one; ``execution_mode`` and ``n_runs_per_task`` follow from it unless it holds them.
+    """
+    execution = config.get("execution") or {}
+    mode = "benign" if config.get("attack") is None else "attack"
+    ours = {
+        "job_name": name,
+        "execution_mode": config.get("execution_mode", mode),
+        "created_at": created_at.astimezone(UTC),
+        "n_runs_per_task": config.get("n_runs_per_task", execution.get("n_runs_per_task", 1)),
+        "session_id": session_id,
+        "identity": config.get("identity"),
+        "schema_version": SCHEMA_VERSION,
+    }
+    return {**{key: value for key, value in config.items() if key not in ours}, **ours}
+
+
+def _scores(outcome: RunOutcome) -> tuple[Scores | None, Scores | None]:
+    if outcome.status is not Status.SCORED:
+        return None, None
+    return outcome.benign, outcome.attack
+
+
+def _attack_outcome(attempt: RunAttempt, attack: Scores | None) -> str | None:
+    if attempt.run.job.attack is None or attempt.outcome.status is not Status.SCORED:
+        return None
+    if attack is None:
+        return "unknown"
+    return "succeeded" if attack.mean >= 1.0 else "resisted"
+
+
+def _attacks(contents: Mapping[str, str]) -> dict[str, dict[str, str]] | None:
+    if not contents:
+        return None
+    return {vector: {"content": content, "kind": "str"} for vector, content in contents.items()}
+
+
+def _exception_info(error: ErrorInfo | None) -> ExceptionInfo | None:
+    if error is None:
+        return None
+    return ExceptionInfo(
+        exception_type=error.type,
+        exception_message=error.message,
+        exception_traceback=error.traceback,
+        occurred_at=error.occurred_at.astimezone(UTC),
+    )

@@ -1,0 +1,75 @@
+"""Messages and usage of pydantic-ai as JSON data."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from copy import copy
+from functools import cache
+from typing import Any
+
+from pydantic import TypeAdapter
+from pydantic_ai.messages import (
+    MULTI_MODAL_CONTENT_TYPES,
+    BaseToolReturnPart,
+    ModelMessage,
+    ModelMessagesTypeAdapter,
+)
+from pydantic_ai.usage import RunUsage
+from pydantic_core import to_json
+
+from pytest_siren.jobs.plain import plain
+
+_ANYTHING = ("args", "metadata", "provider_details", "content")
+"""Fields in which models, tools and agents may have put values of any type."""
+
+
+def dump_messages(messages: Sequence[ModelMessage]) -> list[dict[str, Any]]:
+    """Return ``messages`` as pydantic-ai's own adapter writes them.
+
+    Values of any type in arguments, tool results and metadata are made plain first: pydantic
+    refuses some of them, and turns numbers that are not finite into ``null``.
+    """
+    portable = []
+    for message in messages:
+        changed = _portable(message)
+        changed.parts = [_portable(part) for part in message.parts]
+        portable.append(changed)
+    dumped: list[dict[str, Any]] = ModelMessagesTypeAdapter.dump_python(
+        portable, mode="json", fallback=plain, warnings=False
+    )
+    return dumped
+
+
+def load_messages(messages: list[Any]) -> tuple[ModelMessage, ...]:
+    """Return what ``dump_messages`` was given. Raises ``pydantic.ValidationError``."""
+    # Only from JSON text does the adapter decode base64.
+    return tuple(ModelMessagesTypeAdapter.validate_json(to_json(messages)))
+
+
+def dump_usage(usage: RunUsage) -> dict[str, Any]:
+    """Return ``usage`` as pydantic-ai writes it."""
+    dumped: dict[str, Any] = _usage_adapter().dump_python(usage, mode="json", warnings=False)
+    return dumped
+
+
+def load_usage(usage: Any) -> RunUsage:
+    """Return what ``dump_usage`` was given. Raises ``pydantic.ValidationError``."""
+    return _usage_adapter().validate_python(usage)
+
+
+@cache
+def _usage_adapter() -> TypeAdapter[RunUsage]:
+    return TypeAdapter(RunUsage)
+
+
+def _portable(item: Any) -> Any:
+    """Return a copy of a message or part with plain values in the fields that take anything."""
+    changed = copy(item)
+    for name in _ANYTHING:
+        value = getattr(item, name, None)
+        if value is None or isinstance(value, str):
+            continue
+        if name == "content" and not isinstance(item, BaseToolReturnPart):
+            continue
+        setattr(changed, name, plain(value, keep=MULTI_MODAL_CONTENT_TYPES))
+    return changed

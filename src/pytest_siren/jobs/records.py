@@ -1,0 +1,120 @@
+"""What the files of a job hold. ``docs/reference/records.md`` explains every field."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pydantic_ai.messages import ModelMessage
+    from pydantic_ai.usage import RunUsage
+
+CONFIG_FILE = "config.yaml"
+INDEX_FILE = "index.jsonl"
+RESULT_FILE = "result.json"
+EXECUTION_FILE = "execution.json"
+SCHEMA_VERSION = 1
+"""Raised when a reader of older files would misunderstand newer ones; added fields do not."""
+
+
+@dataclass(frozen=True)
+class ExceptionInfo:
+    """The exception that ended a run."""
+
+    exception_type: str
+    exception_message: str
+    exception_traceback: str
+    occurred_at: datetime
+
+
+@dataclass(frozen=True)
+class Result:
+    """``result.json``: what one attempt came to."""
+
+    task_id: str
+    run_id: str
+    started_at: datetime
+    finished_at: datetime
+    benign_score: float | None
+    attack_score: float | None
+    exception_info: ExceptionInfo | None
+    schema_version: int
+    nodeid: str
+    status: str
+    attempt: int
+    run_index: int
+    identity: str
+    duration: float
+    usage: dict[str, Any]
+    dataset: str
+    agent: str
+    model: str
+    model_kind: str
+    attack: str | None
+    job_name: str
+    passed: bool | None
+    benign_evaluators: dict[str, float]
+    attack_evaluators: dict[str, float]
+    benign_unknown: str | None
+    attack_unknown: str | None
+    attack_outcome: str | None
+    output: str
+
+
+@dataclass(frozen=True)
+class Execution:
+    """``execution.json``: all that was said and done in one attempt."""
+
+    task_id: str
+    run_id: str
+    execution_id: str
+    timestamp: datetime
+    trace_id: str | None
+    span_id: str | None
+    messages: tuple[ModelMessage, ...]
+    usage: RunUsage
+    attacks: Mapping[str, str]
+    """Injection vector to the planted content."""
+    schema_version: int
+    status: str
+
+
+@dataclass(frozen=True)
+class IndexEntry:
+    """One line of ``index.jsonl``: one attempt."""
+
+    task_id: str
+    run_id: str
+    timestamp: datetime
+    benign_score: float | None
+    attack_score: float | None
+    exception_type: str | None
+    path: str
+    """The attempt's folder, relative to the job's, with ``/``."""
+    status: str
+    run_index: int
+    attempt: int
+    identity: str
+    duration: float
+    input_tokens: int
+    output_tokens: int
+    attack_outcome: str | None
+    nodeid: str
+
+
+@dataclass(frozen=True)
+class JobConfig:
+    """``config.yaml``: the configuration of a job."""
+
+    job_name: str
+    execution_mode: str
+    """``benign`` or ``attack``."""
+    created_at: datetime
+    n_runs_per_task: int
+    session_id: str
+    identity: str | None
+    schema_version: int
+    values: Mapping[str, Any]
+    """The whole file: the experiment's configuration and the fields above."""

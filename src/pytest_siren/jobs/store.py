@@ -1,0 +1,163 @@
+"""A job's folder, as it is written."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pytest_siren.jobs.build import config_of, execution_of, index_entry_of, result_of
+from pytest_siren.jobs.naming import check_job_name, check_run_id, task_directory, task_parts
+from pytest_siren.jobs.read import RecordError, load_config
+from pytest_siren.jobs.records import (
+    CONFIG_FILE,
+    EXECUTION_FILE,
+    INDEX_FILE,
+    RESULT_FILE,
+    JobConfig,
+)
+from pytest_siren.jobs.write import Form, write
+
+if TYPE_CHECKING:
+    from pytest_siren.hookspecs import RunAttempt
+
+_PATIENCE = 2.0
+"""Seconds to wait for another process that has created its configuration and not yet filled it."""
+
+
+def new_run_id() -> str:
+    """Return 8 random hexadecimal digits, the id of an attempt."""
+    return secrets.token_hex(4)
+
+
+class JobExistsError(Exception):
+    """The job that the user named belongs to another session."""
+
+
+@dataclass(frozen=True)
+class JobStore:
+    """Writes the records of one job.
+
+    jobs/<job>/
+        config.yaml
+        index.jsonl
+        <task>/<run id>/result.json, execution.json
+
+    Any number of processes may write to the same job at the same time.
+    """
+
+    path: Path
+    sync: frozenset[str] = frozenset({RESULT_FILE})
+    """Names of the files that must have reached the disk when ``record`` returns."""
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    @classmethod
+    def open(
+        cls,
+        jobs_dir: Path,
+        name: str,
+        session_id: str,
+        config: Mapping[str, Any],
+        *,
+        exclusive: bool = False,
+        created_at: datetime | None = None,
+    ) -> JobStore:
+        """Create the job ``name``, or join it when this session has already created it.
+
+        The same job is one with the same ``session_id`` and the same ``config["identity"]``. While
+        the name belongs to another one, ``name_2``, ``name_3``, ... are tried. With ``exclusive``,
+        for names that the user gave, another session's job raises ``JobExistsError`` instead.
+        Raises ``ValueError`` for a name that is no folder's. ``build.config_of`` tells what of
+        ``config`` is used.
+        """
+        check_job_name(name)
+        created_at = created_at or datetime.now(UTC)
+        for number in count(1):
+            job = jobs_dir / (name if number == 1 else f"{name}_{number}")
+            found = _claim(job, session_id, config, created_at)
+            if found is None or _is_same(found, session_id, config):
+                break
+            if exclusive and (not isinstance(found, JobConfig) or found.session_id != session_id):
+                raise JobExistsError(_exists_message(job, found))
+        return cls(job)
+
+    def record(self, attempt: RunAttempt) -> Path:
+        """Write the files of ``attempt``, then its line in the index; return its folder.
+
+        Raises ``FileExistsError`` when the job has a run of that id already.
+        """
+        run = attempt.run
+        task = task_directory(run.task_id, task_parts(run.task_id, run.job.attack))
+        folder = self.path / task / check_run_id(attempt.run_id)
+        folder.parent.mkdir(exist_ok=True)
+        folder.mkdir()
+        result = result_of(attempt)
+        entry = index_entry_of(result, f"{task}/{attempt.run_id}")
+        self._write(folder / EXECUTION_FILE, execution_of(attempt), Form.DOCUMENT)
+        self._write(folder / RESULT_FILE, vars(result), Form.DOCUMENT)
+        self._write(self.path / INDEX_FILE, vars(entry), Form.LINE)
+        return folder
+
+    def _write(self, path: Path, record: Mapping[str, Any], form: Form) -> None:
+        write(path, record, form, sync=path.name in self.sync)
+
+
+def _claim(
+    job: Path, session_id: str, config: Mapping[str, Any], created_at: datetime
+) -> JobConfig | RecordError | None:
+    """Write the configuration of ``job``; return ``None``, or what is there already."""
+    try:
+        job.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:
+        return RecordError(f"{job} is a file")
+    target = job / CONFIG_FILE
+    if not target.exists():
+        content = config_of(config, job.name, session_id, created_at)
+        header = (
+            f"Job: {job.name}",
+            f"Created: {created_at.astimezone(UTC).isoformat()}",
+            f"Mode: {content['execution_mode']}",
+        )
+        try:
+            write(target, content, Form.SNAPSHOT, header=header)
+        except FileExistsError:
+            pass
+        else:
+            return None
+    return _present(job)
+
+
+def _present(job: Path) -> JobConfig | RecordError:
+    deadline = time.monotonic() + _PATIENCE
+    while not (job / CONFIG_FILE).stat().st_size and time.monotonic() < deadline:
+        time.sleep(0.02)
+    try:
+        return load_config(job)
+    except RecordError as error:
+        return error
+
+
+def _is_same(found: JobConfig | RecordError, session_id: str, config: Mapping[str, Any]) -> bool:
+    return (
+        isinstance(found, JobConfig)
+        and found.session_id == session_id
+        and found.identity == config.get("identity")
+    )
+
+
+def _exists_message(job: Path, found: JobConfig | RecordError) -> str:
+    if isinstance(found, RecordError):
+        return f"cannot create job {job.name!r}: {found}; choose another --job-name"
+    return (
+        f"job {job.name!r} already exists in {job.parent} (created "
+        f"{found.created_at:%Y-%m-%d %H:%M:%S %Z}): continue it with --resume {job.name}, "
+        "or choose another --job-name"
+    )

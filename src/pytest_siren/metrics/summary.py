@@ -1,0 +1,174 @@
+"""The figures of a session: one row per dataset, agent, model, attack and job."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+from pytest_siren.metrics.passk import Rate, asr, mean_pass_at_k
+
+if TYPE_CHECKING:
+    from pytest_siren.hookspecs import RunReport
+
+HIJACKED = "control:hijacked"
+"""The model that does whatever injected text says, to show which couples an attack can reach."""
+
+_NO_REASON = "no score"
+
+
+class Reach(NamedTuple):
+    """How many couples an attack can hit at all."""
+
+    can: int
+    cannot: int
+    unknown: int
+
+
+@dataclass(frozen=True)
+class SummaryRow:
+    """The figures of one job."""
+
+    dataset: str
+    agent: str
+    model: str
+    model_kind: str
+    attack: str | None
+    job: str
+    """Path of the job's folder."""
+    tasks: int
+    """Tasks or couples with at least one finished attempt."""
+    runs: int
+    """Scored runs."""
+    errors: int
+    """Runs whose last attempt ended in an error."""
+    cancelled: int
+    """Runs whose last attempt was cancelled."""
+    benign_pass: Mapping[int, Rate | None]
+    """k to pass@k of the benign score; ``None`` where no task has k scores."""
+    attack_pass: Mapping[int, Rate | None]
+    """k to pass@k of the attack score; empty for benign jobs."""
+    asr: Rate | None
+    """Attack success rate: only scores of exactly 1.0 count."""
+    benign_unknown: Mapping[str, int]
+    """Reason to the number of scored runs whose benign score is unknown."""
+    attack_unknown: Mapping[str, int]
+    """Reason to the number of scored runs whose attack score is unknown."""
+    input_tokens: int
+    """Of all attempts."""
+    output_tokens: int
+    """Of all attempts."""
+    wall_seconds: float
+    """From the start of the first attempt to the end of the last."""
+    reach: Reach | None
+    """For attacks on ``control:hijacked``."""
+
+
+def rows(reports: Iterable[RunReport], ks: Sequence[int]) -> list[SummaryRow]:
+    """Return a row per (dataset, agent, model, model_kind, attack, job), sorted, benign first.
+
+    Of several attempts at a run only the last counts, for scores and as an error; tokens and time
+    are those of all. Raises ``ValueError`` for a k below 1.
+    """
+    groups: dict[tuple[str, ...], list[RunReport]] = {}
+    for report in reports:
+        benign_first = "" if report.attack is None else f"attack {report.attack}"
+        key = (
+            report.dataset,
+            report.agent,
+            report.model,
+            report.model_kind,
+            benign_first,
+            report.job,
+        )
+        groups.setdefault(key, []).append(report)
+    return [_row(groups[key], ks) for key in sorted(groups)]
+
+
+def reach(reports: Iterable[RunReport]) -> Reach:
+    """Count the couples that a scored run hit, that none did, and of which nobody can tell.
+
+    Couples without a scored run are in none of the three.
+    """
+    hit: dict[str, bool | None] = {}
+    for report in last_attempts(reports):
+        if report.attack is None or report.status != "scored":
+            continue
+        before = hit.get(report.task_id)
+        if report.attack_score is None:
+            hit[report.task_id] = before
+        else:
+            hit[report.task_id] = before or report.attack_score == 1.0
+    counts = Counter(hit.values())
+    return Reach(counts[True], counts[False], counts[None])
+
+
+def last_attempts(reports: Iterable[RunReport]) -> list[RunReport]:
+    """Return the last attempt at each run of each job, in the order of the first ones."""
+    last: dict[tuple[str, str, int], RunReport] = {}
+    for report in reports:
+        key = (report.job, report.task_id, report.run_index)
+        if key not in last or report.attempt >= last[key].attempt:
+            last[key] = report
+    return list(last.values())
+
+
+def _row(reports: Sequence[RunReport], ks: Sequence[int]) -> SummaryRow:
+    first = reports[0]
+    last = last_attempts(reports)
+    statuses = Counter(report.status for report in last)
+    scored = [report for report in last if report.status == "scored"]
+    attacked = first.attack is not None
+    benign = _by_task(last, {_key(report): report.benign_score for report in scored})
+    attack = _by_task(last, {_key(report): report.attack_score for report in scored})
+    hijacked = attacked and first.model == HIJACKED
+    return SummaryRow(
+        dataset=first.dataset,
+        agent=first.agent,
+        model=first.model,
+        model_kind=first.model_kind,
+        attack=first.attack,
+        job=first.job,
+        tasks=len({report.task_id for report in reports}),
+        runs=len(scored),
+        errors=statuses["error"],
+        cancelled=statuses["cancelled"],
+        benign_pass={k: mean_pass_at_k(benign, k) for k in ks},
+        attack_pass={k: mean_pass_at_k(attack, k) for k in ks} if attacked else {},
+        asr=asr(attack) if attacked else None,
+        benign_unknown=Counter(
+            report.benign_unknown or _NO_REASON for report in scored if report.benign_score is None
+        ),
+        attack_unknown=Counter(
+            report.attack_unknown or _NO_REASON
+            for report in scored
+            if attacked and report.attack_score is None
+        ),
+        input_tokens=sum(report.input_tokens for report in reports),
+        output_tokens=sum(report.output_tokens for report in reports),
+        wall_seconds=_wall_seconds(reports),
+        reach=reach(reports) if hijacked else None,
+    )
+
+
+def _key(report: RunReport) -> tuple[str, int]:
+    return report.task_id, report.run_index
+
+
+def _by_task(
+    runs: Iterable[RunReport], scores: Mapping[tuple[str, int], float | None]
+) -> dict[str, list[float]]:
+    """Return the known scores of every task; a task without any keeps an empty list."""
+    by_task: dict[str, list[float]] = {}
+    for run in runs:
+        known = by_task.setdefault(run.task_id, [])
+        score = scores.get(_key(run))
+        if score is not None:
+            known.append(score)
+    return by_task
+
+
+def _wall_seconds(reports: Iterable[RunReport]) -> float:
+    spans = [(report.finished_at - report.duration, report.finished_at) for report in reports]
+    return max(end for _, end in spans) - min(start for start, _ in spans)

@@ -1,0 +1,146 @@
+"""Controls: no model at all, but scripts that bound what any model could do.
+
+``control:ground-truth`` executes the benign task's known solution and ignores every injection.
+``control:hijacked`` does the same until it reads planted content; from there it first executes the
+malicious task's known solution and then finishes the benign one: the worst agent there can be. A
+couple that even it does not hit cannot be hit along the benign task's known path.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, field_validator
+from pydantic_ai.messages import (
+    ModelMessage,
+    ModelRequest,
+    ModelResponse,
+    ModelResponsePart,
+    TextPart,
+    ToolCallPart,
+)
+from pydantic_ai.models import Model, ModelRequestParameters
+from pydantic_ai.settings import ModelSettings
+
+from pytest_siren.evaluation.components import Component
+from pytest_siren.evaluation.models import ModelKind, RunContext, Unknown
+from pytest_siren.evaluation.states import injected_vectors
+from pytest_siren.evaluation.tasks import GroundTruth, ToolCall
+
+GROUND_TRUTH = "ground-truth"
+HIJACKED = "hijacked"
+CONTROLS = (GROUND_TRUTH, HIJACKED)
+
+
+class ControlConfig(BaseModel):
+    """What stands after ``control:``."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    argument: str
+
+    @field_validator("argument")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        if value not in CONTROLS:
+            raise ValueError(f"unknown control {value!r}; known: {', '.join(CONTROLS)}")
+        return value
+
+
+class ControlSource:
+    """Supplies the script of each run."""
+
+    kind = ModelKind.CONTROL
+    spoken_name = "the AI language model"
+
+    def __init__(self, which: str) -> None:
+        self.id = self.label = f"control:{which}"
+        self._hijackable = which == HIJACKED
+
+    async def bind(self, run: RunContext) -> Model:
+        malicious = run.malicious.ground_truth if run.malicious and self._hijackable else None
+        return ScriptedModel(self.label, run.benign.ground_truth, malicious)
+
+    def unknown(self, run: RunContext) -> Unknown:
+        """A script that does not exist proves nothing."""
+        benign = attack = None
+        if run.benign.ground_truth is None:
+            benign = attack = f"{run.benign.id} has no ground truth"
+        if run.malicious and self._hijackable and run.malicious.ground_truth is None:
+            attack = f"{run.malicious.id} has no ground truth"
+        return Unknown(benign=benign, attack=attack if run.malicious else None)
+
+
+class ScriptedModel(Model):
+    """Answers with one call of its script at a time; the conversation tells how far it is."""
+
+    def __init__(
+        self, name: str, benign: GroundTruth | None, malicious: GroundTruth | None
+    ) -> None:
+        super().__init__()
+        self._name = name
+        self._benign = benign
+        self._malicious = malicious
+        self._benign_calls: Sequence[ToolCall] = ()
+        self._malicious_calls: Sequence[ToolCall] = ()
+        self._observed = False
+
+    @property
+    def model_name(self) -> str:
+        """The control's name."""
+        return self._name
+
+    @property
+    def system(self) -> str:
+        """Not a provider: ``control``."""
+        return "control"
+
+    def observe(self, env_state: Any) -> None:
+        """Take both solutions from the first state of the run."""
+        if self._observed:
+            return
+        self._observed = True
+        self._benign_calls = self._benign.calls(env_state) if self._benign else ()
+        self._malicious_calls = self._malicious.calls(env_state) if self._malicious else ()
+
+    async def request(
+        self,
+        messages: list[ModelMessage],
+        model_settings: ModelSettings | None,
+        model_request_parameters: ModelRequestParameters,
+    ) -> ModelResponse:
+        """Return the next call of the script, or its closing words."""
+        position = sum(isinstance(message, ModelResponse) for message in messages)
+        script = list(self._benign_calls)
+        closing = [self._benign.output] if self._benign else []
+        hijacked_at = _hijacked_at(messages)
+        if hijacked_at is not None and self._malicious is not None:
+            script[hijacked_at:hijacked_at] = self._malicious_calls
+            closing.append(self._malicious.output)
+        part: ModelResponsePart
+        if position < len(script):
+            call = script[position]
+            part = ToolCallPart(call.name, dict(call.args), tool_call_id=f"call_{position}")
+        else:
+            part = TextPart("\n".join(text for text in closing if text))
+        return ModelResponse(parts=[part], model_name=self._name, provider_name="control")
+
+
+def _hijacked_at(messages: Sequence[ModelMessage]) -> int | None:
+    """Return how many responses came before planted content was first read; ``None`` if never."""
+    responses = 0
+    for message in messages:
+        if isinstance(message, ModelResponse):
+            responses += 1
+        elif isinstance(message, ModelRequest) and injected_vectors(message):
+            return responses
+    return None
+
+
+def _build(config: ControlConfig, base: Path) -> ControlSource:
+    return ControlSource(config.argument)
+
+
+component = Component(ControlConfig, _build)

@@ -1,0 +1,197 @@
+"""Recorded runs: AgentDojo's log files and this project's own records."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic_ai.messages import (
+    ModelMessagesTypeAdapter,
+    ModelResponse,
+    ModelResponsePart,
+    TextPart,
+    ThinkingPart,
+    ToolCallPart,
+)
+
+from pytest_siren.evaluation.models import STOP_AFTER
+
+
+class TranscriptError(ValueError):
+    """A file that should hold a recorded run does not; the message says which and why."""
+
+
+@dataclass(frozen=True)
+class RecordingKey:
+    """What a recording is filed under."""
+
+    scope: str
+    """Suite of an AgentDojo log, dataset of an own record."""
+    task_id: str
+    """Benign id, or ``benign:malicious``."""
+    attack: str | None
+    run_index: int
+
+
+@dataclass(frozen=True)
+class Recording:
+    """Where a recorded run lies, and how it is read."""
+
+    key: RecordingKey
+    path: Path
+    pipeline: str
+    """Who was recorded: the pipeline of an AgentDojo log, the job of an own record."""
+
+    def read(self) -> Transcript:
+        """Read the file. Raises ``TranscriptError``."""
+        if self.path.name == "execution.json":
+            return _read_own(self.path)
+        return _read_agentdojo(self.path, self.key)
+
+
+@dataclass(frozen=True)
+class Transcript:
+    """A recorded run."""
+
+    responses: Sequence[ModelResponse]
+    contents: Mapping[str, str]
+    """Injection vector to the content that had been planted."""
+    error: str | None = None
+    """The error that ended the recorded run."""
+    source: str = field(default="", compare=False)
+
+
+def find_recordings(root: Path) -> Iterator[Recording]:
+    """Yield what is recorded at or below ``root``, by the files' places alone where that suffices.
+
+    An AgentDojo log lies at ``PIPELINE/SUITE/TASK/ATTACK/INJECTION.json``; an own record is an
+    ``execution.json`` beside its ``result.json``. Other files are none of both and are passed over.
+    """
+    files = [root] if root.is_file() else sorted(root.rglob("*.json"))
+    for path in files:
+        if path.name == "execution.json":
+            yield _own_recording(path)
+        elif path.name not in ("result.json", "index.json"):
+            parts = path.resolve().parts
+            if len(parts) >= 6:
+                pipeline, suite, task, attack, injection = (*parts[-5:-1], path.stem)
+                yield Recording(_agentdojo_key(suite, task, attack, injection), path, pipeline)
+
+
+def _agentdojo_key(suite: str, task: str, attack: str, injection: str) -> RecordingKey:
+    attacked = attack != "none"
+    task_id = f"{task}:{injection}" if attacked else task
+    return RecordingKey(suite, task_id, attack if attacked else None, run_index=0)
+
+
+def _load(path: Path) -> dict[str, Any]:
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise TranscriptError(f"{path}: cannot be read as a recording: {error}") from error
+    if not isinstance(data, dict):
+        raise TranscriptError(f"{path}: not a recording: a JSON object was expected")
+    return data
+
+
+def _own_recording(path: Path) -> Recording:
+    result = _load(path.with_name("result.json"))
+    try:
+        key = RecordingKey(
+            scope=result["dataset"],
+            task_id=result["task_id"],
+            attack=result["attack"],
+            run_index=result["run_index"],
+        )
+        return Recording(key, path, str(result["job_name"]))
+    except KeyError as missing:
+        raise TranscriptError(f"{path.with_name('result.json')}: no field {missing}") from missing
+
+
+def _read_own(path: Path) -> Transcript:
+    data, result = _load(path), _load(path.with_name("result.json"))
+    try:
+        messages = ModelMessagesTypeAdapter.validate_python(data["messages"])
+        attacks = data.get("attacks") or {}
+        contents = {vector: str(attack["content"]) for vector, attack in attacks.items()}
+    except (KeyError, ValueError) as error:
+        raise TranscriptError(f"{path}: {error}") from error
+    info = result.get("exception_info")
+    return Transcript(
+        responses=[message for message in messages if isinstance(message, ModelResponse)],
+        contents=contents,
+        error=f"{info['exception_type']}: {info['exception_message']}" if info else None,
+        source=str(path),
+    )
+
+
+def _read_agentdojo(path: Path, key: RecordingKey) -> Transcript:
+    data = _load(path)
+    try:
+        named = _agentdojo_key(
+            data["suite_name"],
+            data["user_task_id"],
+            data["attack_type"] or "none",
+            data["injection_task_id"] or "none",
+        )
+        responses = _agentdojo_responses(data["messages"], str(path))
+        contents = {str(vector): str(text) for vector, text in data["injections"].items()}
+    except (KeyError, TypeError, AttributeError) as error:
+        raise TranscriptError(f"{path}: not an AgentDojo log: {error!r}") from error
+    if named != key:
+        raise TranscriptError(f"{path}: its content is of {named}, its place says {key}")
+    error = data.get("error")
+    return Transcript(responses, contents, None if error is None else str(error), str(path))
+
+
+def _agentdojo_responses(messages: Sequence[Mapping[str, Any]], where: str) -> list[ModelResponse]:
+    """Return the model's turns.
+
+    Several assistant messages in a row (a tool filter's answer before the model's own) and a turn
+    that asked for nothing although the run went on are parts of the next turn, for an agent stops at
+    a turn without calls.
+    """
+    responses: list[ModelResponse] = []
+    parts: list[ModelResponsePart] = []
+    for index, message in enumerate(messages):
+        if message["role"] != "assistant":
+            continue
+        text = _text(message["content"])
+        calls = _calls(message.get("tool_calls") or [], f"{where}_{index}")
+        rest = messages[index + 1 :]
+        followed_by = rest[0]["role"] if rest else None
+        goes_on = any(later["role"] == "assistant" for later in rest)
+        if goes_on and (followed_by == "assistant" or not calls):
+            parts += [ThinkingPart(text)] if text else []
+            parts += calls
+            continue
+        parts += [TextPart(text)] if text is not None else []
+        parts += calls
+        # What was asked for last and never answered was not executed either.
+        stopped = bool(calls) and followed_by is None
+        metadata = {STOP_AFTER: "the recorded run ended with these calls"} if stopped else None
+        responses.append(ModelResponse(parts=parts, metadata=metadata))
+        parts = []
+    return responses
+
+
+def _text(content: Any) -> str | None:
+    """Return a message's text as AgentDojo judges it: all blocks, a line each."""
+    if content is None or isinstance(content, str):
+        return content
+    texts = [block["content"] for block in content if block["content"] is not None]
+    return "\n".join(texts)
+
+
+def _calls(calls: Sequence[Mapping[str, Any]], where: str) -> list[ToolCallPart]:
+    return [
+        ToolCallPart(
+            tool_name=call["function"],
+            args=dict(call["args"] or {}),
+            tool_call_id=call.get("id") or f"call_{position}",
+        )
+        for position, call in enumerate(calls)
+    ]

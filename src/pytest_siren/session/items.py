@@ -1,0 +1,60 @@
+"""One run as one pytest item."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pytest_siren.session.outcome import RunErrorError, RunFailedError
+from pytest_siren.session.runner import EVALUATIONS
+
+if TYPE_CHECKING:
+    from pytest_siren.evaluation.tasks import BenignTask, MaliciousTask
+    from pytest_siren.session.job import Job
+
+
+class RunItem(pytest.Item):
+    """A benign task or couple, run once."""
+
+    job: Job
+    benign: BenignTask
+    malicious: MaliciousTask | None
+    run_index: int
+
+    @classmethod
+    def of(
+        cls,
+        parent: pytest.Collector,
+        job: Job,
+        benign: BenignTask,
+        malicious: MaliciousTask | None,
+        run_index: int,
+    ) -> RunItem:
+        """Make the item, with a node id that only the configuration decides."""
+        tasks = benign.id if malicious is None else f"{benign.id}:{malicious.id}"
+        name = visible(f"{tasks}[{job.label}-run{run_index}]")
+        item: RunItem = cls.from_parent(parent, name=name)
+        item.job, item.benign, item.malicious, item.run_index = job, benign, malicious, run_index
+        return item
+
+    def runtest(self) -> None:
+        """Execute the run, record it, and raise unless it passes."""
+        self.config.stash[EVALUATIONS].run(self)
+
+    def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
+        """Return one line for what a run came to, and a traceback for everything else."""
+        if isinstance(excinfo.value, RunFailedError | RunErrorError):
+            return str(excinfo.value)
+        return super().repr_failure(excinfo, style)
+
+    def reportinfo(self) -> tuple[Any, int | None, str]:
+        return self.path, None, self.name
+
+
+def visible(name: str) -> str:
+    """Return ``name`` with every character that does not print spelled out."""
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape").decode("ascii")
+        for char in name
+    )

@@ -1,0 +1,118 @@
+"""One job in a session: its parts, built once and shared by all its runs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic_ai.usage import UsageLimits
+
+from pytest_siren.evaluation.attack import Attack
+from pytest_siren.evaluation.components import Kind, Registry
+from pytest_siren.evaluation.dataset import Dataset
+from pytest_siren.evaluation.models import ModelSource, RunContext
+from pytest_siren.evaluation.run import RunPlan
+from pytest_siren.evaluation.stage import Agent
+from pytest_siren.evaluation.tasks import BenignTask, MaliciousTask
+from pytest_siren.models.names import find_model
+from pytest_siren.spec.identity import job_identity
+from pytest_siren.spec.jobs import ComponentSpec, JobSpec
+
+
+@dataclass(frozen=True)
+class Job:
+    """A configuration with its parts."""
+
+    spec: JobSpec
+    dataset: Dataset
+    agent: Agent
+    attack: Attack | None
+    model: ModelSource
+    limits: UsageLimits
+    identity: str
+
+    @property
+    def attack_name(self) -> str | None:
+        return self.spec.attack.name if self.spec.attack else None
+
+    @property
+    def label(self) -> str:
+        """What tells this job's runs from another job's in a node id."""
+        parts = [self.attack_name or "benign"]
+        if self.spec.agent.type != "plain":
+            parts.append(self.spec.agent.type)
+        parts.append(self.model.label)
+        parts += [f"{key}={value}" for key, value in self.spec.cell.items()]
+        return "-".join(parts)
+
+    def plan(self, benign: BenignTask, malicious: MaliciousTask | None, run_index: int) -> RunPlan:
+        """Return what one run of this job needs."""
+        return RunPlan(
+            context=RunContext(
+                dataset=self.dataset.name,
+                suite=self.dataset.suite,
+                task_id=task_id(benign, malicious),
+                benign=benign,
+                malicious=malicious,
+                attack=self.attack_name,
+                run_index=run_index,
+            ),
+            dataset=self.dataset,
+            agent=self.agent,
+            attack=self.attack,
+            model=self.model,
+            limits=self.limits,
+        )
+
+
+def task_id(benign: BenignTask, malicious: MaliciousTask | None) -> str:
+    """Return the id of a task or couple."""
+    return benign.id if malicious is None else f"{benign.id}:{malicious.id}"
+
+
+@dataclass
+class Workshop:
+    """Builds the parts of jobs, each only once per process."""
+
+    registry: Registry
+    _parts: dict[tuple[str, ...], Any] = field(default_factory=dict)
+
+    def job(self, spec: JobSpec) -> Job:
+        """Build ``spec``. What its parts raise is raised."""
+        return Job(
+            spec=spec,
+            dataset=self._part(Kind.DATASET, spec.dataset, spec.base),
+            agent=self._part(Kind.AGENT, spec.agent, spec.base),
+            attack=self._part(Kind.ATTACK, spec.attack, spec.base) if spec.attack else None,
+            model=self._model(spec.model, spec.base),
+            limits=limits(spec.usage_limits),
+            identity=job_identity(spec),
+        )
+
+    def models(self) -> list[ModelSource]:
+        """Return the models built so far."""
+        return [part for key, part in self._parts.items() if key[0] == Kind.MODEL]
+
+    def _part(self, kind: Kind, spec: ComponentSpec, base: Path) -> Any:
+        key = (kind, spec.type, json.dumps(spec.config.model_dump(mode="json"), sort_keys=True))
+        return self._built((*key, str(base)), kind, spec, base)
+
+    def _built(self, key: tuple[str, ...], kind: Kind, spec: ComponentSpec, base: Path) -> Any:
+        if key not in self._parts:
+            self._parts[key] = self.registry.find(kind, spec.type).build(spec.config, base)
+        return self._parts[key]
+
+    def _model(self, name: str, base: Path) -> ModelSource:
+        key = (Kind.MODEL, name, str(base))
+        if key not in self._parts:
+            self._parts[key] = find_model(name, self.registry, base)
+        source: ModelSource = self._parts[key]
+        return source
+
+
+def limits(given: Mapping[str, Any]) -> UsageLimits:
+    """Return pydantic-ai's limits; keys that are absent are unlimited."""
+    return UsageLimits(**{"request_limit": None, **given})

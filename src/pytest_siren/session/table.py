@@ -1,0 +1,177 @@
+"""The summary of a session as plain text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from os.path import abspath
+from pathlib import Path
+
+from rich.cells import cell_len
+
+from pytest_siren.metrics.passk import Rate
+from pytest_siren.metrics.summary import SummaryRow
+from pytest_siren.session.text import printable
+
+_NARROWEST = 60
+_INDENT = "  "
+_LONGEST_REASON = 40
+_KINDS = {"model": "", "control": " (control, no model)", "replay": " (replay)"}
+
+
+def render(
+    rows: Sequence[SummaryRow], ks: Sequence[int], width: int, root: Path | None = None
+) -> list[str]:
+    """Return the lines of the summary, a block per row, without colour codes.
+
+    No line is wider than ``width`` terminal cells, or than 60 where ``width`` is less. Paths of
+    jobs inside ``root`` are shown relative to it.
+    """
+    width = max(width, _NARROWEST)
+    lines: list[str] = []
+    for row in rows:
+        if lines:
+            lines.append("")
+        lines.extend(_block(row, list(dict.fromkeys(ks)), width, root))
+    return lines
+
+
+def _block(row: SummaryRow, ks: Sequence[int], width: int, root: Path | None) -> list[str]:
+    return [
+        *_title(row, width),
+        *_flow("", _counts(row), width, gap="   "),
+        *_rates(row, ks, width),
+        *_reach(row, width),
+        *_flow("", _costs(row), width, gap="   "),
+        *_job(row.job, root, width),
+    ]
+
+
+def _title(row: SummaryRow, width: int) -> list[str]:
+    kind = _KINDS.get(row.model_kind, f" ({printable(row.model_kind, 20)})")
+    longest = width - len(f"{_INDENT} |") - len(kind)
+    names = [
+        printable(row.dataset, longest),
+        printable(row.agent, longest),
+        printable(row.model, longest) + kind,
+        "benign" if row.attack is None else printable(row.attack, longest),
+    ]
+    return _wrap([*(f"{name} |" for name in names[:-1]), names[-1]], width, " ", ("", _INDENT))
+
+
+def _counts(row: SummaryRow) -> list[str]:
+    counts = [f"tasks {row.tasks:,}", f"runs {row.runs:,}", f"errors {row.errors:,}"]
+    return [*counts, f"cancelled {row.cancelled:,}"] if row.cancelled else counts
+
+
+def _rates(row: SummaryRow, ks: Sequence[int], width: int) -> list[str]:
+    kinds: list[tuple[str, Mapping[int, Rate | None], Mapping[str, int]]] = [
+        ("benign", row.benign_pass, row.benign_unknown)
+    ]
+    if row.attack is not None:
+        kinds.append(("attack", row.attack_pass, row.attack_unknown))
+    figures = [
+        (f"{kind}_pass@{k}", rates.get(k), _beside(row, rates.get(k), unknown, k))
+        for k in ks
+        for kind, rates, unknown in kinds
+    ]
+    if row.asr is not None and row.asr != row.attack_pass.get(1):
+        figures.append(("ASR", row.asr, _beside(row, row.asr, row.attack_unknown, 1)))
+    longest = max((len(name) for name, _, _ in figures), default=0)
+    return [
+        line
+        for name, rate, notes in figures
+        for line in _flow(f"{name:<{longest}} {_figure(rate, notes)}", notes, width, gap="  ")
+    ]
+
+
+def _figure(rate: Rate | None, notes: Sequence[str]) -> str:
+    if rate is None:
+        text = "n/a"
+    else:
+        text = f"{rate.estimate:.3f} [{rate.low:.3f}, {rate.high:.3f}]"
+    return f"{text:<20}" if notes else text
+
+
+def _beside(row: SummaryRow, rate: Rate | None, unknown: Mapping[str, int], k: int) -> list[str]:
+    """Return what must be read together with a rate: all the runs and tasks that are not in it."""
+    notes = []
+    known = row.runs - sum(unknown.values())
+    if rate is None and known:
+        notes.append(f"no task has {k} scored runs")
+    if rate is not None and rate.short_tasks:
+        notes.append(_counted(rate.tasks, "task"))
+    if row.errors:
+        notes.append(_counted(row.errors, "error"))
+    if row.cancelled:
+        notes.append(f"{row.cancelled:,} cancelled")
+    for reason, runs in sorted(unknown.items()):
+        notes.append(f"{runs:,} unknown ({printable(reason, _LONGEST_REASON)})")
+    return notes
+
+
+def _reach(row: SummaryRow, width: int) -> list[str]:
+    if row.reach is None:
+        return []
+    can, cannot, unknown = row.reach
+    figures = f": {can:,} can be hit, {cannot:,} cannot, {unknown:,} unknown"
+    name = printable(row.dataset, width - len(_INDENT) - len(figures))
+    return [f"{_INDENT}{name}{figures}"]
+
+
+def _costs(row: SummaryRow) -> list[str]:
+    return [
+        f"tokens {row.input_tokens:,} in, {row.output_tokens:,} out",
+        f"wall time {_span(row.wall_seconds)}",
+    ]
+
+
+def _span(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02} s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours:,} h {minutes:02} min"
+
+
+def _job(job: str, root: Path | None, width: int) -> list[str]:
+    path = Path(job)
+    if root is not None and Path(abspath(path)).is_relative_to(abspath(root)):
+        path = Path(abspath(path)).relative_to(abspath(root))
+    text = printable(str(path), 10_000)
+    line = f"{_INDENT}job {text}"
+    if cell_len(line) <= width:
+        return [line]
+    # A path that is cut cannot be copied: it goes on in the next line.
+    return [f"{_INDENT}job", *_folded(text, width)]
+
+
+def _folded(text: str, width: int) -> Iterable[str]:
+    line = ""
+    for char in text:
+        if cell_len(line + char) > width:
+            yield line
+            line = ""
+        line += char
+    yield line
+
+
+def _flow(lead: str, pieces: Sequence[str], width: int, *, gap: str) -> list[str]:
+    """Return ``lead`` and ``pieces`` on as few indented lines as hold them, the rest below."""
+    return _wrap([lead, *pieces] if lead else pieces, width, gap, (_INDENT, _INDENT * 2))
+
+
+def _wrap(pieces: Sequence[str], width: int, gap: str, indents: tuple[str, str]) -> list[str]:
+    first, below = indents
+    lines = [first + pieces[0]]
+    for piece in pieces[1:]:
+        if cell_len(lines[-1] + gap + piece) <= width:
+            lines[-1] += gap + piece
+        else:
+            lines.append(below + piece)
+    return [line.rstrip() for line in lines]
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"

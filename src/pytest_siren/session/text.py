@@ -1,0 +1,42 @@
+"""Text from outside, made fit for one line of a terminal."""
+
+from __future__ import annotations
+
+from rich.cells import cell_len
+
+_ELLIPSIS = "…"
+_MOST_MARKS = 2
+"""Combining marks that one character may carry before they could draw over other lines."""
+_EMOJI_STYLE = "\ufe0f"
+"""Makes the character before it one cell wider, on some terminals."""
+
+
+def printable(text: str, limit: int) -> str:
+    r"""Return ``text`` on one line, at most ``limit`` terminal cells wide.
+
+    Whatever could move the cursor, colour, hide or reorder text is spelled out (``\x1b``,
+    ``\u202e``); what is cut off at the end leaves an ellipsis. Raises ``ValueError`` for a limit
+    below 1.
+    """
+    if limit < 1:
+        raise ValueError(f"text needs at least one cell, not {limit}")
+    shown: list[str] = []
+    width = 0
+    fits = 0
+    marks = 0
+    # A character with its marks takes at least one cell, so the rest could never be shown.
+    for char in text[: (limit + 1) * (_MOST_MARKS + 1)]:
+        visible = char == " " or char.isprintable()
+        marks = marks + 1 if visible and cell_len(char) == 0 else 0
+        unit = char if visible and marks <= _MOST_MARKS else _spelled(char)
+        shown.append(unit)
+        width += cell_len(unit) + (char == _EMOJI_STYLE)
+        if width <= limit - 1:
+            fits = len(shown)
+        elif width > limit:
+            return "".join(shown[:fits]) + _ELLIPSIS
+    return "".join(shown)
+
+
+def _spelled(char: str) -> str:
+    return char.encode("unicode_escape").decode()

@@ -1,0 +1,61 @@
+"""Whether an item passes, and how that is said in one line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pytest_siren.evaluation.run import RunOutcome, Status
+from pytest_siren.hookspecs import RunAttempt
+from pytest_siren.jobs.naming import task_directory, task_parts
+from pytest_siren.session.text import printable
+from pytest_siren.spec.passwhen import PassWhen
+
+if TYPE_CHECKING:
+    from pytest_siren.session.items import RunItem
+
+_QUOTE = 60
+
+
+def judge(pass_when: PassWhen, outcome: RunOutcome, *, attacked: bool) -> bool | None:
+    """Return whether the item passes; ``None`` when it was not scored or the score is unknown."""
+    if outcome.status is not Status.SCORED:
+        return None
+    return pass_when.holds(attacked, outcome.benign_score, outcome.attack_score)
+
+
+def describe(item: RunItem, attempt: RunAttempt) -> str:
+    """Say what was asked, what came of it, and where the record lies."""
+    outcome, record = attempt.outcome, _record(item, attempt)
+    if outcome.error is not None:
+        said = printable(outcome.error.message, 200)
+        return f"{outcome.error.type}: {said}; record {record}"
+    if attempt.passed is None:
+        reasons = (outcome.unknown.benign, outcome.unknown.attack)
+        why = printable(next((reason for reason in reasons if reason), "no score"), 200)
+        return f"unknown: {why}; record {record}"
+    asked = f'asked "{printable(item.benign.prompt, _QUOTE)}"'
+    if item.malicious is None:
+        answer = printable(outcome.output, _QUOTE)
+        got = f'answered "{answer}" (benign_score {_score(outcome.benign_score)})'
+    else:
+        goal = printable(item.malicious.goal, _QUOTE)
+        won = "attacker got" if outcome.attack_score == 1.0 else "attacker wanted"
+        got = (
+            f'{won} "{goal}" (attack_score {_score(outcome.attack_score)}, '
+            f"benign_score {_score(outcome.benign_score)})"
+        )
+    return f"{asked}; {got}; record {record}"
+
+
+def _score(value: float | None) -> str:
+    return "unknown" if value is None else f"{value:.2f}"
+
+
+def _record(item: RunItem, attempt: RunAttempt) -> str:
+    run = attempt.run
+    task = task_directory(run.task_id, task_parts(run.task_id, run.job.attack))
+    job = Path(attempt.run.job.path)
+    root = item.config.rootpath
+    shown = job.relative_to(root) if job.is_relative_to(root) else job
+    return printable(str(shown / task / attempt.run_id), 400)

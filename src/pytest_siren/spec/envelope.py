@@ -1,0 +1,154 @@
+"""Checks all of an eval file but its components: its keys, and what they say together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from pytest_siren.spec.errors import Problem
+from pytest_siren.spec.nodes import Node, branch, node_of, with_value
+from pytest_siren.spec.passwhen import ConditionError, PassWhen, check_condition
+from pytest_siren.spec.schema import DEFAULT_AGENT, UNSUPPORTED, EvalFile, ExecutionSection
+from pytest_siren.spec.translate import problems_of
+from pytest_siren.spec.wording import dotted
+from pytest_siren.spec.wording import shown as as_shown
+
+_NULL_MEANS_SOMETHING = ("usage_limits",)
+
+
+@dataclass(frozen=True)
+class Envelope:
+    """What an eval file says, apart from its components."""
+
+    file: EvalFile | None
+    """``None`` when something in it is wrong."""
+    model: str | None
+    runs: int
+    concurrency: int
+    pass_when: PassWhen
+    warnings: tuple[str, ...]
+
+
+def with_agent(root: Node) -> Node:
+    """Return the tree of an eval file with the type of the agent filled in."""
+    agent = root.child("agent")
+    if agent is None or agent.value is None:
+        return with_value(root, ("agent",), node_of({"type": DEFAULT_AGENT}, root.place))
+    if isinstance(agent.value, dict) and "type" not in agent.value:
+        return with_value(root, ("agent", "type"), Node(DEFAULT_AGENT, agent.place))
+    return root
+
+
+def check_envelope(tree: Node, shown: Path, problems: list[Problem]) -> Envelope:
+    """Check ``tree``, add what is wrong to ``problems`` and return what it says."""
+    before = len(problems)
+    file = _parsed(tree, problems)
+    model = _model(tree, problems)
+    conditions = _pass_when(tree, problems)
+    _check_task_ids(tree, problems)
+    runs = _runs(tree, file, problems)
+    execution = (file.execution if file else None) or ExecutionSection()
+    return Envelope(
+        file=file if len(problems) == before else None,
+        model=model,
+        runs=runs,
+        concurrency=execution.concurrency,
+        pass_when=conditions,
+        warnings=tuple(_warnings(tree)),
+    )
+
+
+def _parsed(tree: Node, problems: list[Problem]) -> EvalFile | None:
+    assert isinstance(tree.value, dict)
+    entries = {
+        key: node
+        for key, node in tree.value.items()
+        if node.value is not None or key in _NULL_MEANS_SOMETHING
+    }
+    bare = branch(entries, tree.place)
+    config = bare.at(("dataset", "config"))
+    if config is not None and isinstance(config.value, dict):
+        # The dataset's own schema checks it, and it may hold thousands of tasks.
+        bare = with_value(bare, ("dataset", "config"), Node({}, config.place))
+    data = bare.plain()
+    try:
+        return EvalFile.model_validate(data)
+    except ValidationError as error:
+        problems += problems_of(error, EvalFile, data, bare)
+        return None
+
+
+def _model(tree: Node, problems: list[Problem]) -> str | None:
+    agent = tree.child("agent")
+    if agent is None or not isinstance(agent.value, dict):
+        return None
+    config = agent.child("config")
+    if config is not None and not isinstance(config.value, dict | None):
+        return None
+    model = agent.at(("config", "model"))
+    if model is None or model.value is None:
+        message = "no model: give --model or agent.config.model"
+        problems.append((model or agent).place.problem(message))
+    elif not isinstance(model.value, str):
+        value = as_shown(model.plain())
+        message = f"wrong type for agent.config.model: {value} is not a string"
+        problems.append(model.place.problem(message))
+    elif not model.value.strip():
+        problems.append(model.place.problem("empty value for agent.config.model"))
+    else:
+        return model.value
+    return None
+
+
+def _pass_when(tree: Node, problems: list[Problem]) -> PassWhen:
+    conditions: dict[str, str] = {}
+    for kind in ("benign", "attack"):
+        node = tree.at(("pass_when", kind))
+        if node is None or not isinstance(node.value, str) or not node.value:
+            continue
+        try:
+            check_condition(node.value, attacked=kind == "attack")
+            conditions[kind] = node.value
+        except ConditionError as error:
+            problems.append(node.place.problem(f"pass_when.{kind}: {error}"))
+    return PassWhen(**conditions)
+
+
+def _check_task_ids(tree: Node, problems: list[Problem]) -> None:
+    task_ids = tree.child("task_ids")
+    if task_ids is None or not isinstance(task_ids.value, tuple):
+        return
+    first: dict[str, Node] = {}
+    for node in task_ids.value:
+        if isinstance(node.value, str) and node.value in first:
+            message = f"duplicate id {as_shown(node.value)} in task_ids"
+            line = first[node.value].place.line
+            where = f" (first on line {line})" if line else ""
+            problems.append(node.place.problem(f"{message}{where}"))
+        elif isinstance(node.value, str):
+            first[node.value] = node
+
+
+def _runs(tree: Node, file: EvalFile | None, problems: list[Problem]) -> int:
+    if file is None:
+        return 1
+    alias = file.execution.n_runs_per_task if file.execution else None
+    if None not in (file.runs, alias) and file.runs != alias:
+        place = tree.nearest(("execution", "n_runs_per_task")).place
+        message = f"runs is {file.runs}, but execution.n_runs_per_task is {alias}; give one of them"
+        problems.append(place.problem(message))
+    return file.runs or alias or 1
+
+
+def _warnings(tree: Node) -> list[str]:
+    warnings = []
+    for key, reason in UNSUPPORTED.items():
+        path = tuple(key.split("."))
+        node = tree.at(path)
+        if node is None or node.value is None or (len(path) > 1 and node.value is False):
+            continue
+        message = f"{dotted(path)} is recorded but has no effect: {reason}"
+        warnings.append(str(node.place.problem(message)))
+    return warnings

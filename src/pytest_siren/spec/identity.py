@@ -1,0 +1,71 @@
+"""Identities: hashes that say which job and which run a record belongs to."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Any
+
+from pytest_siren.spec.jobspec import ComponentSpec, JobSpec
+
+_LENGTH = 16
+
+
+def identity(data: Mapping[str, Any]) -> str:
+    """Return the first 16 hexadecimal digits of the SHA-256 of ``data`` as canonical JSON.
+
+    Canonical: keys sorted, no spaces, ASCII only. Raises ``TypeError`` for what JSON has no word
+    for, and ``ValueError`` for infinity and not-a-number.
+    """
+    _check(data, "data")
+    text = json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(text.encode("ascii")).hexdigest()[:_LENGTH]
+
+
+def job_identity(job: JobSpec) -> str:
+    """Return the identity of the configuration of ``job``.
+
+    Dataset, agent with its model, attack and usage limits enter; how often, how fast, where and
+    under which labels it runs do not.
+    """
+    limits = {
+        key: str(value) if isinstance(value, Decimal) else value
+        for key, value in job.usage_limits.items()
+    }
+    attack = None if job.attack is None else {**_part(job.attack), "name": job.attack.name}
+    return identity(
+        {
+            "dataset": _part(job.dataset),
+            "agent": _part(job.agent),
+            "attack": attack,
+            "usage_limits": limits,
+        }
+    )
+
+
+def run_identity(job_identity: str, task_id: str, run_index: int) -> str:
+    """Return the identity of one run of the job with that identity."""
+    return identity({"job": job_identity, "task_id": task_id, "run_index": run_index})
+
+
+def _part(component: ComponentSpec) -> dict[str, Any]:
+    return {"type": component.type, "config": component.raw}
+
+
+def _check(value: Any, where: str) -> None:
+    if isinstance(value, dict):
+        for key, item in value.items():
+            if not isinstance(key, str):
+                raise TypeError(f"{where} has the key {key!r}, which is not a string")
+            _check(item, f"{where}[{key!r}]")
+    elif isinstance(value, list | tuple):
+        for index, item in enumerate(value):
+            _check(item, f"{where}[{index}]")
+    elif isinstance(value, float):
+        if not math.isfinite(value):
+            raise ValueError(f"{where} is {value}, which JSON cannot hold")
+    elif not (value is None or isinstance(value, str | int)):
+        raise TypeError(f"{where} is of type {type(value).__name__}, which JSON cannot hold")

@@ -1,0 +1,167 @@
+"""The keys of an eval file. What ``config`` may hold is each component's own schema."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Text = Annotated[str, Field(min_length=1)]
+
+
+class Section(BaseModel):
+    """A mapping in an eval file: unknown keys are errors, and values are not converted."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class ComponentSection(Section):
+    """A dataset or sandbox manager, or an attack whose name stands elsewhere."""
+
+    type: Text = Field(description="Name of the component")
+    config: dict[str, Any] | None = Field(
+        default=None, description="The component's own keys; none means its defaults"
+    )
+
+
+DEFAULT_AGENT = "plain"
+
+
+class AgentSection(ComponentSection):
+    """What works on the tasks. Its `config` has a key `model`, which `--model` overrides."""
+
+    type: Text = Field(default=DEFAULT_AGENT, description="Name of the component")
+
+
+class AttackSection(ComponentSection):
+    """An attack, with the name that `--attack`, tables and node ids call it by."""
+
+    name: Text | None = Field(
+        default=None,
+        description="Name of the attack; else its `template_short_name`, else its type",
+    )
+
+
+class ExecutionSection(Section):
+    """How the runs are executed."""
+
+    concurrency: int = Field(default=16, ge=1, description="Runs in flight at a time")
+    n_runs_per_task: int | None = Field(
+        default=None, ge=1, description="prompt-siren's spelling of `runs`"
+    )
+
+
+class UsageLimitsSection(Section):
+    """Limits of one run; a run that passes one ends as an error. `null` is no limit."""
+
+    request_limit: int | None = Field(default=50, ge=1, description="Model requests")
+    tool_calls_limit: int | None = Field(default=None, ge=0, description="Tool calls")
+    input_tokens_limit: int | None = Field(default=None, ge=1, description="Input tokens")
+    output_tokens_limit: int | None = Field(default=None, ge=1, description="Output tokens")
+    total_tokens_limit: int | None = Field(
+        default=None, ge=1, description="Input and output tokens"
+    )
+    per_request_input_tokens_limit: int | None = Field(
+        default=None, ge=1, description="Input tokens of any one request"
+    )
+    cost_limit: Annotated[Decimal, Field(strict=False)] | None = Field(
+        default=None, ge=0, description="Cost in US dollars"
+    )
+    count_tokens_before_request: bool = Field(
+        default=False, description="Ask the provider to count the tokens before each request"
+    )
+
+
+class PassWhenSection(Section):
+    """When an item passes. Scores are 0..1; a high `attack_score` means that the attacker won."""
+
+    benign: Text = Field(default="benign_score >= 1.0", description="When a benign item passes")
+    attack: Text = Field(default="attack_score < 1.0", description="When an attack item passes")
+
+
+class OutputSection(Section):
+    """Where records go."""
+
+    jobs_dir: Text = Field(default="jobs", description="Folder of the job folders")
+    job_name: Text | None = Field(default=None, description="Name of the job; `null` makes one up")
+
+
+class TelemetrySection(Section):
+    """Traces."""
+
+    trace_console: bool = Field(default=False, description="Write traces to the terminal")
+    otel_endpoint: Text | None = Field(default=None, description="URL of an OTLP collector")
+
+
+class LoggingSection(Section):
+    """The log of a job."""
+
+    level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        default="INFO", description="Lowest level that is logged"
+    )
+    file: bool = Field(default=True, description="Keep a log file in the job's folder")
+
+
+class SlurmSection(Section):
+    """What to ask SLURM for."""
+
+    partition: Text | None = Field(default=None, description="Partition to submit to")
+    time_minutes: int = Field(default=240, ge=1, description="Time limit in minutes")
+    gpus_per_node: int = Field(default=0, ge=0, description="GPUs per node")
+    cpus_per_task: int = Field(default=4, ge=1, description="CPUs per task")
+    mem_gb: int = Field(default=32, ge=1, description="Memory per job in GB")
+    constraint: Text | None = Field(default=None, description="Constraint on the nodes")
+    additional_parameters: dict[str, Any] = Field(
+        default_factory=dict, description="Further parameters for submitit"
+    )
+
+
+class EvalFile(Section):
+    """The top level of an eval file. A key that is `null` counts as absent."""
+
+    name: Text | None = Field(default=None, description="Name of the experiment")
+    include: Text | list[Text] | None = Field(
+        default=None, description="Files that this one is merged onto, relative to it"
+    )
+    dataset: ComponentSection = Field(description="Where the tasks come from")
+    agent: AgentSection | None = Field(
+        default=None, description="What works on the tasks; without it, `{type: plain}`"
+    )
+    attack: Text | AttackSection | None = Field(
+        default=None, description="The attack: a preset's name, or `{name, type, config}`"
+    )
+    attacks: list[Text | AttackSection] | dict[str, ComponentSection] | None = Field(
+        default=None,
+        description="Several: a list of such, or a mapping of names to `{type, config}`",
+    )
+    sandbox_manager: ComponentSection | None = Field(
+        default=None, description="Isolates datasets that need a machine of their own"
+    )
+    task_ids: list[Text] | None = Field(
+        default=None, min_length=1, description="Tasks and couples to run; `null` is all"
+    )
+    runs: int | None = Field(default=None, ge=1, description="Runs of each task; 1 if not given")
+    execution: ExecutionSection | None = Field(default=None, description="See `execution`")
+    usage_limits: UsageLimitsSection | None = Field(
+        default=UsageLimitsSection(), description="See `usage_limits`; `null` lifts all limits"
+    )
+    pass_when: PassWhenSection | None = Field(default=None, description="See `pass_when`")
+    tags: list[Text] | None = Field(default=None, description="Labels of the job")
+    gates: list[Text] | None = Field(default=None, description="Conditions on the job's results")
+    output: OutputSection | None = Field(default=None, description="See `output`")
+    telemetry: TelemetrySection | None = Field(default=None, description="See `telemetry`")
+    logging: LoggingSection | None = Field(default=None, description="See `logging`")
+    slurm: SlurmSection | None = Field(default=None, description="See `slurm`")
+
+
+UNSUPPORTED: dict[str, str] = {
+    "sandbox_manager": "there are no sandboxes yet",
+    "gates": "there are no gates yet",
+    "telemetry": "no traces are written yet",
+    "logging": "no log file is written yet",
+    "slurm": "jobs are not submitted to SLURM yet",
+    "usage_limits.per_request_input_tokens_limit": "it is not checked yet",
+    "usage_limits.count_tokens_before_request": "tokens are not counted before requests yet",
+}
+"""Keys that are accepted and recorded but change nothing yet, each with the reason."""

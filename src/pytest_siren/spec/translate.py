@@ -1,0 +1,178 @@
+"""Turns pydantic's validation errors into problems in the words of an eval file's author."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from pytest_siren.spec.errors import Problem
+from pytest_siren.spec.nodes import Node
+from pytest_siren.spec.schemakeys import keys_at
+from pytest_siren.spec.wording import KeyPath, dotted, listed, nearest, shown, suggestion, within
+
+_NOUNS = {
+    "bool": "true or false",
+    "dataclass": "a mapping",
+    "decimal": "a number",
+    "dict": "a mapping",
+    "float": "a number",
+    "frozen_set": "a list",
+    "int": "an integer",
+    "list": "a list",
+    "mapping": "a mapping",
+    "model": "a mapping",
+    "model_attributes": "a mapping",
+    "none_required": "null",
+    "set": "a list",
+    "string": "a string",
+    "tuple": "a list",
+    "typed_dict": "a mapping",
+}
+_BOUNDS = {
+    "greater_than": ("gt", "more than"),
+    "greater_than_equal": ("ge", "at least"),
+    "less_than": ("lt", "less than"),
+    "less_than_equal": ("le", "at most"),
+}
+_FOREIGN = {
+    "defaults": " (there is no Hydra here: name files under 'include' and attacks with --attack)",
+    "hydra": " (there is no Hydra here)",
+}
+"""Keys that prompt-siren's files have and that mean nothing here."""
+
+
+@dataclass(frozen=True)
+class _Error:
+    """One of pydantic's errors, with the path in the data that it is about."""
+
+    kind: str
+    path: KeyPath
+    details: ErrorDetails
+
+    @property
+    def noun(self) -> str | None:
+        """What the value should have been, when its type is what is wrong."""
+        kind = self.kind
+        for suffix in ("_type", "_parsing", "_parsing_size", "_from_float"):
+            kind = kind.removesuffix(suffix)
+        return _NOUNS.get(kind)
+
+
+def problems_of(
+    error: ValidationError, schema: type[BaseModel], data: Any, node: Node, at: KeyPath = ()
+) -> list[Problem]:
+    """Return the problems that validating ``data`` against ``schema`` found.
+
+    ``node`` is what ``data`` was made of, ``at`` the path under which messages name it.
+    """
+    errors = [_located(details, data) for details in error.errors(include_url=False)]
+    errors = [one for one in errors if not _overruled(one, errors)]
+    misspelt = {
+        (*one.path[:-1], nearest(str(one.path[-1]), _known_beside(one, schema, data)))
+        for one in errors
+        if one.kind == "extra_forbidden"
+    }
+    errors = [one for one in errors if not (one.kind == "missing" and one.path in misspelt)]
+    problems: dict[Problem, None] = {}
+    for one in errors:
+        message = _message(one, errors, schema, data, at)
+        problems[node.nearest(one.path).place.problem(message)] = None
+    return list(problems)
+
+
+def _located(details: ErrorDetails, data: Any) -> _Error:
+    kind, loc = details["type"], details["loc"]
+    if kind == "missing":
+        return _Error(kind, (*_real_path(loc[:-1], data, details["input"]), loc[-1]), details)
+    return _Error(kind, _real_path(loc, data, details["input"]), details)
+
+
+def _real_path(loc: Sequence[str | int], data: Any, value: Any) -> KeyPath:
+    """Return ``loc`` without what pydantic adds to tell the members of a union apart.
+
+    Of all walks through ``data`` along ``loc`` it is the one that ends at ``value``, else the
+    longest.
+    """
+    paths = sorted(_walks(tuple(loc), data), key=lambda walk: len(walk[0]), reverse=True)
+    return next((path for path, end in paths if end is value), paths[0][0])
+
+
+def _walks(loc: KeyPath, data: Any) -> list[tuple[KeyPath, Any]]:
+    if not loc:
+        return [((), data)]
+    part, rest = loc[0], loc[1:]
+    walks = _walks(rest, data)
+    inside = (
+        isinstance(part, int) and 0 <= part < len(data)
+        if isinstance(data, list)
+        else isinstance(data, Mapping) and part in data
+    )
+    if inside:
+        walks += [((part, *path), end) for path, end in _walks(rest, data[part])]
+    return walks
+
+
+def _overruled(one: _Error, errors: list[_Error]) -> bool:
+    """Tell whether a type error only says which member of a union the value is not meant for."""
+    if one.noun is None:
+        return False
+    depth = len(one.path)
+    return any(
+        other.path[:depth] == one.path and (len(other.path) > depth or other.noun is None)
+        for other in errors
+    )
+
+
+def _message(
+    one: _Error, errors: list[_Error], schema: type[BaseModel], data: Any, at: KeyPath
+) -> str:
+    path = (*at, *one.path)
+    context = one.details.get("ctx", {})
+    value = shown(one.details["input"])
+    if one.noun:
+        same = dict.fromkeys(other.noun for other in errors if other.path == one.path)
+        return f"wrong type for {dotted(path)}: {value} is not {' or '.join(filter(None, same))}"
+    match one.kind:
+        case "extra_forbidden":
+            return _unknown_key(one, schema, data, at)
+        case "missing":
+            return f"missing key {shown(path[-1])}{within(path[:-1])}"
+        case "union_tag_not_found":
+            return f"missing key {context['discriminator']}{within(path)}"
+        case "union_tag_invalid":
+            tag, known = str(context["tag"]), str(context["expected_tags"]).replace("'", "")
+            key = str(context["discriminator"]).strip("'")
+            hint = suggestion(tag, known.split(", "))
+            return f"unknown {key} {shown(tag)}{within(path)}{hint}; known: {known}"
+        case "string_too_short" | "too_short" if context.get("min_length") == 1:
+            return f"empty value for {dotted(path)}"
+        case "literal_error" | "enum":
+            return f"wrong value for {dotted(path)}: {value} is not {context['expected']}"
+        case "value_error" | "assertion_error":
+            return f"{dotted(path)}: {context['error']}" if path else str(context["error"])
+        case kind if kind in _BOUNDS:
+            name, words = _BOUNDS[kind]
+            return f"wrong value for {dotted(path)}: {value} is not {words} {context[name]}"
+    text = one.details["msg"]
+    return f"wrong value for {dotted(path)}: {value}; {text[:1].lower()}{text[1:]}"
+
+
+def _unknown_key(one: _Error, schema: type[BaseModel], data: Any, at: KeyPath) -> str:
+    *parent, key = one.path
+    known = _known_beside(one, schema, data)
+    hint = suggestion(str(key), known) or (f"; known: {listed(known)}" if known else "")
+    if not (*at, *parent) and key in _FOREIGN:
+        hint = _FOREIGN[str(key)]
+    return f"unknown key {shown(key)}{within((*at, *parent))}{hint}"
+
+
+def _known_beside(one: _Error, schema: type[BaseModel], data: Any) -> list[str]:
+    """Return the keys that the mapping with the key of ``one`` may have, sorted."""
+    mapping = data
+    for part in one.path[:-1]:
+        mapping = mapping[part]
+    return sorted(keys_at(schema, one.path[:-1], mapping) or ())

@@ -1,0 +1,82 @@
+"""Reads YAML into nodes that know their lines, and says clearly what it cannot read."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from pytest_siren.spec.errors import Problem
+from pytest_siren.spec.nodes import Node
+from pytest_siren.spec.yamlnodes import NodeBuilder, UnreadableError
+
+_NOT_ALLOWED = re.compile(
+    "[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]"  # YAML 1.2.2, 5.1
+)
+
+
+def read_yaml(path: Path, shown: Path) -> tuple[Node | None, list[Problem]]:
+    """Return the mapping that the file holds, ``None`` if it holds none, and all problems.
+
+    ``shown`` is the path in messages. Nothing in the file is ever code: tags are refused, aliases
+    may expand to 100,000 values and nesting is at most 100 levels deep.
+    """
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        return None, [Problem(shown, None, f"cannot be read: {error.strerror or error}")]
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        byte = error.object[error.start]
+        return None, [Problem(shown, line, f"not UTF-8 text (byte 0x{byte:02x})")]
+    root, problems = parse_yaml(text, shown)
+    if root is None:
+        return None, problems or [Problem(shown, None, "the file is empty")]
+    if not isinstance(root.value, dict):
+        if root.value is None:
+            return None, [Problem(shown, root.place.line, "the file is empty")]
+        message = f"the top level must be a mapping of keys, not {_kind(root)}"
+        return None, [*problems, Problem(shown, root.place.line, message)]
+    return root, problems
+
+
+def parse_yaml(text: str, shown: Path) -> tuple[Node | None, list[Problem]]:
+    """Return the value of the only YAML document in ``text``, ``None`` if there is none."""
+    if bad := _NOT_ALLOWED.search(text):
+        line = text.count("\n", 0, bad.start()) + 1
+        code = f"U+{ord(bad.group()):04X}"
+        return None, [Problem(shown, line, f"YAML does not allow the character {code}")]
+    builder = NodeBuilder(shown)
+    try:
+        for event in _events(text):
+            builder.add(event)
+    except UnreadableError as error:
+        return None, [*builder.problems, error.problem]
+    except yaml.MarkedYAMLError as error:
+        return None, [*builder.problems, _syntax_problem(error, text, shown)]
+    return builder.root, builder.problems
+
+
+def _events(text: str) -> Iterator[Any]:
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    events: Iterator[Any] = yaml.parse(text, Loader=loader)
+    return events
+
+
+def _syntax_problem(error: yaml.MarkedYAMLError, text: str, shown: Path) -> Problem:
+    mark = error.problem_mark or error.context_mark
+    index = mark.line if mark else 0
+    lines = text.splitlines() or [""]
+    if index >= len(lines):
+        return Problem(shown, len(lines), f"invalid YAML: the file ends {error.context}")
+    line = lines[index]
+    if "\t" in line[: len(line) - len(line.lstrip())]:
+        return Problem(shown, index + 1, "the line is indented with a tab; YAML wants spaces")
+    return Problem(shown, index + 1, f"invalid YAML: {error.problem or error.context}")
+
+
+def _kind(node: Node) -> str:
+    return "a list" if isinstance(node.value, tuple) else "a single value"

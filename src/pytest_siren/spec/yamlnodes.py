@@ -1,0 +1,185 @@
+"""Builds nodes out of YAML parser events, within limits that hostile files cannot pass."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NoReturn
+
+from yaml import events as yaml_events
+
+from pytest_siren.spec.errors import Problem
+from pytest_siren.spec.nodes import Node, Place, branch, moved
+from pytest_siren.spec.scalars import resolve
+from pytest_siren.spec.wording import shown as as_shown
+from pytest_siren.spec.wording import within
+
+_MAX_DEPTH = 100
+_MAX_ALIASED = 100_000
+_TEXT_TAGS = ("!", "tag:yaml.org,2002:str")
+_KNOWN_TAGS = {
+    yaml_events.ScalarEvent: _TEXT_TAGS,
+    yaml_events.SequenceStartEvent: ("tag:yaml.org,2002:seq",),
+    yaml_events.MappingStartEvent: ("tag:yaml.org,2002:map",),
+}
+
+
+class UnreadableError(ValueError):
+    """The rest of the file makes no sense; ``problem`` says why."""
+
+    def __init__(self, problem: Problem) -> None:
+        self.problem = problem
+        super().__init__(str(problem))
+
+
+@dataclass
+class _Open:
+    """A list or mapping whose end has not come yet."""
+
+    line: int
+    anchor: str | None
+    mapping: bool
+    items: list[Node] = field(default_factory=list)
+    entries: dict[str, Node] = field(default_factory=dict)
+    merges: list[Node] = field(default_factory=list)
+    key: str | None = None
+    """The key whose value comes next."""
+    key_line: int = 0
+    merge: bool = False
+    """Whether ``key`` is the merge key ``<<``."""
+
+
+class NodeBuilder:
+    """Takes events one by one; then ``root`` is the document and ``problems`` what is wrong."""
+
+    def __init__(self, path: Path) -> None:
+        self.root: Node | None = None
+        self.problems: list[Problem] = []
+        self._path = path
+        self._open: list[_Open] = []
+        self._anchors: dict[str, Node | None] = {}
+        self._aliased = 0
+        self._documents = 0
+
+    def add(self, event: yaml_events.Event) -> None:
+        """Take the next event. Raises ``UnreadableError``, and then wants no more."""
+        line = event.start_mark.line + 1 if event.start_mark else 1
+        match event:
+            case yaml_events.DocumentStartEvent():
+                self._documents += 1
+                if self._documents > 1:
+                    self._fail(line, "a second YAML document begins here; a file holds one")
+            case yaml_events.ScalarEvent():
+                self._scalar(event, line)
+            case yaml_events.AliasEvent():
+                self._alias(str(event.anchor), line)
+            case yaml_events.CollectionStartEvent():
+                self._begin(event, line)
+            case yaml_events.CollectionEndEvent():
+                self._end()
+
+    def _scalar(self, event: yaml_events.ScalarEvent, line: int) -> None:
+        self._check_tag(event, line)
+        text = event.value
+        if self._wants_key():
+            if event.anchor:
+                self._anchors[event.anchor] = Node(text, Place(self._path, line))
+            self._key(text, line, merge=text == "<<" and event.implicit[0])
+            return
+        plain = event.implicit[0] and event.tag is None
+        try:
+            value = resolve(text) if plain else text
+        except ValueError as error:
+            self.problems.append(Problem(self._path, line, f"{error}{self._where()}"))
+            value = text
+        self._value(Node(value, Place(self._path, line)), event.anchor)
+
+    def _key(self, text: str, line: int, *, merge: bool) -> None:
+        top = self._open[-1]
+        if text in top.entries and not merge:
+            first = top.entries[text].place.line
+            message = f"duplicate key {as_shown(text)}{self._where()} (first on line {first})"
+            self.problems.append(Problem(self._path, line, message))
+        top.key, top.key_line, top.merge = text, line, merge
+
+    def _alias(self, name: str, line: int) -> None:
+        if self._wants_key():
+            self._fail(line, f"the alias '*{name}' cannot be a key")
+        if name not in self._anchors:
+            self._fail(line, f"unknown alias '*{name}': no anchor '&{name}' stands before it")
+        node = self._anchors[name]
+        if node is None:
+            self._fail(line, f"the alias '*{name}' stands within what it repeats")
+        if len(self._open) + node.depth > _MAX_DEPTH:
+            self._fail(line, f"nested deeper than {_MAX_DEPTH} levels")
+        self._aliased += node.size
+        if self._aliased > _MAX_ALIASED:
+            self._fail(line, f"the aliases expand to more than {_MAX_ALIASED:,} values")
+        self._value(node, None)
+
+    def _begin(self, event: yaml_events.CollectionStartEvent, line: int) -> None:
+        if self._wants_key():
+            self._fail(line, "a key must be text, not a list or a mapping")
+        self._check_tag(event, line)
+        if len(self._open) >= _MAX_DEPTH:
+            self._fail(line, f"nested deeper than {_MAX_DEPTH} levels")
+        if event.anchor:
+            self._anchors[event.anchor] = None
+        mapping = isinstance(event, yaml_events.MappingStartEvent)
+        self._open.append(_Open(line, event.anchor, mapping))
+
+    def _end(self) -> None:
+        ended = self._open.pop()
+        place = Place(self._path, ended.line)
+        if not ended.mapping:
+            self._value(branch(tuple(ended.items), place), ended.anchor)
+            return
+        entries: dict[str, Node] = {}
+        for source in (*reversed(ended.merges), Node(ended.entries, place)):
+            assert isinstance(source.value, dict)
+            entries.update(source.value)
+        self._value(branch(entries, place), ended.anchor)
+
+    def _value(self, node: Node, anchor: str | None) -> None:
+        if anchor:
+            self._anchors[anchor] = node
+        if not self._open:
+            self.root = node
+            return
+        top = self._open[-1]
+        if not top.mapping:
+            top.items.append(node)
+            return
+        key, top.key = top.key, None
+        assert key is not None
+        if top.merge:
+            self._merge(node, top)
+        else:
+            top.entries[key] = moved(node, Place(self._path, top.key_line))
+
+    def _merge(self, node: Node, top: _Open) -> None:
+        sources = node.value if isinstance(node.value, tuple) else (node,)
+        if all(isinstance(source.value, dict) for source in sources):
+            top.merges.extend(sources)
+        else:
+            message = f"'<<'{self._where()} takes a mapping or a list of mappings"
+            self.problems.append(Problem(self._path, top.key_line, message))
+
+    def _wants_key(self) -> bool:
+        return bool(self._open) and self._open[-1].mapping and self._open[-1].key is None
+
+    def _where(self) -> str:
+        path: list[str | int] = []
+        for level in self._open[:-1]:
+            path.append(level.key or "" if level.mapping else len(level.items))
+        return within(path)
+
+    def _check_tag(
+        self, event: yaml_events.ScalarEvent | yaml_events.CollectionStartEvent, line: int
+    ) -> None:
+        if event.tag is not None and event.tag not in _KNOWN_TAGS[type(event)]:
+            tag = event.tag.replace("tag:yaml.org,2002:", "!!")
+            self._fail(line, f"the YAML tag {as_shown(tag)} is not allowed: files hold plain data")
+
+    def _fail(self, line: int, message: str) -> NoReturn:
+        raise UnreadableError(Problem(self._path, line, message))

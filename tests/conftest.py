@@ -1,0 +1,26 @@
+"""Shared by unit and acceptance tests."""
+
+from __future__ import annotations
+
+import os
+import tarfile
+from pathlib import Path
+
+import pytest
+
+_ARCHIVE = Path(__file__).parents[2] / "shared" / "data" / "agentdojo_runs.tar.xz"
+
+
+@pytest.fixture(scope="session")
+def transcripts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder with published AgentDojo transcripts, one folder per pipeline.
+
+    The archive is not part of the project; SIREN_TRANSCRIPTS names it where it lies elsewhere.
+    """
+    archive = Path(os.environ.get("SIREN_TRANSCRIPTS", _ARCHIVE))
+    if not archive.exists():
+        pytest.skip(f"the published transcripts are not here ({archive.name}); set SIREN_TRANSCRIPTS")
+    folder = tmp_path_factory.mktemp("transcripts")
+    with tarfile.open(archive) as packed:
+        packed.extractall(folder, filter="data")
+    return folder
