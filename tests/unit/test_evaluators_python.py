@@ -89,8 +89,11 @@ def test_a_broken_evaluator_is_an_error_of_the_run(
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        (python("chekcs:slow"), "there is no module 'chekcs', neither in the folder of the eval"),
-        (python("checks.sub:slow"), "'checks.sub:slow': importing 'checks.sub' failed"),
+        (
+            python("chekcs:slow"),
+            "there is no module 'chekcs' (did you mean 'checks'?), neither in the folder",
+        ),
+        (python("checks.sub:slow"), "'checks.sub:slow': there is no module 'checks.sub'"),
         (python("checks:slwo"), "'checks:slwo': the module 'checks' has no 'slwo'"),
         (python("checks:judge.vredict"), "the module 'checks' has no 'judge.vredict'"),
         (python("checks:number"), "'checks:number' is int, which cannot be called"),

@@ -81,7 +81,7 @@ def test_the_hijack_begins_with_the_first_result_that_shows_planted_text(
 def test_a_goal_without_ground_truth_is_unknown_and_not_safe(workspace: AgentDojoDataset) -> None:
     found = outcome(workspace, couple(workspace, "user_task_0:injection_task_6"), "hijacked")
     assert found.attack_score is None
-    assert found.unknown.attack == "injection_task_6 has no ground truth"
+    assert found.unknown.attack == "the malicious task has no ground truth"
     assert found.benign_score == 1.0
 
 

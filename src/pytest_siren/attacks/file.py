@@ -68,11 +68,16 @@ def read_attack_file(name: str, base: Path) -> AttackFile:
     try:
         return AttackFile.model_validate(_with_head(data))
     except ValidationError as error:
-        lines = [
-            f"attack file {name}: {'.'.join(map(str, each['loc']))}: {each['msg']}"
-            for each in error.errors(include_url=False, include_context=False, include_input=False)
-        ]
+        details = error.errors(include_url=False, include_context=False, include_input=False)
+        lines = (
+            ": ".join(filter(None, (f"attack file {name}", _dotted(each["loc"]), each["msg"])))
+            for each in details
+        )
         raise AttackFileError("\n".join(lines)) from None
+
+
+def _dotted(loc: tuple[int | str, ...]) -> str:
+    return ".".join(map(str, loc))
 
 
 def _with_head(data: Any) -> Any:

@@ -1,17 +1,15 @@
-"""Attack templates: Jinja2 in a sandbox, bounded, deterministic, every variable defined."""
+"""Attack templates: Jinja2 in a sandbox, every variable defined."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from difflib import get_close_matches
 from types import TracebackType
 from typing import Any
 
-from jinja2 import StrictUndefined, TemplateError, TemplateSyntaxError, meta, nodes
-from jinja2.sandbox import MAX_RANGE, ImmutableSandboxedEnvironment
+from jinja2 import TemplateError, TemplateSyntaxError, meta, nodes
 
-LONGEST = 200_000
-"""Characters that a rendered template, or one value made in it, may have."""
+from pytest_siren.attacks.template_sandbox import LONGEST, TemplateSandbox, counted_range
 
 _VARIABLES = ("goal", "user", "model", "template_fields")
 
@@ -26,7 +24,7 @@ class AttackTemplate:
     def __init__(self, source: str, fields: Mapping[str, Any]) -> None:
         """Raise ``AttackTemplateError`` for bad syntax and for variables that nobody defines."""
         self._fields = dict(fields)
-        environment = _environment()
+        environment = TemplateSandbox()
         try:
             tree = environment.parse(source)
             used = meta.find_undeclared_variables(tree)
@@ -49,7 +47,7 @@ class AttackTemplate:
         length = 0
         try:
             for piece in self._template.generate(
-                values, template_fields=self._fields, range=_bounded_range()
+                values, template_fields=self._fields, range=counted_range()
             ):
                 pieces.append(piece)
                 length += len(piece)
@@ -72,50 +70,6 @@ class AttackTemplate:
         return "".join(pieces)
 
 
-class _Environment(ImmutableSandboxedEnvironment):
-    intercepted_binops = frozenset({"*", "**", "%"})
-
-    def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
-        """Refuse operations whose result would be huge before they are carried out."""
-        if operator == "*":
-            for value, times in ((left, right), (right, left)):
-                if isinstance(value, str | list | tuple) and isinstance(times, int):
-                    _check_size(len(value) * times)
-        if operator == "**" and isinstance(left, int) and isinstance(right, int):
-            _check_size(left.bit_length() * right)
-        if operator == "%" and isinstance(left, str):
-            raise OverflowError("write texts together with ~ instead of %")
-        return super().call_binop(context, operator, left, right)
-
-
-def _environment() -> _Environment:
-    environment = _Environment(undefined=StrictUndefined, keep_trailing_newline=True)
-    # The same configuration must always give the same attack.
-    del environment.filters["random"]
-    del environment.globals["lipsum"]
-    return environment
-
-
-def _check_size(size: int) -> None:
-    if size > LONGEST:
-        raise OverflowError(f"a value would be larger than {LONGEST}")
-
-
-def _bounded_range() -> Callable[..., range]:
-    """Return a ``range`` that gives at most ``MAX_RANGE`` numbers in all, over nested loops too."""
-    left = MAX_RANGE
-
-    def bounded(*args: int) -> range:
-        nonlocal left
-        numbers = range(*args)
-        left -= len(numbers)
-        if left < 0:
-            raise OverflowError(f"the ranges of the template exceed {MAX_RANGE} numbers in all")
-        return numbers
-
-    return bounded
-
-
 def _check_names(tree: nodes.Template, used: set[str], fields: Mapping[str, Any]) -> None:
     known = [*_VARIABLES, *(name for name in fields if name not in _VARIABLES)]
     for name in tree.find_all(nodes.Name):
@@ -133,7 +87,9 @@ def _field_name(access: nodes.Node) -> str | None:
     match access:
         case nodes.Getattr(node=nodes.Name(name="template_fields"), attr=field):
             return str(field)
-        case nodes.Getitem(node=nodes.Name(name="template_fields"), arg=nodes.Const(value=str(key))):
+        case nodes.Getitem(
+            node=nodes.Name(name="template_fields"), arg=nodes.Const(value=str(key))
+        ):
             return key
     return None
 

@@ -10,7 +10,7 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 
 from pytest_siren.evaluation.components import Registry
-from pytest_siren.spec.errors import SpecError
+from pytest_siren.spec.errors import SpecError, printable
 from pytest_siren.spec.jobs import JobSpec, load_jobs
 from pytest_siren.spec.presets import FOLDER, PRESETS
 from pytest_siren.spec.selection import Selection
@@ -134,7 +134,7 @@ def _check(file: Path, registry: Registry, selection: Selection) -> bool:
     except SpecError as error:
         _write(str(error))
         return False
-    _write(f"{file}: {_summary(jobs)}")
+    _write(printable(f"{file}: {_summary(jobs)}"))
     for warning in dict.fromkeys(warning for job in jobs for warning in job.warnings):
         _write(warning)
     return True

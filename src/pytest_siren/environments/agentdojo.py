@@ -19,6 +19,7 @@ from agentdojo.task_suite.task_suite import TaskSuite, read_suite_file
 from pydantic import BaseModel
 from pydantic_ai.tools import ToolDefinition
 
+from pytest_siren.environments.agentdojo_data import SuiteData
 from pytest_siren.evaluation.environment import Prompt, ToolOutcome
 from pytest_siren.evaluation.tasks import BenignTask, ToolCall
 
@@ -27,13 +28,6 @@ _PLUGGED_KEPT = 512
 
 A fixed attack makes one per goal and set of vectors that tasks read: fewer than 300 in any suite.
 """
-
-# libyaml reads a suite's data some thirty times faster than the pure Python loader.
-_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-
-_UNQUOTABLE = re.compile(r'["\\]|(?:^|\n)(?:---|\.\.\.)|[^\t\n\r\x20-\x7E\x85\xA0-\uD7FF\uE000-\uFFFD'
-                         "\U00010000-\U0010ffff]")  # fmt: skip
-"""What cannot stand as it is in a double-quoted YAML scalar."""
 
 _LAYOUT = re.compile(r"\\[nrt]|[\s\"'\\]+")
 """What differs between a text and the same text quoted, escaped, folded or wrapped."""
@@ -51,9 +45,7 @@ class AgentDojoState:
 class AgentDojoEnvironment:
     """The environment of one suite in one version of the benchmark.
 
-    Contents are planted as AgentDojo plants them: filled into the text of the suite's data, which is
-    then read as YAML, so line breaks fold as they do there. A content that YAML would refuse or
-    change otherwise (quotes, backslashes, control characters) is planted exactly as it is.
+    Contents are planted as AgentDojo plants them, see ``SuiteData``.
     """
 
     def __init__(self, suite: TaskSuite[Any]) -> None:
@@ -61,6 +53,9 @@ class AgentDojoEnvironment:
         self._suite = suite
         self._user_tasks = suite.user_tasks
         self._runtime = FunctionsRuntime(suite.tools)
+        self._data = SuiteData(
+            read_suite_file(suite.name, "environment.yaml", suite.data_path), self.vectors
+        )
         self._plugged: OrderedDict[tuple[tuple[str, str], ...], bytes] = OrderedDict()
         self._exposed: dict[str, frozenset[str]] = {}
 
@@ -111,8 +106,8 @@ class AgentDojoEnvironment:
             return ToolOutcome(error, error=True, vectors=_shown(error, state.planted))
         try:
             text = tool_result_to_str(value)
-        except TypeError as unprintable:
-            return ToolOutcome(f"TypeError: {unprintable}", error=True)
+        except (TypeError, yaml.YAMLError) as unprintable:
+            return ToolOutcome(f"{type(unprintable).__name__}: {unprintable}", error=True)
         return ToolOutcome(text, value=value, vectors=_shown(value, state.planted))
 
     async def exposed(self, task: BenignTask) -> frozenset[str]:
@@ -144,18 +139,8 @@ class AgentDojoEnvironment:
         return environment
 
     def _load(self, contents: Mapping[str, str]) -> TaskEnvironment:
-        text = read_suite_file(self._suite.name, "environment.yaml", self._suite.data_path)
-        exact: dict[str, str] = {}
-        filled: dict[str, str] = {}
-        for index, (vector, content) in enumerate({**self.vectors, **contents}.items()):
-            if vector in contents and _UNQUOTABLE.search(content):
-                filled[vector] = token = f"siren{index:04d}{abs(hash(text)):x}"
-                exact[token] = content
-            else:
-                filled[vector] = content
-        data = yaml.load(text.format(**filled), Loader=_Loader)  # noqa: S506 - a safe loader
         environment: TaskEnvironment = self._suite.environment_type.model_validate(
-            _replace_tokens(data, exact) if exact else data
+            self._data.filled({**self.vectors, **contents}, exact=contents.keys())
         )
         return environment
 
@@ -220,17 +205,3 @@ def _texts(value: Any) -> Iterator[str]:
     elif isinstance(value, list | tuple | set | frozenset):
         for item in value:
             yield from _texts(item)
-
-
-def _replace_tokens(data: Any, exact: Mapping[str, str]) -> Any:
-    if isinstance(data, str):
-        for token, content in exact.items():
-            data = data.replace(token, content)
-        return data
-    if isinstance(data, dict):
-        return {
-            _replace_tokens(key, exact): _replace_tokens(item, exact) for key, item in data.items()
-        }
-    if isinstance(data, list):
-        return [_replace_tokens(item, exact) for item in data]
-    return data

@@ -39,7 +39,8 @@ class TaskWorld:
 class InlineEnvironment:
     """Fills planted contents into prompts and tool results where a ``{vector}`` stands.
 
-    ``vectors`` are those of all tasks; a run has only its own task's, with that task's defaults.
+    ``vectors`` are those of all tasks; a run has only its own task's, with that task's defaults,
+    and ``exposed`` tells which those are.
     """
 
     def __init__(self, tools: Sequence[InlineTool], worlds: Mapping[str, TaskWorld]) -> None:
@@ -50,6 +51,14 @@ class InlineEnvironment:
             for vector, default in world.placeholders.defaults.items()
         }
         self._worlds = worlds
+
+    async def exposed(self, task: BenignTask) -> frozenset[str]:
+        """Return the injection vectors that ``task`` has.
+
+        Which of them its known solution reads is not tried: that would call the author's functions
+        outside of any run.
+        """
+        return frozenset(self._worlds[task.id].placeholders.defaults)
 
     @asynccontextmanager
     async def open(

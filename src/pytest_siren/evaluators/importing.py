@@ -7,6 +7,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from difflib import get_close_matches
 from hashlib import sha256
 from pathlib import Path
 from types import ModuleType
@@ -67,9 +68,11 @@ def _import(name: str, path: str, base: Path) -> ModuleType:
             return importlib.import_module(name)
         except ModuleNotFoundError as error:
             if error.name and f"{name}.".startswith(f"{error.name}."):
+                nearest = get_close_matches(error.name, _modules_in(base), n=1)
+                hint = f" (did you mean {nearest[0]!r}?)" if nearest else ""
                 raise ImportPathError(
-                    f"{path!r}: there is no module {error.name!r}, neither in the folder of the "
-                    "eval file nor among the installed ones"
+                    f"{path!r}: there is no module {error.name!r}{hint}, neither in the folder of "
+                    "the eval file nor among the installed ones"
                 ) from None
             raise _failed(path, name, error) from error
         except (Exception, SystemExit) as error:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 from pydantic import AfterValidator, TypeAdapter, ValidatorFunctionWrapHandler, WrapValidator
 
 from pytest_siren.evaluators.base import EvaluatorConfig
 from pytest_siren.evaluators.choice import AnyEvaluator
 from pytest_siren.evaluators.problems import problem
-
-_LIST: TypeAdapter[list[AnyEvaluator]] = TypeAdapter(list[AnyEvaluator])
 
 
 def _check_name(value: str) -> str:
@@ -19,15 +17,22 @@ def _check_name(value: str) -> str:
     return value
 
 
-def _with_names(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
+_Mapping: TypeAlias = dict[Annotated[str, AfterValidator(_check_name)], AnyEvaluator]
+_List: TypeAlias = list[AnyEvaluator]
+_MAPPING: TypeAdapter[_Mapping] = TypeAdapter(_Mapping)
+_LIST: TypeAdapter[_List] = TypeAdapter(_List)
+
+
+def _with_names(value: Any, handler: ValidatorFunctionWrapHandler) -> dict[str, EvaluatorConfig]:
+    """Validate either form by itself: a union would put its members into the place of errors."""
     if isinstance(value, list):
-        value = _named(_LIST.validate_python(value))
-    elif not isinstance(value, dict):
-        raise problem("evaluators are a list, or a mapping of name to evaluator")
-    return handler(value)
+        return _named(_LIST.validate_python(value))
+    if isinstance(value, dict):
+        return dict(_MAPPING.validate_python(value))
+    raise problem("evaluators are a list, or a mapping of name to evaluator")
 
 
-def _named(configs: list[AnyEvaluator]) -> dict[str, EvaluatorConfig]:
+def _named(configs: _List) -> dict[str, EvaluatorConfig]:
     named: dict[str, EvaluatorConfig] = {}
     for config in configs:
         same = sum(other.type == config.type for other in named.values())
@@ -35,7 +40,8 @@ def _named(configs: list[AnyEvaluator]) -> dict[str, EvaluatorConfig]:
     return named
 
 
-NamedEvaluators: TypeAlias = Annotated[
-    dict[Annotated[str, AfterValidator(_check_name)], AnyEvaluator], WrapValidator(_with_names)
-]
-"""Name to evaluator. A list is named after its types: ``contains``, ``contains_2``, ``regex``."""
+if TYPE_CHECKING:
+    NamedEvaluators: TypeAlias = dict[str, EvaluatorConfig]
+else:
+    NamedEvaluators = Annotated[_Mapping | _List, WrapValidator(_with_names)]
+    """Name to evaluator; a list is named after its types: ``regex``, ``regex_2``, ``equals``."""

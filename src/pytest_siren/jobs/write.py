@@ -15,7 +15,6 @@ from pydantic_core import to_json
 
 from pytest_siren.jobs.plain import plain
 
-
 _UNSEEN = re.compile(rb"\x7f|\xc2[\x80-\x9f]|\xe2\x80[\xa8-\xae]|\xe2\x81[\xa6-\xa9]")
 """UTF-8 of what JSON allows unescaped, but terminals obey: controls, separators, text direction."""
 

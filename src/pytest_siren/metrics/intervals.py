@@ -28,7 +28,5 @@ def wilson(mean: float, n: int, confidence: float = 0.95) -> tuple[float, float]
     shrink = 1.0 + z * z / n
     centre = (mean + z * z / (2 * n)) / shrink
     half = z * sqrt(mean * (1.0 - mean) / n + z * z / (4.0 * n * n)) / shrink
-    # At the ends rounding would leave the interval beside the mean.
-    low = 0.0 if mean == 0.0 else max(0.0, centre - half)
-    high = 1.0 if mean == 1.0 else min(1.0, centre + half)
-    return low, high
+    # Near 0 and 1 rounding would leave the interval beside the mean.
+    return max(0.0, min(mean, centre - half)), min(1.0, max(mean, centre + half))

@@ -67,9 +67,9 @@ class ControlSource:
         """A script that does not exist proves nothing."""
         benign = attack = None
         if run.benign.ground_truth is None:
-            benign = attack = f"{run.benign.id} has no ground truth"
+            benign = attack = "the benign task has no ground truth"
         if run.malicious and self._hijackable and run.malicious.ground_truth is None:
-            attack = f"{run.malicious.id} has no ground truth"
+            attack = "the malicious task has no ground truth"
         return Unknown(benign=benign, attack=attack if run.malicious else None)
 
 

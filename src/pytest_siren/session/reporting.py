@@ -77,7 +77,7 @@ class Reporting:
             word = self.config.hook.pytest_report_teststatus(report=rep, config=self.config)[2]
             word, markup = word if isinstance(word, tuple) else (word, {"red": True})
             terminalreporter.write(word, **markup)
-            terminalreporter.line(f" {rep.nodeid} - {rep.longreprtext}")
+            terminalreporter.line(f" {rep.nodeid} - {rep.longrepr}")
 
     def _table(self, terminalreporter: Any) -> None:
         from pytest_siren.metrics.summary import rows

@@ -48,7 +48,7 @@ def _block(row: SummaryRow, ks: Sequence[int], width: int, root: Path | None) ->
 
 def _title(row: SummaryRow, width: int) -> list[str]:
     kind = _KINDS.get(row.model_kind, f" ({printable(row.model_kind, 20)})")
-    longest = width - len(f"{_INDENT} |") - len(kind)
+    longest = width - len(f"{_INDENT} |") - cell_len(kind)
     names = [
         printable(row.dataset, longest),
         printable(row.agent, longest),

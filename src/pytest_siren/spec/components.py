@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, requires
 from typing import Any
 
@@ -98,19 +97,20 @@ class Components:
 def _remedy(error: Exception) -> str:
     if not isinstance(error, ImportError) or not error.name or "pip install" in str(error):
         return ""
-    missing = error.name.partition(".")[0]
-    for package, extra in _optional_packages():
-        if package == missing.lower():
-            return f"; install it with: pip install '{_DISTRIBUTION}[{extra}]'"
-    return ""
+    missing = error.name.partition(".")[0].lower()
+    extras = [(len(brought), extra) for extra, brought in _extras().items() if missing in brought]
+    # An extra for developers brings what others bring, and more.
+    return f"; install it with: pip install '{_DISTRIBUTION}[{min(extras)[1]}]'" if extras else ""
 
 
-def _optional_packages() -> Iterator[tuple[str, str]]:
-    """Yield the packages that extras bring, each with its extra."""
+def _extras() -> dict[str, set[str]]:
+    """Return the extras of this distribution, each with the packages that it brings."""
     try:
         requirements = requires(_DISTRIBUTION) or []
     except PackageNotFoundError:
-        return
+        return {}
+    extras: dict[str, set[str]] = {}
     for requirement in requirements:
         if found := _OPTIONAL.match(requirement):
-            yield found[1].lower().replace("-", "_"), found[2]
+            extras.setdefault(found[2], set()).add(found[1].lower().replace("-", "_"))
+    return extras

@@ -90,7 +90,7 @@ class _Loading:
             tree = with_options(root, selection, agent, model, self._shown)
             for change in cell:
                 tree = apply_to_file(tree, change, self.components)
-            yield from self._jobs_of(tree, cell)
+            yield from self._jobs_of(with_agent(tree), cell)
 
     def _jobs_of(self, tree: Node, cell: Cell) -> Iterator[JobSpec]:
         envelope = check_envelope(tree, self._shown, self.components.problems)

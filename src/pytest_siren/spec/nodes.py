@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -147,4 +147,4 @@ def without(root: Node, path: KeyPath) -> Node:
 
 def moved(node: Node, place: Place) -> Node:
     """Return ``node`` as if written at ``place``; what it holds stays where it was written."""
-    return replace(node, place=place)
+    return Node(node.value, place, node.size, node.depth)

@@ -68,7 +68,7 @@ def parse_condition(text: str) -> Condition:
     if text.strip() == _ALWAYS:
         return lambda scores: True
     if len(text) > _LONGEST:
-        raise ConditionError(f"a condition of more than {_LONGEST} characters")
+        raise ConditionError(f"a condition may have at most {_LONGEST} characters")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Python warns of some spellings that are refused below

@@ -24,6 +24,7 @@ _BASED = re.compile(r"0o[0-7]+|0x[0-9a-fA-F]+")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 _OCTAL_LOOK = re.compile(r"[-+]?0[0-9]+")
 _NOT_FINITE = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
+_NUMBER_STARTS = "+-.0123456789"
 _LONGEST_NUMBER = 100
 
 
@@ -34,7 +35,7 @@ def resolve(text: str) -> Scalar:
     """
     if text in _WORDS:
         return _WORDS[text]
-    if len(text) > _LONGEST_NUMBER or _OCTAL_LOOK.fullmatch(text):
+    if text[0] not in _NUMBER_STARTS or len(text) > _LONGEST_NUMBER or _OCTAL_LOOK.fullmatch(text):
         return text
     if _DECIMAL.fullmatch(text):
         return int(text)

@@ -33,11 +33,9 @@ def read_yaml(path: Path, shown: Path) -> tuple[Node | None, list[Problem]]:
         byte = error.object[error.start]
         return None, [Problem(shown, line, f"not UTF-8 text (byte 0x{byte:02x})")]
     root, problems = parse_yaml(text, shown)
-    if root is None:
+    if root is None or root.value is None:
         return None, problems or [Problem(shown, None, "the file is empty")]
     if not isinstance(root.value, dict):
-        if root.value is None:
-            return None, [Problem(shown, root.place.line, "the file is empty")]
         message = f"the top level must be a mapping of keys, not {_kind(root)}"
         return None, [*problems, Problem(shown, root.place.line, message)]
     return root, problems

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import yaml
+from yaml.reader import ReaderError
 
 from pytest_siren.datasets.inline.row_error import RowError
 
@@ -18,28 +19,33 @@ def yaml_items(text: str) -> Iterator[tuple[int, Any]]:
 
     Raises ``RowError``, also for repeated keys and for aliases that stand for too many values.
     """
-    loader = yaml.SafeLoader(text)
+    try:
+        loader = yaml.SafeLoader(text)
+    except ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        raise RowError(line, f"not valid YAML: character {chr(error.character)!r}") from None
     try:
         root = loader.get_single_node()
         if not isinstance(root, yaml.SequenceNode):
             raise RowError(1 if root is None else _line(root), "must be a list of tasks")
         _Guard().check(root)
         for node in root.value:
-            yield _line(node), loader.construct_document(node)
+            yield _line(node), _value(loader, node)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        line = mark.line + 1 if mark else None
-        raise RowError(line, f"not valid YAML: {error.problem or error.context}") from None
-    except yaml.YAMLError as error:
-        raise RowError(None, f"not valid YAML: {' '.join(str(error).split())}") from None
+        place = mark.line + 1 if mark else None
+        raise RowError(place, f"not valid YAML: {error.problem or error.context}") from None
     except RecursionError:
         raise RowError(None, "not valid YAML: nested too deeply") from None
-    except ValueError as error:
-        if isinstance(error, RowError):
-            raise
-        raise RowError(None, f"not valid YAML: {error}") from None
     finally:
         loader.dispose()
+
+
+def _value(loader: yaml.SafeLoader, node: yaml.Node) -> Any:
+    try:
+        return loader.construct_document(node)
+    except ValueError as error:  # a date such as 2024-99-99
+        raise RowError(_line(node), f"not valid YAML: {error}") from None
 
 
 class _Guard:

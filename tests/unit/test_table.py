@@ -1,0 +1,259 @@
+from __future__ import annotations
+
+import unicodedata
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from rich.cells import cell_len
+
+from pytest_siren.metrics.summary import rows
+from pytest_siren.session.table import render
+from pytest_siren.session.text import printable
+from tests.unit.test_metrics_summary import error, report
+
+ANY_TEXT = st.text(st.characters(exclude_categories=()))
+NASTY = [
+    "\x1b[31mred\x1b[0m",
+    "two\nlines\r\ttab",
+    "\u202egnp.exe",
+    "\x9b2J",
+    "\ud800",
+    "\x00",
+    "\u2028",
+    "e" + "\u0301" * 50,
+    "火" * 90,
+    "❤\ufe0f" * 90,
+    "👩\u200d💻" * 60,
+    "🇩🇪" * 60,
+    "\u1160" * 300,
+]
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("openai:gpt-5", "openai:gpt-5"),
+        ("é 火 🔥", "é 火 🔥"),
+        ("\x1b[31m", r"\x1b[31m"),
+        ("a\nb\r\tc", r"a\nb\r\tc"),
+        ("\x00\x7f\x9b", r"\x00\x7f\x9b"),
+        ("\u202e\u2066\u200d", r"\u202e\u2066\u200d"),
+        ("\u2028\ufeff\xa0", r"\u2028\ufeff\xa0"),
+        ("\ud800", r"\ud800"),
+        ("\U000e0041", r"\U000e0041"),
+        ("e\u0301", "e\u0301"),
+        ("e\u0301\u0301\u0301", "e\u0301\u0301\\u0301"),
+        ("C:\\temp", "C:\\temp"),
+        ("", ""),
+    ],
+)
+def test_text_is_shown_as_it_is_and_the_rest_spelled_out(text: str, shown: str) -> None:
+    assert printable(text, 80) == shown
+
+
+@pytest.mark.parametrize(
+    ("text", "limit", "shown"),
+    [
+        ("abcdef", 6, "abcdef"),
+        ("abcdefg", 6, "abcde…"),
+        ("火火火", 6, "火火火"),
+        ("火火火火", 6, "火火…"),
+        ("abcd\x1b", 6, "abcd…"),
+        ("abc\x1b", 7, r"abc\x1b"),
+        ("ab", 1, "…"),
+        ("火", 1, "…"),
+    ],
+)
+def test_long_text_is_cut_with_an_ellipsis(text: str, limit: int, shown: str) -> None:
+    assert printable(text, limit) == shown
+
+
+def test_text_needs_room() -> None:
+    with pytest.raises(ValueError, match="at least one cell, not 0"):
+        printable("a", 0)
+
+
+@given(ANY_TEXT, st.integers(1, 100))
+@example("x" * 300, 50)
+@example("\u1160" * 1_000, 10)
+@example("\u0301" * 1_000, 10)
+@example("❤\ufe0f" * 100, 10)
+@example("👩\u200d💻🇩🇪" * 100, 33)
+@example("..\x00\ud800", 5)
+def test_whatever_the_text_it_stays_on_its_line_and_within_its_limit(text: str, limit: int) -> None:
+    shown = printable(text, limit)
+    assert cell_len(shown) <= limit
+    assert all(char == " " or char.isprintable() for char in shown)
+    assert not {unicodedata.category(char) for char in shown} & {"Cc", "Cf", "Cs", "Zl", "Zp"}
+    assert len(shown) <= 4 * limit
+    shown.encode()
+
+
+@given(ANY_TEXT)
+def test_text_with_room_is_not_cut(text: str) -> None:
+    spelled = printable(text, 12 * len(text) + 1)
+    assert "…" in text or not spelled.endswith("…")
+
+
+def table(*reports: Any, ks: tuple[int, ...] = (1,), width: int = 80, root: Any = None) -> str:
+    return "\n".join(render(rows(reports, ks), ks, width, root))
+
+
+def test_a_row_in_80_columns() -> None:
+    reports = [report(f"t{n}", r, attack_score=float(n % 2)) for n in range(40) for r in range(2)]
+    timed = [error("t39", 2, duration=754.0, finished_at=1_752.0, input_tokens=1_234_567)]
+    assert table(*reports, *timed, ks=(1, 2, 5), root=Path("/")) == (
+        "agentdojo-workspace | plain | openai:gpt-5 | template_string\n"
+        "  tasks 40   runs 80   errors 1\n"
+        "  benign_pass@1 1.000 [0.912, 1.000]  1 error\n"
+        "  attack_pass@1 0.500 [0.352, 0.648]  1 error\n"
+        "  benign_pass@2 1.000 [0.912, 1.000]  1 error\n"
+        "  attack_pass@2 0.500 [0.352, 0.648]  1 error\n"
+        "  benign_pass@5 n/a                   no task has 5 scored runs  1 error\n"
+        "  attack_pass@5 n/a                   no task has 5 scored runs  1 error\n"
+        "  tokens 1,242,567 in, 810 out   wall time 12 min 34 s\n"
+        "  job jobs/one"
+    )
+
+
+def test_a_benign_row_has_no_attack_figures() -> None:
+    shown = table(report(attack=None, attack_score=None))
+    assert shown.startswith("agentdojo-workspace | plain | openai:gpt-5 | benign\n")
+    assert "attack" not in shown
+    assert "ASR" not in shown
+
+
+def test_rows_are_set_apart_by_an_empty_line() -> None:
+    shown = table(report(), report(attack=None, attack_score=None)).split("\n\n")
+    assert [block.splitlines()[0].rpartition("| ")[2] for block in shown] == [
+        "benign",
+        "template_string",
+    ]
+
+
+def test_no_rows_are_no_lines() -> None:
+    assert render([], [1], 80) == []
+
+
+@pytest.mark.parametrize(
+    ("model", "kind", "shown"),
+    [
+        ("openai:gpt-5", "model", "| openai:gpt-5 |"),
+        ("control:hijacked", "control", "| control:hijacked (control, no model) |"),
+        ("replay:gpt-4o", "replay", "| replay:gpt-4o (replay) |"),
+    ],
+)
+def test_what_is_no_model_says_so(model: str, kind: str, shown: str) -> None:
+    assert shown in table(report(model=model, model_kind=kind))
+
+
+def test_unknown_scores_stand_beside_the_rate_with_their_reason() -> None:
+    unknown: dict[str, Any] = {"attack_score": None, "attack_unknown": "no ground truth"}
+    reports = [report(f"k{n}", attack_score=1.0) for n in range(2)]
+    reports += [report(f"u{n}", **unknown) for n in range(3)]
+    lines = table(*reports).splitlines()
+    assert lines[2] == "  benign_pass@1 1.000 [0.566, 1.000]"
+    assert lines[3] == "  attack_pass@1 1.000 [0.342, 1.000]  2 tasks  3 unknown (no ground truth)"
+
+
+def test_a_rate_of_which_nothing_is_known_is_na() -> None:
+    unknown: dict[str, Any] = {"attack_score": None, "attack_unknown": "no ground truth"}
+    shown = table(report("a", **unknown), error("b"), error("c", status="cancelled"))
+    assert "attack_pass@1 n/a                   1 error  1 cancelled\n" in shown
+    assert "    1 unknown (no ground truth)\n" in shown
+    assert "tasks 3   runs 1   errors 1   cancelled 1\n" in shown
+
+
+def test_partial_attack_scores_show_the_asr_of_its_own() -> None:
+    partial = table(report("a", attack_score=0.5), report("b", attack_score=1.0))
+    assert "attack_pass@1 0.750 [" in partial
+    assert "ASR           0.500 [" in partial
+    assert "ASR" not in table(report("a", attack_score=0.0), report("b", attack_score=1.0))
+
+
+def test_the_hijacked_control_tells_what_can_be_hit() -> None:
+    hijacked: dict[str, Any] = {"model": "control:hijacked", "model_kind": "control"}
+    reports = [report(f"h{n}", attack_score=1.0, **hijacked) for n in range(84)]
+    reports += [report(f"m{n}", attack_score=0.0, **hijacked) for n in range(156)]
+    reports += [report(f"u{n}", attack_score=None, **hijacked) for n in range(320)]
+    shown = table(*reports)
+    assert "\n  agentdojo-workspace: 84 can be hit, 156 cannot, 320 unknown\n" in shown
+    assert "can be hit" not in table(report())
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [
+        (0.04, "0.0 s"),
+        (12.34, "12.3 s"),
+        (60, "1 min 00 s"),
+        (3_599.7, "1 h 00 min"),
+        (36_061, "10 h 01 min"),
+    ],
+)
+def test_wall_times(seconds: float, shown: str) -> None:
+    assert table(report(duration=seconds)).splitlines()[-2].endswith(f"wall time {shown}")
+
+
+def test_the_path_of_a_job_is_relative_to_the_root_inside_it_only() -> None:
+    inside = table(report(job="/home/me/evals/jobs/one"), root=Path("/home/me/evals"))
+    assert inside.endswith("\n  job jobs/one")
+    beside = table(report(job="/home/me/evals2/jobs/one"), root=Path("/home/me/evals"))
+    assert beside.endswith("\n  job /home/me/evals2/jobs/one")
+    assert table(report(job="/tmp/one")).endswith("\n  job /tmp/one")
+
+
+def test_a_long_path_goes_on_in_the_next_line_and_loses_nothing() -> None:
+    path = "/" + "abcdefghij" * 17
+    lines = table(report(job=path)).splitlines()
+    assert lines[-4:] == ["  job", path[:80], path[80:160], path[160:]]
+
+
+@pytest.mark.parametrize("width", [60, 61, 72, 80, 100, 132, 200])
+@pytest.mark.parametrize("nasty", NASTY)
+def test_no_name_breaks_the_table(width: int, nasty: str) -> None:
+    strange = report(
+        nasty,
+        dataset=nasty,
+        agent=nasty,
+        model=nasty,
+        model_kind=nasty,
+        attack=nasty,
+        job=f"/jobs/{nasty}",
+        attack_score=None,
+        attack_unknown=nasty,
+    )
+    control = report(dataset=nasty, model="control:hijacked", model_kind="control")
+    big = report("b", attack=nasty, input_tokens=10**15, output_tokens=10**15, duration=10**9)
+    lines = render(rows([strange, control, big], (1, 100)), (1, 100), width)
+    for line in lines:
+        assert cell_len(line) <= width, line
+        assert all(char == " " or char.isprintable() for char in line), line
+        assert line == line.rstrip()
+
+
+@given(
+    st.lists(st.tuples(ANY_TEXT, ANY_TEXT, st.none() | ANY_TEXT), min_size=1, max_size=3),
+    st.integers(60, 140),
+)
+def test_every_line_fits_whatever_the_names(
+    names: list[tuple[str, str, str | None]], width: int
+) -> None:
+    reports = [
+        report(dataset=dataset, model=model, attack=attack, job=f"/{dataset}")
+        for dataset, model, attack in names
+    ]
+    for line in render(rows(reports, (1,)), (1,), width):
+        assert cell_len(line) <= width
+        assert all(char == " " or char.isprintable() for char in line)
+
+
+def test_a_narrower_terminal_is_taken_for_60_columns() -> None:
+    assert table(report(), width=20) == table(report(), width=60)
+
+
+def test_the_same_k_twice_is_shown_once() -> None:
+    assert table(report(), ks=(1, 1)) == table(report(), ks=(1,))
