@@ -237,6 +237,7 @@ def test_results_are_text_or_json(
     ("call", "message"),
     [
         (("raed", {}), "there is no tool 'raed'; tools: read, listing"),
+        (("x" * 200_000, {}), f"there is no tool '{'x' * 64}'; tools: read, listing"),
         (("read", {}), "bad arguments for read: page: Field required"),
         (("read", {"page": "p", "limit": "many"}), "limit: Input should be a valid integer"),
         (("read", {"page": "p", "size": 1}), "bad arguments for read: size: "),

@@ -60,7 +60,7 @@ def test_values_are_yaml_and_commas_sweep(setting: str, expected: list[Any]) -> 
         ("+a", "write KEY=VALUE, +KEY=VALUE or ~KEY"),
         ("a=1,1", "the values of a sweep must differ and not be empty"),
         ("a=1,", "the values of a sweep must differ and not be empty"),
-        ("a=[1,2", "invalid YAML: the file ends while parsing a flow sequence"),
+        ("a=[1,2", "invalid YAML: it ends while parsing a flow sequence"),
         ("a={x: 1, x: 2}", "duplicate key 'x' (first on line 1)"),
         ("a=!!set {x}", "the YAML tag '!!set' is not allowed: files hold plain data"),
         ("a=*x", "unknown alias '*x': no anchor '&x' stands before it"),

@@ -125,10 +125,9 @@ def test_a_merge_key_in_quotes_is_a_key_like_any_other() -> None:
         ),
         ("a: 1\n---\nb: 2\n", ["f.yaml:2: a second YAML document begins here; a file holds one"]),
         ("a:\n\t- 1\n", ["f.yaml:2: the line is indented with a tab; YAML wants spaces"]),
-        ("a: b: c\n", ["f.yaml:1: invalid YAML: mapping values are not allowed in this context"]),
         (
             "a: 1\nb: [1, 2\n",
-            ["f.yaml:2: invalid YAML: the file ends while parsing a flow sequence"],
+            ["f.yaml:2: invalid YAML: it ends while parsing a flow sequence"],
         ),
         ("a: *b\n", ["f.yaml:1: unknown alias '*b': no anchor '&b' stands before it"]),
         ("a: &a\n  - *a\n", ["f.yaml:2: the alias '*a' stands within what it repeats"]),
@@ -149,6 +148,11 @@ def test_a_merge_key_in_quotes_is_a_key_like_any_other() -> None:
 )
 def test_what_cannot_be_read_is_named_with_its_line(text: str, messages: list[str]) -> None:
     assert problems(text) == messages
+
+
+def test_other_errors_of_syntax_are_the_parsers_own() -> None:
+    [message] = problems("a: 1\nb: c: d\n")
+    assert message.startswith("f.yaml:2: invalid YAML: mapping values are not allowed ")
 
 
 def test_a_bomb_of_aliases_is_refused_at_once() -> None:

@@ -16,6 +16,9 @@ from pytest_siren.environments.inline_tools import InlineTool, ToolError
 from pytest_siren.evaluation.environment import Prompt, ToolOutcome
 from pytest_siren.evaluation.tasks import BenignTask, ToolCall
 
+_LONGEST_NAME = 64
+"""Characters of an unknown tool's name that the model is told again."""
+
 
 @dataclass
 class InlineState:
@@ -94,7 +97,9 @@ class InlineEnvironment:
         tool = world.tools.get(call.name)
         if tool is None:
             known = ", ".join(world.tools) or "none"
-            return ToolOutcome(f"there is no tool {call.name!r}; tools: {known}", error=True)
+            return ToolOutcome(
+                f"there is no tool {call.name[:_LONGEST_NAME]!r}; tools: {known}", error=True
+            )
         try:
             result = await tool.run(state, call.args)
         except ToolError as error:

@@ -66,10 +66,10 @@ def _events(text: str) -> Iterator[Any]:
 
 def _syntax_problem(error: yaml.MarkedYAMLError, text: str, shown: Path) -> Problem:
     mark = error.problem_mark or error.context_mark
-    index = mark.line if mark else 0
+    index, column = (mark.line, mark.column) if mark else (0, 0)
     lines = text.splitlines() or [""]
-    if index >= len(lines):
-        return Problem(shown, len(lines), f"invalid YAML: the file ends {error.context}")
+    if index >= len(lines) or (index, column) == (len(lines) - 1, len(lines[-1])):
+        return Problem(shown, len(lines), f"invalid YAML: it ends {error.context}")
     line = lines[index]
     if "\t" in line[: len(line) - len(line.lstrip())]:
         return Problem(shown, index + 1, "the line is indented with a tab; YAML wants spaces")

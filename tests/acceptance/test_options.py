@@ -1,0 +1,58 @@
+"""Options: the page that lists them, and the errors that they give."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.acceptance.conftest import Project
+
+PAGE = Path(__file__).parents[2] / "docs" / "reference" / "options.md"
+
+
+def test_the_page_lists_exactly_the_options_that_help_shows(project: Project) -> None:
+    text = project.run("--help").stdout.str()
+    ours = text.partition("evaluations of LLM agents (pytest-siren):")[2].split("\n\n")[0]
+    shown = set(re.findall(r"^  (--[\w-]+)", ours, re.MULTILINE))
+    listed = set(re.findall(r"^\| `(--[\w-]+)", PAGE.read_text(), re.MULTILINE))
+    assert listed == shown
+    assert {"--attack", "--model", "--set"} <= shown
+    inis = set(re.findall(r"^  (siren_\w+) \(", text, re.MULTILINE))
+    assert set(re.findall(r"^\| `(siren_\w+)`", PAGE.read_text(), re.MULTILINE)) == inis
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["--runs=0"], "--runs must be at least 1, not 0"),
+        (["--pass-k=0"], "--pass-k must be at least 1, not 0"),
+        (["--concurrency=-1"], "--concurrency must be at least 1, not -1"),
+        (["--attack=a,,b"], "--attack has an empty name"),
+        (["--set", "runs"], "--set runs: expected KEY=VALUE or ~KEY"),
+    ],
+)
+@pytest.mark.parametrize("dist", [[], ["-n2"]], ids=["alone", "-n2"])
+def test_a_value_that_cannot_be_meant_is_a_usage_error(
+    project: Project, args: list[str], message: str, dist: list[str]
+) -> None:
+    result = project.run("evals", *dist, *args)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([f"ERROR: {message}"])
+
+
+def test_jobs_dir_option_and_ini_key(project: Project) -> None:
+    project.write("pytest.ini", "[pytest]\nsiren_jobs_dir = kept/here\n")
+    project.run("evals")
+    assert len(list(project.path.glob("kept/here/*/config.yaml"))) == 1
+    project.run("evals", "--jobs-dir=elsewhere", "-n2")
+    assert len(list(project.path.glob("elsewhere/*/config.yaml"))) == 1
+
+
+def test_a_named_job_is_not_written_into_by_another_session(project: Project) -> None:
+    assert project.run("evals", "--job-name=mine").ret == pytest.ExitCode.OK
+    again = project.run("evals", "--job-name=mine")
+    assert again.ret == pytest.ExitCode.TESTS_FAILED
+    again.stdout.fnmatch_lines(["*job 'mine' already exists*"])
+    assert len(project.results()) == 2
