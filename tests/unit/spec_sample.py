@@ -108,9 +108,7 @@ class Folder:
     ) -> list[JobSpec]:
         """Return the jobs of ``evals/eval_x.yaml`` with that text."""
         file = self.write("eval_x.yaml", text)
-        return load_jobs(
-            file, Path("evals/eval_x.yaml"), own or registry(), Selection(**selection)
-        )
+        return load_jobs(file, Path("evals/eval_x.yaml"), own or registry(), Selection(**selection))
 
     def problems(
         self, text: str | bytes, own: Registry | None = None, **selection: Any

@@ -255,12 +255,23 @@ def test_keys_without_effect_are_warned_of(folder: Folder) -> None:
         "usage_limits:\n  count_tokens_before_request: true\n  per_request_input_tokens_limit: 9\n"
         "sandbox_manager: {type: local-docker}\nlogging: {level: DEBUG}\n"
     )
-    assert sorted(int(warning.split(":")[1]) for warning in job.warnings) == [3, 4, 5, 7, 8, 9, 10]
-    assert (
-        "evals/eval_x.yaml:3: gates is recorded but has no effect: there are no gates yet"
-        in job.warnings
+    assert job.warnings == (
+        "line 9: sandbox_manager has no effect yet: nothing is sandboxed",
+        "line 3: gates has no effect yet: nothing is gated",
+        "line 5: telemetry has no effect yet: no traces are written",
+        "line 10: logging has no effect yet: no log is written",
+        "line 4: slurm has no effect yet: nothing is submitted to SLURM",
+        "line 8: usage_limits.per_request_input_tokens_limit has no effect yet: nothing checks it",
+        "line 7: usage_limits.count_tokens_before_request has no effect yet: nothing is counted "
+        "before requests",
     )
     assert len(job.warnings) == len(UNSUPPORTED)
+    folder.write("base.yaml", "gates: [a]\n")
+    [job] = folder.load(f"{MINIMAL}include: base.yaml\n", sets=("telemetry.trace_console=true",))
+    assert job.warnings == (
+        "evals/base.yaml:1: gates has no effect yet: nothing is gated",
+        "--set telemetry.trace_console=true: telemetry has no effect yet: no traces are written",
+    )
     [quiet] = folder.load(
         f"{MINIMAL}gates: null\nusage_limits: {{count_tokens_before_request: false}}\n"
     )

@@ -89,9 +89,7 @@ def test_the_last_setting_of_a_key_counts() -> None:
         ("dataset.config.names=[a]", {"limit": 5, "names": ["a"]}),
     ],
 )
-def test_keys_are_set_added_and_deleted(
-    folder: Folder, setting: str, raw: dict[str, Any]
-) -> None:
+def test_keys_are_set_added_and_deleted(folder: Folder, setting: str, raw: dict[str, Any]) -> None:
     text = "dataset: {type: toy, config: {limit: 5}}\nagent: {config: {model: m}}\n"
     [job] = folder.load(text, sets=(setting,))
     assert job.dataset.raw == raw

@@ -89,7 +89,7 @@ def test_all_else_is_refused_with_what_is_allowed(condition: str) -> None:
 
 
 def test_a_condition_has_a_sensible_length() -> None:
-    with pytest.raises(ConditionError, match="^a condition may have at most 200 characters$"):
+    with pytest.raises(ConditionError, match=r"^a condition may have at most 200 characters$"):
         PassWhen(attack=" and ".join(["attack_score < 1"] * 20))
 
 

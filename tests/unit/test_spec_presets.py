@@ -194,7 +194,9 @@ def test_the_built_in_texts_are_agentdojos(
     from agentdojo.agent_pipeline.base_pipeline_element import BasePipelineElement
     from agentdojo.task_suite.load_suites import get_suite
 
-    pipeline = BasePipelineElement.__new__(type("Pipeline", (BasePipelineElement,), {"query": None}))
+    pipeline = BasePipelineElement.__new__(
+        type("Pipeline", (BasePipelineElement,), {"query": None})
+    )
     pipeline.name = "gpt-4o-2024-05-13"
     suite = get_suite("v1.2.2", "workspace")
     published = getattr(import_module(f"agentdojo.attacks.{module}"), name)(suite, pipeline)

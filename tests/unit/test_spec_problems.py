@@ -58,6 +58,12 @@ dataset:
         ("task_ids: [a, '']", "empty value for task_ids[1]"),
         ("task_ids: [a, b, a]", "duplicate id 'a' in task_ids (first on line 3)"),
         ("tags: [{a: b}]", 'wrong type for tags[0]: {"a": "b"} is not a string'),
+        (
+            "tags: [a b]",
+            "tags[0]: 'a b' cannot be a tag; use letters, digits, '_', '-', '+' and '.', and begin "
+            "with a letter or a digit",
+        ),
+        ("tags: [x, skip]", "tags[1]: 'skip' cannot be a tag: it is a mark of pytest's own"),
         ("execution: 3", "wrong type for execution: 3 is not a mapping"),
         (
             "execution: {concurency: 3}",
@@ -133,8 +139,8 @@ dataset:
         ),
         (
             "attacks: {a b: {type: echo}}",
-            "the attack name 'a b' may hold letters, digits, '_', '-', '+' and '.' only, and begins "
-            "with none of the last three",
+            "the attack name 'a b' may hold letters, digits, '_', '-', '+' and '.' only, and "
+            "begins with none of the last three",
         ),
         (
             "attacks: {a.b: {type: echo, confg: {}}}",
@@ -170,7 +176,10 @@ def config_problems(folder: Folder, config: str) -> list[str]:
             "    zzz: v1\n",
             ["5: unknown key 'zzz' in dataset.config; known: limit, names, tasks, version"],
         ),
-        ("    version: v3\n", ["5: wrong value for dataset.config.version: 'v3' is not 'v1' or 'v2'"]),
+        (
+            "    version: v3\n",
+            ["5: wrong value for dataset.config.version: 'v3' is not 'v1' or 'v2'"],
+        ),
         ("    limit: 0\n", ["5: wrong value for dataset.config.limit: 0 is not at least 1"]),
         ("    limit: 101\n", ["5: wrong value for dataset.config.limit: 101 is not at most 100"]),
         ("    limit: lots\n", ["5: wrong type for dataset.config.limit: 'lots' is not an integer"]),
@@ -215,8 +224,7 @@ def config_problems(folder: Folder, config: str) -> list[str]:
             "    tasks:\n    - id: a\n      prompt: x\n      checks:\n"
             "      - type: doing\n        tol: t\n        arguments: {x: y}\n",
             [
-                "10: unknown key 'tol' in dataset.config.tasks[0].checks[0] "
-                "(did you mean 'tool'?)",
+                "10: unknown key 'tol' in dataset.config.tasks[0].checks[0] (did you mean 'tool'?)",
                 "11: wrong type for dataset.config.tasks[0].checks[0].arguments.x: "
                 "'y' is not an integer",
             ],

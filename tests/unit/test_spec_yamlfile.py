@@ -141,7 +141,10 @@ def test_a_merge_key_in_quotes_is_a_key_like_any_other() -> None:
                 "files hold plain data"
             ],
         ),
-        ("a: !!set {x}\n", ["f.yaml:1: the YAML tag '!!set' is not allowed: files hold plain data"]),
+        (
+            "a: !!set {x}\n",
+            ["f.yaml:1: the YAML tag '!!set' is not allowed: files hold plain data"],
+        ),
         ("a: 1\nb: \x07\n", ["f.yaml:2: YAML does not allow the character U+0007"]),
         ("a: " + "[" * 100, ["f.yaml:1: nested deeper than 100 levels"]),
     ],

@@ -136,7 +136,7 @@ def _check(file: Path, registry: Registry, selection: Selection) -> bool:
         return False
     _write(printable(f"{file}: {_summary(jobs)}"))
     for warning in dict.fromkeys(warning for job in jobs for warning in job.warnings):
-        _write(warning)
+        _write(printable(f"{file}: {warning}"))
     return True
 
 

@@ -62,7 +62,8 @@ class SuiteData:
 
     @cached_property
     def _places(self) -> list[_Place]:
-        return list(self._find(yaml.compose(self._text, Loader=_Loader), ()))
+        root = yaml.compose(self._text, Loader=_Loader)
+        return [] if root is None else list(self._find(root, ()))
 
     def _find(self, node: yaml.Node, path: tuple[Any, ...]) -> Iterator[_Place]:
         if isinstance(node, yaml.MappingNode):

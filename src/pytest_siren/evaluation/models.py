@@ -81,7 +81,16 @@ class ObservesContents(Protocol):
     """A model that can answer for certain planted contents only, as recordings do."""
 
     def planted(self, contents: Mapping[str, str]) -> None:
-        """Take notice of the contents when they are planted. Raises when it cannot answer for them."""
+        """Take notice of contents that are planted. Raises when it cannot answer for them."""
+        ...
+
+
+@runtime_checkable
+class HoldsResources(Protocol):
+    """A source that has something to free when the session ends."""
+
+    async def aclose(self) -> None:
+        """Free it. Called once, on the event loop that the runs were executed on."""
         ...
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import traceback
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -140,9 +140,9 @@ async def _drive(plan: RunPlan, stage: Stage) -> tuple[End, Any]:
         end = await stage.finish(await stage.begin({}))
     else:
         everywhere = stage.environment.vectors
-        read = everywhere.keys()
+        read: Collection[str] = everywhere.keys()
         if isinstance(stage.environment, SelectiveEnvironment):
-            read &= await stage.environment.exposed(context.benign)
+            read = await stage.environment.exposed(context.benign)
         target = Target(
             run=context,
             couple=Couple(context.benign, context.malicious),

@@ -143,8 +143,8 @@ def _read_agentdojo(path: Path, key: RecordingKey) -> Transcript:
         raise TranscriptError(f"{path}: not an AgentDojo log: {error!r}") from error
     if named != key:
         raise TranscriptError(f"{path}: its content is of {named}, its place says {key}")
-    error = data.get("error")
-    return Transcript(responses, contents, None if error is None else str(error), str(path))
+    failure = data.get("error")
+    return Transcript(responses, contents, None if failure is None else str(failure), str(path))
 
 
 def _agentdojo_responses(messages: Sequence[Mapping[str, Any]], where: str) -> list[ModelResponse]:

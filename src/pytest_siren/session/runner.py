@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_siren.evaluation.components import Registry
+from pytest_siren.evaluation.models import HoldsResources
 from pytest_siren.evaluation.run import RunOutcome, Status, execute
 from pytest_siren.hookspecs import RunAttempt, RunInfo
 from pytest_siren.jobs.store import new_run_id
@@ -63,9 +64,8 @@ class Evaluations:
     def close(self) -> None:
         """Free the models and the event loop."""
         for model in self.workshop.models():
-            close = getattr(model, "close", None)
-            if close is not None:
-                close()
+            if isinstance(model, HoldsResources):
+                self._runner.run(model.aclose())
         self._runner.close()
 
     def pytest_sessionfinish(self) -> None:

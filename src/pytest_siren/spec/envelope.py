@@ -56,7 +56,7 @@ def check_envelope(tree: Node, shown: Path, problems: list[Problem]) -> Envelope
         runs=runs,
         concurrency=execution.concurrency,
         pass_when=conditions,
-        warnings=tuple(_warnings(tree)),
+        warnings=tuple(_warnings(tree, shown)),
     )
 
 
@@ -142,13 +142,19 @@ def _runs(tree: Node, file: EvalFile | None, problems: list[Problem]) -> int:
     return file.runs or alias or 1
 
 
-def _warnings(tree: Node) -> list[str]:
+def _warnings(tree: Node, shown: Path) -> list[str]:
     warnings = []
     for key, reason in UNSUPPORTED.items():
         path = tuple(key.split("."))
         node = tree.at(path)
         if node is None or node.value is None or (len(path) > 1 and node.value is False):
             continue
-        message = f"{dotted(path)} is recorded but has no effect: {reason}"
-        warnings.append(str(node.place.problem(message)))
+        warnings.append(f"{_where(node, shown)}{dotted(path)} has no effect yet: {reason}")
     return warnings
+
+
+def _where(node: Node, shown: Path) -> str:
+    place = node.place
+    if place.option:
+        return f"{place.option}: "
+    return f"line {place.line}: " if place.path == shown else f"{place.path}:{place.line}: "

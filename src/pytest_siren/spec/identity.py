@@ -6,7 +6,6 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
-from decimal import Decimal
 from typing import Any
 
 from pytest_siren.spec.jobspec import ComponentSpec, JobSpec
@@ -28,20 +27,15 @@ def identity(data: Mapping[str, Any]) -> str:
 def job_identity(job: JobSpec) -> str:
     """Return the identity of the configuration of ``job``.
 
-    Dataset, agent with its model, attack and usage limits enter; how often, how fast, where and
-    under which labels it runs do not.
+    Dataset, agent with its model, and attack enter; how often, how fast, within which limits, where
+    and under which labels it runs do not.
     """
-    limits = {
-        key: str(value) if isinstance(value, Decimal) else value
-        for key, value in job.usage_limits.items()
-    }
     attack = None if job.attack is None else {**_part(job.attack), "name": job.attack.name}
     return identity(
         {
             "dataset": _part(job.dataset),
             "agent": _part(job.agent),
             "attack": attack,
-            "usage_limits": limits,
         }
     )
 

@@ -57,4 +57,4 @@ class JobSpec:
     snapshot: Mapping[str, Any]
     """The whole configuration as JSON-able data, with prompt-siren's keys and ours."""
     warnings: tuple[str, ...]
-    """One sentence for every key that the file sets and that changes nothing yet."""
+    """One sentence for every key that is given and has no effect yet; it names the line."""

@@ -2,12 +2,33 @@
 
 from __future__ import annotations
 
+import re
 from decimal import Decimal
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 Text = Annotated[str, Field(min_length=1)]
+
+_TAG = re.compile(r"[^\W_][\w.+-]*")
+_PYTESTS_OWN = (
+    *("filterwarnings", "parametrize", "skip", "skipif", "tryfirst", "trylast"),
+    *("usefixtures", "xfail"),
+)
+
+
+def _check_tag(value: str) -> str:
+    if not _TAG.fullmatch(value):
+        raise ValueError(
+            f"{value!r} cannot be a tag; use letters, digits, '_', '-', '+' and '.', and begin "
+            "with a letter or a digit"
+        )
+    if value in _PYTESTS_OWN:
+        raise ValueError(f"{value!r} cannot be a tag: it is a mark of pytest's own")
+    return value
+
+
+Tag = Annotated[str, AfterValidator(_check_tag)]
 
 
 class Section(BaseModel):
@@ -147,7 +168,9 @@ class EvalFile(Section):
         default=UsageLimitsSection(), description="See `usage_limits`; `null` lifts all limits"
     )
     pass_when: PassWhenSection | None = Field(default=None, description="See `pass_when`")
-    tags: list[Text] | None = Field(default=None, description="Labels of the job")
+    tags: list[Tag] | None = Field(
+        default=None, description="Marks of the job's items, which `pytest -m` chooses by"
+    )
     gates: list[Text] | None = Field(default=None, description="Conditions on the job's results")
     output: OutputSection | None = Field(default=None, description="See `output`")
     telemetry: TelemetrySection | None = Field(default=None, description="See `telemetry`")
@@ -156,12 +179,12 @@ class EvalFile(Section):
 
 
 UNSUPPORTED: dict[str, str] = {
-    "sandbox_manager": "there are no sandboxes yet",
-    "gates": "there are no gates yet",
-    "telemetry": "no traces are written yet",
-    "logging": "no log file is written yet",
-    "slurm": "jobs are not submitted to SLURM yet",
-    "usage_limits.per_request_input_tokens_limit": "it is not checked yet",
-    "usage_limits.count_tokens_before_request": "tokens are not counted before requests yet",
+    "sandbox_manager": "nothing is sandboxed",
+    "gates": "nothing is gated",
+    "telemetry": "no traces are written",
+    "logging": "no log is written",
+    "slurm": "nothing is submitted to SLURM",
+    "usage_limits.per_request_input_tokens_limit": "nothing checks it",
+    "usage_limits.count_tokens_before_request": "nothing is counted before requests",
 }
-"""Keys that are accepted and recorded but change nothing yet, each with the reason."""
+"""Keys that are accepted and recorded but have no effect yet, each with what that means."""

@@ -70,16 +70,26 @@ def problems_of(
     ``node`` is what ``data`` was made of, ``at`` the path under which messages name it.
     """
     errors = [_located(details, data) for details in error.errors(include_url=False)]
-    errors = [one for one in errors if not _overruled(one, errors)]
+    errors = _not_overruled(errors)
     misspelt = {
         (*one.path[:-1], nearest(str(one.path[-1]), _known_beside(one, schema, data)))
         for one in errors
         if one.kind == "extra_forbidden"
     }
     errors = [one for one in errors if not (one.kind == "missing" and one.path in misspelt)]
+    nouns: dict[KeyPath, dict[str, None]] = {}
+    for one in errors:
+        if one.noun:
+            nouns.setdefault(one.path, {})[one.noun] = None
     problems: dict[Problem, None] = {}
     for one in errors:
-        message = _message(one, errors, schema, data, at)
+        if one.noun:
+            value, wanted = shown(one.details["input"]), " or ".join(nouns[one.path])
+            message = f"wrong type for {dotted((*at, *one.path))}: {value} is not {wanted}"
+        elif one.kind == "extra_forbidden":
+            message = _unknown_key(one, schema, data, at)
+        else:
+            message = _message(one, (*at, *one.path))
         problems[node.nearest(one.path).place.problem(message)] = None
     return list(problems)
 
@@ -116,29 +126,19 @@ def _walks(loc: KeyPath, data: Any) -> list[tuple[KeyPath, Any]]:
     return walks
 
 
-def _overruled(one: _Error, errors: list[_Error]) -> bool:
-    """Tell whether a type error only says which member of a union the value is not meant for."""
-    if one.noun is None:
-        return False
-    depth = len(one.path)
-    return any(
-        other.path[:depth] == one.path and (len(other.path) > depth or other.noun is None)
-        for other in errors
-    )
+def _not_overruled(errors: list[_Error]) -> list[_Error]:
+    """Leave out the type errors that only name a member of a union that the value is not meant for.
+
+    Such a value is at fault in another way, or something within it is.
+    """
+    at_fault = {one.path for one in errors if one.noun is None}
+    at_fault |= {one.path[:depth] for one in errors for depth in range(len(one.path))}
+    return [one for one in errors if one.noun is None or one.path not in at_fault]
 
 
-def _message(
-    one: _Error, errors: list[_Error], schema: type[BaseModel], data: Any, at: KeyPath
-) -> str:
-    path = (*at, *one.path)
+def _message(one: _Error, path: KeyPath) -> str:
     context = one.details.get("ctx", {})
-    value = shown(one.details["input"])
-    if one.noun:
-        same = dict.fromkeys(other.noun for other in errors if other.path == one.path)
-        return f"wrong type for {dotted(path)}: {value} is not {' or '.join(filter(None, same))}"
     match one.kind:
-        case "extra_forbidden":
-            return _unknown_key(one, schema, data, at)
         case "missing":
             return f"missing key {shown(path[-1])}{within(path[:-1])}"
         case "union_tag_not_found":
@@ -150,15 +150,17 @@ def _message(
             return f"unknown {key} {shown(tag)}{within(path)}{hint}; known: {known}"
         case "string_too_short" | "too_short" if context.get("min_length") == 1:
             return f"empty value for {dotted(path)}"
-        case "literal_error" | "enum":
-            return f"wrong value for {dotted(path)}: {value} is not {context['expected']}"
         case "value_error" | "assertion_error":
             return f"{dotted(path)}: {context['error']}" if path else str(context["error"])
+    where = f"wrong value for {dotted(path)}: {shown(one.details['input'])}"
+    match one.kind:
+        case "literal_error" | "enum":
+            return f"{where} is not {context['expected']}"
         case kind if kind in _BOUNDS:
             name, words = _BOUNDS[kind]
-            return f"wrong value for {dotted(path)}: {value} is not {words} {context[name]}"
+            return f"{where} is not {words} {context[name]}"
     text = one.details["msg"]
-    return f"wrong value for {dotted(path)}: {value}; {text[:1].lower()}{text[1:]}"
+    return f"{where}; {text[:1].lower()}{text[1:]}"
 
 
 def _unknown_key(one: _Error, schema: type[BaseModel], data: Any, at: KeyPath) -> str:

@@ -1,0 +1,56 @@
+# make evals   set up what is missing and run the shipped evaluations
+# make test    set up what is missing and run every check
+.DEFAULT_GOAL := help
+.PHONY: help evals test lint setup clean
+
+PYTHON ?= $(firstword $(shell command -v python3.11 python3 2>/dev/null))
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install -c constraints.txt
+
+help: ## Show the targets
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
+
+$(VENV)/made:
+	@test -n "$(PYTHON)" || { echo "make: no python3 found; install Python 3.11 or newer" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "make: $$($(PYTHON) --version) is too old: Python 3.11 or newer is needed; name it with make PYTHON=..." >&2; exit 1; }
+	@echo "make: creating $(VENV)"
+	@$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+# What evals need: the package, AgentDojo and llama.cpp.
+$(VENV)/run: $(VENV)/made pyproject.toml constraints.txt
+	@echo "make: installing pytest-siren with AgentDojo and llama.cpp (about a minute)"
+	@$(PIP) -e '.[agentdojo,local]'
+	@touch $@
+
+# What the checks need besides.
+$(VENV)/dev: $(VENV)/run
+	@echo "make: installing what the checks need"
+	@$(PIP) -e '.[dev]'
+	@touch $@
+
+setup: $(VENV)/run ## Install what evals need, and fetch the weights of the local model (98 MB, once)
+	@$(BIN)/siren models pull
+
+# An attack that succeeds is a failed test, so pytest exits with 1 here. Anything but 0 and 1 means
+# that the evaluations could not be run.
+evals: setup ## Run pytest evals/ --attack=template_string on embedded models
+	@echo "make: pytest evals/ --attack=template_string"
+	@$(BIN)/pytest evals/ --attack=template_string; code=$$?; \
+	if [ $$code -eq 1 ]; then echo "make: some attacks succeeded, so pytest exits with 1; that is what evals are for"; \
+	elif [ $$code -ne 0 ]; then echo "make: the evaluations could not be run (pytest exits with $$code)" >&2; exit $$code; fi
+
+lint: $(VENV)/dev ## Check style, types and import contracts
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: $(VENV)/dev lint ## Run every test, lint, type and import check
+	@$(BIN)/siren models pull
+	$(BIN)/pytest -n 2 --dist worksteal
+
+clean: ## Remove what make made, but not the jobs
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis build dist
