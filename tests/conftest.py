@@ -19,7 +19,9 @@ def transcripts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """
     archive = Path(os.environ.get("SIREN_TRANSCRIPTS", _ARCHIVE))
     if not archive.exists():
-        pytest.skip(f"the published transcripts are not here ({archive.name}); set SIREN_TRANSCRIPTS")
+        pytest.skip(
+            f"the published transcripts are not here ({archive.name}); set SIREN_TRANSCRIPTS"
+        )
     folder = tmp_path_factory.mktemp("transcripts")
     with tarfile.open(archive) as packed:
         packed.extractall(folder, filter="data")

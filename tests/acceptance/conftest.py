@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from textwrap import dedent
@@ -11,7 +11,11 @@ from typing import Any
 
 import pytest
 
-SCRIPTED_MODELS = '''
+from pytest_siren.models.weights import cache_folder
+
+_CACHE = cache_folder().parent
+
+SCRIPTED_MODELS = """
 from pathlib import Path
 
 from pydantic import BaseModel
@@ -74,8 +78,9 @@ class Source:
 
 
 def pytest_siren_components_register(registry):
-    registry.add(Kind.MODEL, "scripted", Component(Config, lambda config, base: Source(config.argument)))
-'''
+    component = Component(Config, lambda config, base: Source(config.argument))
+    registry.add(Kind.MODEL, "scripted", component)
+"""
 
 EVAL_MAIL = """
 dataset:
@@ -134,7 +139,9 @@ class Project:
         return sorted(found, key=lambda result: (result["task_id"], result["run_index"]))
 
     def executions(self) -> list[dict[str, Any]]:
-        return [json.loads(path.read_text()) for path in self.path.glob("jobs/*/*/*/execution.json")]
+        return [
+            json.loads(path.read_text()) for path in self.path.glob("jobs/*/*/*/execution.json")
+        ]
 
 
 @pytest.fixture(params=["no-xdist", "-n0", "-n2"])
@@ -146,10 +153,12 @@ def dist(request: pytest.FixtureRequest) -> list[str]:
 @pytest.fixture
 def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Project:
     """A project with scripted models and one eval file of four couples."""
-    # CI machines set variables that change what pytest prints; sessions under test are a user's own.
+    # CI machines set variables that change what pytest prints; these sessions are a user's own.
     for name in ("CI", "BUILD_NUMBER", "PYTEST_ADDOPTS", "COLUMNS"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("COLUMNS", "80")
+    # pytester moves HOME, and with it the cache that holds the weights of local models.
+    monkeypatch.setenv("SIREN_CACHE_DIR", str(_CACHE))
     pytester.makeconftest(SCRIPTED_MODELS)
     made = Project(pytester)
     made.write("evals/eval_mail.yaml", EVAL_MAIL)
@@ -161,6 +170,3 @@ def distributed(project: Project, dist: list[str]) -> Project:
     """The same project, run in every way of distribution."""
     project.args = dist
     return project
-
-
-MakeEval = Callable[..., Path]

@@ -117,7 +117,9 @@ def test_ordinary_tests_in_the_same_session_run_as_ever(distributed: Project) ->
 def test_a_tool_that_is_unknown_or_asked_for_with_bad_json_is_recorded(project: Project) -> None:
     project.write("evals/tools.py", "def lookup(query: str) -> str:\n    return 'found ' + query\n")
     eval_file = project.path / "evals" / "eval_mail.yaml"
-    text = eval_file.read_text().replace("    name: mail", "    name: mail\n    tools: [tools:lookup]")
+    text = eval_file.read_text().replace(
+        "    name: mail", "    name: mail\n    tools: [tools:lookup]"
+    )
     eval_file.write_text(text)
     models = "scripted:badjson,scripted:nosuchtool,scripted:empty,scripted:call-lookup"
     result = project.run("evals", "--benign", "--task-ids=summary", f"--model={models}")

@@ -18,8 +18,7 @@ HOSTILE_IDS = [
     "same id",
     "same_id",
     "same/id",
-    "new\nline",
-    "\x1b[31mred",
+    "x:y",
 ]
 
 
@@ -42,13 +41,17 @@ def hostile(project: Project) -> Project:
                 "name": "hostile",
                 "tasks": tasks,
                 "malicious_tasks": [
-                    {"id": "../evil", "goal": "g", "evaluators": {"n": {"type": "contains", "value": "zz"}}}
+                    {
+                        "id": "../evil",
+                        "goal": "g",
+                        "evaluators": {"n": {"type": "contains", "value": "zz"}},
+                    }
                 ],
             },
         },
         "agent": {"config": {"model": "scripted:echo"}},
     }
-    (project.path / "evals" / "eval_mail.yaml").write_text(json.dumps(data))
+    (project.path / "evals" / "eval_mail.yaml").write_text(json.dumps(data, ensure_ascii=False))
     return project
 
 
@@ -64,7 +67,9 @@ def test_task_ids_cannot_leave_the_jobs_folder(hostile: Project, attack: tuple[s
     suffix = ":../evil" if attack else ""
     assert {found["task_id"] for found in hostile.results()} == {i + suffix for i in HOSTILE_IDS}
     after = {path for path in hostile.path.parent.rglob("*") if hostile.path not in path.parents}
-    assert {path for path in after - before if "escaped" in path.name or "evil" in path.name} == set()
+    assert {
+        path for path in after - before if "escaped" in path.name or "evil" in path.name
+    } == set()
 
 
 def test_every_run_of_hostile_ids_has_its_own_folder(hostile: Project) -> None:
@@ -104,4 +109,6 @@ def test_an_attack_text_is_never_a_template_of_the_prompt(project: Project) -> N
     (execution,) = project.executions()
     prompt = execution["messages"][0]["parts"][-1]["content"]
     assert prompt.endswith("{{ 7*7 }} {note} ${env:HOME}")
-    assert execution["attacks"] == {"note": {"content": "{{ 7*7 }} {note} ${env:HOME}", "kind": "str"}}
+    assert execution["attacks"] == {
+        "note": {"content": "{{ 7*7 }} {note} ${env:HOME}", "kind": "str"}
+    }

@@ -120,12 +120,13 @@ def test_every_user_task_reads_at_least_one_vector() -> None:
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        (AgentDojoConfig(suite_name="workspaec"), "unknown suite_name 'workspaec' (did you mean 'workspace'?)"),
-        (AgentDojoConfig(version="v1.2.3"), "unknown version 'v1.2.3' (did you mean 'v1.2.1'?)"),
+        (AgentDojoConfig(suite_name="workspaec"), "unknown suite_name 'workspaec' (did you mean"),
+        (AgentDojoConfig(version="v1.2.3"), "unknown version 'v1.2.3' (did you mean 'v1.2"),
     ],
-)  # fmt: skip
-def test_an_unknown_suite_or_version_names_the_nearest(config: AgentDojoConfig, message: str) -> None:
+)
+def test_an_unknown_suite_or_version_names_the_nearest(
+    config: AgentDojoConfig, message: str
+) -> None:
     with pytest.raises(ValueError, match="unknown") as caught:
         load(config, Path())
-    assert message.split(" (did")[0] in str(caught.value)
-    assert "did you mean" in str(caught.value)
+    assert message in str(caught.value)

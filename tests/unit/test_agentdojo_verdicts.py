@@ -24,7 +24,7 @@ pytest.importorskip("agentdojo", reason="needs the extra agentdojo")
 
 SUITES = ("workspace", "banking", "slack", "travel")
 EXPECTED = {
-    # utility and attack successes over the couples, utility over the benign tasks, errors in couples
+    # Utility and attack successes of the couples, utility of the benign tasks, errors of couples.
     "gpt-4o-2024-05-13": (320, 306, 68, 0),
     # Two of the 22 crashed runs would pass their utility evaluator without having done anything;
     # counting them gives 159.
@@ -38,7 +38,9 @@ def judged(transcripts: Path) -> dict[tuple[str, str, str], tuple[RunOutcome, di
     return asyncio.run(_replay_all(transcripts))
 
 
-async def _replay_all(folder: Path) -> dict[tuple[str, str, str], tuple[RunOutcome, dict[str, Any]]]:
+async def _replay_all(
+    folder: Path,
+) -> dict[tuple[str, str, str], tuple[RunOutcome, dict[str, Any]]]:
     agent = PlainAgent(PlainAgentConfig())
     attack = RecordedAttack(RecordedAttackConfig())
     outcomes = {}
@@ -60,7 +62,9 @@ async def _replay_all(folder: Path) -> dict[tuple[str, str, str], tuple[RunOutco
                     attack="recorded" if used else None,
                     run_index=0,
                 )
-                plan = RunPlan(context, dataset, agent, used, source, UsageLimits(request_limit=None))
+                plan = RunPlan(
+                    context, dataset, agent, used, source, UsageLimits(request_limit=None)
+                )
                 injection = malicious.id if malicious else "none"
                 place = "important_instructions" if malicious else "none"
                 log = folder / pipeline / suite / benign.id / place / f"{injection}.json"

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic_ai.tools import ToolDefinition
 
 from pytest_siren.datasets.inline import InlineDataset, InlineError, component
 from pytest_siren.environments.inline import InlineState
@@ -139,6 +140,10 @@ def base(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def _tools(dataset: InlineDataset) -> Sequence[ToolDefinition]:
+    return dataset.environment.tools(dataset.benign_tasks[0])
+
+
 def build(base: Path, tools: Sequence[Any] = _ALL, **config: Any) -> InlineDataset:
     given = {
         "tasks": [
@@ -184,7 +189,7 @@ def prompt(dataset: InlineDataset, contents: Mapping[str, str]) -> tuple[str, fr
 
 
 def test_schemas_come_from_signatures_and_docstrings(base: Path) -> None:
-    tools = {tool.name: tool for tool in build(base).environment.tools}
+    tools = {tool.name: tool for tool in _tools(build(base))}
     assert list(tools) == _ALL
     read = tools["read"]
     assert read.description == "Read a page."
@@ -205,7 +210,7 @@ def test_schemas_come_from_signatures_and_docstrings(base: Path) -> None:
 def test_names_and_descriptions_can_be_given(base: Path) -> None:
     tool = {"path": "web:read", "name": "fetch", "description": "Fetch it."}
     dataset = build(base, ["read", tool])
-    assert [(t.name, t.description) for t in dataset.environment.tools] == [
+    assert [(t.name, t.description) for t in _tools(dataset)] == [
         ("read", "Read a page."),
         ("fetch", "Fetch it."),
     ]
@@ -500,3 +505,13 @@ def test_sources_are_the_files_of_the_folder(base: Path) -> None:
     task = {"id": "a", "prompt": "x", "evaluators": evaluators}
     dataset = build(base, ["read", "echo"], tasks=[task])
     assert dataset.sources == [base / "web.py", base / "checks.py"]
+
+
+def test_a_task_is_offered_its_own_tools_only(base: Path) -> None:
+    task = {"prompt": "Read.", "evaluators": {}}
+    dataset = build(
+        base, tasks=[{**task, "id": "all"}, {**task, "id": "one", "tools": ["read"]}], vectors={}
+    )
+    offered = [dataset.environment.tools(task) for task in dataset.benign_tasks]
+    assert len(offered[0]) > 1
+    assert [tool.name for tool in offered[1]] == ["read"]

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from pytest_siren.spec.identity import identity, job_identity, run_identity
+from pytest_siren.spec.identity import identity, job_identity, run_identity, source_digests
 from pytest_siren.spec.jobs import JobSpec
 from tests.unit.spec_sample import Folder
 
@@ -125,3 +125,17 @@ def test_what_json_has_no_word_for_is_refused(value: Any, message: str) -> None:
 def test_numbers_that_are_not_finite_are_refused(value: float) -> None:
     with pytest.raises(ValueError, match=r"^data\['a'\] is (nan|inf), which JSON cannot hold$"):
         identity({"a": value})
+
+
+def test_a_file_that_the_configuration_names_enters_with_its_content(
+    tmp_path: Path, job: JobSpec
+) -> None:
+    tasks = tmp_path / "data" / "tasks.csv"
+    tasks.parent.mkdir()
+    tasks.write_text("id,prompt")
+    before = source_digests([tasks], tmp_path)
+    assert list(before) == ["data/tasks.csv"]
+    tasks.write_text("id,prompt,equals")
+    after = source_digests([tasks], tmp_path)
+    assert len({job_identity(job), job_identity(job, before), job_identity(job, after)}) == 3
+    assert job_identity(job, {}) == job_identity(job)

@@ -48,7 +48,9 @@ class MailEnvironment:
     """One e-mail with a vector in it; reading it also marks it as sent on, a side effect."""
 
     vectors: Mapping[str, str] = {"body": "nothing new"}
-    tools = [ToolDefinition(name="read"), ToolDefinition(name="send")]
+
+    def tools(self, task: BenignTask) -> list[ToolDefinition]:
+        return [ToolDefinition(name="read"), ToolDefinition(name="send")]
 
     def __init__(self) -> None:
         self.opened = 0

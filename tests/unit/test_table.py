@@ -206,10 +206,15 @@ def test_the_path_of_a_job_is_relative_to_the_root_inside_it_only() -> None:
     assert table(report(job="/tmp/one")).endswith("\n  job /tmp/one")
 
 
-def test_a_long_path_goes_on_in_the_next_line_and_loses_nothing() -> None:
+def test_a_long_path_has_a_line_of_its_own_and_is_not_cut() -> None:
     path = "/" + "abcdefghij" * 17
     lines = table(report(job=path)).splitlines()
-    assert lines[-4:] == ["  job", path[:80], path[80:160], path[160:]]
+    assert lines[-2:] == ["  job", path]
+
+
+def but_for_paths(lines: list[str]) -> list[str]:
+    """Leave out the paths of jobs, which may be wider than the table."""
+    return [line for before, line in zip(["", *lines], lines, strict=False) if before != "  job"]
 
 
 @pytest.mark.parametrize("width", [60, 61, 72, 80, 100, 132, 200])
@@ -229,8 +234,9 @@ def test_no_name_breaks_the_table(width: int, nasty: str) -> None:
     control = report(dataset=nasty, model="control:hijacked", model_kind="control")
     big = report("b", attack=nasty, input_tokens=10**15, output_tokens=10**15, duration=10**9)
     lines = render(rows([strange, control, big], (1, 100)), (1, 100), width)
-    for line in lines:
+    for line in but_for_paths(lines):
         assert cell_len(line) <= width, line
+    for line in lines:
         assert all(char == " " or char.isprintable() for char in line), line
         assert line == line.rstrip()
 
@@ -246,8 +252,9 @@ def test_every_line_fits_whatever_the_names(
         report(dataset=dataset, model=model, attack=attack, job=f"/{dataset}")
         for dataset, model, attack in names
     ]
-    for line in render(rows(reports, (1,)), (1,), width):
-        assert cell_len(line) <= width
+    lines = render(rows(reports, (1,)), (1,), width)
+    assert all(cell_len(line) <= width for line in but_for_paths(lines))
+    for line in lines:
         assert all(char == " " or char.isprintable() for char in line)
 
 

@@ -109,7 +109,7 @@ class PlainAgent:
         response = await stage.model.request(
             list(messages),
             self._settings,
-            ModelRequestParameters(function_tools=list(stage.environment.tools)),
+            ModelRequestParameters(function_tools=list(stage.environment.tools(stage.task))),
         )
         usage = state.usage + response.usage
         usage.requests += 1

@@ -51,7 +51,7 @@ class RecordedAttack(StaticAttack):
     def recording(self, model: ModelSource) -> str:
         """Return the recorded attack's name. Raises ``ValueError`` when it is not clear which."""
         if not isinstance(model, Recordings):
-            raise ValueError(f"the attack recorded needs --model replay:PATH, not {model.id}")
+            raise ValueError(f"the attack recorded needs a replay: model, not {model.id}")
         known = model.attacks()
         if self._name is None and len(known) == 1:
             return known[0]
@@ -65,7 +65,9 @@ class RecordedAttack(StaticAttack):
 
     def contents(self, target: Target) -> Mapping[str, str]:
         if not isinstance(target.model, Recordings):
-            raise ValueError(f"the attack recorded needs --model replay:PATH, not {target.model.id}")
+            raise ValueError(
+                f"the attack recorded needs --model replay:PATH, not {target.model.id}"
+            )
         return target.model.transcript(target.run).contents
 
 

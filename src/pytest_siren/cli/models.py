@@ -6,7 +6,14 @@ import argparse
 import sys
 from typing import TextIO
 
-from pytest_siren.models.weights import CATALOGUE, PullError, place, pull
+from pytest_siren.models.weights import (
+    CATALOGUE,
+    PullError,
+    WeightsMissingError,
+    locate,
+    place,
+    pull,
+)
 
 OK, NO_ANSWER = 0, 2
 
@@ -34,11 +41,18 @@ def _pull(args: argparse.Namespace) -> int:
 
 def _list(args: argparse.Namespace) -> int:
     for weights in CATALOGUE.values():
-        path = place(weights)
-        there = str(path) if path.exists() else "not here; siren models pull"
         size = f"{weights.size / 1e6:.0f} MB"
-        _say(sys.stdout, f"local:{weights.name}  {size}  {weights.licence}  {there}")
+        place_now = f"{_state(weights.name)}  {place(weights)}"
+        _say(sys.stdout, f"local:{weights.name}  {size}  {weights.licence}  {place_now}")
     return OK
+
+
+def _state(name: str) -> str:
+    try:
+        locate(name)
+    except WeightsMissingError:
+        return "damaged" if place(CATALOGUE[name]).is_file() else "absent"
+    return "present"
 
 
 def _say(stream: TextIO, line: str) -> None:

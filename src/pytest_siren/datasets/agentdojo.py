@@ -1,4 +1,4 @@
-"""AgentDojo (Debenedetti et al. 2024, https://arxiv.org/abs/2406.13352): its suites as a dataset."""
+"""AgentDojo's suites (Debenedetti et al. 2024, https://arxiv.org/abs/2406.13352)."""
 
 from __future__ import annotations
 

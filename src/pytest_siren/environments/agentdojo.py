@@ -59,9 +59,13 @@ class AgentDojoEnvironment:
         self._plugged: OrderedDict[tuple[tuple[str, str], ...], bytes] = OrderedDict()
         self._exposed: dict[str, frozenset[str]] = {}
 
+    def tools(self, task: BenignTask) -> Sequence[ToolDefinition]:
+        """Return the suite's tools, which all its tasks have."""
+        return self._tools
+
     @cached_property
-    def tools(self) -> Sequence[ToolDefinition]:
-        """The suite's tools, with the JSON schemas that AgentDojo gives to models."""
+    def _tools(self) -> Sequence[ToolDefinition]:
+        # With the JSON schemas that AgentDojo gives to models.
         return [
             ToolDefinition(
                 name=tool.name,

@@ -46,14 +46,17 @@ class InlineEnvironment:
     and ``exposed`` tells which those are.
     """
 
-    def __init__(self, tools: Sequence[InlineTool], worlds: Mapping[str, TaskWorld]) -> None:
-        self.tools: Sequence[ToolDefinition] = [tool.definition for tool in tools]
+    def __init__(self, worlds: Mapping[str, TaskWorld]) -> None:
         self.vectors: Mapping[str, str] = {
             vector: default
             for world in reversed(list(worlds.values()))
             for vector, default in world.placeholders.defaults.items()
         }
         self._worlds = worlds
+
+    def tools(self, task: BenignTask) -> Sequence[ToolDefinition]:
+        """Return the tools of ``task``."""
+        return [tool.definition for tool in self._worlds[task.id].tools.values()]
 
     async def exposed(self, task: BenignTask) -> frozenset[str]:
         """Return the injection vectors that ``task`` has.

@@ -41,9 +41,12 @@ class Environment(Protocol):
     evaluators meet the injected text exactly where the dataset puts it.
     """
 
-    tools: Sequence[ToolDefinition]
     vectors: Mapping[str, str]
     """Injection vector to the content that stands there when nobody attacks."""
+
+    def tools(self, task: BenignTask) -> Sequence[ToolDefinition]:
+        """Return the tools that the agent is offered for ``task``."""
+        ...
 
     def open(
         self, task: BenignTask, contents: Mapping[str, str]

@@ -36,7 +36,7 @@ class RunContext:
     """Name of the attack; ``None`` for a benign run."""
     run_index: int
     recording: str | None = None
-    """Name of the attack under which transcripts of this run are filed; ``None`` for benign runs."""
+    """Name of the attack under which its transcripts are filed; ``None`` for benign runs."""
 
 
 @dataclass(frozen=True)

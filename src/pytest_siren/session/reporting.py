@@ -21,7 +21,7 @@ UNKNOWN = "unknown"
 """pytest's category for runs whose score would prove nothing."""
 
 
-@dataclass
+@dataclass(eq=False)
 class Reporting:
     """Gathers the reports of runs and shows what they came to."""
 
@@ -85,7 +85,9 @@ class Reporting:
 
         ks = tuple(dict.fromkeys(self.config.getoption("pass_k"))) or (1,)
         terminalreporter.section("evaluations", sep="=", bold=True)
-        for line in render(rows(self._reports, ks), ks, get_terminal_size().columns, Path(self.config.rootpath)):
+        for line in render(
+            rows(self._reports, ks), ks, get_terminal_size().columns, Path(self.config.rootpath)
+        ):
             terminalreporter.line(line)
 
 

@@ -23,14 +23,14 @@ if TYPE_CHECKING:
     from pytest_siren.session.items import RunItem
 
 
-@dataclass
+@dataclass(eq=False)
 class Evaluations:
     """The evaluations of this process: their parts, their event loop and their records."""
 
     config: pytest.Config
     workshop: Workshop
     recorder: JsonRecorder
-    # A loop factory keeps the runner from setting the thread's event loop, which ordinary tests own.
+    # A loop factory keeps the runner from setting the thread's event loop, which is the tests' own.
     _runner: asyncio.Runner = field(
         default_factory=lambda: asyncio.Runner(loop_factory=asyncio.new_event_loop)
     )

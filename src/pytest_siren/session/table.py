@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from os.path import abspath
 from pathlib import Path
 
@@ -23,8 +23,8 @@ def render(
 ) -> list[str]:
     """Return the lines of the summary, a block per row, without colour codes.
 
-    No line is wider than ``width`` terminal cells, or than 60 where ``width`` is less. Paths of
-    jobs inside ``root`` are shown relative to it.
+    No line is wider than ``width`` terminal cells, or than 60 where ``width`` is less, but for the
+    paths of jobs, which are never cut. Those inside ``root`` are shown relative to it.
     """
     width = max(width, _NARROWEST)
     lines: list[str] = []
@@ -143,18 +143,8 @@ def _job(job: str, root: Path | None, width: int) -> list[str]:
     line = f"{_INDENT}job {text}"
     if cell_len(line) <= width:
         return [line]
-    # A path that is cut cannot be copied: it goes on in the next line.
-    return [f"{_INDENT}job", *_folded(text, width)]
-
-
-def _folded(text: str, width: int) -> Iterable[str]:
-    line = ""
-    for char in text:
-        if cell_len(line + char) > width:
-            yield line
-            line = ""
-        line += char
-    yield line
+    # A path that is cut or folded cannot be copied: it gets a line of its own, however long.
+    return [f"{_INDENT}job", text]
 
 
 def _flow(lead: str, pieces: Sequence[str], width: int, *, gap: str) -> list[str]:

@@ -14,7 +14,7 @@ from pytest_siren.spec.passwhen import PassWhen
 if TYPE_CHECKING:
     from pytest_siren.session.items import RunItem
 
-_QUOTE = 60
+_QUOTE = 48
 
 
 def judge(pass_when: PassWhen, outcome: RunOutcome, *, attacked: bool) -> bool | None:
@@ -29,7 +29,7 @@ def describe(item: RunItem, attempt: RunAttempt) -> str:
     outcome, record = attempt.outcome, _record(item, attempt)
     if outcome.error is not None:
         said = printable(outcome.error.message, 200)
-        return f"{outcome.error.type}: {said}; record {record}"
+        return f"{printable(outcome.error.type, 80)}: {said}; record {record}"
     if attempt.passed is None:
         reasons = (outcome.unknown.benign, outcome.unknown.attack)
         why = printable(next((reason for reason in reasons if reason), "no score"), 200)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from pytest_siren.spec.jobspec import ComponentSpec, JobSpec
@@ -24,20 +26,27 @@ def identity(data: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode("ascii")).hexdigest()[:_LENGTH]
 
 
-def job_identity(job: JobSpec) -> str:
+def job_identity(job: JobSpec, sources: Mapping[str, str] | None = None) -> str:
     """Return the identity of the configuration of ``job``.
 
     Dataset, agent with its model, and attack enter; how often, how fast, within which limits, where
-    and under which labels it runs do not.
+    and under which labels it runs do not. ``sources`` maps files that the configuration only names
+    (tasks, tools, planted contents) to digests of what they hold.
     """
     attack = None if job.attack is None else {**_part(job.attack), "name": job.attack.name}
-    return identity(
-        {
-            "dataset": _part(job.dataset),
-            "agent": _part(job.agent),
-            "attack": attack,
-        }
-    )
+    data = {"dataset": _part(job.dataset), "agent": _part(job.agent), "attack": attack}
+    return identity({**data, "sources": dict(sources)} if sources else data)
+
+
+def source_digests(paths: Iterable[Path], base: Path) -> dict[str, str]:
+    """Return the SHA-256 of each file, by its path relative to ``base``."""
+    return {
+        os.path.relpath(path, base).replace(os.sep, "/"): _digest(path) for path in sorted(paths)
+    }
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def run_identity(job_identity: str, task_id: str, run_index: int) -> str:

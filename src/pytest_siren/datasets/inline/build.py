@@ -9,7 +9,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from pytest_siren.datasets.inline.checks import check_tasks, check_tools, offered
+from pytest_siren.datasets.inline.checks import check_tasks, check_tools, offered, split_couple
 from pytest_siren.datasets.inline.config import InlineConfig
 from pytest_siren.datasets.inline.places import Place, Placed, Problems
 from pytest_siren.datasets.inline.task_files import read_tasks
@@ -55,8 +55,8 @@ class InlineDataset:
             return [Couple(*pair) for pair in product(self.benign_tasks, self.malicious_tasks)]
         benign = {task.id: task for task in self.benign_tasks}
         malicious = {task.id: task for task in self.malicious_tasks}
-        pairs = (couple.split(":") for couple in self.couple_ids)
-        return [Couple(benign[first], malicious[second]) for first, second in pairs]
+        pairs = (split_couple(couple, benign, malicious) for couple in self.couple_ids)
+        return [Couple(benign[pair[0]], malicious[pair[1]]) for pair in pairs if pair]
 
 
 def build(config: InlineConfig, base: Path) -> InlineDataset:
@@ -85,8 +85,7 @@ def build(config: InlineConfig, base: Path) -> InlineDataset:
         benign_tasks=[_benign(each.task, config, evaluators[id(each.task)]) for each in benign],
         malicious_tasks=[_malicious(each.task, evaluators[id(each.task)]) for each in malicious],
         environment=InlineEnvironment(
-            list(tools.values()),
-            {each.task.id: _world(each.task, config, tools) for each in benign},
+            {each.task.id: _world(each.task, config, tools) for each in benign}
         ),
         sources=_sources(config, base, (each.task for each in (*benign, *malicious))),
         couple_ids=config.couples,

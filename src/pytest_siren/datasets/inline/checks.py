@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from pytest_siren.datasets.inline.places import AnyTask, Place, Placed, Problems
@@ -77,16 +77,28 @@ def _check_couples(
     malicious_ids = dict.fromkeys(each.task.id for each in malicious)
     earlier: set[str] = set()
     for index, couple in enumerate(couples):
-        benign_id, malicious_id = couple.split(":")
-        for noun, given, known in (
-            ("benign task", benign_id, benign_ids),
-            ("malicious task", malicious_id, malicious_ids),
-        ):
-            if given not in known:
-                problems.add(_CONFIG, ("couples", index), unknown(noun, given, known))
+        if not split_couple(couple, benign_ids, malicious_ids):
+            benign_id, _, malicious_id = couple.partition(":")
+            for noun, given, known in (
+                ("benign task", benign_id, benign_ids),
+                ("malicious task", malicious_id, malicious_ids),
+            ):
+                if given not in known:
+                    problems.add(_CONFIG, ("couples", index), unknown(noun, given, known))
         if couple in earlier:
             problems.add(_CONFIG, ("couples", index), f"the couple {couple!r} stands here twice")
         earlier.add(couple)
+
+
+def split_couple(
+    couple: str, benign_ids: Container[str], malicious_ids: Container[str]
+) -> tuple[str, str] | None:
+    """Return the ids that ``couple`` joins, colons in them or not; ``None`` if unknown."""
+    parts = couple.split(":")
+    joined = ((":".join(parts[:cut]), ":".join(parts[cut:])) for cut in range(1, len(parts)))
+    return next(
+        (pair for pair in joined if pair[0] in benign_ids and pair[1] in malicious_ids), None
+    )
 
 
 def _check_vectors(

@@ -32,7 +32,7 @@ def _check_file(value: str) -> str:
 
 
 def _check_couple(value: str) -> str:
-    if value.count(":") != 1 or not all(value.split(":")):
+    if ":" not in value.strip(":"):
         raise problem(f"{value!r} is not a couple; write benign_id:malicious_id")
     return value
 

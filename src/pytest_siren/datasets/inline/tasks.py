@@ -21,10 +21,10 @@ def _check_text(value: str) -> str:
 
 
 def _check_id(value: str) -> str:
-    if not value or value != value.strip() or not value.isprintable() or set(value) & set(":,"):
+    if not value or value != value.strip() or not value.isprintable() or "," in value:
         raise problem(
             f"{value!r} cannot be an id; use printable characters on one line, "
-            "no ':' (it joins the ids of a couple) and no ',' (it separates ids)"
+            "and no ',' (it separates ids)"
         )
     return value
 
