@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pytest_siren.attacks.dictionary import AttackMissingWarning
     from pytest_siren.evaluation.attack import Attack, StaticAttack, Target
     from pytest_siren.evaluation.components import Component, Kind, Registry
     from pytest_siren.evaluation.dataset import Dataset
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "pytest_siren.attacks.dictionary": ("AttackMissingWarning",),
     "pytest_siren.evaluation.attack": ("Attack", "StaticAttack", "Target"),
     "pytest_siren.evaluation.components": ("Component", "Kind", "Registry"),
     "pytest_siren.evaluation.dataset": ("Dataset",),
@@ -61,6 +63,7 @@ _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 __all__ = [
     "Agent",
     "Attack",
+    "AttackMissingWarning",
     "BenignTask",
     "Component",
     "CopyableEnvironment",

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
 import sys
+import tomllib
+from importlib.metadata import packages_distributions
+from itertools import chain
 from pathlib import Path
 
 import pytest
+
+import pytest_siren
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "src" / "pytest_siren"
@@ -74,3 +80,31 @@ def test_nothing_prints_or_reaches_into_pytest() -> None:
     assert [path for path, text in sources.items() if re.search(r"^\s*print\(", text, re.M)] == []
     reaches = [path for path, text in sources.items() if re.search(r"(from|import) _pytest", text)]
     assert reaches == []
+
+
+def test_every_imported_package_is_declared() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"].values()
+    requirements = [*project["dependencies"], *chain.from_iterable(extras)]
+    declared = {re.split(r"[\[<>=~ ]", requirement)[0] for requirement in requirements}
+    assert all(re.search(r">=\d", r) for r in requirements if not r.startswith("pytest-siren"))
+    distributions = packages_distributions()
+    for path in PACKAGE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                names = [node.module]
+            else:
+                continue
+            for name in {name.partition(".")[0] for name in names}:
+                if name in sys.stdlib_module_names or name == "pytest_siren":
+                    continue
+                owners = {owner.lower().replace("_", "-") for owner in distributions[name]}
+                assert owners & declared, f"{path.name} imports {name} of {owners}"
+
+
+def test_the_public_names_are_there() -> None:
+    assert [name for name in pytest_siren.__all__ if not hasattr(pytest_siren, name)] == []
+    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+        _ = pytest_siren.nothing
