@@ -151,10 +151,15 @@ class AgentDojoEnvironment:
 
 def executed_args(call: ToolCall) -> dict[str, Any]:
     """Return the arguments as AgentDojo executes and judges them: texts of lists become lists."""
-    return {
-        name: literal_eval(value) if isinstance(value, str) and is_string_list(value) else value
-        for name, value in call.args.items()
-    }
+    return {name: _list_of(value) for name, value in call.args.items()}
+
+
+def _list_of(value: Any) -> Any:
+    try:
+        return literal_eval(value) if isinstance(value, str) and is_string_list(value) else value
+    except (MemoryError, RecursionError, TypeError):
+        # A model may write thousands of brackets; that is a text then.
+        return value
 
 
 def share_equal_items(before: Any, after: Any) -> None:

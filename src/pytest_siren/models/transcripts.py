@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +19,9 @@ from pydantic_ai.messages import (
 )
 
 from pytest_siren.evaluation.models import STOP_AFTER
+
+_TASK = re.compile(r"(user|injection)_task_\d+")
+_INJECTION = re.compile(r"none|injection_task_\d+")
 
 
 class TranscriptError(ValueError):
@@ -74,11 +78,11 @@ def find_recordings(root: Path) -> Iterator[Recording]:
     for path in files:
         if path.name == "execution.json":
             yield _own_recording(path)
-        elif path.name not in ("result.json", "index.json"):
+        else:
             parts = path.resolve().parts
-            if len(parts) >= 6:
-                pipeline, suite, task, attack, injection = (*parts[-5:-1], path.stem)
-                yield Recording(_agentdojo_key(suite, task, attack, injection), path, pipeline)
+            pipeline, suite, task, attack = parts[-5:-1] if len(parts) > 5 else [""] * 4
+            if _TASK.fullmatch(task) and _INJECTION.fullmatch(path.stem):
+                yield Recording(_agentdojo_key(suite, task, attack, path.stem), path, pipeline)
 
 
 def _agentdojo_key(suite: str, task: str, attack: str, injection: str) -> RecordingKey:

@@ -60,7 +60,8 @@ def add_options(parser: pytest.Parser) -> None:
         type=int,
         default=None,
         metavar="N",
-        help="how many runs one process keeps in flight",
+        help="how many runs one process keeps in flight (recorded with the job; "
+        "runs are executed one after the other so far)",
     )
     add(
         "--pass-k",
