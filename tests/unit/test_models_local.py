@@ -19,6 +19,7 @@ from pydantic_ai.messages import (
     UserPromptPart,
 )
 from pydantic_ai.models import Model, ModelRequestParameters
+from pydantic_ai.models.openai import OpenAIChatModelSettings
 from pydantic_ai.settings import ModelSettings
 from pydantic_ai.tools import ToolDefinition
 
@@ -125,23 +126,25 @@ def test_it_calls_a_tool_and_answers_from_the_result(
 def test_the_same_question_gets_the_same_answer_whatever_happens_around_it(
     source: LocalSource, runner: asyncio.Runner
 ) -> None:
-    question = "Write a story about a lighthouse."
+    question = "A lighthouse stands on a rock in the sea. " * 30 + "Write a story about it."
+    settings = OpenAIChatModelSettings(max_tokens=24, openai_logprobs=True)
 
-    async def thrice() -> list[str | None]:
+    async def thrice() -> list[ModelResponse]:
         model = await source.bind(RUN)
-        alone = await ask(model, question)
+        alone = await ask(model, question, settings=settings)
         assert alone.usage.cache_read_tokens == 0
-        cached = await ask(model, question)
+        cached = await ask(model, question, settings=settings)
         assert cached.usage.cache_read_tokens > 0
-        crowd = await asyncio.gather(
-            ask(model, "What is a prime number?"),
-            ask(model, question),
-            ask(model, "Describe Rome."),
-        )
-        return [response.text for response in (alone, cached, crowd[1])]
+        questions = ("What is a prime number?", question, "Describe Rome.")
+        crowd = await asyncio.gather(*(ask(model, each, settings=settings) for each in questions))
+        return [alone, cached, crowd[1]]
 
-    alone, cached, crowded = runner.run(thrice())
-    assert alone
+    alone, cached, crowded = (
+        (response.text, (response.provider_details or {})["logprobs"])
+        for response in runner.run(thrice())
+    )
+    assert alone[0]
+    # Not the words alone: equal probabilities, to the last bit, leave no room for luck.
     assert alone == cached == crowded
 
 

@@ -13,7 +13,7 @@ from pydantic_ai.usage import UsageLimits
 
 from pytest_siren.spec.jobs import UNSUPPORTED, JobSpec
 from pytest_siren.spec.passwhen import PassWhen
-from pytest_siren.spec.schema import EvalFile, UsageLimitsSection
+from pytest_siren.spec.schema import EvalFile, ExecutionSection, UsageLimitsSection
 from tests.unit.spec_sample import MINIMAL, AgentConfig, Folder, ModellessConfig, ToyConfig
 
 
@@ -252,18 +252,16 @@ gates: [asr <= 0.05]
 def test_keys_without_effect_are_warned_of(folder: Folder) -> None:
     [job] = folder.load(
         f"{MINIMAL}gates: [asr <= 0.05]\nslurm: {{}}\ntelemetry: {{}}\n"
-        "usage_limits:\n  count_tokens_before_request: true\n  per_request_input_tokens_limit: 9\n"
+        "execution:\n  concurrency: 4\n"
         "sandbox_manager: {type: local-docker}\nlogging: {level: DEBUG}\n"
     )
     assert job.warnings == (
-        "line 9: sandbox_manager has no effect yet: nothing is sandboxed",
+        "line 8: sandbox_manager has no effect yet: nothing is sandboxed",
         "line 3: gates has no effect yet: nothing is gated",
         "line 5: telemetry has no effect yet: no traces are written",
-        "line 10: logging has no effect yet: no log is written",
+        "line 9: logging has no effect yet: no log is written",
         "line 4: slurm has no effect yet: nothing is submitted to SLURM",
-        "line 8: usage_limits.per_request_input_tokens_limit has no effect yet: nothing checks it",
-        "line 7: usage_limits.count_tokens_before_request has no effect yet: nothing is counted "
-        "before requests",
+        "line 7: execution.concurrency has no effect yet: runs are executed one after the other",
     )
     assert len(job.warnings) == len(UNSUPPORTED)
     folder.write("base.yaml", "gates: [a]\n")
@@ -272,9 +270,7 @@ def test_keys_without_effect_are_warned_of(folder: Folder) -> None:
         "evals/base.yaml:1: gates has no effect yet: nothing is gated",
         "--set telemetry.trace_console=true: telemetry has no effect yet: no traces are written",
     )
-    [quiet] = folder.load(
-        f"{MINIMAL}gates: null\nusage_limits: {{count_tokens_before_request: false}}\n"
-    )
+    [quiet] = folder.load(f"{MINIMAL}gates: null\n")
     assert quiet.warnings == ()
 
 
@@ -282,4 +278,4 @@ def test_every_key_without_effect_is_in_the_schema() -> None:
     for key in UNSUPPORTED:
         section, _, rest = key.partition(".")
         assert section in EvalFile.model_fields
-        assert not rest or rest in UsageLimitsSection.model_fields
+        assert not rest or rest in ExecutionSection.model_fields

@@ -14,7 +14,7 @@ from pydantic_ai.exceptions import UsageLimitExceeded
 from pydantic_ai.messages import ModelResponse, TextPart, ToolCallPart, ToolReturnPart
 from pydantic_ai.models.function import FunctionModel
 from pydantic_ai.tools import ToolDefinition
-from pydantic_ai.usage import UsageLimits
+from pydantic_ai.usage import RequestUsage, UsageLimits
 
 from pytest_siren.agents.plain import PlainAgent, PlainAgentConfig
 from pytest_siren.evaluation.environment import Prompt, ToolOutcome
@@ -223,3 +223,35 @@ def test_a_response_over_the_token_limit_is_kept_in_the_record() -> None:
     with pytest.raises(UsageLimitExceeded, match="output_tokens_limit"):
         run(states_of(on, {}))
     assert on.messages()[-1].kind == "response"
+
+
+class CountingModel(FunctionModel):
+    """Knows beforehand how many tokens a request has, as some providers' APIs do."""
+
+    async def count_tokens(self, messages: Any, model_settings: Any, parameters: Any) -> Any:
+        return RequestUsage(input_tokens=100 * len(messages))
+
+
+@pytest.mark.parametrize(
+    ("limits", "message", "requests"),
+    [
+        (
+            UsageLimits(input_tokens_limit=150, count_tokens_before_request=True),
+            "would exceed the input_tokens_limit of 150",
+            1,
+        ),
+        (
+            UsageLimits(per_request_input_tokens_limit=250, count_tokens_before_request=True),
+            "per_request_input_tokens_limit of 250",
+            1,
+        ),
+        (UsageLimits(per_request_input_tokens_limit=5), "per_request_input_tokens_limit of 5", 1),
+    ],
+    ids=["counted total", "counted request", "reported request"],
+)
+def test_limits_on_input_tokens(limits: UsageLimits, message: str, requests: int) -> None:
+    on = stage(MailEnvironment(), limits=limits)
+    on.model = CountingModel(obedient)
+    with pytest.raises(UsageLimitExceeded, match=message):
+        run(states_of(on, {}))
+    assert sum(said.kind == "response" for said in on.messages()) == requests

@@ -106,11 +106,14 @@ class PlainAgent:
         if isinstance(stage.model, ObservesState):
             stage.model.observe(state.env_state)
         messages = (*state.messages, state.request)
-        response = await stage.model.request(
-            list(messages),
-            self._settings,
-            ModelRequestParameters(function_tools=list(stage.environment.tools(stage.task))),
+        parameters = ModelRequestParameters(
+            function_tools=list(stage.environment.tools(stage.task))
         )
+        if stage.limits.count_tokens_before_request:
+            counted = await stage.model.count_tokens(list(messages), self._settings, parameters)
+            stage.limits.check_before_request(state.usage + counted)
+            stage.limits.check_per_request_input_tokens(counted.input_tokens)
+        response = await stage.model.request(list(messages), self._settings, parameters)
         usage = state.usage + response.usage
         usage.requests += 1
         reached = ModelResponseReceived(
@@ -118,6 +121,7 @@ class PlainAgent:
             response=response,
         )
         stage.latest = reached
+        stage.limits.check_per_request_input_tokens(response.usage.input_tokens)
         stage.limits.check_tokens(usage)
         stage.limits.check_cost(usage)
         return reached

@@ -184,7 +184,6 @@ UNSUPPORTED: dict[str, str] = {
     "telemetry": "no traces are written",
     "logging": "no log is written",
     "slurm": "nothing is submitted to SLURM",
-    "usage_limits.per_request_input_tokens_limit": "nothing checks it",
-    "usage_limits.count_tokens_before_request": "nothing is counted before requests",
+    "execution.concurrency": "runs are executed one after the other",
 }
 """Keys that are accepted and recorded but have no effect yet, each with what that means."""
