@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import secrets
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -84,6 +86,7 @@ def _create(path: Path, data: bytes, sync: bool) -> None:
 def _append(path: Path, data: bytes, sync: bool) -> None:
     descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
     try:
+        _lock(descriptor)
         size = os.fstat(descriptor).st_size
         if size and os.pread(descriptor, 1, size - 1) != b"\n":
             # A process died within its line: end that line, so that only it is lost.
@@ -95,6 +98,16 @@ def _append(path: Path, data: bytes, sync: bool) -> None:
             os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _lock(descriptor: int) -> None:
+    """Keep others from appending until ``descriptor`` is closed, where the file system can.
+
+    Without it a line is appended whole all the same, but a look at the end of the file may fall
+    into another's line and add an empty one, which readers pass over.
+    """
+    with suppress(OSError):
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
 
 
 def _temporary(path: Path, data: bytes, sync: bool) -> Path:
