@@ -35,7 +35,9 @@ def opened(of: Any, contents: dict[str, str], task: Any = None) -> Any:
 
 @pytest.mark.parametrize("version", ["v1", "v1.2.2"])
 @pytest.mark.parametrize("suite", SUITES)
-@pytest.mark.parametrize("content", [IMPORTANT, " one line ", "two\nlines", ""])
+@pytest.mark.parametrize(
+    "content", [IMPORTANT, " one line ", "two\nlines", "", "{'body': 'Hi\\n\\nBye'}"]
+)
 def test_contents_stand_where_agentdojo_would_put_them(
     suite: str, version: str, content: str
 ) -> None:
@@ -50,7 +52,7 @@ def test_contents_stand_where_agentdojo_would_put_them(
         assert opened(of, contents).env == expected
 
 
-@pytest.mark.parametrize("content", ['say "yes"', "C:\\temp\\x", "bell \x07", "---\nx", "{a} }{"])
+@pytest.mark.parametrize("content", ['say "yes"', "a \\w+ b", "bell \x07", "---\nx", "{a} }{"])
 @pytest.mark.parametrize("suite", SUITES)
 def test_a_content_that_yaml_would_refuse_is_planted_exactly(suite: str, content: str) -> None:
     of = dataset(suite)

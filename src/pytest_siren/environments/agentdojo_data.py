@@ -14,7 +14,7 @@ import yaml
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 _UNQUOTABLE = re.compile(
-    r'["\\]|(?:^|\n)(?:---|\.\.\.)|[^\t\n\r\x20-\x7E\x85\xA0-\uD7FF\uE000-\uFFFD'
+    r'"|(?:^|\n)(?:---|\.\.\.)|[^\t\n\r\x20-\x7E\x85\xA0-\uD7FF\uE000-\uFFFD'
     "\U00010000-\U0010ffff]"
 )
 """What cannot stand as it is in a double-quoted YAML scalar."""
@@ -35,9 +35,9 @@ class SuiteData:
     """A suite's data, read once.
 
     AgentDojo fills contents into the text of the data with ``str.format`` and then reads it as
-    YAML, so line breaks in a content fold. So they do here, but only the texts with vectors in them
-    are read again. A content that YAML would refuse or change in other ways (quotes, backslashes,
-    control characters) is filled in exactly as it is.
+    YAML, so line breaks in a content fold and escapes with a backslash are resolved. So they are
+    here, but only the texts with vectors in them are read again. A content that YAML would refuse
+    (a double quote, a control character, an unknown escape) is filled in exactly as it is.
     """
 
     def __init__(self, text: str, vectors: Collection[str]) -> None:
@@ -80,7 +80,7 @@ class SuiteData:
     def _fill(self, place: _Place, contents: Mapping[str, str], exact: Collection[str]) -> str:
         source, later = place.source, []
         for vector in place.vectors:
-            if vector in exact and _UNQUOTABLE.search(contents[vector]):
+            if vector in exact and not _readable(contents[vector]):
                 later.append(vector)
             else:
                 source = source.replace(self._tokens[vector], contents[vector])
@@ -88,3 +88,14 @@ class SuiteData:
         for vector in later:
             text = text.replace(self._tokens[vector], contents[vector])
         return text
+
+
+def _readable(content: str) -> bool:
+    """Whether YAML reads ``content`` as a part of a double-quoted text."""
+    if _UNQUOTABLE.search(content):
+        return False
+    try:
+        yaml.load(f'"{content}"', Loader=_Loader)
+    except yaml.YAMLError:
+        return False
+    return True

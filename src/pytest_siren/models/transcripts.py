@@ -142,7 +142,7 @@ def _read_agentdojo(path: Path, key: RecordingKey) -> Transcript:
             data["injection_task_id"] or "none",
         )
         responses = _agentdojo_responses(data["messages"], str(path))
-        contents = {str(vector): str(text) for vector, text in data["injections"].items()}
+        contents = {str(vector): str(text) for vector, text in (data["injections"] or {}).items()}
     except (KeyError, TypeError, AttributeError) as error:
         raise TranscriptError(f"{path}: not an AgentDojo log: {error!r}") from error
     if named != key:
