@@ -94,6 +94,8 @@ def _readable(content: str) -> bool:
     """Whether YAML reads ``content`` as a part of a double-quoted text."""
     if _UNQUOTABLE.search(content):
         return False
+    if "\\" not in content:
+        return True
     try:
         yaml.load(f'"{content}"', Loader=_Loader)
     except yaml.YAMLError:

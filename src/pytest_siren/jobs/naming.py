@@ -48,6 +48,11 @@ def task_parts(task_id: str, attack: str | None) -> Sequence[str]:
     return parts if attack is not None and len(parts) == 2 else (task_id,)
 
 
+def run_directory(task_id: str, attack: str | None, run_id: str) -> str:
+    """Return the folder of a run inside its job, with ``/`` between task and run."""
+    return f"{task_directory(task_id, task_parts(task_id, attack))}/{run_id}"
+
+
 def job_name(
     dataset: str,
     agent: str,

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_siren.jobs.build import config_of, execution_of, index_entry_of, result_of
-from pytest_siren.jobs.naming import check_job_name, check_run_id, task_directory, task_parts
+from pytest_siren.jobs.naming import check_job_name, check_run_id, run_directory
 from pytest_siren.jobs.read import RecordError, load_config
 from pytest_siren.jobs.records import (
     CONFIG_FILE,
@@ -95,12 +95,12 @@ class JobStore:
         Raises ``FileExistsError`` when the job has a run of that id already.
         """
         run = attempt.run
-        task = task_directory(run.task_id, task_parts(run.task_id, run.job.attack))
-        folder = self.path / task / check_run_id(attempt.run_id)
+        place = run_directory(run.task_id, run.job.attack, check_run_id(attempt.run_id))
+        folder = self.path / place
         folder.parent.mkdir(exist_ok=True)
         folder.mkdir()
         result = result_of(attempt)
-        entry = index_entry_of(result, f"{task}/{attempt.run_id}")
+        entry = index_entry_of(result, place)
         self._write(folder / EXECUTION_FILE, execution_of(attempt), Form.DOCUMENT)
         self._write(folder / RESULT_FILE, vars(result), Form.DOCUMENT)
         self._write(self.path / INDEX_FILE, vars(entry), Form.LINE)

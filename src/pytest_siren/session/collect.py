@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from pytest_siren.evaluation.components import UnknownComponentError
 from pytest_siren.session.items import RunItem
 from pytest_siren.session.job import Job, Workshop
 from pytest_siren.session.options import names
+from pytest_siren.session.paths import shown
 from pytest_siren.session.runner import EVALUATIONS
 from pytest_siren.session.select import runs
 from pytest_siren.spec.errors import SpecError
@@ -28,40 +28,41 @@ class EvalFile(pytest.File):
     def collect(self) -> Iterator[RunItem]:
         """Yield the runs of every job. Problems are collection errors without a traceback."""
         workshop = self.config.stash[EVALUATIONS].workshop
-        shown = _shown(self.path, self.config.rootpath)
+        place = shown(self.path, self.config.rootpath)
         try:
-            specs = load_jobs(self.path, shown, workshop.registry, selection(self.config))
+            specs = load_jobs(self.path, place, workshop.registry, selection(self.config))
         except SpecError as error:
             raise self.CollectError(str(error)) from None
-        seen: dict[str, Job] = {}
+        seen: set[str] = set()
         for spec in specs:
             for warning in spec.warnings:
-                self.warn(SirenWarning(f"{shown}: {warning}"))
-            yield from self._items(self._job(workshop, spec, shown), seen)
+                self.warn(SirenWarning(f"{place}: {warning}"))
+            yield from self._items(self._job(workshop, spec, place), seen, place)
 
-    def _job(self, workshop: Workshop, spec: JobSpec, shown: Path) -> Job:
+    def _job(self, workshop: Workshop, spec: JobSpec, place: Path) -> Job:
         try:
             return workshop.job(spec)
-        except (ValueError, LookupError, ImportError, OSError, UnknownComponentError) as error:
-            raise self.CollectError(f"{shown}: {error}") from None
+        except (ValueError, LookupError, ImportError, OSError) as error:
+            raise self.CollectError(f"{place}: {error}") from None
 
-    def _items(self, job: Job, seen: dict[str, Job]) -> Iterator[RunItem]:
+    def _items(self, job: Job, seen: set[str], place: Path) -> Iterator[RunItem]:
         for tag in job.spec.tags:
             self.config.addinivalue_line("markers", f"{tag}: tag of {self.name}")
         marks = [getattr(pytest.mark, tag) for tag in job.spec.tags]
         try:
             chosen = list(runs(job))
         except ValueError as error:
-            raise self.CollectError(f"{_shown(self.path, self.config.rootpath)}: {error}") from None
+            raise self.CollectError(f"{place}: {error}") from None
         for benign, malicious, run_index in chosen:
             item = RunItem.of(self, job, benign, malicious, run_index)
             if item.name in seen:
                 raise self.CollectError(
-                    f"{_shown(self.path, self.config.rootpath)}: two runs have the id {item.name}; "
+                    f"{place}: two runs have the id {item.name}; "
                     "give their attacks or tasks different names"
                 )
-            seen[item.name] = job
-            _mark(item, marks)
+            seen.add(item.name)
+            for mark in marks:
+                item.add_marker(mark)
             yield item
 
 
@@ -77,12 +78,3 @@ def selection(config: pytest.Config) -> Selection:
         sets=tuple(config.getoption("siren_set")),
         concurrency=config.getoption("concurrency"),
     )
-
-
-def _mark(item: RunItem, marks: Iterable[pytest.MarkDecorator]) -> None:
-    for mark in marks:
-        item.add_marker(mark)
-
-
-def _shown(path: Path, root: Path) -> Path:
-    return path.relative_to(root) if path.is_relative_to(root) else path

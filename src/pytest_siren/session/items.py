@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pytest_siren.session.job import Job, task_id
 from pytest_siren.session.outcome import RunErrorError, RunFailedError
 from pytest_siren.session.runner import EVALUATIONS
 
 if TYPE_CHECKING:
     from pytest_siren.evaluation.tasks import BenignTask, MaliciousTask
-    from pytest_siren.session.job import Job
 
 
 class RunItem(pytest.Item):
@@ -32,8 +32,7 @@ class RunItem(pytest.Item):
         run_index: int,
     ) -> RunItem:
         """Make the item, with a node id that only the configuration decides."""
-        tasks = benign.id if malicious is None else f"{benign.id}:{malicious.id}"
-        name = visible(f"{tasks}[{job.label}-run{run_index}]")
+        name = visible(f"{task_id(benign, malicious)}[{job.label}-run{run_index}]")
         item: RunItem = cls.from_parent(parent, name=name)
         item.job, item.benign, item.malicious, item.run_index = job, benign, malicious, run_index
         return item

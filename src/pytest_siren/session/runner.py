@@ -13,7 +13,7 @@ from pytest_siren.evaluation.models import HoldsResources
 from pytest_siren.evaluation.run import RunOutcome, Status, execute
 from pytest_siren.hookspecs import RunAttempt, RunInfo
 from pytest_siren.jobs.store import new_run_id
-from pytest_siren.session.job import Workshop, task_id
+from pytest_siren.session.job import Workshop
 from pytest_siren.session.outcome import RunErrorError, RunFailedError, report_of, to_properties
 from pytest_siren.session.recorder import JsonRecorder
 from pytest_siren.session.verdict import describe, judge
@@ -37,18 +37,17 @@ class Evaluations:
 
     def run(self, item: RunItem) -> None:
         """Execute the run of ``item``, record it, and raise what makes the item fail or stop."""
+        plan = item.job.plan(item.benign, item.malicious, item.run_index)
+        task = plan.context.task_id
         run = RunInfo(
             nodeid=item.nodeid,
             job=self.recorder.job(item.job),
-            task_id=task_id(item.benign, item.malicious),
+            task_id=task,
             run_index=item.run_index,
-            identity=run_identity(
-                item.job.identity, task_id(item.benign, item.malicious), item.run_index
-            ),
+            identity=run_identity(item.job.identity, task, item.run_index),
         )
         hook = item.ihook
         hook.pytest_siren_run_start(run=run)
-        plan = item.job.plan(item.benign, item.malicious, item.run_index)
         outcome = self._runner.run(execute(plan))
         attempt = RunAttempt(
             run=run,

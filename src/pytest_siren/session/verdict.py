@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_siren.evaluation.run import RunOutcome, Status
 from pytest_siren.hookspecs import RunAttempt
-from pytest_siren.jobs.naming import task_directory, task_parts
+from pytest_siren.jobs.naming import run_directory
+from pytest_siren.session.paths import shown
 from pytest_siren.session.text import printable
 from pytest_siren.spec.passwhen import PassWhen
 
@@ -54,8 +54,5 @@ def _score(value: float | None) -> str:
 
 def _record(item: RunItem, attempt: RunAttempt) -> str:
     run = attempt.run
-    task = task_directory(run.task_id, task_parts(run.task_id, run.job.attack))
-    job = Path(attempt.run.job.path)
-    root = item.config.rootpath
-    shown = job.relative_to(root) if job.is_relative_to(root) else job
-    return printable(str(shown / task / attempt.run_id), 400)
+    folder = run_directory(run.task_id, run.job.attack, attempt.run_id)
+    return printable(str(shown(run.job.path, item.config.rootpath) / folder), 400)
