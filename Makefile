@@ -1,7 +1,7 @@
 # make evals   set up what is missing and run the shipped evaluations
 # make test    set up what is missing and run every check
 .DEFAULT_GOAL := help
-.PHONY: help evals test lint setup clean
+.PHONY: help evals test torture lint setup bench clean
 
 PYTHON ?= $(firstword $(shell command -v python3.11 python3 2>/dev/null))
 VENV := .venv
@@ -50,7 +50,16 @@ lint: $(VENV)/dev ## Check style, types and import contracts
 
 test: $(VENV)/dev lint ## Run every test, lint, type and import check
 	@$(BIN)/siren models pull
-	$(BIN)/pytest -n 2 --dist worksteal
+	$(BIN)/pytest -n 2 --dist worksteal --timeout 300 --durations 25
+
+torture: $(VENV)/dev ## Kill sessions fifty times, and let --lf finish them (a quarter of an hour)
+	SIREN_TORTURE=50 $(BIN)/pytest tests/acceptance/test_torture.py
+
+# Every harness gets an environment of its own in .bench/; what cannot be installed is left out.
+bench: $(VENV)/made ## Compare with other harnesses and measure scale: benchmarks/results.md (half an hour)
+	$(BIN)/python -m benchmarks.install
+	$(BIN)/python -m benchmarks.throughput
+	$(BIN)/python -m benchmarks.scale
 
 clean: ## Remove what make made, but not the jobs
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis build dist
+	rm -rf $(VENV) .bench .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis build dist

@@ -6,6 +6,7 @@ frozen; fields are only ever added.
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +16,7 @@ import pytest
 if TYPE_CHECKING:
     from pytest_siren.evaluation.components import Registry
     from pytest_siren.evaluation.run import RunOutcome
+    from pytest_siren.jobs.records import Result
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,8 @@ class RunAttempt:
     outcome: RunOutcome
     passed: bool | None
     """Whether the item passes; ``None`` for errors and for scores that prove nothing."""
+    record: Result | None = None
+    """What ``result.json`` says of it."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +100,19 @@ class RunReport:
     """Seconds."""
     finished_at: float
     """Seconds since the epoch."""
+    cost: float | None = None
+    """US dollars; ``None`` when the price of any answer is unknown."""
+    recorded: bool = False
+    """Whether this is an earlier attempt, told again from its record."""
+    other_attempts: int = 0
+    """Attempts at the same run beside this one."""
+    other_input_tokens: int = 0
+    """What these took."""
+    other_output_tokens: int = 0
+    other_cost: float = 0.0
+    """US dollars of those whose cost is known."""
+    other_unpriced: int = 0
+    """Those whose cost is unknown."""
 
 
 @pytest.hookspec(historic=True)
@@ -109,18 +126,26 @@ def pytest_siren_components_register(registry: Registry) -> None:
 
 @pytest.hookspec
 def pytest_siren_run_start(run: RunInfo) -> None:
-    """A run is about to be executed. Called in the process that executes it."""
+    """A run is about to be executed.
+
+    Called in the process that executes it, on the event loop of the runs.
+    """
 
 
 @pytest.hookspec
-def pytest_siren_attempt_record(attempt: RunAttempt) -> None:
+def pytest_siren_attempt_record(attempt: RunAttempt) -> Awaitable[object] | None:
     """An attempt has ended, whatever its outcome: keep it.
 
-    Called once per attempt, in the process that executed it, before pytest learns of the outcome.
-    An exception raised here becomes the error of the item.
+    Called once per attempt, in the process that executed it, on the event loop of the runs. What is
+    slow belongs into a thread: an implementation may return an awaitable, which is awaited while
+    other runs go on, and before pytest learns of the outcome. An exception raised here becomes the
+    error of the item.
     """
 
 
 @pytest.hookspec
 def pytest_siren_run_report(report: RunReport) -> None:
-    """A finished attempt reached the controller (the only process when there is no xdist)."""
+    """A finished attempt reached the controller (the only process when there is no xdist).
+
+    Also one that is told again from its record, which ``report.recorded`` says.
+    """

@@ -12,8 +12,9 @@ import pytest
 
 from pytest_siren import hookspecs
 from pytest_siren.session.options import add_options, check_options
+from pytest_siren.session.progress_reporting import ProgressReporting
 from pytest_siren.session.reporting import Reporting
-from pytest_siren.session.state import SESSION, decide, for_worker
+from pytest_siren.session.state import EVALUATIONS, SESSION, decide, for_worker, is_worker
 
 if TYPE_CHECKING:
     from pytest_siren.session.collect import EvalFile
@@ -32,14 +33,33 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Check the options and register what reports."""
     check_options(config)
-    config.stash[SESSION] = decide(config)
+    session = config.stash[SESSION] = decide(config)
     config.pluginmanager.register(Reporting(config), "siren-reporting")
+    if not is_worker(config):
+        config.pluginmanager.register(ProgressReporting(config), "siren-progress")
+    if session.resume is not None:
+        from pytest_siren.session.resuming import Resuming, catch_up
+
+        if not is_worker(config):
+            catch_up(config, session.resume)
+        config.pluginmanager.register(Resuming(config, session.resume), "siren-resuming")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Look after xdist's workers, if this is their controller."""
+    plugins = session.config.pluginmanager
+    if (dsession := plugins.get_plugin("dsession")) is not None:
+        from pytest_siren.distribute.controller import Controller
+
+        plugins.register(Controller(session.config, dsession), "siren-controller")
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
     """Tell an xdist worker what the controller decided."""
-    node.workerinput["siren_session"] = for_worker(node.config.stash[SESSION])
+    info = for_worker(node.config.stash[SESSION], node.config.getvalue("dist"), node.gateway.id)
+    node.workerinput["siren_session"] = info
 
 
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> EvalFile | None:
@@ -49,7 +69,36 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> EvalFile |
     if not file_path.name.startswith("eval_") and not parent.session.isinitpath(file_path):
         return None
     from pytest_siren.session.collect import EvalFile
-    from pytest_siren.session.runner import start
+    from pytest_siren.session.start import start
 
     start(parent.config)
     return EvalFile.from_parent(parent, path=file_path)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Tell the controller which of the collected items are runs."""
+    if EVALUATIONS in session.config.stash and is_worker(session.config):
+        from pytest_siren.distribute.worker import tell_collected
+
+        tell_collected(session)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtestloop(session: pytest.Session) -> bool | None:
+    """Execute runs side by side, where there are any."""
+    config = session.config
+    if EVALUATIONS not in config.stash:
+        return None
+    from pytest_siren.session.loop import has_runs, run_locally
+
+    if not has_runs(session):
+        return None
+    grace = config.getoption("siren_grace")
+    if is_worker(config):
+        from pytest_siren.distribute.worker import run_on_worker
+
+        run_on_worker(session, config.stash[EVALUATIONS], grace)
+    else:
+        run_locally(session, config.stash[EVALUATIONS], grace)
+    return True

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import signal
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from textwrap import dedent
@@ -12,8 +13,13 @@ from typing import Any
 import pytest
 
 from pytest_siren.models.weights import cache_folder
+from tests.acceptance.servers import Server, StartServer, servers
+from tests.acceptance.slow import SLOW_MODELS
 
 _CACHE = cache_folder().parent
+_WITHOUT = "-p no:langsmith_plugin -p no:hypothesispytest -p no:anyio -p no:timeout"
+_MOST_SECONDS = 240
+"""A session that takes longer hangs."""
 
 SCRIPTED_MODELS = """
 from pathlib import Path
@@ -128,7 +134,7 @@ class Project:
 
     def run(self, *args: str) -> pytest.RunResult:
         """Run a real pytest session in a process of its own."""
-        return self.pytester.runpytest_subprocess(*self.args, *args)
+        return self.pytester.runpytest_subprocess(*self.args, *args, timeout=_MOST_SECONDS)
 
     def jobs(self) -> list[Path]:
         return sorted(path.parent for path in self.path.glob("jobs/*/config.yaml"))
@@ -144,6 +150,13 @@ class Project:
         ]
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _hears_ctrl_c() -> None:
+    """Undo what shells do to jobs in the background, whose children would never see SIGINT."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 @pytest.fixture(params=["no-xdist", "-n0", "-n2"])
 def dist(request: pytest.FixtureRequest) -> list[str]:
     """The ways in which a session may be distributed."""
@@ -154,15 +167,40 @@ def dist(request: pytest.FixtureRequest) -> list[str]:
 def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Project:
     """A project with scripted models and one eval file of four couples."""
     # CI machines set variables that change what pytest prints; these sessions are a user's own.
-    for name in ("CI", "BUILD_NUMBER", "PYTEST_ADDOPTS", "COLUMNS"):
+    for name in ("CI", "BUILD_NUMBER", "COLUMNS"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("COLUMNS", "80")
+    # Half a second per process for plugins that have no part in this.
+    monkeypatch.setenv("PYTEST_ADDOPTS", _WITHOUT)
     # pytester moves HOME, and with it the cache that holds the weights of local models.
     monkeypatch.setenv("SIREN_CACHE_DIR", str(_CACHE))
     pytester.makeconftest(SCRIPTED_MODELS)
     made = Project(pytester)
     made.write("evals/eval_mail.yaml", EVAL_MAIL)
     return made
+
+
+@pytest.fixture
+def slow(project: Project) -> Project:
+    """A project whose models wait, and no eval files yet."""
+    project.write("conftest.py", SLOW_MODELS)
+    (project.path / "evals/eval_mail.yaml").unlink()
+    return project
+
+
+@pytest.fixture
+def serve(project: Project, monkeypatch: pytest.MonkeyPatch) -> Iterator[StartServer]:
+    """Start a model API, which models ``openai-chat:...`` reach from now on."""
+    with servers() as start:
+
+        def started(*options: str) -> Server:
+            server = start(*options)
+            monkeypatch.setenv("OPENAI_BASE_URL", f"{server.url}/v1")
+            monkeypatch.setenv("OPENAI_API_KEY", "a key")
+            monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+            return server
+
+        yield started
 
 
 @pytest.fixture

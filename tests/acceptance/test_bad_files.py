@@ -80,7 +80,8 @@ def test_a_mistake_is_named_with_its_place(
 def test_all_mistakes_of_a_file_are_shown_at_once_under_xdist_too(distributed: Project) -> None:
     distributed.write("evals/eval_bad.yaml", "runss: 2\ndataset: {type: inlien}\nagent: 7\n")
     result = distributed.run("evals")
-    assert result.ret in (pytest.ExitCode.INTERRUPTED, pytest.ExitCode.TESTS_FAILED)
+    assert result.ret == pytest.ExitCode.INTERRUPTED
+    assert not (distributed.path / "jobs").exists()
     result.stdout.fnmatch_lines(
         [
             "evals/eval_bad.yaml:1: unknown key 'runss' (did you mean 'runs'?)",

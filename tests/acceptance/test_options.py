@@ -53,6 +53,6 @@ def test_jobs_dir_option_and_ini_key(project: Project) -> None:
 def test_a_named_job_is_not_written_into_by_another_session(project: Project) -> None:
     assert project.run("evals", "--job-name=mine").ret == pytest.ExitCode.OK
     again = project.run("evals", "--job-name=mine")
-    assert again.ret == pytest.ExitCode.TESTS_FAILED
-    again.stdout.fnmatch_lines(["*job 'mine' already exists*"])
+    assert again.ret == pytest.ExitCode.INTERRUPTED
+    again.stdout.fnmatch_lines(["*job 'mine' already exists*continue it with --resume mine*"])
     assert len(project.results()) == 2

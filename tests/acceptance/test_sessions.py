@@ -34,15 +34,6 @@ def test_a_root_folder_that_cannot_be_written_costs_no_run(
     assert len(list(spare.glob("pytest-siren-*/jobs/*/*/*/result.json"))) == 2
 
 
-def test_an_unwritable_folder_that_the_user_named_is_an_error_that_names_it(
-    project: Project,
-) -> None:
-    project.write("taken", "a file, not a folder")
-    result = project.run("evals", "--jobs-dir=taken/jobs")
-    assert result.ret == pytest.ExitCode.TESTS_FAILED
-    assert "taken/jobs" in result.stdout.str()
-
-
 def test_collect_only_creates_nothing(project: Project) -> None:
     result = project.run("evals", "--collect-only", "-q")
     assert result.ret == pytest.ExitCode.OK
@@ -96,7 +87,7 @@ def pytest_siren_components_register(registry):
 """
     )
     process = subprocess.Popen(
-        [sys.executable, "-m", "pytest", "evals", "--model=sleep:x"],
+        [sys.executable, "-m", "pytest", "evals", "--model=sleep:x", "--concurrency=1"],
         cwd=project.path,
         stdout=subprocess.PIPE,
         text=True,
@@ -123,7 +114,8 @@ def test_junit_xml_holds_the_scores(distributed: Project) -> None:
 
 
 def test_exit_first_stops_after_the_first_failure(project: Project) -> None:
-    project.run("evals", "--attack=template_string", "-x").assert_outcomes(failed=1)
+    result = project.run("evals", "--attack=template_string", "-x", "--concurrency=1")
+    result.assert_outcomes(failed=1)
     assert len(project.results()) == 1
 
 

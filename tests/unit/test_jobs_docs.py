@@ -18,6 +18,7 @@ from pytest_siren.jobs.records import (
     IndexEntry,
     JobConfig,
     Result,
+    RetryInfo,
 )
 from tests.unit.test_jobs_records import (
     ExceptionInfo as TheirExceptionInfo,
@@ -38,7 +39,7 @@ DOCUMENT = (ROOT / "docs" / "reference" / "records.md").read_text(encoding="utf-
 WORDS = {
     "str": {"string"},
     "int": {"integer"},
-    "float": {"seconds", "score"},
+    "float": {"seconds", "score", "dollars"},
     "bool": {"boolean"},
     "datetime": {"time"},
     "dict[str, Any]": {"object"},
@@ -46,6 +47,7 @@ WORDS = {
     "ExceptionInfo": {"object"},
     "RunUsage": {"object"},
     "tuple[ModelMessage, ...]": {"array"},
+    "tuple[RetryInfo, ...]": {"array"},
     # Read as a mapping that may be empty, written as null when it is.
     "Mapping[str, str]": {"object or null"},
 }
@@ -72,6 +74,7 @@ def table(heading: str) -> dict[str, Row]:
     [
         ("## result.json", Result),
         ("### exception_info", ExceptionInfo),
+        ("### retries", RetryInfo),
         ("## execution.json", Execution),
         ("## index.jsonl", IndexEntry),
         ("## config.yaml", JobConfig),

@@ -169,7 +169,7 @@ def test_long_values_of_a_sweep_are_told_apart() -> None:
 
 @pytest.mark.parametrize("run_id", ["", "..", "../../ab", "0123ABCD", "0123abcd\n", "0123abcde"])
 def test_a_run_id_that_could_be_a_path_is_refused(run_id: str) -> None:
-    with pytest.raises(ValueError, match=r"is not 8 hexadecimal digits \(see new_run_id\)"):
+    with pytest.raises(ValueError, match=r"is not 8 hexadecimal digits \(see RunIds\)"):
         check_run_id(run_id)
 
 

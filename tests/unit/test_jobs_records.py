@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import time
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
@@ -30,7 +29,6 @@ from pydantic_ai.usage import RunUsage, UsageLimits
 from pytest_siren.evaluation.models import Unknown
 from pytest_siren.evaluation.run import ErrorInfo, Status
 from pytest_siren.evaluation.tasks import Scores
-from pytest_siren.hookspecs import RunAttempt
 from pytest_siren.jobs.read import iter_index, load_config, load_execution, load_result
 from pytest_siren.jobs.store import JobStore
 from tests.unit.jobs_sample import (
@@ -508,20 +506,6 @@ def finite(value: Any) -> Any:
         case list():
             return [finite(item) for item in value]
     return value
-
-
-def test_recording_a_run_of_8_messages_costs_less_than_2_ms(store: JobStore) -> None:
-    store = replace(store, sync=frozenset())
-    attempts = [attempt(run_id=f"{n:08x}", messages=messages() * 2) for n in range(100)]
-
-    def cost(some: list[RunAttempt]) -> float:
-        before = time.process_time()
-        for one in some:
-            store.record(one)
-        return (time.process_time() - before) / len(some)
-
-    # The least of several: what else runs on the machine must not count.
-    assert min(cost(attempts[start : start + 20]) for start in range(0, 100, 20)) < 0.002
 
 
 def test_unknown_utility_is_null_too(store: JobStore) -> None:

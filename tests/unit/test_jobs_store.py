@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +10,7 @@ import pytest
 import yaml
 
 from pytest_siren.jobs.read import iter_index, load_config, load_execution, load_result
-from pytest_siren.jobs.store import JobExistsError, JobStore, new_run_id
+from pytest_siren.jobs.store import JobExistsError, JobStore, RunIds
 from tests.unit.jobs_sample import CONFIG, CREATED, JOB_NAME, attempt, error_attempt, run
 
 SPAWN = multiprocessing.get_context("spawn")
@@ -141,7 +143,8 @@ def test_tasks_that_look_alike_have_folders_of_their_own(tmp_path: Path) -> None
     store = JobStore.open(tmp_path, "job", "s", CONFIG)
     ids = ["a_b", "a b", "a/b"]
     infos = [run(task_id, attack=None) for task_id in ids]
-    folders = {store.record(attempt(run_id=new_run_id(), info=info)).parent for info in infos}
+    ids = RunIds()
+    folders = {store.record(attempt(run_id=ids(), info=info)).parent for info in infos}
     assert len(folders) == 3
 
 
@@ -180,31 +183,73 @@ def test_a_job_that_was_deleted_meanwhile_is_not_made_again(tmp_path: Path) -> N
         store.record(attempt())
 
 
+@pytest.fixture
+def disk(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What is asked of the disk, in order."""
+    asked: list[str] = []
+    real_open, real_sync, real_replace = os.open, os.fsync, os.replace
+
+    def open_(path: Any, flags: int, *args: Any, **kwargs: Any) -> int:
+        if flags & os.O_CREAT:
+            asked.append(f"write {Path(path).name}")
+        return real_open(path, flags, *args, **kwargs)
+
+    def sync(descriptor: int) -> None:
+        asked.append(f"sync {Path(os.readlink(f'/proc/self/fd/{descriptor}')).name}")
+        real_sync(descriptor)
+
+    def replace(old: Any, new: Any) -> None:
+        asked.append(f"name {Path(new).name}")
+        real_replace(old, new)
+
+    monkeypatch.setattr(os, "open", open_)
+    monkeypatch.setattr(os, "fsync", sync)
+    monkeypatch.setattr(os, "replace", replace)
+    return asked
+
+
 def test_the_result_is_written_after_the_execution_and_before_the_index(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, disk: list[str]
 ) -> None:
-    from pytest_siren.jobs import store as module
-
-    written = []
-    real = module.write
-
-    def spy(path: Path, *args: Any, **kwargs: Any) -> None:
-        written.append((path.name, kwargs["sync"]))
-        real(path, *args, **kwargs)
-
     store = JobStore.open(tmp_path, "job", "s", CONFIG)
-    monkeypatch.setattr(module, "write", spy)
+    disk.clear()
     store.record(attempt())
-    assert written == [("execution.json", False), ("result.json", True), ("index.jsonl", False)]
+    seen = [re.sub(r"\.result\.json\.\w+\.tmp", "TEMPORARY", one) for one in disk]
+    assert seen == [
+        "write execution.json",
+        "write TEMPORARY",
+        "name result.json",
+        "sync result.json",
+        "write index.jsonl",
+    ]
 
-    written.clear()
+
+def test_every_file_can_be_made_to_reach_the_disk(tmp_path: Path, disk: list[str]) -> None:
     everything = frozenset({"execution.json", "result.json", "index.jsonl"})
-    JobStore(store.path, sync=everything).record(attempt(run_id="00000002"))
-    assert [sync for _, sync in written] == [True, True, True]
+    store = JobStore.open(tmp_path, "job", "s", CONFIG)
+    disk.clear()
+    JobStore(store.path, sync=everything).record(attempt())
+    assert sum(one.startswith("sync") for one in disk) == 3
+
+
+def test_several_attempts_are_settled_together(tmp_path: Path, disk: list[str]) -> None:
+    store = JobStore.open(tmp_path, "job", "s", CONFIG)
+    recorded = [store.put(attempt(run_id=f"0000000{number}")) for number in range(3)]
+    assert [load_result(one.folder).run_id for one in recorded] == [
+        "00000000",
+        "00000001",
+        "00000002",
+    ]
+    assert not list(iter_index(store.path))
+    disk.clear()
+    store.settle(recorded)
+    assert disk == ["sync result.json"] * 3 + ["write index.jsonl"]
+    assert len(list(iter_index(store.path))) == 3
 
 
 def test_run_ids_differ() -> None:
-    assert len({new_run_id() for _ in range(100)}) == 100
+    ids = RunIds()
+    assert len({ids() for _ in range(100)}) == 100
 
 
 def test_what_the_caller_says_of_mode_and_runs_is_kept(tmp_path: Path) -> None:

@@ -33,6 +33,7 @@ def report(task_id: str = "t0", run_index: int = 0, **changes: Any) -> RunReport
         "output_tokens": 10,
         "duration": 2.0,
         "finished_at": 1_000.0,
+        "cost": 0.0,
     }
     return RunReport(**{**values, **changes})
 

@@ -85,6 +85,12 @@ tags: [x, y]
         ("usage_limits: {request_limit: 3}", {"request_limit": 3}),
         ("usage_limits: {request_limit: null}", {"request_limit": None}),
         ("usage_limits: null", {"request_limit": None}),
+        ("usage_limits: {cost: 0.5}", {"request_limit": 50, "cost_limit": Decimal("0.5")}),
+        ("usage_limits: {cost: null}", {"request_limit": 50, "cost_limit": None}),
+        (
+            "usage_limits: {cost: 0.5, cost_limit: 0.50}",
+            {"request_limit": 50, "cost_limit": Decimal("0.5")},
+        ),
         (
             "usage_limits: {input_tokens_limit: 5}",
             {"request_limit": 50, "input_tokens_limit": 5},
@@ -102,7 +108,7 @@ def test_usage_limits_are_keyword_arguments_of_pydantic_ai(
 def test_the_keys_of_usage_limits_are_those_of_pydantic_ai() -> None:
     theirs = {field.name: field.default for field in dataclasses.fields(UsageLimits)}
     ours = {name: field.default for name, field in UsageLimitsSection.model_fields.items()}
-    assert ours == theirs
+    assert ours == {**theirs, "cost": theirs["cost_limit"]}
 
 
 @pytest.mark.parametrize("key", sorted(EvalFile.model_fields.keys() - {"dataset", "usage_limits"}))
@@ -261,7 +267,6 @@ def test_keys_without_effect_are_warned_of(folder: Folder) -> None:
         "line 5: telemetry has no effect yet: no traces are written",
         "line 9: logging has no effect yet: no log is written",
         "line 4: slurm has no effect yet: nothing is submitted to SLURM",
-        "line 7: execution.concurrency has no effect yet: runs are executed one after the other",
     )
     assert len(job.warnings) == len(UNSUPPORTED)
     folder.write("base.yaml", "gates: [a]\n")

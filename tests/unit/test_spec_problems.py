@@ -82,6 +82,10 @@ dataset:
             "wrong type for usage_limits.cost_limit: 'much' is not a number",
         ),
         (
+            "usage_limits: {cost: 1, cost_limit: 2}",
+            "usage_limits: cost is 1, but cost_limit is 2; give one of them",
+        ),
+        (
             "usage_limits: {cost_limit: -1}",
             "wrong value for usage_limits.cost_limit: -1 is not at least 0",
         ),

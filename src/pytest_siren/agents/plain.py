@@ -113,7 +113,7 @@ class PlainAgent:
             counted = await stage.model.count_tokens(list(messages), self._settings, parameters)
             stage.limits.check_before_request(state.usage + counted)
             stage.limits.check_per_request_input_tokens(counted.input_tokens)
-        response = await stage.model.request(list(messages), self._settings, parameters)
+        response = await stage.ask(messages, self._settings, parameters)
         usage = state.usage + response.usage
         usage.requests += 1
         reached = ModelResponseReceived(
@@ -123,7 +123,6 @@ class PlainAgent:
         stage.latest = reached
         stage.limits.check_per_request_input_tokens(response.usage.input_tokens)
         stage.limits.check_tokens(usage)
-        stage.limits.check_cost(usage)
         return reached
 
     async def _act(self, state: ModelResponseReceived, stage: Stage) -> AgentState:

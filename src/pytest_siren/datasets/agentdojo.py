@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cached_property
+from importlib.resources import files
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
+from pytest_siren.environments.agentdojo_import import without_sdks
 from pytest_siren.evaluation.components import Component
 from pytest_siren.evaluation.tasks import (
     BenignTask,
@@ -62,12 +64,8 @@ class AgentDojoDataset:
 
 def load(config: AgentDojoConfig, base: Path) -> AgentDojoDataset:
     """Load a suite. Raises ``ValueError`` for a suite or version that the package does not hold."""
-    # The package and the SDKs it imports warn on import; a project that turns warnings into errors
-    # must still be able to use it.
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with without_sdks():
         try:
-            from agentdojo.agent_pipeline.agent_pipeline import load_system_message
             from agentdojo.task_suite.load_suites import get_suites
 
             from pytest_siren.environments.agentdojo import AgentDojoEnvironment
@@ -84,7 +82,7 @@ def load(config: AgentDojoConfig, base: Path) -> AgentDojoDataset:
     suite = suites[config.suite_name]
     environment = AgentDojoEnvironment(suite)
     pristine = environment.pristine()
-    system_prompt = load_system_message(None)
+    system_prompt = _system_prompt()
     return AgentDojoDataset(
         name=f"agentdojo-{config.suite_name}",
         suite=config.suite_name,
@@ -93,6 +91,12 @@ def load(config: AgentDojoConfig, base: Path) -> AgentDojoDataset:
         malicious_tasks=[_malicious(task, pristine) for task in suite.injection_tasks.values()],
         environment=environment,
     )
+
+
+def _system_prompt() -> str:
+    """Return what AgentDojo's ``load_system_message`` returns for an agent that names none."""
+    messages = yaml.safe_load((files("agentdojo") / "data" / "system_messages.yaml").read_text())
+    return str(messages["default"])
 
 
 def _unknown(key: str, value: str, known: tuple[str, ...]) -> str:
@@ -105,7 +109,7 @@ def _benign(task: Any, pristine: TaskEnvironment, system_prompt: str) -> BenignT
     return BenignTask(
         id=task.ID,
         prompt=task.PROMPT,
-        evaluators={"utility": _evaluator(task.utility_from_traces, task.utility)},
+        evaluators={"utility": _evaluator(task, task.utility_from_traces, task.utility)},
         ground_truth=_ground_truth(task, pristine),
         system_prompt=system_prompt,
     )
@@ -115,25 +119,29 @@ def _malicious(task: Any, pristine: TaskEnvironment) -> MaliciousTask:
     return MaliciousTask(
         id=task.ID,
         goal=task.GOAL,
-        evaluators={"security": _evaluator(task.security_from_traces, task.security)},
+        evaluators={"security": _evaluator(task, task.security_from_traces, task.security)},
         ground_truth=_ground_truth(task, pristine),
     )
 
 
 def _evaluator(
-    from_traces: Callable[..., bool | None], from_state: Callable[..., bool]
+    task: Any, from_traces: Callable[..., bool | None], from_state: Callable[..., bool]
 ) -> Callable[[Evidence], float]:
+    # AgentDojo's own evaluators change nothing in what they compare; others may.
+    own = type(task).__module__.startswith("agentdojo.")
+
     def evaluate(evidence: Evidence) -> float:
         from agentdojo.functions_runtime import FunctionCall
 
-        from pytest_siren.environments.agentdojo import executed_args, share_equal_items
+        from pytest_siren.environments.agentdojo import executed_args
+        from pytest_siren.environments.agentdojo_sharing import share_equal
 
         traces = [
             FunctionCall(function=call.name, args=executed_args(call), id=call.id)
             for call in evidence.calls
         ]
         before, after = evidence.pre_state.env, evidence.post_state.env
-        share_equal_items(before, after)
+        share_equal(before, after, containers=own)
         verdict = from_traces(evidence.output, before, after, traces)
         if verdict is None:
             verdict = from_state(evidence.output, before, after)

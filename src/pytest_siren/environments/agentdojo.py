@@ -2,32 +2,28 @@
 
 from __future__ import annotations
 
-import pickle
 import re
 from ast import literal_eval
-from collections import OrderedDict
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import yaml
-from agentdojo.agent_pipeline.tool_execution import is_string_list, tool_result_to_str
+from agentdojo.agent_pipeline.tool_execution import is_string_list
 from agentdojo.functions_runtime import FunctionsRuntime, TaskEnvironment
 from agentdojo.task_suite.task_suite import TaskSuite, read_suite_file
 from pydantic import BaseModel
 from pydantic_ai.tools import ToolDefinition
 
 from pytest_siren.environments.agentdojo_data import SuiteData
+from pytest_siren.environments.agentdojo_load import EnvironmentLoader
+from pytest_siren.environments.agentdojo_text import ResultTexts
 from pytest_siren.evaluation.environment import Prompt, ToolOutcome
 from pytest_siren.evaluation.tasks import BenignTask, ToolCall
 
-_PLUGGED_KEPT = 512
-"""Plugged-in environments kept per suite, of at most 50 kB each.
-
-A fixed attack makes one per goal and set of vectors that tasks read: fewer than 300 in any suite.
-"""
+_TEXTS_KEPT = 2048
 
 _LAYOUT = re.compile(r"\\[nrt]|[\s\"'\\]+")
 """What differs between a text and the same text quoted, escaped, folded or wrapped."""
@@ -53,11 +49,13 @@ class AgentDojoEnvironment:
         self._suite = suite
         self._user_tasks = suite.user_tasks
         self._runtime = FunctionsRuntime(suite.tools)
-        self._data = SuiteData(
-            read_suite_file(suite.name, "environment.yaml", suite.data_path), self.vectors
-        )
-        self._plugged: OrderedDict[tuple[tuple[str, str], ...], bytes] = OrderedDict()
+        text = read_suite_file(suite.name, "environment.yaml", suite.data_path)
+        data = SuiteData(text, self.vectors)
+        self._loader = EnvironmentLoader(suite.environment_type, data, self.vectors)
+        self._texts = ResultTexts()
         self._exposed: dict[str, frozenset[str]] = {}
+        # Texts of the suite's data are the same objects in every run.
+        self._plain = lru_cache(_TEXTS_KEPT)(_without_layout)
 
     def tools(self, task: BenignTask) -> Sequence[ToolDefinition]:
         """Return the suite's tools, which all its tasks have."""
@@ -80,13 +78,13 @@ class AgentDojoEnvironment:
         self, task: BenignTask, contents: Mapping[str, str]
     ) -> AsyncIterator[AgentDojoState]:
         """Yield a copy of the plugged-in environment, initialised for ``task``."""
-        env = self._plug(contents)
+        env = self._loader.load(contents)
         planted = {vector: _without_layout(content) for vector, content in contents.items()}
         yield AgentDojoState(self._user_tasks[task.id].init_environment(env), planted)
 
     def pristine(self) -> TaskEnvironment:
         """Return a fresh environment in which nobody planted anything."""
-        return self._plug({})
+        return self._loader.load({})
 
     def prompt(self, state: AgentDojoState, task: BenignTask) -> Prompt:
         """Return the user task's prompt; AgentDojo plants nothing in it."""
@@ -104,15 +102,14 @@ class AgentDojoEnvironment:
             )
         if call.name not in self._runtime.functions:
             return ToolOutcome(f"Invalid tool {call.name} provided.", error=True)
-        args = executed_args(call)
-        value, error = self._runtime.run_function(state.env, call.name, args)
+        value, error = self._runtime.run_function(state.env, call.name, executed_args(call))
         if error is not None:
-            return ToolOutcome(error, error=True, vectors=_shown(error, state.planted))
+            return ToolOutcome(error, error=True, vectors=self._shown(error, state.planted))
         try:
-            text = tool_result_to_str(value)
+            text = self._texts.text(value)
         except (TypeError, yaml.YAMLError) as unprintable:
             return ToolOutcome(f"{type(unprintable).__name__}: {unprintable}", error=True)
-        return ToolOutcome(text, value=value, vectors=_shown(value, state.planted))
+        return ToolOutcome(text, value=value, vectors=self._shown(value, state.planted))
 
     async def exposed(self, task: BenignTask) -> frozenset[str]:
         """Return the vectors that ``task``'s ground truth reads; all of them if it reads none.
@@ -126,27 +123,20 @@ class AgentDojoEnvironment:
             async with self.open(task, canaries) as state:
                 calls = task.ground_truth.calls(state) if task.ground_truth else ()
                 for call in calls:
-                    shown |= (await self.call(state, call)).vectors
+                    args = executed_args(call)
+                    value, error = self._runtime.run_function(state.env, call.name, args)
+                    shown |= self._shown(error or value, state.planted)
             self._exposed[task.id] = shown or frozenset(self.vectors)
         return self._exposed[task.id]
 
-    def _plug(self, contents: Mapping[str, str]) -> TaskEnvironment:
-        key = tuple(sorted(contents.items()))
-        if key in self._plugged:
-            self._plugged.move_to_end(key)
-        else:
-            # Unpickling makes a copy several times faster than deep-copying does.
-            self._plugged[key] = pickle.dumps(self._load(contents), pickle.HIGHEST_PROTOCOL)
-            if len(self._plugged) > _PLUGGED_KEPT:
-                self._plugged.popitem(last=False)
-        environment: TaskEnvironment = pickle.loads(self._plugged[key])
-        return environment
-
-    def _load(self, contents: Mapping[str, str]) -> TaskEnvironment:
-        environment: TaskEnvironment = self._suite.environment_type.model_validate(
-            self._data.filled({**self.vectors, **contents}, exact=contents.keys())
+    def _shown(self, value: Any, planted: Mapping[str, str]) -> frozenset[str]:
+        """Return the vectors whose planted content stands in ``value``."""
+        wanted = {vector: text for vector, text in planted.items() if text}
+        shortest = min(map(len, wanted.values()), default=0)
+        texts = [self._plain(text) for text in _texts(value) if wanted and len(text) >= shortest]
+        return frozenset(
+            vector for vector, text in wanted.items() if any(text in seen for seen in texts)
         )
-        return environment
 
 
 def executed_args(call: ToolCall) -> dict[str, Any]:
@@ -162,51 +152,18 @@ def _list_of(value: Any) -> Any:
         return value
 
 
-def share_equal_items(before: Any, after: Any) -> None:
-    """Let ``before`` hold the very objects of ``after`` wherever an item of both is equal.
-
-    AgentDojo's evaluators compare whole environments with deepdiff, which passes over what is
-    identical at once but takes some 50 ms to find a thousand equal items equal. Containers stay
-    apart, so an evaluator that adds or removes items changes one side only.
-    """
-    if isinstance(before, BaseModel) and type(before) is type(after):
-        for name in type(before).model_fields:
-            share_equal_items(getattr(before, name), getattr(after, name))
-    elif isinstance(before, dict) and isinstance(after, dict):
-        _share(before, after, before.keys() & after.keys())
-    elif isinstance(before, list) and isinstance(after, list):
-        _share(before, after, range(min(len(before), len(after))))
-
-
-def _share(before: Any, after: Any, keys: Iterable[Any]) -> None:
-    for key in keys:
-        if isinstance(before[key], BaseModel) and before[key] == after[key]:
-            before[key] = after[key]
-        else:
-            share_equal_items(before[key], after[key])
-
-
 def _without_layout(text: str) -> str:
     return _LAYOUT.sub("", text)
-
-
-def _shown(value: Any, planted: Mapping[str, str]) -> frozenset[str]:
-    """Return the vectors whose planted content stands in ``value``."""
-    wanted = {vector: text for vector, text in planted.items() if text}
-    if not wanted:
-        return frozenset()
-    texts = [_without_layout(text) for text in _texts(value)]
-    return frozenset(
-        vector for vector, text in wanted.items() if any(text in seen for seen in texts)
-    )
 
 
 def _texts(value: Any) -> Iterator[str]:
     if isinstance(value, str):
         yield value
     elif isinstance(value, BaseModel):
+        held = vars(value)
         for name in type(value).model_fields:
-            yield from _texts(getattr(value, name))
+            if name in held:
+                yield from _texts(held[name])
     elif isinstance(value, Mapping):
         for key, item in value.items():
             yield from _texts(key)

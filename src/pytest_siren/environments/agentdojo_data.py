@@ -6,9 +6,12 @@ import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeAlias
 
 import yaml
+
+Path: TypeAlias = tuple[Any, ...]
+"""Keys and positions from the root of the data."""
 
 # libyaml reads a suite's data some thirty times faster than the pure Python loader.
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -21,11 +24,10 @@ _UNQUOTABLE = re.compile(
 
 
 @dataclass(frozen=True)
-class _Place:
+class Place:
     """A text of the data in which vectors stand."""
 
-    path: tuple[Any, ...]
-    """Keys and positions from the root of the data."""
+    path: Path
     source: str
     """The text as it is written in YAML, quotes included, with tokens for the vectors."""
     vectors: frozenset[str]
@@ -44,28 +46,35 @@ class SuiteData:
         self._tokens = {vector: f"sirenvector{index}end" for index, vector in enumerate(vectors)}
         self._text = text.format(**self._tokens)
 
-    def filled(self, contents: Mapping[str, str], exact: Collection[str]) -> Any:
-        """Return the data with a content for every vector; valid until the next call.
+    def filled(self, part: Path, contents: Mapping[str, str], exact: Collection[str]) -> Any:
+        """Return the ``part`` of the data with a content for every vector in it.
 
-        ``exact`` names the vectors whose content is filled in as it is where YAML would change it.
+        It is valid until the next call; the empty path is the whole. ``exact`` names the vectors
+        whose content is filled in as it is where YAML would change it.
         """
-        for place in self._places:
-            container = self._data
-            for key in place.path[:-1]:
-                container = container[key]
-            container[place.path[-1]] = self._fill(place, contents, exact)
-        return self._data
+        for place in self.places:
+            if place.path[: len(part)] == part:
+                container = self._at(place.path[:-1])
+                container[place.path[-1]] = self._fill(place, contents, exact)
+        return self._at(part)
+
+    def _at(self, path: Path) -> Any:
+        value = self._data
+        for key in path:
+            value = value[key]
+        return value
 
     @cached_property
     def _data(self) -> Any:
         return yaml.load(self._text, Loader=_Loader)
 
     @cached_property
-    def _places(self) -> list[_Place]:
+    def places(self) -> list[Place]:
+        """The texts in which vectors stand."""
         root = yaml.compose(self._text, Loader=_Loader)
         return [] if root is None else list(self._find(root, ()))
 
-    def _find(self, node: yaml.Node, path: tuple[Any, ...]) -> Iterator[_Place]:
+    def _find(self, node: yaml.Node, path: Path) -> Iterator[Place]:
         if isinstance(node, yaml.MappingNode):
             for key, value in node.value:
                 yield from self._find(value, (*path, key.value))
@@ -75,9 +84,9 @@ class SuiteData:
         else:
             source = self._text[node.start_mark.index : node.end_mark.index]
             if found := [vector for vector, token in self._tokens.items() if token in source]:
-                yield _Place(path, source, frozenset(found))
+                yield Place(path, source, frozenset(found))
 
-    def _fill(self, place: _Place, contents: Mapping[str, str], exact: Collection[str]) -> str:
+    def _fill(self, place: Place, contents: Mapping[str, str], exact: Collection[str]) -> str:
         source, later = place.source, []
         for vector in place.vectors:
             if vector in exact and not _readable(contents[vector]):

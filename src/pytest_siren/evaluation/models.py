@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 from typing import Any, Protocol, runtime_checkable
 
@@ -47,6 +48,26 @@ class Unknown:
     attack: str | None = None
 
 
+class ModelUnavailableError(Exception):
+    """No run on this model can succeed: its key, its name, its account or its package is at fault.
+
+    The message is one line: which model, what is wrong, what to do.
+    """
+
+
+@dataclass(frozen=True)
+class Retry:
+    """A model request that was refused or met with an accident, and was sent again."""
+
+    at: datetime
+    reason: str
+    """In a word or two: ``rate limit``, ``overloaded``, ``server error``, ``connection``, ..."""
+    status: int | None
+    """HTTP status; ``None`` when there was no answer."""
+    waited: float
+    """Seconds."""
+
+
 class ModelSource(Protocol):
     """Supplies the pydantic-ai model of each run."""
 
@@ -82,6 +103,34 @@ class ObservesContents(Protocol):
 
     def planted(self, contents: Mapping[str, str]) -> None:
         """Take notice of contents that are planted. Raises when it cannot answer for them."""
+        ...
+
+
+@runtime_checkable
+class CountsRetries(Protocol):
+    """A model of one run that sends requests again."""
+
+    @property
+    def retries(self) -> Sequence[Retry]:
+        """What was sent again so far, oldest first."""
+        ...
+
+
+@runtime_checkable
+class Warmed(Protocol):
+    """A source that can load what it will need, before time counts."""
+
+    def warm(self) -> None:
+        """Import what ``bind`` needs. What is missing is told by ``bind``."""
+        ...
+
+
+@runtime_checkable
+class Governed(Protocol):
+    """A source whose requests keep to the session's rate limits."""
+
+    def govern(self, governor: Any) -> None:
+        """Keep to the budgets of ``governor``. Called once, before the first ``bind``."""
         ...
 
 

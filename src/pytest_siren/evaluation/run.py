@@ -12,12 +12,22 @@ from enum import StrEnum
 from typing import Any
 
 from pydantic_ai.messages import ModelMessage, ModelResponse, ToolCallPart
+from pydantic_ai.models import Model
 from pydantic_ai.usage import RunUsage, UsageLimits
 
 from pytest_siren.evaluation.attack import Attack, Target
 from pytest_siren.evaluation.dataset import Dataset
 from pytest_siren.evaluation.environment import CopyableEnvironment, SelectiveEnvironment
-from pytest_siren.evaluation.models import ModelSource, RunContext, Unknown
+from pytest_siren.evaluation.models import (
+    CountsRetries,
+    ModelSource,
+    ModelUnavailableError,
+    Retry,
+    RunContext,
+    Unknown,
+)
+from pytest_siren.evaluation.prices import Prices
+from pytest_siren.evaluation.spending import Account, Spend
 from pytest_siren.evaluation.stage import Agent, Stage
 from pytest_siren.evaluation.states import End
 from pytest_siren.evaluation.tasks import Couple, Evaluator, Evidence, Scores, ToolCall
@@ -61,6 +71,10 @@ class RunPlan:
     attack: Attack | None
     model: ModelSource
     limits: UsageLimits
+    prices: Prices | None = None
+    """``None`` leaves the costs that models report themselves."""
+    spend: Spend | None = None
+    """Told of every answer as soon as it is there."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +86,9 @@ class RunOutcome:
     finished_at: datetime
     messages: tuple[ModelMessage, ...] = ()
     usage: RunUsage = field(default_factory=RunUsage)
+    """Of all answers, whether or not the run came to an end."""
+    unpriced: int = 0
+    """Answers for which no price is known."""
     contents: Mapping[str, str] = field(default_factory=dict)
     """Injection vector to the content that was planted."""
     benign: Scores | None = None
@@ -81,6 +98,10 @@ class RunOutcome:
     unknown: Unknown = field(default_factory=Unknown)
     output: str = ""
     error: ErrorInfo | None = None
+    unavailable: bool = False
+    """Whether no other run on the same model could succeed either; ``error`` says why."""
+    retries: tuple[Retry, ...] = ()
+    """Model requests that were sent again, oldest first."""
 
     @property
     def benign_score(self) -> float | None:
@@ -89,6 +110,14 @@ class RunOutcome:
     @property
     def attack_score(self) -> float | None:
         return self.attack.mean if self.attack else None
+
+    @property
+    def cost(self) -> float | None:
+        """US dollars; ``None`` when the price of any answer is unknown."""
+        asked = self.usage.requests or self.usage.total_tokens
+        if self.unpriced or (self.usage.cost is None and asked):
+            return None
+        return float(self.usage.cost or 0)
 
     @property
     def duration(self) -> float:
@@ -103,6 +132,7 @@ async def execute(plan: RunPlan) -> RunOutcome:
     """
     started_at = datetime.now(UTC)
     stage: Stage | None = None
+    model: Model | None = None
     try:
         if plan.attack is not None:
             recording = plan.attack.recording(plan.model) or plan.context.attack
@@ -115,6 +145,7 @@ async def execute(plan: RunPlan) -> RunOutcome:
             model=model,
             limits=plan.limits,
             rewinds=plan.attack is not None and plan.attack.rewinds,
+            account=Account(plan.model.id, plan.prices, plan.spend),
         )
         async with stage:
             end, pre_state = await _drive(plan, stage)
@@ -127,11 +158,24 @@ async def execute(plan: RunPlan) -> RunOutcome:
             started_at=started_at,
             finished_at=datetime.now(UTC),
             messages=stage.messages() if stage else (),
-            usage=latest.usage if latest else RunUsage(),
+            usage=stage.usage() if stage else RunUsage(),
+            unpriced=stage.account.unpriced if stage else 0,
             contents=latest.contents if latest else {},
             error=ErrorInfo.of(error),
+            unavailable=isinstance(error, ModelUnavailableError),
+            retries=_retries(model),
         )
-    return replace(outcome, finished_at=datetime.now(UTC))
+    return replace(
+        outcome,
+        finished_at=datetime.now(UTC),
+        retries=_retries(model),
+        usage=stage.usage(),
+        unpriced=stage.account.unpriced,
+    )
+
+
+def _retries(model: Model | None) -> tuple[Retry, ...]:
+    return tuple(model.retries) if isinstance(model, CountsRetries) else ()
 
 
 async def _drive(plan: RunPlan, stage: Stage) -> tuple[End, Any]:
@@ -177,7 +221,6 @@ async def _score(plan: RunPlan, end: End, pre_state: Any, started_at: datetime) 
         started_at=started_at,
         finished_at=started_at,
         messages=end.messages,
-        usage=end.usage,
         contents=end.contents,
         benign=benign,
         attack=attack,

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
-from pydantic_ai.messages import ModelMessage, ModelRequest
-from pydantic_ai.models import Model
+from pydantic_ai.messages import ModelMessage, ModelRequest, ModelResponse
+from pydantic_ai.models import Model, ModelRequestParameters
+from pydantic_ai.settings import ModelSettings
 from pydantic_ai.usage import RunUsage, UsageLimits
 
 from pytest_siren.evaluation.environment import CopyableEnvironment, Environment, ToolOutcome
 from pytest_siren.evaluation.models import ObservesContents
+from pytest_siren.evaluation.spending import Account
 from pytest_siren.evaluation.states import (
     AgentState,
     End,
@@ -58,6 +60,8 @@ class Stage:
     """Keep a copy of the environment per state, where it can be copied, for cheap ``back``."""
     latest: State | None = None
     """The last state reached, for the record of a run that ends in an error."""
+    account: Account = field(default_factory=Account)
+    """What the run has used so far, also on ways that were gone back from."""
     _resources: AsyncExitStack = field(default_factory=AsyncExitStack)
 
     async def __aenter__(self) -> Stage:
@@ -83,9 +87,32 @@ class Stage:
 
     async def step(self, state: AgentState) -> AgentState:
         """Return the state that follows ``state``."""
+        asked = self.account.usage.requests
         reached = await self.agent.step(state, self)
         self.latest = reached
+        if self.account.usage.requests == asked:
+            # An agent of someone's own may have asked the model behind the stage's back.
+            for message in reached.messages[len(state.messages) :]:
+                if isinstance(message, ModelResponse):
+                    self.account.add(message)
+        self.account.check_cost(self.limits)
         return reached
+
+    async def ask(
+        self,
+        messages: Sequence[ModelMessage],
+        settings: ModelSettings | None,
+        parameters: ModelRequestParameters,
+    ) -> ModelResponse:
+        """Return the model's answer to ``messages``, with its cost in ``usage``.
+
+        Agents ask in this way, so that tokens and cost are counted whatever happens next. Raises
+        what the model raises, and ``UsageLimitExceeded`` when the limit of cost has been passed.
+        """
+        self.account.check_cost(self.limits)
+        response = await self.model.request(list(messages), settings, parameters)
+        self.account.add(response)
+        return response
 
     async def finish(self, state: AgentState) -> End:
         """Step until the agent ends."""
@@ -129,6 +156,7 @@ class Stage:
         env_state = state.env_state
         if self.rewinds and isinstance(self.environment, CopyableEnvironment):
             env_state = self.environment.copy(env_state)
+        self.account.usage.tool_calls += len(calls)
         outcomes = [await self._call(env_state, call) for call in calls]
         return env_state, tuple(outcomes)
 
@@ -137,6 +165,12 @@ class Stage:
         if self.latest is None:
             return ()
         return (*self.latest.messages, *pending_request(self.latest))
+
+    def usage(self) -> RunUsage:
+        """Return all that the run has used, also on ways that were gone back from."""
+        if self.account.usage.requests or self.latest is None:
+            return self.account.usage
+        return self.latest.usage
 
     async def _restore(self, state: AgentState) -> AgentState:
         if self.rewinds and isinstance(self.environment, CopyableEnvironment):

@@ -48,7 +48,7 @@ class GroundTruth:
     output: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class BenignTask:
     """What the user of the agent asked for; its evaluators measure utility."""
 
@@ -59,7 +59,7 @@ class BenignTask:
     system_prompt: str | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class MaliciousTask:
     """What the attacker wants; its evaluators measure the attacker's success."""
 
@@ -69,7 +69,7 @@ class MaliciousTask:
     ground_truth: GroundTruth | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Couple:
     """One benign and one malicious task, run together."""
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -12,18 +14,34 @@ from pytest_siren.evaluators.base import EvaluatorConfig
 from pytest_siren.evaluators.text import Phrases, Where, texts
 
 
+@dataclass(frozen=True, slots=True)
+class _Search:
+    """Looks for phrases, and holds no more than it needs: a dataset may have 100,000 of these."""
+
+    phrases: tuple[str, ...]
+    """Folded already, unless their case matters."""
+    case_sensitive: bool
+    where: Where
+    decide: Callable[[Iterable[bool]], bool]
+    """Makes one of what was found of each phrase."""
+
+    def __call__(self, evidence: Evidence) -> float:
+        judged = texts(evidence, self.where)
+        if not self.case_sensitive:
+            judged = [text.casefold() for text in judged]
+        return float(self.decide(any(phrase in text for text in judged) for phrase in self.phrases))
+
+
 class _PhraseConfig(EvaluatorConfig):
     value: Phrases = Field(description="A text, or a list of texts")
     case_sensitive: bool = False
     where: Where = "output"
 
-    def found(self, evidence: Evidence) -> list[bool]:
-        """Tell for each phrase whether it stands in any of the judged texts."""
-        judged = [self._fold(text) for text in texts(evidence, self.where)]
-        return [any(self._fold(phrase) in text for text in judged) for phrase in self.value]
-
-    def _fold(self, text: str) -> str:
-        return text if self.case_sensitive else text.casefold()
+    def search(self, decide: Callable[[Iterable[bool]], bool]) -> Evaluator:
+        """Return the evaluator that lets ``decide`` judge which phrases stand in a judged text."""
+        as_it_is = self.case_sensitive
+        phrases = tuple(phrase if as_it_is else phrase.casefold() for phrase in self.value)
+        return _Search(phrases, as_it_is, self.where, decide)
 
 
 class Contains(_PhraseConfig):
@@ -33,12 +51,7 @@ class Contains(_PhraseConfig):
     mode: Literal["all", "any"] = "all"
 
     def build(self, base: Path) -> Evaluator:
-        decide = all if self.mode == "all" else any
-
-        def contains(evidence: Evidence) -> float:
-            return float(decide(self.found(evidence)))
-
-        return contains
+        return self.search(all if self.mode == "all" else any)
 
 
 class NotContains(_PhraseConfig):
@@ -47,7 +60,8 @@ class NotContains(_PhraseConfig):
     type: Literal["not_contains"]
 
     def build(self, base: Path) -> Evaluator:
-        def not_contains(evidence: Evidence) -> float:
-            return float(not any(self.found(evidence)))
+        return self.search(_none)
 
-        return not_contains
+
+def _none(found: Iterable[bool]) -> bool:
+    return not any(found)

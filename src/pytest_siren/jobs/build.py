@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_siren.evaluation.run import ErrorInfo, RunOutcome, Status
 from pytest_siren.evaluation.tasks import Scores
 from pytest_siren.jobs.messages import dump_messages, dump_usage
-from pytest_siren.jobs.records import SCHEMA_VERSION, ExceptionInfo, IndexEntry, Result
+from pytest_siren.jobs.records import SCHEMA_VERSION, ExceptionInfo, IndexEntry, Result, RetryInfo
 
 if TYPE_CHECKING:
     from pytest_siren.hookspecs import RunAttempt
@@ -38,6 +38,11 @@ def result_of(attempt: RunAttempt) -> Result:
         identity=run.identity,
         duration=outcome.duration,
         usage=dump_usage(outcome.usage),
+        cost=outcome.cost,
+        retries=tuple(
+            RetryInfo(retry.at.astimezone(UTC), retry.reason, retry.status, retry.waited)
+            for retry in outcome.retries
+        ),
         dataset=job.dataset,
         agent=job.agent,
         model=job.model,
@@ -54,8 +59,11 @@ def result_of(attempt: RunAttempt) -> Result:
     )
 
 
-def execution_of(attempt: RunAttempt) -> dict[str, Any]:
-    """Return the content of ``execution.json`` as JSON data."""
+def execution_of(attempt: RunAttempt, usage: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Return the content of ``execution.json`` as JSON data.
+
+    ``usage`` is that of the attempt as ``result_of`` gives it, to save writing it again.
+    """
     outcome = attempt.outcome
     return {
         "task_id": attempt.run.task_id,
@@ -65,7 +73,7 @@ def execution_of(attempt: RunAttempt) -> dict[str, Any]:
         "trace_id": None,
         "span_id": None,
         "messages": dump_messages(outcome.messages),
-        "usage": dump_usage(outcome.usage),
+        "usage": dump_usage(outcome.usage) if usage is None else usage,
         "attacks": _attacks(outcome.contents),
         "schema_version": SCHEMA_VERSION,
         "status": outcome.status.value,
@@ -89,8 +97,11 @@ def index_entry_of(result: Result, path: str) -> IndexEntry:
         duration=result.duration,
         input_tokens=result.usage["input_tokens"],
         output_tokens=result.usage["output_tokens"],
+        cost=result.cost,
         attack_outcome=result.attack_outcome,
         nodeid=result.nodeid,
+        benign_unknown=result.benign_unknown,
+        attack_unknown=result.attack_unknown,
     )
 
 

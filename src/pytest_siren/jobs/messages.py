@@ -29,11 +29,7 @@ def dump_messages(messages: Sequence[ModelMessage]) -> list[dict[str, Any]]:
     Values of any type in arguments, tool results and metadata are made plain first: pydantic
     refuses some of them, and turns numbers that are not finite into ``null``.
     """
-    portable = []
-    for message in messages:
-        changed = _portable(message)
-        changed.parts = [_portable(part) for part in message.parts]
-        portable.append(changed)
+    portable = [_portable_message(message) for message in messages]
     dumped: list[dict[str, Any]] = ModelMessagesTypeAdapter.dump_python(
         portable, mode="json", fallback=plain, warnings=False
     )
@@ -62,14 +58,25 @@ def _usage_adapter() -> TypeAdapter[RunUsage]:
     return TypeAdapter(RunUsage)
 
 
+def _portable_message(message: ModelMessage) -> ModelMessage:
+    parts = [_portable(part) for part in message.parts]
+    changed: ModelMessage = _portable(message)
+    if any(new is not old for new, old in zip(parts, message.parts, strict=True)):
+        changed = copy(changed)
+        changed.parts = parts
+    return changed
+
+
 def _portable(item: Any) -> Any:
-    """Return a copy of a message or part with plain values in the fields that take anything."""
-    changed = copy(item)
+    """Return a message or part with plain values in the fields that take anything; a copy if so."""
+    changed = item
     for name in _ANYTHING:
         value = getattr(item, name, None)
         if value is None or isinstance(value, str):
             continue
         if name == "content" and not isinstance(item, BaseToolReturnPart):
             continue
+        if changed is item:
+            changed = copy(item)
         setattr(changed, name, plain(value, keep=MULTI_MODAL_CONTENT_TYPES))
     return changed

@@ -79,10 +79,15 @@ def job_name(
     return "_".join([*parts, timestamp.strftime("%Y-%m-%d_%H-%M-%S")])
 
 
+def is_run_id(name: str) -> bool:
+    """Tell whether ``name`` is 8 hexadecimal digits."""
+    return _RUN_ID.fullmatch(name) is not None
+
+
 def check_run_id(run_id: str) -> str:
     """Return ``run_id``. Raises ``ValueError`` unless it is 8 hexadecimal digits."""
-    if not _RUN_ID.fullmatch(run_id):
-        raise ValueError(f"run id {run_id!r} is not 8 hexadecimal digits (see new_run_id)")
+    if not is_run_id(run_id):
+        raise ValueError(f"run id {run_id!r} is not 8 hexadecimal digits (see RunIds)")
     return run_id
 
 

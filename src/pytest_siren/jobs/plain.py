@@ -78,7 +78,13 @@ class _Converter:
             name = key if type(key) is str and key.isascii() else _key(key)
             while name in result:
                 name += "'"
-            result[name] = self.convert(item, depth)
+            # What most items are is told apart here, for a call would take longer.
+            kind = type(item)
+            as_it_is = item is None or kind is int or kind is bool
+            if as_it_is or (kind is str and item.isascii()):
+                result[name] = item
+            else:
+                result[name] = self.convert(item, depth)
         return result
 
 

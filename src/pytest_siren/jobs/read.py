@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
@@ -25,6 +27,9 @@ from pytest_siren.jobs.records import (
 )
 
 T = TypeVar("T")
+
+# The configuration of a job may hold 100,000 tasks.
+_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 _JOB_CONFIG = TypeAdapter(JobConfig)
 _RESULT = TypeAdapter(Result)
@@ -49,7 +54,7 @@ def load_config(job: Path) -> JobConfig:
     """Return the configuration of the job in the folder ``job``. Raises ``RecordError``."""
     path = job / CONFIG_FILE
     try:
-        values = yaml.safe_load(_read(path))
+        values = yaml.load(_read(path), Loader=_Loader)
     except (yaml.YAMLError, ValueError) as error:
         raise RecordError(f"{path}: not valid YAML: {_one_line(error)}") from error
     _check_version(path, values)
@@ -89,7 +94,7 @@ def load_execution(run_dir: Path) -> Execution:
     # pydantic-ai is slow to import, and only this function needs it.
     from pytest_siren.jobs.messages import load_messages, load_usage
 
-    path = run_dir / EXECUTION_FILE
+    path = _transcript(run_dir)
     document = _document(path)
     try:
         return Execution(
@@ -111,10 +116,21 @@ def load_execution(run_dir: Path) -> Execution:
         raise RecordError(f"{path}: {_one_line(error)}") from error
 
 
+def _transcript(run_dir: Path) -> Path:
+    """Return the file of what was said and done, compressed or not."""
+    path = run_dir / EXECUTION_FILE
+    compressed = run_dir / f"{EXECUTION_FILE}.gz"
+    if compressed.exists():
+        return compressed
+    if not path.exists() and (run_dir / RESULT_FILE).exists():
+        raise RecordError(f"{path} was not kept (see --siren-transcripts)")
+    return path
+
+
 def _index_entry(line: bytes) -> IndexEntry:
     entry = _INDEX_ENTRY.validate_json(line)
-    path = PurePosixPath(entry.path)
-    if path.is_absolute() or ".." in path.parts or "\0" in entry.path:
+    path = entry.path
+    if path.startswith("/") or ".." in path.split("/") or "\0" in path:
         raise ValueError(f"the path {entry.path!r} leads out of the job's folder")
     return entry
 
@@ -168,7 +184,10 @@ def _time(text: str) -> datetime:
 
 def _read(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        data = path.read_bytes()
+        return gzip.decompress(data) if path.suffix == ".gz" else data
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise RecordError(f"{path}: not a whole file of gzip: {error}") from error
     except OSError as error:
         raise RecordError(f"cannot read {path}: {error.strerror}") from error
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +30,16 @@ class ExceptionInfo:
 
 
 @dataclass(frozen=True)
+class RetryInfo:
+    """A model request that was sent again."""
+
+    at: datetime
+    reason: str
+    status: int | None
+    waited: float
+
+
+@dataclass(frozen=True)
 class Result:
     """``result.json``: what one attempt came to."""
 
@@ -48,6 +58,9 @@ class Result:
     identity: str
     duration: float
     usage: dict[str, Any]
+    cost: float | None = field(default=None, kw_only=True)
+    """US dollars; ``None`` when the price of any answer is unknown."""
+    retries: tuple[RetryInfo, ...] = field(default=(), kw_only=True)
     dataset: str
     agent: str
     model: str
@@ -100,8 +113,11 @@ class IndexEntry:
     duration: float
     input_tokens: int
     output_tokens: int
+    cost: float | None = field(default=None, kw_only=True)
     attack_outcome: str | None
     nodeid: str
+    benign_unknown: str | None = field(default=None, kw_only=True)
+    attack_unknown: str | None = field(default=None, kw_only=True)
 
 
 @dataclass(frozen=True)

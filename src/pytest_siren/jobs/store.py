@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import random
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import count
@@ -19,9 +21,10 @@ from pytest_siren.jobs.records import (
     EXECUTION_FILE,
     INDEX_FILE,
     RESULT_FILE,
+    IndexEntry,
     JobConfig,
 )
-from pytest_siren.jobs.write import Form, write
+from pytest_siren.jobs.write import Form, Written, append, put, write
 
 if TYPE_CHECKING:
     from pytest_siren.hookspecs import RunAttempt
@@ -30,13 +33,51 @@ _PATIENCE = 2.0
 """Seconds to wait for another process that has created its configuration and not yet filled it."""
 
 
-def new_run_id() -> str:
-    """Return 8 random hexadecimal digits, the id of an attempt."""
-    return secrets.token_hex(4)
+class RunIds:
+    """Random ids of attempts, 8 hexadecimal digits each.
+
+    The source of a process of its own: the operating system's would cost a switch of threads each
+    time, and ``random``'s own is set to known states by tests.
+    """
+
+    def __init__(self) -> None:
+        self._random = random.Random(secrets.token_bytes(16))
+
+    def __call__(self) -> str:
+        return f"{self._random.getrandbits(32):08x}"
 
 
 class JobExistsError(Exception):
     """The job that the user named belongs to another session."""
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """An attempt whose files are written."""
+
+    folder: Path
+    written: Written
+    entry: IndexEntry
+
+
+@dataclass(frozen=True)
+class Transcripts:
+    """Which attempts keep what was said and done, and how."""
+
+    keep: str = "full"
+    """``full``: all; ``failed``: those that did not pass; ``none``."""
+    compressed: bool = False
+
+    def keeps(self, *, passed: bool | None) -> bool:
+        """Whether an attempt that passed, or did not, keeps its transcript."""
+        return self.keep == "full" or (self.keep == "failed" and passed is not True)
+
+    @property
+    def file(self) -> tuple[str, Form]:
+        """Name and form of the file."""
+        if self.compressed:
+            return EXECUTION_FILE + ".gz", Form.COMPRESSED
+        return EXECUTION_FILE, Form.PART
 
 
 @dataclass(frozen=True)
@@ -46,14 +87,15 @@ class JobStore:
     jobs/<job>/
         config.yaml
         index.jsonl
-        <task>/<run id>/result.json, execution.json
+        <task>/<run id>/result.json, execution.json or execution.json.gz
 
-    Any number of processes may write to the same job at the same time.
+    Any number of processes, and of threads in each, may write to the same job at the same time.
     """
 
     path: Path
     sync: frozenset[str] = frozenset({RESULT_FILE})
     """Names of the files that must have reached the disk when ``record`` returns."""
+    transcripts: Transcripts = Transcripts()
 
     @property
     def name(self) -> str:
@@ -69,6 +111,7 @@ class JobStore:
         *,
         exclusive: bool = False,
         created_at: datetime | None = None,
+        transcripts: Transcripts = Transcripts(),
     ) -> JobStore:
         """Create the job ``name``, or join it when this session has already created it.
 
@@ -87,27 +130,50 @@ class JobStore:
                 break
             if exclusive and (not isinstance(found, JobConfig) or found.session_id != session_id):
                 raise JobExistsError(_exists_message(job, found))
-        return cls(job)
+        return cls(job, transcripts=transcripts)
 
     def record(self, attempt: RunAttempt) -> Path:
         """Write the files of ``attempt``, then its line in the index; return its folder.
 
         Raises ``FileExistsError`` when the job has a run of that id already.
         """
+        recorded = self.put(attempt)
+        self.settle([recorded])
+        return recorded.folder
+
+    def put(self, attempt: RunAttempt) -> Recorded:
+        """Write the files of ``attempt``, which survive the end of this process from now on.
+
+        ``settle`` must follow. Raises as ``record`` does.
+        """
         run = attempt.run
         place = run_directory(run.task_id, run.job.attack, check_run_id(attempt.run_id))
         folder = self.path / place
-        folder.parent.mkdir(exist_ok=True)
-        folder.mkdir()
-        result = result_of(attempt)
-        entry = index_entry_of(result, place)
-        self._write(folder / EXECUTION_FILE, execution_of(attempt), Form.DOCUMENT)
-        self._write(folder / RESULT_FILE, vars(result), Form.DOCUMENT)
-        self._write(self.path / INDEX_FILE, vars(entry), Form.LINE)
-        return folder
+        try:
+            os.mkdir(folder)
+        except FileNotFoundError:
+            folder.parent.mkdir(exist_ok=True)
+            os.mkdir(folder)
+        result = attempt.record or result_of(attempt)
+        if self.transcripts.keeps(passed=result.passed):
+            execution = execution_of(attempt, result.usage)
+            name, form = self.transcripts.file
+            write(folder / name, execution, form, sync=EXECUTION_FILE in self.sync)
+        written = put(folder / RESULT_FILE, vars(result))
+        return Recorded(folder, written, index_entry_of(result, place))
 
-    def _write(self, path: Path, record: Mapping[str, Any], form: Form) -> None:
-        write(path, record, form, sync=path.name in self.sync)
+    def settle(self, recorded: Sequence[Recorded]) -> None:
+        """Wait until ``recorded`` have reached the disk, and add their lines to the index.
+
+        Several take hardly longer than one. Raises ``OSError`` when the disk refuses.
+        """
+        for one in recorded:
+            if RESULT_FILE in self.sync:
+                one.written.sync()
+            else:
+                one.written.close()
+        lines = [vars(one.entry) for one in recorded]
+        append(self.path / INDEX_FILE, lines, sync=INDEX_FILE in self.sync)
 
 
 def _claim(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from math import fsum
 from typing import TYPE_CHECKING, NamedTuple
 
 from pytest_siren.metrics.passk import Rate, asr, mean_pass_at_k
@@ -63,6 +64,35 @@ class SummaryRow:
     """From the start of the first attempt to the end of the last."""
     reach: Reach | None
     """For attacks on ``control:hijacked``."""
+    attempts: int
+    cost: float
+    """US dollars of all attempts whose cost is known."""
+    unpriced: int
+    """Attempts whose cost is unknown."""
+    started_at: float
+    """When the first attempt began, in seconds since the epoch."""
+
+
+@dataclass(frozen=True)
+class Totals:
+    """What all jobs of a session took together."""
+
+    jobs: int
+    runs: int
+    """Scored runs."""
+    errors: int
+    cancelled: int
+    input_tokens: int
+    output_tokens: int
+    attempts: int
+    cost: float
+    """US dollars of all attempts whose cost is known."""
+    unpriced: int
+    """Attempts whose cost is unknown."""
+    models: tuple[str, ...]
+    """The models of those attempts."""
+    wall_seconds: float
+    """From the start of the first attempt to the end of the last."""
 
 
 def rows(reports: Iterable[RunReport], ks: Sequence[int]) -> list[SummaryRow]:
@@ -84,6 +114,24 @@ def rows(reports: Iterable[RunReport], ks: Sequence[int]) -> list[SummaryRow]:
         )
         groups.setdefault(key, []).append(report)
     return [_row(groups[key], ks) for key in sorted(groups)]
+
+
+def totals(rows: Sequence[SummaryRow]) -> Totals:
+    """Add up the rows of a session, of which there must be one at least."""
+    return Totals(
+        jobs=len({row.job for row in rows}),
+        runs=sum(row.runs for row in rows),
+        errors=sum(row.errors for row in rows),
+        cancelled=sum(row.cancelled for row in rows),
+        input_tokens=sum(row.input_tokens for row in rows),
+        output_tokens=sum(row.output_tokens for row in rows),
+        attempts=sum(row.attempts for row in rows),
+        cost=fsum(row.cost for row in rows),
+        unpriced=sum(row.unpriced for row in rows),
+        models=tuple(dict.fromkeys(row.model for row in rows if row.unpriced)),
+        wall_seconds=max(row.started_at + row.wall_seconds for row in rows)
+        - min(row.started_at for row in rows),
+    )
 
 
 def reach(reports: Iterable[RunReport]) -> Reach:
@@ -145,10 +193,14 @@ def _row(reports: Sequence[RunReport], ks: Sequence[int]) -> SummaryRow:
             for report in scored
             if attacked and report.attack_score is None
         ),
-        input_tokens=sum(report.input_tokens for report in reports),
-        output_tokens=sum(report.output_tokens for report in reports),
+        input_tokens=sum(report.input_tokens + report.other_input_tokens for report in reports),
+        output_tokens=sum(report.output_tokens + report.other_output_tokens for report in reports),
         wall_seconds=_wall_seconds(reports),
         reach=reach(reports) if hijacked else None,
+        attempts=sum(1 + report.other_attempts for report in reports),
+        cost=fsum((report.cost or 0) + report.other_cost for report in reports),
+        unpriced=sum((report.cost is None) + report.other_unpriced for report in reports),
+        started_at=min(report.finished_at - report.duration for report in reports),
     )
 
 

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import AsyncIterator, Collection
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from difflib import get_close_matches
+from importlib import import_module
 
 from pydantic_ai.exceptions import UserError
-from pydantic_ai.models import Model, infer_model, known_model_names
+from pydantic_ai.models import Model, known_model_names
 
-from pytest_siren.evaluation.models import ModelKind, RunContext, Unknown
+from pytest_siren.evaluation.models import ModelKind, ModelUnavailableError, RunContext, Unknown
+from pytest_siren.evaluation.providers import is_provider, provider_names
+from pytest_siren.models.limits.budget import Budget
+from pytest_siren.models.limits.clients import opened, without_own_retries
+from pytest_siren.models.limits.estimate import Estimate
+from pytest_siren.models.limits.governed import GovernedModel
+from pytest_siren.models.limits.governor import Governor
+from pytest_siren.models.limits.turns import Turns
 from pytest_siren.models.loops import ModelPerLoop
 from pytest_siren.models.names import spoken_name
 
@@ -16,14 +25,18 @@ _NEEDS_NO_PROVIDER = "test"
 """pydantic-ai's ``TestModel``, the one model whose name has no colon."""
 
 
-class ModelNameError(ValueError):
+class ModelNameError(ModelUnavailableError, ValueError):
     """pydantic-ai does not know the model, or lacks what it needs to reach it."""
+
+
+class ModelPackageError(ModelUnavailableError, ImportError):
+    """The package of the model's provider is not installed."""
 
 
 class ApiModelSource:
     """One model object for all runs of an event loop, so that connections are used again.
 
-    ``bind`` raises ``ModelNameError`` or ``ImportError``, which say what is wrong or missing.
+    ``bind`` raises ``ModelNameError`` or ``ModelPackageError``, which say what is wrong or missing.
     """
 
     kind = ModelKind.MODEL
@@ -31,10 +44,36 @@ class ApiModelSource:
     def __init__(self, name: str, components: Collection[str] = ()) -> None:
         self.id = self.label = name
         self.spoken_name = spoken_name(name)
-        self._models = ModelPerLoop(lambda: _infer(name, components))
+        self._components = components
+        self._models = ModelPerLoop(self._open)
+        self._budget: Budget | None = None
+        self._estimate = Estimate()
+        self._turns: dict[int, Turns] = {}
+
+    def govern(self, governor: Governor) -> None:
+        """Keep to ``governor``'s budget for this model."""
+        self._budget = governor.budget(self.id)
 
     async def bind(self, run: RunContext) -> Model:
-        return await self._models.get()
+        model = await self._models.get()
+        if self._budget is None:
+            return model
+        return GovernedModel(
+            model,
+            self._budget,
+            self.id,
+            turns=self._turns.get(id(model)),
+            estimate=self._estimate,
+        )
+
+    def warm(self) -> None:
+        """Import the provider's client, which takes a third of a second and more."""
+        provider = self.id.partition(":")[0]
+        name = "openai" if provider.startswith("openai") else provider.replace("-", "_")
+        for package in ("pydantic_ai.providers", "pydantic_ai.models"):
+            # Of a wrong name or a missing package ``bind`` says what to do.
+            with suppress(ImportError):
+                import_module(f"{package}.{name}")
 
     def unknown(self, run: RunContext) -> Unknown:
         """A model gives both scores."""
@@ -43,6 +82,24 @@ class ApiModelSource:
     async def aclose(self) -> None:
         """Close the connections."""
         await self._models.aclose()
+
+    @asynccontextmanager
+    async def _open(self) -> AsyncIterator[Model]:
+        name = self.id
+        _check(name, self._components)
+        async with AsyncExitStack() as stack:
+            try:
+                model, ours = await stack.enter_async_context(opened(name))
+            except UserError as error:
+                raise ModelNameError(f"model {name!r}: {_line(error)}") from error
+            except ImportError as error:
+                raise ModelPackageError(f"model {name!r}: {_line(error)}") from error
+            if self._budget is not None:
+                without_own_retries(model)
+                if ours:
+                    self._turns[id(model)] = Turns()
+                    stack.callback(self._turns.pop, id(model))
+            yield model
 
 
 def api_model(name: str, components: Collection[str] = ()) -> ApiModelSource:
@@ -54,45 +111,28 @@ def api_model(name: str, components: Collection[str] = ()) -> ApiModelSource:
     return ApiModelSource(name, components)
 
 
-def _infer(name: str, components: Collection[str]) -> Model:
+def _check(name: str, components: Collection[str]) -> None:
+    """Raise ``ModelNameError`` when no provider goes by that name."""
     provider, _, model = name.partition(":")
-    if name != _NEEDS_NO_PROVIDER and not (model and _is_provider(provider)):
-        nearest = _nearest(name, components)
-        hint = f" (did you mean {nearest!r}?)" if nearest else ""
-        others = "".join(f", or {prefix}:..." for prefix in components)
-        raise ModelNameError(
-            f"model {name!r}: Unknown model{hint}; "
-            f"a model is PROVIDER:NAME, such as openai:gpt-5{others}"
-        )
-    try:
-        return infer_model(name)
-    except UserError as error:
-        message = " ".join(str(error).split())
-        raise ModelNameError(f"model {name!r}: {message}") from error
+    if name == _NEEDS_NO_PROVIDER or (model and is_provider(provider)):
+        return
+    nearest = _nearest(name, components)
+    hint = f" (did you mean {nearest!r}?)" if nearest else ""
+    others = "".join(f", or {prefix}:..." for prefix in components)
+    raise ModelNameError(
+        f"model {name!r}: Unknown model{hint}; "
+        f"a model is PROVIDER:NAME, such as openai:gpt-5{others}"
+    )
 
 
-def _is_provider(name: str) -> bool:
-    if name in _known_providers():
-        return True
-    from pydantic_ai.providers import infer_provider_class
-
-    try:
-        infer_provider_class(name)
-    except ImportError:
-        return True
-    except ValueError:
-        return False
-    return True
-
-
-def _known_providers() -> set[str]:
-    return {known.partition(":")[0] for known in known_model_names() if ":" in known}
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())
 
 
 def _nearest(name: str, components: Collection[str]) -> str | None:
     provider, _, model = name.partition(":")
     if model:
-        prefixes = get_close_matches(provider, [*components, *sorted(_known_providers())], n=1)
+        prefixes = get_close_matches(provider, [*components, *sorted(provider_names())], n=1)
         if prefixes:
             return f"{prefixes[0]}:{model}"
     names = [known for known in known_model_names() if not known.startswith("gateway/")]

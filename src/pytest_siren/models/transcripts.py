@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import re
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +22,7 @@ from pydantic_ai.messages import (
 
 from pytest_siren.evaluation.models import STOP_AFTER
 
+_OWN = ("execution.json", "execution.json.gz")
 _TASK = re.compile(r"(user|injection)_task_\d+")
 _INJECTION = re.compile(r"none|injection_task_\d+")
 
@@ -51,7 +54,7 @@ class Recording:
 
     def read(self) -> Transcript:
         """Read the file. Raises ``TranscriptError``."""
-        if self.path.name == "execution.json":
+        if self.path.name in _OWN:
             return _read_own(self.path)
         return _read_agentdojo(self.path, self.key)
 
@@ -72,11 +75,12 @@ def find_recordings(root: Path) -> Iterator[Recording]:
     """Yield what is recorded at or below ``root``, by the files' places alone where that suffices.
 
     An AgentDojo log lies at ``PIPELINE/SUITE/TASK/ATTACK/INJECTION.json``; an own record is an
-    ``execution.json`` beside its ``result.json``. Other files are none of both and are passed over.
+    ``execution.json``, or ``execution.json.gz``, beside its ``result.json``. Other files are none
+    of both and are passed over.
     """
-    files = [root] if root.is_file() else sorted(root.rglob("*.json"))
+    files = [root] if root.is_file() else sorted([*root.rglob("*.json"), *root.rglob(_OWN[1])])
     for path in files:
-        if path.name == "execution.json":
+        if path.name in _OWN:
             yield _own_recording(path)
         else:
             parts = path.resolve().parts
@@ -93,8 +97,9 @@ def _agentdojo_key(suite: str, task: str, attack: str, injection: str) -> Record
 
 def _load(path: Path) -> dict[str, Any]:
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        content = path.read_bytes()
+        data = json.loads(gzip.decompress(content) if path.suffix == ".gz" else content)
+    except (OSError, EOFError, zlib.error, ValueError) as error:
         raise TranscriptError(f"{path}: cannot be read as a recording: {error}") from error
     if not isinstance(data, dict):
         raise TranscriptError(f"{path}: not a recording: a JSON object was expected")

@@ -7,12 +7,18 @@ from pathlib import Path
 
 import pytest
 
+from pytest_siren.session.changed import changed
+from pytest_siren.session.costoptions import max_cost
+from pytest_siren.session.costs import check_priced
+from pytest_siren.session.garbage import no_collections
+from pytest_siren.session.invocation import Invocation
 from pytest_siren.session.items import RunItem
 from pytest_siren.session.job import Job, Workshop
-from pytest_siren.session.options import names
+from pytest_siren.session.options import default_concurrency, names
 from pytest_siren.session.paths import shown
-from pytest_siren.session.runner import EVALUATIONS
+from pytest_siren.session.resume import Resume
 from pytest_siren.session.select import runs
+from pytest_siren.session.state import EVALUATIONS, SESSION
 from pytest_siren.spec.errors import SpecError
 from pytest_siren.spec.jobs import JobSpec, load_jobs
 from pytest_siren.spec.selection import Selection
@@ -25,23 +31,55 @@ class SirenWarning(pytest.PytestWarning):
 class EvalFile(pytest.File):
     """An eval file; its items are runs."""
 
-    def collect(self) -> Iterator[RunItem]:
-        """Yield the runs of every job. Problems are collection errors without a traceback."""
+    def collect(self) -> list[RunItem]:
+        """Return the runs of every job. Problems are collection errors without a traceback."""
+        with no_collections():
+            return list(self._runs())
+
+    def _runs(self) -> Iterator[RunItem]:
         workshop = self.config.stash[EVALUATIONS].workshop
         place = shown(self.path, self.config.rootpath)
+        resume = self.config.stash[SESSION].resume
+        if resume is not None and resume.only:
+            jobs = self._resumed(workshop, place, resume)
+        else:
+            jobs = self._jobs(workshop, place, selection(self.config))
+        seen: set[str] = set()
+        for job in jobs:
+            yield from self._items(job, seen, place)
+
+    def _jobs(self, workshop: Workshop, place: Path, chosen: Selection) -> list[Job]:
         try:
-            specs = load_jobs(self.path, place, workshop.registry, selection(self.config))
+            specs = load_jobs(self.path, place, workshop.registry, chosen)
         except SpecError as error:
             raise self.CollectError(str(error)) from None
-        seen: set[str] = set()
-        for spec in specs:
-            for warning in spec.warnings:
-                self.warn(SirenWarning(f"{place}: {warning}"))
-            yield from self._items(self._job(workshop, spec, place), seen, place)
+        for warning in (warning for spec in specs for warning in spec.warnings):
+            self.warn(SirenWarning(f"{place}: {warning}"))
+        jobs = [self._job(workshop, spec, place) for spec in specs]
+        specs.clear()  # with what the datasets have been built from
+        return jobs
+
+    def _resumed(self, workshop: Workshop, place: Path, resume: Resume) -> list[Job]:
+        """Return the jobs of this file that are gone on with, each as it was asked for."""
+        found: list[Job] = []
+        made: dict[Invocation, list[Job]] = {}
+        for identity, values in resume.of_file(place.as_posix()).items():
+            invocation = Invocation.from_plain(values)
+            if invocation not in made:
+                chosen = selection(self.config, invocation)
+                made[invocation] = self._jobs(workshop, place, chosen)
+            same = [job for job in made[invocation] if job.identity == identity]
+            if not same:
+                folder = Path(resume.jobs[identity])
+                raise self.CollectError(changed(place, folder, resume.how, made[invocation]))
+            found += same[:1]
+        return found
 
     def _job(self, workshop: Workshop, spec: JobSpec, place: Path) -> Job:
         try:
-            return workshop.job(spec)
+            job = workshop.job(spec)
+            check_priced([job], workshop.prices, max_cost(self.config), self.config.rootpath)
+            return job
         except (ValueError, LookupError, ImportError, OSError) as error:
             raise self.CollectError(f"{place}: {error}") from None
 
@@ -66,15 +104,17 @@ class EvalFile(pytest.File):
             yield item
 
 
-def selection(config: pytest.Config) -> Selection:
-    """Return what the command line asks for."""
+def selection(config: pytest.Config, invocation: Invocation | None = None) -> Selection:
+    """Return what the command line asks for, or what an earlier one did: ``invocation``."""
+    asked = invocation or Invocation.of(config)
     return Selection(
-        attacks=names(config.getoption("attack")),
-        benign=config.getoption("benign"),
-        models=names(config.getoption("model")),
-        agents=names(config.getoption("agent")),
-        runs=config.getoption("runs"),
-        task_ids=names(config.getoption("task_ids")),
-        sets=tuple(config.getoption("siren_set")),
+        attacks=names(asked.attack),
+        benign=asked.benign,
+        models=names(asked.model),
+        agents=names(asked.agent),
+        runs=asked.runs,
+        task_ids=names(asked.task_ids),
+        sets=asked.set,
         concurrency=config.getoption("concurrency"),
+        default_concurrency=default_concurrency(config),
     )

@@ -8,7 +8,8 @@ import pytest
 
 from pytest_siren.session.job import Job, task_id
 from pytest_siren.session.outcome import RunErrorError, RunFailedError
-from pytest_siren.session.runner import EVALUATIONS
+from pytest_siren.session.state import EVALUATIONS
+from pytest_siren.spec.identity import run_identity
 
 if TYPE_CHECKING:
     from pytest_siren.evaluation.tasks import BenignTask, MaliciousTask
@@ -33,13 +34,19 @@ class RunItem(pytest.Item):
     ) -> RunItem:
         """Make the item, with a node id that only the configuration decides."""
         name = visible(f"{task_id(benign, malicious)}[{job.label}-run{run_index}]")
-        item: RunItem = cls.from_parent(parent, name=name)
+        # In a text, pytest takes the brackets for parameters, as it does when it reads its cache.
+        item: RunItem = cls.from_parent(parent, name=name, nodeid=f"{parent.nodeid}::{name}")
         item.job, item.benign, item.malicious, item.run_index = job, benign, malicious, run_index
         return item
 
+    @property
+    def identity(self) -> str:
+        """Hash of the job's configuration, the task and the run index."""
+        return run_identity(self.job.identity, task_id(self.benign, self.malicious), self.run_index)
+
     def runtest(self) -> None:
-        """Execute the run, record it, and raise unless it passes."""
-        self.config.stash[EVALUATIONS].run(self)
+        """Raise what the run came to, unless it passes. It has been executed already."""
+        self.config.stash[EVALUATIONS].tell(self)
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
         """Return one line for what a run came to, and a traceback for everything else."""
@@ -53,6 +60,8 @@ class RunItem(pytest.Item):
 
 def visible(name: str) -> str:
     """Return ``name`` with every character that does not print spelled out."""
+    if name.isprintable():
+        return name
     return "".join(
         char if char.isprintable() else char.encode("unicode_escape").decode("ascii")
         for char in name

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,9 @@ from pytest_siren.evaluation.attack import Attack
 from pytest_siren.evaluation.components import Kind, Registry
 from pytest_siren.evaluation.dataset import Dataset
 from pytest_siren.evaluation.models import ModelSource, RunContext
+from pytest_siren.evaluation.prices import Prices
 from pytest_siren.evaluation.run import RunPlan
+from pytest_siren.evaluation.spending import Spend
 from pytest_siren.evaluation.stage import Agent
 from pytest_siren.evaluation.tasks import BenignTask, MaliciousTask
 from pytest_siren.models.names import find_model
@@ -33,12 +36,16 @@ class Job:
     model: ModelSource
     limits: UsageLimits
     identity: str
+    prices: Prices = field(default_factory=Prices)
+    spend: Spend | None = None
+    sources: Mapping[str, str] = field(default_factory=dict)
+    """Files that the configuration names to digests of what they hold."""
 
     @property
     def attack_name(self) -> str | None:
         return self.spec.attack.name if self.spec.attack else None
 
-    @property
+    @cached_property
     def label(self) -> str:
         """What tells this job's runs from another job's in a node id."""
         parts = [self.attack_name or "benign"]
@@ -65,6 +72,8 @@ class Job:
             attack=self.attack,
             model=self.model,
             limits=self.limits,
+            prices=self.prices,
+            spend=self.spend,
         )
 
 
@@ -78,6 +87,9 @@ class Workshop:
     """Builds the parts of jobs, each only once per process."""
 
     registry: Registry
+    prices: Prices = field(default_factory=Prices)
+    spend: Spend | None = None
+    """Told of every answer in this process."""
     _parts: dict[tuple[str, ...], Any] = field(default_factory=dict)
 
     def job(self, spec: JobSpec) -> Job:
@@ -86,14 +98,18 @@ class Workshop:
         agent = self._part(Kind.AGENT, spec.agent, spec.base)
         attack = self._part(Kind.ATTACK, spec.attack, spec.base) if spec.attack else None
         files = [path for part in (dataset, agent, attack) for path in getattr(part, "sources", ())]
+        sources = source_digests(set(files), spec.base)
         return Job(
-            spec=spec,
+            spec=_released(spec),
             dataset=dataset,
             agent=agent,
             attack=attack,
             model=self._model(spec.model, spec.base),
             limits=limits(spec.usage_limits),
-            identity=job_identity(spec, source_digests(set(files), spec.base)),
+            identity=job_identity(spec, sources),
+            sources=sources,
+            prices=self.prices,
+            spend=self.spend,
         )
 
     def models(self) -> list[ModelSource]:
@@ -101,7 +117,9 @@ class Workshop:
         return [part for key, part in self._parts.items() if key[0] == Kind.MODEL]
 
     def _part(self, kind: Kind, spec: ComponentSpec, base: Path) -> Any:
-        key = (kind, spec.type, json.dumps(spec.config.model_dump(mode="json"), sort_keys=True))
+        # A digest, for the text of 100,000 tasks would be kept; no ``model_dump``, for the same.
+        config = spec.config.model_dump_json().encode()
+        key = (kind, spec.type, sha256(config).hexdigest())
         return self._built((*key, str(base)), kind, spec, base)
 
     def _built(self, key: tuple[str, ...], kind: Kind, spec: ComponentSpec, base: Path) -> Any:
@@ -115,6 +133,15 @@ class Workshop:
             self._parts[key] = find_model(name, self.registry, base)
         source: ModelSource = self._parts[key]
         return source
+
+
+def _released(spec: JobSpec) -> JobSpec:
+    """Return ``spec`` without the configuration that its dataset has been built with.
+
+    A file of 100,000 tasks would be kept in memory twice.
+    """
+    config = type(spec.dataset.config).model_construct()
+    return replace(spec, dataset=replace(spec.dataset, config=config))
 
 
 def limits(given: Mapping[str, Any]) -> UsageLimits:

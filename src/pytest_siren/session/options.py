@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
+from typing import TypeVar
 
 import pytest
+
+from pytest_siren.session.costoptions import add_cost_options, max_cost, prices
+
+T = TypeVar("T", int, float)
 
 
 def add_options(parser: pytest.Parser) -> None:
@@ -37,7 +43,7 @@ def add_options(parser: pytest.Parser) -> None:
         type=int,
         default=None,
         metavar="N",
-        help="how often each task or couple is run (default: 1)",
+        help="how often each task or couple is run (default: 1); on resuming, top up to N",
     )
     add(
         "--task-ids",
@@ -60,8 +66,36 @@ def add_options(parser: pytest.Parser) -> None:
         type=int,
         default=None,
         metavar="N",
-        help="how many runs one process keeps in flight (recorded with the job; "
-        "runs are executed one after the other so far)",
+        help="how many runs one process keeps in flight (default: 16)",
+    )
+    add(
+        "--siren-run-timeout",
+        type=float,
+        default=None,
+        metavar="SECONDS",
+        help="end a run that takes longer as an error (default: no limit)",
+    )
+    add(
+        "--siren-grace",
+        type=float,
+        default=0.0,
+        metavar="SECONDS",
+        help="when the session is stopped: let runs in flight go on for so long before they are "
+        "cancelled (default: 0)",
+    )
+    for name, unit in (("rpm", "requests"), ("tpm", "tokens")):
+        add(
+            f"--siren-{name}",
+            type=float,
+            default=None,
+            metavar="N",
+            help=f"most {unit} a minute per model, of all processes together (default: no limit)",
+        )
+    add(
+        "--siren-no-progress",
+        action="store_true",
+        default=False,
+        help="show no progress while evaluations run",
     )
     add(
         "--pass-k",
@@ -71,8 +105,60 @@ def add_options(parser: pytest.Parser) -> None:
         metavar="K",
         help="show pass@K in the summary; may be given several times (default: 1)",
     )
+    add_cost_options(parser, group)
+    add(
+        "--resume",
+        action="append",
+        default=[],
+        dest="siren_resume",
+        metavar="JOB|SWEEP|GLOB",
+        help="go on with a job (name or path), the jobs of a sweep, or jobs whose names match a "
+        "glob: scored runs are reported from their records; --lf does it for the last session",
+    )
+    add(
+        "--retry-on-error",
+        action="append",
+        default=None,
+        metavar="TYPE",
+        help="with --resume and --lf: execute runs again that ended in this type of error; may be "
+        "given several times, '' for none (default: all with --lf; CancelledError with --resume, "
+        "for a sweep ModelHTTPError too)",
+    )
+    add(
+        "--only-failed",
+        action="store_true",
+        default=False,
+        help="with --resume and --lf: only runs that are pending, cancelled or in error",
+    )
+    add(
+        "--rerun-scored",
+        action="store_true",
+        default=False,
+        help="with --resume and --lf: execute scored runs again, as attempts that are shown and "
+        "not counted",
+    )
+    add(
+        "--siren-transcripts",
+        choices=("full", "failed", "none"),
+        default="full",
+        help="which attempts keep what was said and done: all, those that did not pass, or none "
+        "(default: full)",
+    )
+    add(
+        "--siren-compress",
+        action="store_true",
+        default=False,
+        help="compress transcripts: execution.json.gz instead of execution.json",
+    )
     add("--jobs-dir", default=None, metavar="DIR", help="where jobs are recorded (default: jobs)")
     add("--job-name", default=None, metavar="NAME", help="name of the job (default: made up)")
+    parser.addini("siren_concurrency", "how many runs one process keeps in flight", type="string")
+    parser.addini("siren_run_timeout", "seconds that a run may take", type="string")
+    parser.addini(
+        "siren_progress_seconds",
+        "seconds between two lines of progress where there is no terminal (default: 30)",
+        type="string",
+    )
     parser.addini("siren_jobs_dir", "where jobs are recorded, relative to the root folder")
 
 
@@ -85,6 +171,17 @@ def check_options(config: pytest.Config) -> None:
     ):
         if value is not None and value < 1:
             raise pytest.UsageError(f"{option} must be at least 1, not {value}")
+    run_timeout(config)
+    default_concurrency(config)
+    max_cost(config)
+    if config.getoption("siren_prices") or config.getini("siren_prices"):
+        prices(config)
+    for cap in ("rpm", "tpm"):
+        value = config.getoption(f"siren_{cap}")
+        if value is not None and not value > 0:
+            raise pytest.UsageError(f"--siren-{cap} must be more than 0, not {value:g}")
+    if config.getoption("siren_grace") < 0:
+        raise pytest.UsageError("--siren-grace must not be negative")
     for option, name in (
         ("--attack", "attack"),
         ("--model", "model"),
@@ -96,6 +193,45 @@ def check_options(config: pytest.Config) -> None:
     for given in config.getoption("siren_set"):
         if not given.startswith("~") and "=" not in given:
             raise pytest.UsageError(f"--set {given}: expected KEY=VALUE or ~KEY")
+
+
+def chosen_jobs_dir(config: pytest.Config) -> Path | None:
+    """Return where the user wants jobs; ``None`` when neither option nor ini key says."""
+    if option := config.getoption("jobs_dir"):
+        return Path(config.invocation_params.dir / option)
+    if ini := config.getini("siren_jobs_dir"):
+        return Path(config.rootpath / ini)
+    return None
+
+
+def run_timeout(config: pytest.Config) -> float | None:
+    """Return the seconds that a run may take; ``None`` without a limit."""
+    seconds: float | None = config.getoption("siren_run_timeout")
+    where = "--siren-run-timeout"
+    if seconds is None and (text := config.getini("siren_run_timeout")):
+        where = "siren_run_timeout"
+        seconds = _number(where, text, float)
+    if seconds is not None and not seconds > 0:
+        raise pytest.UsageError(f"{where} must be more than 0 seconds, not {seconds:g}")
+    return seconds
+
+
+def default_concurrency(config: pytest.Config) -> int | None:
+    """Return the ini key's number of runs in flight; ``None`` when it is not given."""
+    text = config.getini("siren_concurrency")
+    if not text:
+        return None
+    number = _number("siren_concurrency", text, int)
+    if number < 1:
+        raise pytest.UsageError(f"siren_concurrency must be at least 1, not {number}")
+    return number
+
+
+def _number(where: str, text: str, kind: type[T]) -> T:
+    try:
+        return kind(text)
+    except ValueError:
+        raise pytest.UsageError(f"{where} must be a number, not {text!r}") from None
 
 
 def names(given: Iterable[str]) -> tuple[str, ...]:

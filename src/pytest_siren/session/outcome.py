@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, fields
+from dataclasses import fields
 from typing import TYPE_CHECKING
 
-from pytest_siren.hookspecs import RunAttempt, RunReport
+from pytest_siren.hookspecs import RunInfo, RunReport
+from pytest_siren.jobs.spent import NOTHING, Spent
 
 if TYPE_CHECKING:
     import pytest
 
+    from pytest_siren.jobs.records import Result
+
 _PREFIX = "siren_"
+_FIELDS = {field.name for field in fields(RunReport)}
 
 
 class RunFailedError(Exception):
@@ -21,9 +25,14 @@ class RunErrorError(Exception):
     """The run ended in an exception, which is recorded."""
 
 
-def report_of(attempt: RunAttempt) -> RunReport:
-    """Return what the controller is told of ``attempt``."""
-    run, outcome = attempt.run, attempt.outcome
+def report_of(
+    run: RunInfo, result: Result, others: Spent = NOTHING, *, recorded: bool = False
+) -> RunReport:
+    """Return what the controller is told of an attempt, from its record.
+
+    ``others`` is what the other attempts at the run took.
+    """
+    usage, error = result.usage, result.exception_info
     return RunReport(
         nodeid=run.nodeid,
         dataset=run.job.dataset,
@@ -33,33 +42,41 @@ def report_of(attempt: RunAttempt) -> RunReport:
         attack=run.job.attack,
         job=str(run.job.path),
         task_id=run.task_id,
-        run_id=attempt.run_id,
+        run_id=result.run_id,
         run_index=run.run_index,
-        attempt=attempt.attempt,
-        status=outcome.status.value,
-        benign_score=outcome.benign_score,
-        attack_score=outcome.attack_score,
-        benign_unknown=outcome.unknown.benign,
-        attack_unknown=outcome.unknown.attack,
-        error_type=outcome.error.type if outcome.error else None,
-        input_tokens=outcome.usage.input_tokens,
-        output_tokens=outcome.usage.output_tokens,
-        duration=outcome.duration,
-        finished_at=outcome.finished_at.timestamp(),
+        attempt=result.attempt,
+        status=result.status,
+        benign_score=result.benign_score,
+        attack_score=result.attack_score,
+        benign_unknown=result.benign_unknown,
+        attack_unknown=result.attack_unknown,
+        error_type=error.exception_type if error else None,
+        input_tokens=usage["input_tokens"],
+        output_tokens=usage["output_tokens"],
+        duration=result.duration,
+        finished_at=result.finished_at.timestamp(),
+        cost=result.cost,
+        recorded=recorded,
+        other_attempts=others.attempts,
+        other_input_tokens=others.input_tokens,
+        other_output_tokens=others.output_tokens,
+        other_cost=others.cost,
+        other_unpriced=others.unpriced,
     )
 
 
 def to_properties(report: RunReport) -> list[tuple[str, object]]:
     """Return ``report`` as user properties, which pytest and xdist carry along."""
-    return [(_PREFIX + name, value) for name, value in asdict(report).items()]
+    return [(_PREFIX + name, value) for name, value in vars(report).items()]
 
 
 def from_properties(report: pytest.TestReport) -> RunReport | None:
     """Return the run that a pytest report is about; ``None`` for every other report."""
     if report.when != "call":
         return None
-    found = {name: value for name, value in report.user_properties if name.startswith(_PREFIX)}
-    try:
-        return RunReport(**{field.name: found[_PREFIX + field.name] for field in fields(RunReport)})  # type: ignore[arg-type]
-    except KeyError:
-        return None
+    found = {
+        name.removeprefix(_PREFIX): value
+        for name, value in report.user_properties
+        if name.startswith(_PREFIX)
+    }
+    return RunReport(**found) if found.keys() == _FIELDS else None  # type: ignore[arg-type]

@@ -4,16 +4,29 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections import Counter
+from collections.abc import Awaitable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_siren.hookspecs import JobInfo, RunAttempt
+from pytest_siren.hookspecs import JobInfo, RunAttempt, RunInfo
+from pytest_siren.jobs.amend import amend
+from pytest_siren.jobs.history import Past
+from pytest_siren.jobs.marks import mark
 from pytest_siren.jobs.naming import job_name
-from pytest_siren.jobs.store import JobStore
+from pytest_siren.jobs.records import CONFIG_FILE, Result
+from pytest_siren.jobs.recover import finished_attempt
+from pytest_siren.jobs.store import JobStore, Transcripts
 from pytest_siren.session.job import Job
-from pytest_siren.session.state import SESSION
+from pytest_siren.session.past import PastRuns
+from pytest_siren.session.state import HISTORIES, SESSION, worker_name
+from pytest_siren.session.writer import RecordingError, Writer
+
+if TYPE_CHECKING:
+    from pytest_siren.session.items import RunItem
 
 DEFAULT_JOBS_DIR = "jobs"
 
@@ -23,14 +36,38 @@ class JsonRecorder:
     """Opens the folders of jobs when their first run begins, and writes attempts into them."""
 
     config: pytest.Config
+    _writer: Writer = field(default_factory=Writer)
     _stores: dict[Path, JobStore] = field(default_factory=dict)
     _infos: dict[int, JobInfo] = field(default_factory=dict)
+    _planned: Counter[int] = field(default_factory=Counter)
+    _marks: list[Path] = field(default_factory=list)
+    past_runs: PastRuns = field(init=False)
+
+    def __post_init__(self) -> None:
+        known = self.config.stash.get(HISTORIES, {})
+        self.past_runs = PastRuns(self.config.stash[SESSION].resume, known)
+
+    def begin(self, items: Iterable[RunItem]) -> dict[str, str]:
+        """Make or join the folders of the jobs of ``items``, before anything runs.
+
+        Returns the identity and the folder of each. Raises as ``job`` does.
+        """
+        jobs: dict[int, Job] = {}
+        for item in items:
+            jobs.setdefault(id(item.job), item.job)
+            self._planned[id(item.job)] += 1
+        return {job.identity: str(self.job(job).path) for job in jobs.values()}
+
+    def past(self, run: RunInfo) -> Past:
+        """Return the attempts at ``run`` that earlier sessions recorded."""
+        return self.past_runs.of(run.job.identity, run.identity)
 
     def job(self, job: Job) -> JobInfo:
         """Return the facts of ``job``, its folder made. Raises ``JobExistsError``, ``OSError``."""
         if id(job) not in self._infos:
-            store = self._open(job)
+            store = self._resumed(job) or self._open(job)
             self._stores[store.path] = store
+            self._marks.append(mark(store.path))
             self._infos[id(job)] = JobInfo(
                 name=store.name,
                 path=store.path,
@@ -43,9 +80,51 @@ class JsonRecorder:
             )
         return self._infos[id(job)]
 
-    def pytest_siren_attempt_record(self, attempt: RunAttempt) -> None:
-        """Write the attempt's records."""
-        self._stores[attempt.run.job.path].record(attempt)
+    def pytest_siren_attempt_record(self, attempt: RunAttempt) -> Awaitable[object]:
+        """Write the attempt's records, and leave the waiting for the disk to a thread."""
+        store = self._stores[attempt.run.job.path]
+        try:
+            recorded = store.put(attempt)
+        except OSError as error:
+            self._writer.failed = True
+            raise RecordingError(store.path, error) from error
+        return self._writer.settle(store, recorded)
+
+    def finished(self, run: RunInfo) -> Result | None:
+        """Return the attempt at ``run`` that came to an end in this session, if there is one."""
+        before = {entry.run_id for entry in self.past(run).entries}
+        return finished_attempt(run.job.path, run.task_id, run.job.attack, run.identity, before)
+
+    def close(self) -> None:
+        """Wait until everything is written."""
+        self._writer.close()
+        if not self._writer.failed:
+            for path in self._marks:
+                path.unlink(missing_ok=True)
+        self._marks.clear()
+
+    def _resumed(self, job: Job) -> JobStore | None:
+        """Return the store of the job that is gone on with; ``None`` for a new one."""
+        resume = self.config.stash[SESSION].resume
+        path = resume.jobs.get(job.identity) if resume else None
+        if resume is None or path is None or not (Path(path) / CONFIG_FILE).exists():
+            return None
+        store = JobStore(Path(path), transcripts=transcripts(self.config))
+        if worker_name(self.config) in (None, "gw0"):
+            amend(store.path, self._facts(job), resume.override)
+        return store
+
+    def _facts(self, job: Job) -> dict[str, object]:
+        """Return what ``config.yaml`` says of the job beside prompt-siren's keys."""
+        session = self.config.stash[SESSION]
+        return {
+            **job.spec.snapshot,
+            "identity": job.identity,
+            "sources": dict(job.sources),
+            "sweep_id": session.sweep,
+            "planned_runs": self._planned[id(job)],
+            "invocation": session.invocation,
+        }
 
     def _open(self, job: Job) -> JobStore:
         in_file = job.spec.snapshot["output"]["jobs_dir"]
@@ -78,8 +157,15 @@ class JsonRecorder:
         return JobStore.open(
             folder,
             named or generated,
-            session.id,
-            {**job.spec.snapshot, "identity": job.identity},
+            session.records_id,
+            self._facts(job),
             exclusive=bool(named),
             created_at=session.started,
+            transcripts=transcripts(self.config),
         )
+
+
+def transcripts(config: pytest.Config) -> Transcripts:
+    """Return which transcripts the options want."""
+    option = config.getoption
+    return Transcripts(option("siren_transcripts"), option("siren_compress"))

@@ -6,7 +6,7 @@ Loaded by every pytest session, so standard library only until a run is reported
 from __future__ import annotations
 
 from collections.abc import Generator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from shutil import get_terminal_size
 from typing import Any
@@ -14,8 +14,11 @@ from typing import Any
 import pytest
 
 from pytest_siren.hookspecs import RunReport
+from pytest_siren.session.facts import Facts, notes
+from pytest_siren.session.garbage import no_collections
 from pytest_siren.session.outcome import from_properties
-from pytest_siren.session.state import is_worker
+from pytest_siren.session.remember import forget_latest, how_to_go_on
+from pytest_siren.session.state import EVALUATIONS, is_worker
 
 UNKNOWN = "unknown"
 """pytest's category for runs whose score would prove nothing."""
@@ -28,6 +31,7 @@ class Reporting:
     config: pytest.Config
     _reports: list[RunReport] = field(default_factory=list)
     _nodeids: set[str] = field(default_factory=set)
+    _facts: Facts | None = None
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Keep what a finished run came to."""
@@ -52,7 +56,7 @@ class Reporting:
         pytest's own sections give every failure at least two lines, so runs are kept out of them
         unless ``-v`` asks for more.
         """
-        if not self._reports:
+        if not self._reports and not (self._facts and self._facts.cancelled):
             yield
             return
         stats = terminalreporter.stats
@@ -67,6 +71,17 @@ class Reporting:
         if self.config.get_verbosity() < 1:
             self._failure_lines(terminalreporter, kept)
         self._table(terminalreporter)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionfinish(self) -> None:
+        """Count what is pending while the processes' board is still there."""
+        controller = self.config.pluginmanager.get_plugin("siren-controller")
+        if not (self._reports or is_worker(self.config) or self.config.option.collectonly):
+            forget_latest(self.config)
+        if controller is not None:
+            self._facts = controller.facts()
+        elif EVALUATIONS in self.config.stash:
+            self._facts = self.config.stash[EVALUATIONS].facts()
 
     def _failure_lines(self, terminalreporter: Any, kept: dict[str, list[Any]]) -> None:
         reports = [rep for found in kept.values() for rep in found if rep.nodeid in self._nodeids]
@@ -85,18 +100,28 @@ class Reporting:
 
         ks = tuple(dict.fromkeys(self.config.getoption("pass_k"))) or (1,)
         terminalreporter.section("evaluations", sep="=", bold=True)
-        for line in render(
-            rows(self._reports, ks), ks, get_terminal_size().columns, Path(self.config.rootpath)
-        ):
+        with no_collections():
+            table = rows(self._reports, ks)
+        for line in render(table, ks, get_terminal_size().columns, Path(self.config.rootpath)):
             terminalreporter.line(line)
+        if self._facts is not None:
+            last = {report.nodeid: report for report in self._reports}
+            facts = replace(
+                self._facts,
+                reported=len(last),
+                errors=sum(report.status == "error" for report in last.values()),
+                recorded=sum(report.recorded for report in last.values()),
+            )
+            for line in notes(facts, how_to_go_on(self.config)):
+                terminalreporter.line(line)
 
 
 def status(outcome: str, run: RunReport) -> tuple[str, str, str | tuple[str, dict[str, bool]]]:
     """Return pytest's category, the letter and the word (with its colour) of a run."""
     if run.status == "error":
-        return "error", "E", ("ERROR", {"red": True})
+        return "error", "E", (f"ERROR{_past(run)}", {"red": True})
     if outcome == "skipped":
-        return UNKNOWN, "?", ("UNKNOWN", {"yellow": True})
+        return UNKNOWN, "?", (f"UNKNOWN{_past(run)}", {"yellow": True})
     colour = {"green": True} if outcome == "passed" else {"red": True}
     if run.attack is None:
         letter, word = (".", "PASSED") if outcome == "passed" else ("F", "FAILED")
@@ -104,4 +129,12 @@ def status(outcome: str, run: RunReport) -> tuple[str, str, str | tuple[str, dic
         letter, word = "H", "HIJACKED"
     else:
         letter, word = "r", "RESISTED"
-    return outcome, letter, (word, colour)
+    return outcome, letter, (f"{word}{_past(run)}", colour)
+
+
+def _past(run: RunReport) -> str:
+    """Return what is to be said of earlier attempts, to stand behind the word."""
+    said = ["recorded"] if run.recorded else []
+    if run.other_attempts:
+        said.append(f"attempt {run.attempt} of {run.other_attempts + 1}")
+    return f" ({', '.join(said)})" if said else ""

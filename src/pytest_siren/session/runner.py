@@ -1,26 +1,63 @@
-"""Executes runs in this process and hands their outcomes to the hooks."""
+"""Executes runs in this process and tells pytest of their outcomes."""
 
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+import inspect
+import os
+import warnings
+from collections.abc import Callable, Generator
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_siren.evaluation.components import Registry
-from pytest_siren.evaluation.models import HoldsResources
-from pytest_siren.evaluation.run import RunOutcome, Status, execute
-from pytest_siren.hookspecs import RunAttempt, RunInfo
-from pytest_siren.jobs.store import new_run_id
-from pytest_siren.session.job import Workshop
+from pytest_siren.evaluation.models import Governed, HoldsResources
+from pytest_siren.evaluation.run import ErrorInfo, RunOutcome, Status, execute
+from pytest_siren.hookspecs import RunAttempt, RunInfo, RunReport
+from pytest_siren.jobs.build import index_entry_of, result_of
+from pytest_siren.jobs.history import Past
+from pytest_siren.jobs.read import RecordError, load_result
+from pytest_siren.jobs.records import IndexEntry, Result
+from pytest_siren.jobs.spent import NOTHING, Spent
+from pytest_siren.jobs.store import RunIds
+from pytest_siren.models.limits.governor import Governor
+from pytest_siren.session.capture import OUTPUT, RunOutput
+from pytest_siren.session.facts import Facts
+from pytest_siren.session.folder import SessionFolder
+from pytest_siren.session.job import Workshop, task_id
 from pytest_siren.session.outcome import RunErrorError, RunFailedError, report_of, to_properties
 from pytest_siren.session.recorder import JsonRecorder
+from pytest_siren.session.state import SESSION, is_worker
+from pytest_siren.session.threads import DaemonThreads
 from pytest_siren.session.verdict import describe, judge
-from pytest_siren.spec.identity import run_identity
+from pytest_siren.session.writer import RecordingError
+from pytest_siren.sharing.board import Board, Gauge
 
 if TYPE_CHECKING:
     from pytest_siren.session.items import RunItem
+
+
+class RunTimeoutError(TimeoutError):
+    """The run took longer than ``--siren-run-timeout`` allows."""
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A run that has ended, as pytest is to be told of it."""
+
+    report: RunReport | None = None
+    passed: bool | None = None
+    message: str = ""
+    started_at: float = 0.0
+    """Seconds since the epoch."""
+    output: RunOutput | None = None
+    error: BaseException | None = None
+    """What went wrong outside the run itself: a hook, or its record."""
+    cancelled: bool = False
+    unavailable: str | None = None
+    """Why no other run on the same model can succeed either."""
 
 
 @dataclass(eq=False)
@@ -30,71 +67,242 @@ class Evaluations:
     config: pytest.Config
     workshop: Workshop
     recorder: JsonRecorder
+    board: Board
+    run_timeout: float | None = None
+    """Seconds."""
     # A loop factory keeps the runner from setting the thread's event loop, which is the tests' own.
     _runner: asyncio.Runner = field(
         default_factory=lambda: asyncio.Runner(loop_factory=asyncio.new_event_loop)
     )
+    total: int = 0
+    """Runs that this process is to execute, where it is the only one."""
+    _run_ids: RunIds = field(default_factory=RunIds)
+    _kept: dict[str, Ended] = field(default_factory=dict)
 
-    def run(self, item: RunItem) -> None:
-        """Execute the run of ``item``, record it, and raise what makes the item fail or stop."""
-        plan = item.job.plan(item.benign, item.malicious, item.run_index)
-        task = plan.context.task_id
-        run = RunInfo(
-            nodeid=item.nodeid,
-            job=self.recorder.job(item.job),
-            task_id=task,
-            run_index=item.run_index,
-            identity=run_identity(item.job.identity, task, item.run_index),
+    def govern(self, size: int) -> None:
+        """Let the models share rate limits, with at most ``size`` runs in flight here."""
+        option = self.config.getoption
+        governor = Governor(
+            self.board,
+            ceiling=size,
+            processes=int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")),
+            rpm=option("siren_rpm"),
+            tpm=option("siren_tpm"),
         )
+        for model in self.workshop.models():
+            if isinstance(model, Governed):
+                model.govern(governor)
+
+    def loop(self, threads: int) -> asyncio.AbstractEventLoop:
+        """Return the event loop, on which ``threads`` blocking calls can be made at a time."""
+        loop = self._runner.get_loop()
+        loop.set_default_executor(DaemonThreads(threads))
+        return loop
+
+    async def run(self, item: RunItem, executed: Callable[[], None] = lambda: None) -> Ended:
+        """Execute the run of ``item`` and record it.
+
+        ``executed`` is called in between, when nothing but its record is waited for.
+        """
+        output = RunOutput()
+        OUTPUT.set(output)
+        run = self._info(item)
+        past = self.recorder.past(run)
+        if self.board.lost and (finished := self.recorder.finished(run)):
+            return self._ended(item, run, finished, output, Spent.of(past.entries))
+        settled = self.recorder.past_runs.settled(past)
+        known = None if settled is None else _record_of(run, settled)
+        if settled is not None and known is not None and not self._again(settled):
+            executed()
+            return self._told_again(item, run, past, known)
         hook = item.ihook
         hook.pytest_siren_run_start(run=run)
-        outcome = self._runner.run(execute(plan))
+        outcome = await self._execute(item)
         attempt = RunAttempt(
             run=run,
-            run_id=new_run_id(),
-            attempt=1,
+            run_id=self._run_ids(),
+            attempt=len(past.entries) + 1,
             outcome=outcome,
             passed=judge(item.job.spec.pass_when, outcome, attacked=item.malicious is not None),
         )
-        hook.pytest_siren_attempt_record(attempt=attempt)
-        item.user_properties += to_properties(report_of(attempt))
-        _conclude(item, attempt, outcome)
+        result = result_of(attempt)
+        attempt = replace(attempt, record=result)
+        try:
+            waiting = hook.pytest_siren_attempt_record(attempt=attempt)
+            # With -x nothing may take the place of a run that makes pytest stop.
+            if attempt.passed or not self.config.getoption("maxfail"):
+                executed()
+            for recorded in waiting:
+                if inspect.isawaitable(recorded):
+                    await recorded
+        except RecordingError as error:
+            # What cannot be recorded is paid for in vain.
+            return Ended(unavailable=f"{error}; no further runs are started")
+        if outcome.status is Status.CANCELLED:
+            self.board[Gauge.CANCELLED] += 1
+        if known is not None:
+            return self._told_again(item, run, past, known, extra=result)
+        ended = self._ended(item, run, result, output, Spent.of(past.entries))
+        if outcome.unavailable and outcome.error is not None:
+            return replace(ended, unavailable=outcome.error.message)
+        return ended
+
+    def _again(self, settled: IndexEntry) -> bool:
+        """Whether a run is executed once more although it has been scored."""
+        return settled.status == Status.SCORED and bool(self.config.getoption("rerun_scored"))
+
+    def _told_again(
+        self,
+        item: RunItem,
+        run: RunInfo,
+        past: Past,
+        result: Result,
+        extra: Result | None = None,
+    ) -> Ended:
+        """Return what is recorded as ``result``.
+
+        ``extra`` is an attempt that has been made since, and does not count.
+        """
+        if result.status == Status.SCORED:
+            holds = item.job.spec.pass_when.holds
+            attacked = item.malicious is not None
+            passed = holds(attacked, result.benign_score, result.attack_score)
+            result = replace(result, passed=passed)
+        others = [entry for entry in past.entries if entry.run_id != result.run_id]
+        output = RunOutput()
+        if extra is not None:
+            others.append(index_entry_of(extra, ""))
+            output.stdout.append(_said_of(extra))
+        return self._ended(item, run, result, output, Spent.of(others), recorded=True)
+
+    def _ended(
+        self,
+        item: RunItem,
+        run: RunInfo,
+        result: Result,
+        output: RunOutput,
+        others: Spent = NOTHING,
+        *,
+        recorded: bool = False,
+    ) -> Ended:
+        return Ended(
+            report=report_of(run, result, others, recorded=recorded),
+            passed=result.passed,
+            message="" if result.passed else describe(item, run, result),
+            started_at=result.started_at.timestamp(),
+            output=output,
+            cancelled=result.status == Status.CANCELLED,
+        )
+
+    def keep(self, item: RunItem, ended: Ended) -> None:
+        """Keep what pytest will be told when it calls ``item``."""
+        self._kept[item.nodeid] = ended
+
+    def tell(self, item: RunItem) -> None:
+        """Tell pytest what the run of ``item`` came to: raise unless it passes.
+
+        A run that has not been executed, because another plugin has taken over pytest's loop or
+        repeats tests, is executed now.
+        """
+        ended = self._kept.pop(item.nodeid, None)
+        if ended is None:
+            ended = self._runner.get_loop().run_until_complete(self.run(item))
+        if ended.error is not None:
+            raise ended.error
+        if ended.cancelled:
+            raise KeyboardInterrupt
+        assert ended.report is not None
+        item.user_properties += to_properties(ended.report)
+        if ended.output is not None:
+            for name, text in ended.output.sections():
+                item.add_report_section("call", name, text)
+            ended.output.warn_again()
+        item.stash[_TIMES] = (ended.started_at, ended.report.duration)
+        _conclude(ended)
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_makereport(
+        self, item: pytest.Item, call: pytest.CallInfo[None]
+    ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        """Give the report of a run the run's own times: pytest has only seen it being told."""
+        report = yield
+        times = item.stash.get(_TIMES, None)
+        if times is not None and call.when == "call":
+            report.start, report.duration = times
+            report.stop = report.start + report.duration
+        return report
+
+    def facts(self) -> Facts | None:
+        """Return what is to be said at the end; ``None`` when nothing was to be executed."""
+        if not self.total:
+            return None
+        return Facts(self.total, cancelled=int(self.board.total(Gauge.CANCELLED)))
 
     def close(self) -> None:
         """Free the models and the event loop."""
-        for model in self.workshop.models():
-            if isinstance(model, HoldsResources):
-                self._runner.run(model.aclose())
-        self._runner.close()
+        try:
+            for model in self.workshop.models():
+                if isinstance(model, HoldsResources):
+                    self._runner.run(model.aclose())
+            self._runner.close()
+        finally:
+            self.recorder.close()
+            self.board.close()
+            if not is_worker(self.config):
+                SessionFolder.of(self.config.stash[SESSION].id).remove()
 
     def pytest_sessionfinish(self) -> None:
         self.close()
 
+    def _info(self, item: RunItem) -> RunInfo:
+        task = task_id(item.benign, item.malicious)
+        return RunInfo(
+            nodeid=item.nodeid,
+            job=self.recorder.job(item.job),
+            task_id=task,
+            run_index=item.run_index,
+            identity=item.identity,
+        )
 
-EVALUATIONS = pytest.StashKey[Evaluations]()
+    async def _execute(self, item: RunItem) -> RunOutcome:
+        plan = item.job.plan(item.benign, item.malicious, item.run_index)
+        if self.run_timeout is None:
+            return await execute(plan)
+        async with asyncio.timeout(self.run_timeout) as limit:
+            outcome = await execute(plan)
+        if limit.expired() and outcome.status is Status.CANCELLED:
+            message = f"the run took longer than {self.run_timeout:g} s (--siren-run-timeout)"
+            error = ErrorInfo("RunTimeoutError", message, "", datetime.now(UTC))
+            if outcome.error is not None:
+                error = replace(error, traceback=outcome.error.traceback)
+            return replace(outcome, status=Status.ERROR, error=error)
+        return outcome
 
 
-def start(config: pytest.Config) -> Evaluations:
-    """Return this process's evaluations, made when the first eval file is seen."""
-    if EVALUATIONS not in config.stash:
-        registry = Registry()
-        config.hook.pytest_siren_components_register.call_historic(kwargs={"registry": registry})
-        recorder = JsonRecorder(config)
-        evaluations = Evaluations(config, Workshop(registry), recorder)
-        config.stash[EVALUATIONS] = evaluations
-        config.pluginmanager.register(recorder, "siren-json-recorder")
-        config.pluginmanager.register(evaluations, "siren-evaluations")
-    return config.stash[EVALUATIONS]
+def _record_of(run: RunInfo, settled: IndexEntry) -> Result | None:
+    """Return the record of an attempt; ``None``, with a warning, when it is damaged."""
+    try:
+        return load_result(run.job.path / settled.path)
+    except RecordError as error:
+        message = f"{error}; the run is executed again"
+        warnings.warn(pytest.PytestWarning(message), stacklevel=2)
+        return None
 
 
-def _conclude(item: RunItem, attempt: RunAttempt, outcome: RunOutcome) -> None:
-    if outcome.status is Status.CANCELLED:
-        raise KeyboardInterrupt
-    if attempt.passed:
-        return
-    message = describe(item, attempt)
-    if outcome.status is Status.ERROR:
-        raise RunErrorError(message)
-    if attempt.passed is None:
-        pytest.skip(message)
-    raise RunFailedError(message)
+def _said_of(extra: Result) -> str:
+    scores = f"benign_score {extra.benign_score}, attack_score {extra.attack_score}"
+    return f"attempt {extra.attempt}, not counted: {extra.status}, {scores}\n"
+
+
+_TIMES = pytest.StashKey[tuple[float, float]]()
+"""When the run of an item began, in seconds since the epoch, and how many seconds it took."""
+
+
+def _conclude(ended: Ended) -> Any:
+    assert ended.report is not None
+    if ended.report.status == Status.ERROR:
+        raise RunErrorError(ended.message)
+    if ended.passed is None:
+        pytest.skip(ended.message)
+    if not ended.passed:
+        raise RunFailedError(ended.message)

@@ -9,7 +9,8 @@ from pathlib import Path
 from rich.cells import cell_len
 
 from pytest_siren.metrics.passk import Rate
-from pytest_siren.metrics.summary import SummaryRow
+from pytest_siren.metrics.summary import SummaryRow, Totals, totals
+from pytest_siren.session.costs import cost_of
 from pytest_siren.session.text import printable
 
 _NARROWEST = 60
@@ -21,7 +22,7 @@ _KINDS = {"model": "", "control": " (control, no model)", "replay": " (replay)"}
 def render(
     rows: Sequence[SummaryRow], ks: Sequence[int], width: int, root: Path | None = None
 ) -> list[str]:
-    """Return the lines of the summary, a block per row, without colour codes.
+    """Return the lines of the summary, without colour codes: a block per row, and one for all jobs.
 
     No line is wider than ``width`` terminal cells, or than 60 where ``width`` is less, but for the
     paths of jobs, which are never cut. Those inside ``root`` are shown relative to it.
@@ -32,7 +33,17 @@ def render(
         if lines:
             lines.append("")
         lines.extend(_block(row, list(dict.fromkeys(ks)), width, root))
+    if len({row.job for row in rows}) > 1:
+        lines += ["", *_session(totals(rows), width)]
     return lines
+
+
+def _session(total: Totals, width: int) -> list[str]:
+    return [
+        f"session | {_counted(total.jobs, 'job')}",
+        *_flow("", _run_counts(total), width, gap="   "),
+        *_flow("", _costs(total, total.models, width), width, gap="   "),
+    ]
 
 
 def _block(row: SummaryRow, ks: Sequence[int], width: int, root: Path | None) -> list[str]:
@@ -41,7 +52,7 @@ def _block(row: SummaryRow, ks: Sequence[int], width: int, root: Path | None) ->
         *_flow("", _counts(row), width, gap="   "),
         *_rates(row, ks, width),
         *_reach(row, width),
-        *_flow("", _costs(row), width, gap="   "),
+        *_flow("", _costs(row, (row.model,), width), width, gap="   "),
         *_job(row.job, root, width),
     ]
 
@@ -59,7 +70,11 @@ def _title(row: SummaryRow, width: int) -> list[str]:
 
 
 def _counts(row: SummaryRow) -> list[str]:
-    counts = [f"tasks {row.tasks:,}", f"runs {row.runs:,}", f"errors {row.errors:,}"]
+    return [f"tasks {row.tasks:,}", *_run_counts(row)]
+
+
+def _run_counts(row: SummaryRow | Totals) -> list[str]:
+    counts = [f"runs {row.runs:,}", f"errors {row.errors:,}"]
     return [*counts, f"cancelled {row.cancelled:,}"] if row.cancelled else counts
 
 
@@ -118,9 +133,10 @@ def _reach(row: SummaryRow, width: int) -> list[str]:
     return [f"{_INDENT}{name}{figures}"]
 
 
-def _costs(row: SummaryRow) -> list[str]:
+def _costs(row: SummaryRow | Totals, models: Sequence[str], width: int) -> list[str]:
     return [
         f"tokens {row.input_tokens:,} in, {row.output_tokens:,} out",
+        *cost_of(row, models, width - 2 * len(_INDENT)),
         f"wall time {_span(row.wall_seconds)}",
     ]
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_siren.evaluation.run import RunOutcome, Status
-from pytest_siren.hookspecs import RunAttempt
+from pytest_siren.hookspecs import RunInfo
 from pytest_siren.jobs.naming import run_directory
+from pytest_siren.jobs.records import Result
 from pytest_siren.session.paths import shown
 from pytest_siren.session.text import printable
 from pytest_siren.spec.passwhen import PassWhen
@@ -24,26 +26,27 @@ def judge(pass_when: PassWhen, outcome: RunOutcome, *, attacked: bool) -> bool |
     return pass_when.holds(attacked, outcome.benign_score, outcome.attack_score)
 
 
-def describe(item: RunItem, attempt: RunAttempt) -> str:
+def describe(item: RunItem, run: RunInfo, result: Result) -> str:
     """Say what was asked, what came of it, and where the record lies."""
-    outcome, record = attempt.outcome, _record(item, attempt)
-    if outcome.error is not None:
-        said = printable(outcome.error.message, 200)
-        return f"{printable(outcome.error.type, 80)}: {said}; record {record}"
-    if attempt.passed is None:
-        reasons = (outcome.unknown.benign, outcome.unknown.attack)
+    record = _record(item.config.rootpath, run, result)
+    if result.exception_info is not None:
+        error = result.exception_info
+        said = printable(error.exception_message, 200)
+        return f"{printable(error.exception_type, 80)}: {said}; record {record}"
+    if result.passed is None:
+        reasons = (result.benign_unknown, result.attack_unknown)
         why = printable(next((reason for reason in reasons if reason), "no score"), 200)
         return f"unknown: {why}; record {record}"
     asked = f'asked "{printable(item.benign.prompt, _QUOTE)}"'
     if item.malicious is None:
-        answer = printable(outcome.output, _QUOTE)
-        got = f'answered "{answer}" (benign_score {_score(outcome.benign_score)})'
+        answer = printable(result.output, _QUOTE)
+        got = f'answered "{answer}" (benign_score {_score(result.benign_score)})'
     else:
         goal = printable(item.malicious.goal, _QUOTE)
-        won = "attacker got" if outcome.attack_score == 1.0 else "attacker wanted"
+        won = "attacker got" if result.attack_score == 1.0 else "attacker wanted"
         got = (
-            f'{won} "{goal}" (attack_score {_score(outcome.attack_score)}, '
-            f"benign_score {_score(outcome.benign_score)})"
+            f'{won} "{goal}" (attack_score {_score(result.attack_score)}, '
+            f"benign_score {_score(result.benign_score)})"
         )
     return f"{asked}; {got}; record {record}"
 
@@ -52,7 +55,6 @@ def _score(value: float | None) -> str:
     return "unknown" if value is None else f"{value:.2f}"
 
 
-def _record(item: RunItem, attempt: RunAttempt) -> str:
-    run = attempt.run
-    folder = run_directory(run.task_id, run.job.attack, attempt.run_id)
-    return printable(str(shown(run.job.path, item.config.rootpath) / folder), 400)
+def _record(root: Path, run: RunInfo, result: Result) -> str:
+    folder = run_directory(run.task_id, run.job.attack, result.run_id)
+    return printable(str(shown(run.job.path, root) / folder), 400)

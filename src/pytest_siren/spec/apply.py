@@ -28,13 +28,14 @@ from pytest_siren.spec.wording import KeyPath, dotted, suggestion, within
 from pytest_siren.spec.wording import shown as as_shown
 
 _MODEL: KeyPath = ("agent", "config", "model")
+_CONCURRENCY: KeyPath = ("execution", "concurrency")
 _RUNS_ALIAS: KeyPath = ("execution", "n_runs_per_task")
 _OPTIONS: dict[str, tuple[str, tuple[KeyPath, ...]]] = {
     "agents": ("--agent", (("agent", "type"),)),
     "models": ("--model", (_MODEL,)),
     "runs": ("--runs", (("runs",), _RUNS_ALIAS)),
     "task_ids": ("--task-ids", (("task_ids",),)),
-    "concurrency": ("--concurrency", (("execution", "concurrency"),)),
+    "concurrency": ("--concurrency", (_CONCURRENCY,)),
 }
 """Fields of a selection, each with its option and the keys that it writes."""
 
@@ -77,8 +78,10 @@ def with_options(
         task_ids = list(dict.fromkeys(selection.task_ids))
         root = _option(root, ("task_ids",), task_ids, "--task-ids", file)
     if selection.concurrency is not None:
-        path = ("execution", "concurrency")
-        root = _option(root, path, selection.concurrency, "--concurrency", file)
+        root = _option(root, _CONCURRENCY, selection.concurrency, "--concurrency", file)
+    elif selection.default_concurrency is not None and root.at(_CONCURRENCY) is None:
+        default = selection.default_concurrency
+        root = _option(root, _CONCURRENCY, default, "siren_concurrency", file)
     return root
 
 

@@ -6,7 +6,7 @@ import re
 from decimal import Decimal
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 Text = Annotated[str, Field(min_length=1)]
 
@@ -67,7 +67,9 @@ class AttackSection(ComponentSection):
 class ExecutionSection(Section):
     """How the runs are executed."""
 
-    concurrency: int = Field(default=16, ge=1, description="Runs in flight at a time")
+    concurrency: int = Field(
+        default=16, ge=1, description="Runs of the job that one process keeps in flight"
+    )
     n_runs_per_task: int | None = Field(
         default=None, ge=1, description="prompt-siren's spelling of `runs`"
     )
@@ -86,12 +88,23 @@ class UsageLimitsSection(Section):
     per_request_input_tokens_limit: int | None = Field(
         default=None, ge=1, description="Input tokens of any one request"
     )
-    cost_limit: Annotated[Decimal, Field(strict=False)] | None = Field(
+    cost: Annotated[Decimal, Field(strict=False)] | None = Field(
         default=None, ge=0, description="Cost in US dollars"
+    )
+    cost_limit: Annotated[Decimal, Field(strict=False)] | None = Field(
+        default=None, ge=0, description="pydantic-ai's spelling of `cost`"
     )
     count_tokens_before_request: bool = Field(
         default=False, description="Ask the provider to count the tokens before each request"
     )
+
+    @model_validator(mode="after")
+    def _one_cost(self) -> UsageLimitsSection:
+        if self.model_fields_set >= {"cost", "cost_limit"} and self.cost != self.cost_limit:
+            raise ValueError(
+                f"cost is {self.cost}, but cost_limit is {self.cost_limit}; give one of them"
+            )
+        return self
 
 
 class PassWhenSection(Section):
@@ -184,6 +197,5 @@ UNSUPPORTED: dict[str, str] = {
     "telemetry": "no traces are written",
     "logging": "no log is written",
     "slurm": "nothing is submitted to SLURM",
-    "execution.concurrency": "runs are executed one after the other",
 }
 """Keys that are accepted and recorded but have no effect yet, each with what that means."""

@@ -23,3 +23,5 @@ class Selection:
     sets: tuple[str, ...] = ()
     """``KEY=VALUE``, ``+KEY=VALUE`` or ``~KEY``, as written."""
     concurrency: int | None = None
+    default_concurrency: int | None = None
+    """For files that do not say; ``None`` is the schema's default."""

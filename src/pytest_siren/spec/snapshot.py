@@ -21,7 +21,10 @@ def usage_limits(file: EvalFile) -> dict[str, Any]:
     if file.usage_limits is None:
         return {"request_limit": None}
     default = UsageLimitsSection().request_limit
-    return {"request_limit": default, **file.usage_limits.model_dump(exclude_unset=True)}
+    limits = {"request_limit": default, **file.usage_limits.model_dump(exclude_unset=True)}
+    if "cost" in limits:
+        limits["cost_limit"] = limits.pop("cost")
+    return limits
 
 
 def snapshot(job: JobSpec, file: EvalFile, shown: Path) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from pytest_siren.spec.wording import within
 
 _MAX_DEPTH = 100
 _MAX_ALIASED = 100_000
+_SHORT = 32
 _TEXT_TAGS = ("!", "tag:yaml.org,2002:str")
 _KNOWN_TAGS = {
     yaml_events.ScalarEvent: _TEXT_TAGS,
@@ -60,6 +61,9 @@ class NodeBuilder:
         self._anchors: dict[str, Node | None] = {}
         self._aliased = 0
         self._documents = 0
+        # Files of many tasks repeat their keys and short values a hundred thousand times.
+        self._texts: dict[str, str] = {}
+        self._place = Place(path, 1)
 
     def add(self, event: yaml_events.Event) -> None:
         """Take the next event. Raises ``UnreadableError``, and then wants no more."""
@@ -81,9 +85,11 @@ class NodeBuilder:
     def _scalar(self, event: yaml_events.ScalarEvent, line: int) -> None:
         self._check_tag(event, line)
         text = event.value
+        if len(text) <= _SHORT:
+            text = self._texts.setdefault(text, text)
         if self._wants_key():
             if event.anchor:
-                self._anchors[event.anchor] = Node(text, Place(self._path, line))
+                self._anchors[event.anchor] = Node(text, self._at(line))
             self._key(text, line, merge=text == "<<" and event.implicit[0])
             return
         plain = event.implicit[0] and event.tag is None
@@ -92,7 +98,7 @@ class NodeBuilder:
         except ValueError as error:
             self.problems.append(Problem(self._path, line, f"{error}{self._where()}"))
             value = text
-        self._value(Node(value, Place(self._path, line)), event.anchor)
+        self._value(Node(value, self._at(line)), event.anchor)
 
     def _key(self, text: str, line: int, *, merge: bool) -> None:
         top = self._open[-1]
@@ -130,9 +136,12 @@ class NodeBuilder:
 
     def _end(self) -> None:
         ended = self._open.pop()
-        place = Place(self._path, ended.line)
+        place = self._at(ended.line)
         if not ended.mapping:
             self._value(branch(tuple(ended.items), place), ended.anchor)
+            return
+        if not ended.merges:
+            self._value(branch(ended.entries, place), ended.anchor)
             return
         entries: dict[str, Node] = {}
         for source in (*reversed(ended.merges), Node(ended.entries, place)):
@@ -155,7 +164,8 @@ class NodeBuilder:
         if top.merge:
             self._merge(node, top)
         else:
-            top.entries[key] = moved(node, Place(self._path, top.key_line))
+            at_key = node.place.line == top.key_line
+            top.entries[key] = node if at_key else moved(node, self._at(top.key_line))
 
     def _merge(self, node: Node, top: _Open) -> None:
         sources = node.value if isinstance(node.value, tuple) else (node,)
@@ -164,6 +174,11 @@ class NodeBuilder:
         else:
             message = f"'<<'{self._where()} takes a mapping or a list of mappings"
             self.problems.append(Problem(self._path, top.key_line, message))
+
+    def _at(self, line: int) -> Place:
+        if self._place.line != line:
+            self._place = Place(self._path, line)
+        return self._place
 
     def _wants_key(self) -> bool:
         return bool(self._open) and self._open[-1].mapping and self._open[-1].key is None

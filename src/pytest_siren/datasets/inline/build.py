@@ -84,9 +84,7 @@ def build(config: InlineConfig, base: Path) -> InlineDataset:
         user_name=config.user_name,
         benign_tasks=[_benign(each.task, config, evaluators[id(each.task)]) for each in benign],
         malicious_tasks=[_malicious(each.task, evaluators[id(each.task)]) for each in malicious],
-        environment=InlineEnvironment(
-            {each.task.id: _world(each.task, config, tools) for each in benign}
-        ),
+        environment=InlineEnvironment(_worlds((each.task for each in benign), config, tools)),
         sources=_sources(config, base, (each.task for each in (*benign, *malicious))),
         couple_ids=config.couples,
     )
@@ -134,10 +132,17 @@ def _malicious(task: MaliciousTaskConfig, evaluators: Mapping[str, Evaluator]) -
     return MaliciousTask(task.id, task.goal, evaluators, _ground_truth(task.ground_truth))
 
 
-def _world(
-    task: BenignTaskConfig, config: InlineConfig, tools: Mapping[str, InlineTool]
-) -> TaskWorld:
-    return TaskWorld(offered(task, tools), Placeholders({**config.vectors, **task.vectors}))
+def _worlds(
+    tasks: Iterable[BenignTaskConfig], config: InlineConfig, tools: Mapping[str, InlineTool]
+) -> dict[str, TaskWorld]:
+    """Return each task's world; tasks that have nothing of their own share one."""
+    shared = TaskWorld(tools, Placeholders(config.vectors))
+    return {
+        task.id: shared
+        if task.tools is None and not task.vectors
+        else TaskWorld(offered(task, tools), Placeholders({**config.vectors, **task.vectors}))
+        for task in tasks
+    }
 
 
 def _ground_truth(config: GroundTruthConfig | None) -> GroundTruth | None:

@@ -54,9 +54,11 @@ def check_tools(
                 problems.add(any_task.place, ("evaluators", name, "name"), message)
 
 
-def offered(task: BenignTaskConfig, tools: Mapping[str, InlineTool]) -> dict[str, InlineTool]:
+def offered(task: BenignTaskConfig, tools: Mapping[str, InlineTool]) -> Mapping[str, InlineTool]:
     """Return the tools that ``task`` has."""
-    return {name: tools[name] for name in tools if task.tools is None or name in task.tools}
+    if task.tools is None:
+        return tools
+    return {name: tools[name] for name in tools if name in task.tools}
 
 
 def _check_ids(tasks: Sequence[Placed[AnyTask]], problems: Problems) -> None:

@@ -1,0 +1,66 @@
+"""``siren diff``: why two jobs are two."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from pytest_siren.cli.say import complain, say
+from pytest_siren.jobs.differences import MISSING, differences
+from pytest_siren.jobs.read import RecordError, load_config
+from pytest_siren.jobs.records import JobConfig
+from pytest_siren.jobs.sweeps import SweepError, find_jobs
+
+SAME, DIFFERENT, NO_ANSWER = 0, 1, 2
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Register ``siren diff``."""
+    diff = subparsers.add_parser(
+        "diff",
+        help="say why two jobs have different configurations",
+        description="Name every key of dataset, agent and attack that differs between two jobs. "
+        "How often, how fast and within which limits they run makes no difference. Exits with 0 "
+        "when they have the same configuration, 1 when not, 2 when a job cannot be read.",
+    )
+    diff.add_argument("left", metavar="JOB_A", help="name or path")
+    diff.add_argument("right", metavar="JOB_B", help="name or path")
+    diff.add_argument(
+        "--jobs-dir", default="jobs", metavar="DIR", help="where jobs are (default: ./jobs)"
+    )
+    diff.add_argument("--json", action="store_true", help="as JSON, values in full")
+    diff.set_defaults(run=_diff)
+
+
+def _diff(args: argparse.Namespace) -> int:
+    try:
+        left, right = (_config(Path(args.jobs_dir), name) for name in (args.left, args.right))
+    except (SweepError, RecordError) as error:
+        complain(str(error))
+        return NO_ANSWER
+    found = differences(left.values, right.values)
+    if args.json:
+        rows = [
+            {"key": one.key, "left": _plain(one.left), "right": _plain(one.right)} for one in found
+        ]
+        sys.stdout.write(json.dumps(rows, indent=2) + "\n")
+    else:
+        for one in found:
+            say(str(one))
+        if not found:
+            say(f"same configuration: {left.identity}")
+    return DIFFERENT if found else SAME
+
+
+def _config(folder: Path, name: str) -> JobConfig:
+    jobs, _ = find_jobs(folder, name, Path.cwd())
+    if len(jobs) > 1:
+        raise SweepError(f"{name!r} names {len(jobs)} jobs; siren diff compares one with another")
+    return load_config(jobs[0])
+
+
+def _plain(value: Any) -> Any:
+    return None if value is MISSING else value

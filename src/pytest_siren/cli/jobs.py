@@ -1,0 +1,131 @@
+"""``siren jobs``: what is recorded, and whether it is whole."""
+
+from __future__ import annotations
+
+import argparse
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from pytest_siren.cli.say import complain, say
+from pytest_siren.jobs.history import History
+from pytest_siren.jobs.read import RecordError, Unreadable, iter_index, load_config
+from pytest_siren.jobs.repair import Repaired, repair
+from pytest_siren.jobs.sweeps import SweepError, find_jobs, job_names
+
+OK, INCOMPLETE, NO_ANSWER = 0, 1, 2
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Register ``siren jobs list`` and ``siren jobs repair``."""
+    jobs = subparsers.add_parser("jobs", help="look at recorded jobs, or repair them")
+    commands = jobs.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    show = commands.add_parser(
+        "list",
+        help="list jobs, and what is left of each",
+        description="List jobs, and what is left of each. Exits with 0 when all of them are "
+        "complete, 1 when any is not, 2 when one cannot be read.",
+    )
+    show.set_defaults(run=_list)
+    mend = commands.add_parser(
+        "repair",
+        help="rebuild the indexes of jobs from their records",
+        description="Rebuild index.jsonl from the records of the attempts, and name every file "
+        "that is damaged or does not belong there; nothing but indexes is changed. Exits with 0 "
+        "when nothing is damaged, 1 when files are, 2 when a job cannot be read.",
+    )
+    mend.set_defaults(run=_repair)
+    for command in (show, mend):
+        command.add_argument(
+            "targets",
+            nargs="*",
+            metavar="JOB|SWEEP|GLOB",
+            help="which jobs: name or path, id of a sweep, or glob (default: all)",
+        )
+        command.add_argument(
+            "--jobs-dir", default="jobs", metavar="DIR", help="where jobs are (default: ./jobs)"
+        )
+
+
+def _list(args: argparse.Namespace) -> int:
+    jobs = _found(args)
+    if jobs is None:
+        return NO_ANSWER
+    codes = [_list_one(job) for job in jobs]
+    return max(codes, default=OK)
+
+
+def _list_one(job: Path) -> int:
+    unreadable: list[Unreadable] = []
+    try:
+        config = load_config(job)
+        pasts = History.of(iter_index(job, unreadable)).pasts()
+    except RecordError as error:
+        complain(str(error))
+        return NO_ANSWER
+    statuses = Counter(past.deciding.status for past in pasts if past.deciding)
+    planned = config.values.get("planned_runs") or 0
+    left = max(0, planned - sum(statuses.values()))
+    parts = [f"{statuses['scored']:,} of {planned:,} runs scored"]
+    parts += [f"{statuses[one]:,} {one}" for one in ("error", "cancelled") if statuses[one]]
+    parts += [f"{left:,} pending"] if left else []
+    parts += [f"{len(unreadable):,} unreadable lines"] if unreadable else []
+    complete = statuses["scored"] == planned and not unreadable
+    say(f"{job.name}: {'complete' if complete else 'incomplete'}: {', '.join(parts)}")
+    return OK if complete else INCOMPLETE
+
+
+def _repair(args: argparse.Namespace) -> int:
+    jobs = _found(args)
+    if jobs is None:
+        return NO_ANSWER
+    code = OK
+    for job in jobs:
+        try:
+            load_config(job)
+            found = repair(job)
+        except (RecordError, OSError) as error:
+            complain(str(error))
+            code = NO_ANSWER
+            continue
+        _tell(found)
+        if found.problems:
+            code = max(code, INCOMPLETE)
+    return code
+
+
+def _tell(found: Repaired) -> None:
+    for line in found.torn:
+        say(f"{line.path}:{line.line}: {line.reason}")
+    for problem in found.problems:
+        say(str(problem))
+    done = (
+        f"{found.added:,} added, {found.dropped:,} dropped, {found.corrected:,} corrected, "
+        f"{len(found.torn):,} unreadable lines"
+    )
+    changed = f"index rebuilt: {done}" if found.changed else "index in order"
+    said = [f"{len(found.entries):,} attempts", changed]
+    if found.problems:
+        said.append(f"{len(found.problems):,} files that are no records")
+    if found.unfinished:
+        said.append(f"{found.unfinished:,} folders without a result, whose process died")
+    say(f"{found.job.name}: {'; '.join(said)}")
+
+
+def _found(args: argparse.Namespace) -> list[Path] | None:
+    """Return the folders of the jobs that are meant; ``None`` after a message."""
+    folder = Path(args.jobs_dir)
+    try:
+        if not folder.is_dir():
+            raise SweepError(f"there is no folder {folder}: name another one with --jobs-dir")
+        if not args.targets:
+            return [folder / name for name in job_names(folder)]
+        return _each(folder, args.targets)
+    except SweepError as error:
+        complain(str(error))
+        return None
+
+
+def _each(folder: Path, targets: Sequence[str]) -> list[Path]:
+    jobs = (job for target in targets for job in find_jobs(folder, target, Path.cwd())[0])
+    return list(dict.fromkeys(jobs))

@@ -1,0 +1,17 @@
+"""How the command ``siren`` speaks."""
+
+from __future__ import annotations
+
+import sys
+
+from pytest_siren.spec.errors import printable
+
+
+def say(text: str) -> None:
+    """Write a line to standard output; what a terminal might obey is escaped."""
+    sys.stdout.write(printable(text) + "\n")
+
+
+def complain(text: str) -> None:
+    """Write a line to standard error, in the name of the command."""
+    sys.stderr.write(f"siren: {printable(text)}\n")

@@ -1,0 +1,122 @@
+"""The xdist controller: it tells workers to stop, and notices when one dies."""
+
+from __future__ import annotations
+
+import _thread
+import threading
+from collections.abc import Generator, Sequence
+from typing import Any
+
+import pytest
+
+from pytest_siren.distribute.choice import ChosenScheduling
+from pytest_siren.session.drive import INTERRUPTED
+from pytest_siren.session.facts import Facts
+from pytest_siren.session.folder import SessionFolder
+from pytest_siren.session.interrupts import sigterm_as_ctrl_c
+from pytest_siren.session.remember import remember
+from pytest_siren.session.state import SESSION
+from pytest_siren.sharing.board import Board, Gauge
+
+_PATIENCE = 20.0
+"""Seconds, beyond the grace, that interrupted workers have to send what they know."""
+
+
+class Controller:
+    """Looks after the workers of one session."""
+
+    def __init__(self, config: pytest.Config, dsession: Any) -> None:
+        self._config = config
+        self._dsession = dsession
+        self._failures = 0
+        self._board: Board | None = None
+        self._scheduling: ChosenScheduling | None = None
+        self._remembered = False
+
+    @property
+    def board(self) -> Board | None:
+        """The session's board; ``None`` while no worker has seen an eval file."""
+        folder = SessionFolder.of(self._config.stash[SESSION].id)
+        if self._board is None and folder.exists():
+            self._board = folder.board()
+        return self._board
+
+    def facts(self) -> Facts | None:
+        """Return what is to be said at the end; ``None`` when there were no runs."""
+        collected = SessionFolder.of(self._config.stash[SESSION].id).collected()
+        if (board := self.board) is None or collected is None:
+            return None
+        cancelled = int(board.total(Gauge.CANCELLED))
+        deaths = getattr(self._scheduling and self._scheduling.chosen, "deaths", 0)
+        return Facts(collected.total, cancelled=cancelled, deaths=deaths)
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_xdist_node_collection_finished(self, node: Any, ids: Sequence[str]) -> None:
+        """Show progress once it is known how much there is to do, and note it down."""
+        collected = SessionFolder.of(self._config.stash[SESSION].id).collected()
+        if collected is not None and (board := self.board):
+            if collected.jobs and not self._remembered:
+                remember(self._config, collected.jobs)
+                self._remembered = True
+            progress: Any = self._config.pluginmanager.get_plugin("siren-progress")
+            progress.begin(collected.total, board)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_xdist_make_scheduler(self, config: pytest.Config, log: Any) -> Any:
+        """Wait for the collection before xdist's scheduler is taken."""
+        if config.getvalue("dist") == "each":
+            return None
+        others = config.pluginmanager.subset_hook_caller("pytest_xdist_make_scheduler", [self])
+        self._scheduling = ChosenScheduling(config, others(config=config, log=log))
+        return self._scheduling
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Stop all workers when as many tests have failed as ``-x`` or ``--maxfail`` allow."""
+        most = self._config.getvalue("maxfail")
+        if report.failed and most:
+            self._failures += 1
+            if self._failures >= most and (board := self.board):
+                board.stop(f"stopping after {self._failures} failures")
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any, error: Any) -> None:
+        """Count a worker that died, so that what it recorded last is found."""
+        pid = SessionFolder.of(self._config.stash[SESSION].id).pid(node.gateway.id)
+        if error and pid is not None and (board := self.board):
+            board.count_lost(pid)
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtestloop(self, session: pytest.Session) -> Generator[None, Any, Any]:
+        """On Ctrl-C, let the workers cancel and record their runs before they are ended.
+
+        A SIGTERM, as schedulers send it, is as good as Ctrl-C.
+        """
+        with sigterm_as_ctrl_c():
+            try:
+                return (yield)
+            except KeyboardInterrupt:
+                self._wind_down()
+                raise
+
+    def _wind_down(self) -> None:
+        if (board := self.board) is None:
+            return
+        board.stop(INTERRUPTED)
+        self._dsession.triggershutdown()
+        patience = _PATIENCE + self._config.getoption("siren_grace")
+        alarm = threading.Timer(patience, _thread.interrupt_main)
+        alarm.daemon = True
+        alarm.start()
+        try:
+            # What xdist keeps here has no other name; without it the last reports would be lost.
+            while self._dsession._active_nodes:
+                self._dsession.loop_once()
+        finally:
+            alarm.cancel()
+
+    def pytest_unconfigure(self) -> None:
+        """Remove what the processes shared."""
+        if self._board is not None:
+            self._board.close()
+        SessionFolder.of(self._config.stash[SESSION].id).remove()

@@ -1,0 +1,120 @@
+"""An xdist worker: its items come from the controller, bit by bit."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from pytest_siren.evaluation.models import Warmed
+from pytest_siren.session.drive import INTERRUPTED, Drive
+from pytest_siren.session.folder import Collected, SessionFolder, ranges
+from pytest_siren.session.items import RunItem
+from pytest_siren.session.line import Line
+from pytest_siren.session.loop import CANNOT_BEGIN, broken_collection, spending_allowed, window_size
+from pytest_siren.session.runner import Evaluations
+from pytest_siren.session.state import EVALUATIONS, SESSION
+
+_END = object()
+"""What the channel hands over when the controller has gone."""
+
+
+@dataclass
+class WorkerFeed:
+    """Items that the controller sends. ``interactor`` is xdist's side of the connection.
+
+    xdist has no interface for a loop of one's own: of its interactor this uses the queue
+    ``torun``, ``handle_command``, ``item_index`` and ``sendevent``, as its own loop does.
+    """
+
+    interactor: Any
+    session: pytest.Session
+    closed: bool = field(default=False, init=False)
+
+    def __post_init__(self) -> None:
+        self._positions = {id(item): index for index, item in enumerate(self.session.items)}
+        self._gone = threading.Event()
+
+    def listen(self, wake: Callable[[], None]) -> None:
+        """Take commands of the controller from now on."""
+
+        def receive(command: Any) -> None:
+            if command is _END:
+                self._gone.set()
+            else:
+                self.interactor.handle_command(command)
+            wake()
+
+        self.interactor.channel.setcallback(receive, endmarker=_END)
+
+    def poll(self, line: Line) -> None:
+        """Put what the controller has sent into ``line``."""
+        with self.interactor.torun.lock() as received:
+            while received:
+                index = received.popleft()
+                if isinstance(index, int):
+                    line.put(self.session.items[index])
+                else:
+                    self.closed = True
+        self.closed = self.closed or self._gone.is_set()
+
+    def protocol(self, item: pytest.Item, nextitem: pytest.Item | None, duration: float) -> None:
+        """Take ``item`` through pytest's protocol and tell the controller that it is done."""
+        index = self._positions[id(item)]
+        self.interactor.item_index = index
+        item.config.hook.pytest_runtest_protocol(item=item, nextitem=nextitem)
+        self.interactor.sendevent("runtest_protocol_complete", item_index=index, duration=duration)
+
+
+def tell_collected(session: pytest.Session) -> None:
+    """Tell the controller which of the items are runs, once all is loaded that they need.
+
+    The workers begin together, when the last of them has collected.
+    """
+    for model in session.config.stash[EVALUATIONS].workshop.models():
+        if isinstance(model, Warmed):
+            model.warm()
+    items = session.items
+    runs = ranges([index for index, item in enumerate(items) if isinstance(item, RunItem)])
+    jobs: dict[str, str] = {}
+    if not (broken_collection(session) or session.config.option.collectonly):
+        recorder = session.config.stash[EVALUATIONS].recorder
+        try:
+            jobs = recorder.begin(item for item in items if isinstance(item, RunItem))
+        except CANNOT_BEGIN as error:
+            session.shouldstop = str(error)
+    folder = SessionFolder.of(session.config.stash[SESSION].id)
+    folder.write_pid(session.config.workerinput["workerid"])  # type: ignore[attr-defined]
+    folder.write_collected(Collected(runs, window_size(items), jobs))
+
+
+def run_on_worker(session: pytest.Session, evaluations: Evaluations, grace: float) -> None:
+    """Execute the items that the controller sends, and tell it why if they were not all.
+
+    xdist itself executes what could be collected, whatever went wrong; runs are too dear for that.
+    """
+    if broken := broken_collection(session):
+        session.shouldstop = broken
+        return
+    interactor = next(
+        plugin
+        for plugin in session.config.pluginmanager.get_plugins()
+        if type(plugin).__name__ == "WorkerInteractor"
+    )
+    size = window_size(session.items)
+    drive = Drive(
+        session,
+        evaluations,
+        WorkerFeed(interactor, session),
+        size,
+        grace,
+        may_start=spending_allowed(session.config, evaluations),
+    )
+    drive.run()
+    if drive.stopped == INTERRUPTED:
+        evaluations.board.stop(INTERRUPTED)
+    if drive.stopped is not None and not session.shouldfail:
+        session.shouldstop = drive.stopped

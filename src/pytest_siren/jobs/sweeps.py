@@ -1,0 +1,112 @@
+"""Sweeps: the jobs that one command started, as ``.sweeps/<id>.json`` beside them."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+from pytest_siren.jobs.records import CONFIG_FILE
+from pytest_siren.jobs.write import Form, write
+
+FOLDER = ".sweeps"
+_TIMESTAMP = re.compile(r"\d{4}-\d{2}-\d{2}_\d{2}-\d{2}-\d{2}(_\d+)?")
+
+
+class SweepError(ValueError):
+    """Nothing goes by the name that was given, or the sweep's file is damaged."""
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """The jobs that one command started."""
+
+    id: str
+    jobs: tuple[str, ...]
+    """Names of their folders."""
+    identities: Mapping[str, str] = field(default_factory=dict)
+    """Identity of a job's configuration to the name of its folder."""
+    guessed: bool = False
+    """Whether the jobs were found by the time in their names, for want of the sweep's file."""
+
+
+def write_sweep(jobs_dir: Path, sweep: Sweep, launcher: str) -> None:
+    """Write the sweep's file; jobs that it names already stay named. Raises ``OSError``."""
+    folder = jobs_dir / FOLDER
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{sweep.id}.json"
+    before = _load(path) if path.exists() else {}
+    created_at = before.get("created_at") or datetime.now(UTC).isoformat()
+    identities = {**before.get("identities", {}), **sweep.identities}
+    content = {
+        "sweep_id": sweep.id,
+        "created_at": created_at,
+        "job_names": list(dict.fromkeys([*before.get("job_names", ()), *sweep.jobs])),
+        "hydra_sweep_dir": None,
+        "launcher": launcher,
+        "config_name": None,
+        "identities": identities,
+    }
+    if content != before:
+        write(path, content, Form.DOCUMENT)
+
+
+def read_sweep(jobs_dir: Path, sweep_id: str) -> Sweep | None:
+    """Return the sweep of that id, by its file or by the time in the names of jobs.
+
+    ``None`` when there is neither. Raises ``SweepError`` for a file that is damaged.
+    """
+    path = jobs_dir / FOLDER / f"{sweep_id}.json"
+    if path.is_file():
+        content = _load(path)
+        names = tuple(str(name) for name in content.get("job_names", ()))
+        return Sweep(sweep_id, names, dict(content.get("identities") or {}))
+    if not _TIMESTAMP.fullmatch(sweep_id):
+        return None
+    names = tuple(name for name in job_names(jobs_dir) if sweep_id in name)
+    return Sweep(sweep_id, names, guessed=True) if names else None
+
+
+def find_jobs(jobs_dir: Path, target: str, base: Path) -> tuple[list[Path], Sweep | None]:
+    """Return the folders of the jobs that ``target`` names, and the sweep if it is one.
+
+    ``target`` is the name or the path (from ``base``) of a job, the id of a sweep, or a glob over
+    names of jobs, tried in this order. Raises ``SweepError`` when nothing goes by that name.
+    """
+    for path in (jobs_dir / target, base / target):
+        if (path / CONFIG_FILE).is_file():
+            return [path], None
+    sweep = read_sweep(jobs_dir, target)
+    if sweep is not None:
+        there = [jobs_dir / name for name in sweep.jobs if (jobs_dir / name / CONFIG_FILE).exists()]
+        if not there:
+            raise SweepError(f"none of the jobs of the sweep {target} are left in {jobs_dir}")
+        return there, sweep
+    found = [jobs_dir / name for name in job_names(jobs_dir) if fnmatchcase(name, target)]
+    if not found:
+        known = job_names(jobs_dir)
+        some = ", ".join(known[-3:]) if known else "there are none"
+        raise SweepError(
+            f"no job, sweep or glob {target!r} in {jobs_dir} (the latest jobs: {some})"
+        )
+    return found, None
+
+
+def job_names(jobs_dir: Path) -> list[str]:
+    """Return the names of the jobs in ``jobs_dir``, oldest name first."""
+    return sorted(path.parent.name for path in jobs_dir.glob(f"*/{CONFIG_FILE}"))
+
+
+def _load(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise SweepError(f"{path}: cannot be read: {error}") from error
+    if not isinstance(content, dict):
+        raise SweepError(f"{path}: not a sweep")
+    return content

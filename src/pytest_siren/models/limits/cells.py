@@ -1,0 +1,98 @@
+"""Where the state of a budget lies: on the session's board, or in this process alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from enum import IntEnum
+from typing import Protocol
+
+from pytest_siren.sharing.board import SharedKey
+
+
+class Cell(IntEnum):
+    """Shared cells of a budget. Times are seconds of the monotonic clock; 0 is never."""
+
+    LIMIT = 0
+    """Most requests in flight; 0 before the first process has set it."""
+    RAISED_AT = 1
+    """When ``LIMIT`` was last raised, lowered, or found as high as it may be."""
+    LOWERED_AT = 2
+    PAUSED_UNTIL = 3
+    REFUSALS = 4
+    """How many requests were refused since the last success."""
+    PAUSES = 5
+    """How many pauses there were since the last success for refusals that gave no time."""
+    SUCCEEDED = 6
+    """1 when a request has succeeded in this session."""
+    REQUESTS_AT = 7
+    """Theoretical arrival time of the next request."""
+    TOKENS_AT = 8
+    """The same for tokens."""
+    REFUSED_AT = 9
+    """When the first of ``REFUSALS`` was."""
+    REJECTED = 10
+    """How many requests were rejected for a reason that the provider did not explain."""
+
+
+class Cells(Protocol):
+    """Numbers that are shared by those who share a budget."""
+
+    own: float
+    """What this process holds."""
+
+    def __getitem__(self, cell: int) -> float: ...
+
+    def __setitem__(self, cell: int, value: float) -> None: ...
+
+    def sum(self) -> float:
+        """Return what all processes hold."""
+        ...
+
+    def lock(self) -> AbstractContextManager[None]:
+        """Keep all others from changing shared cells; do not enter it twice."""
+        ...
+
+
+class LocalCells:
+    """Cells of one process alone."""
+
+    def __init__(self) -> None:
+        self.own = 0.0
+        self._cells = [0.0] * len(Cell)
+
+    def __getitem__(self, cell: int) -> float:
+        return self._cells[cell]
+
+    def __setitem__(self, cell: int, value: float) -> None:
+        self._cells[cell] = value
+
+    def sum(self) -> float:
+        return self.own
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        yield
+
+
+class BoardCells:
+    """Cells on the board of a session."""
+
+    def __init__(self, key: SharedKey) -> None:
+        self._key = key
+        self.sum = key.sum
+        self.lock = key.board.lock
+
+    @property
+    def own(self) -> float:
+        return self._key.own
+
+    @own.setter
+    def own(self, value: float) -> None:
+        self._key.own = value
+
+    def __getitem__(self, cell: int) -> float:
+        return self._key[cell]
+
+    def __setitem__(self, cell: int, value: float) -> None:
+        self._key[cell] = value

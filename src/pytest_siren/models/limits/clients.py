@@ -1,0 +1,67 @@
+"""pydantic-ai's models on HTTP connections of ours, where a provider takes them."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx2
+from pydantic_ai.models import Model, get_user_agent, infer_model
+from pydantic_ai.providers import Provider, infer_provider, infer_provider_class
+
+from pytest_siren.models.limits.lanes import Lanes
+from pytest_siren.models.limits.tools import remember_tools, send_tools_as_they_are
+
+_TIMEOUT = httpx2.Timeout(600.0, connect=30.0)
+"""pydantic-ai's, with more time for a connection: many are opened at once."""
+
+
+@asynccontextmanager
+async def opened(name: str) -> AsyncIterator[tuple[Model, bool]]:
+    """Open pydantic-ai's model ``name``, and tell whether its requests go through ``Lanes``.
+
+    Raises what pydantic-ai raises: ``UserError``, ``ImportError``.
+    """
+    lanes = Lanes()
+    client = httpx2.AsyncClient(
+        transport=lanes, timeout=_TIMEOUT, headers={"User-Agent": get_user_agent()}
+    )
+    taken = False
+
+    def provider(provider_name: str) -> Provider[Any]:
+        nonlocal taken
+        if not takes_httpx2(provider_name):
+            return infer_provider(provider_name)
+        taken = True
+        return infer_provider_class(provider_name)(http_client=client)  # type: ignore[call-arg]
+
+    async with client:
+        model = infer_model(name, provider_factory=provider)
+        remember_tools(model)
+        if taken:
+            send_tools_as_they_are(getattr(model, "client", None))
+        async with model:
+            yield model, taken
+
+
+def takes_httpx2(provider: str) -> bool:
+    """Tell whether the class of ``provider`` takes an HTTP client, and httpx's successor at that.
+
+    Raises ``ImportError`` when the provider's package is missing.
+    """
+    if provider.startswith("gateway/"):
+        return False
+    parameters = inspect.signature(infer_provider_class(provider).__init__).parameters
+    if "http_client" not in parameters:
+        return False
+    kinds = {kind.strip() for kind in str(parameters["http_client"].annotation).split("|")}
+    return bool(kinds & {"httpx2.AsyncClient", "AsyncHTTPClient", "_OpenAIHTTPClient"})
+
+
+def without_own_retries(model: Model) -> None:
+    """Turn off the retries of the SDK behind ``model``, so that nothing is sent again twice."""
+    client: Any = getattr(model, "client", None)
+    if isinstance(getattr(client, "max_retries", None), int):
+        client.max_retries = 0

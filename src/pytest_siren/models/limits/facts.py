@@ -1,0 +1,195 @@
+"""What an exception of a model request says, whichever library raised it."""
+
+from __future__ import annotations
+
+import json
+import socket
+import ssl
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from pydantic_ai.exceptions import (
+    ModelAPIError,
+    ModelConnectionError,
+    ModelHTTPError,
+    ModelOverloadedError,
+    ModelQuotaExceededError,
+    ModelRateLimitError,
+    ModelTimeoutError,
+)
+
+_T = TypeVar("_T")
+
+_LIBRARIES = frozenset(
+    {"httpx", "httpx2", "httpcore", "httpcore2", "openai", "anthropic", "groq", "aiohttp", "anyio"}
+)
+_CONNECTION = frozenset(
+    {
+        "APIConnectionError",
+        "ClientConnectionError",
+        "ClosedResourceError",
+        "BrokenResourceError",
+        "EndOfStream",
+        "NetworkError",
+        "ProtocolError",
+        "TransportError",
+    }
+)
+_TIMEOUT = frozenset({"APITimeoutError", "TimeoutException"})
+_CONNECT = frozenset({"ConnectError", "ConnectTimeout", "ClientConnectorError"})
+_BROKEN = (
+    ModelConnectionError,
+    ConnectionError,
+    TimeoutError,
+    EOFError,
+    ssl.SSLError,
+    socket.gaierror,
+)
+_LONGEST = 300
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known of a request that got no answer."""
+
+    status: int | None = None
+    """HTTP status; ``None`` when there was no answer at all, or none over HTTP."""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """Those of the answer, names in lower case."""
+    codes: frozenset[str] = frozenset()
+    """Machine-readable codes and types of the error, in lower case."""
+    message: str = ""
+    """What the provider says: one printable line of at most 300 characters."""
+    retry_after: float | None = None
+    """Seconds to wait that the provider's body asks for, as Google's does."""
+    structured: bool = False
+    """Whether the answer was in an API's own form, not a page of some server in between."""
+    connection: bool = False
+    """Whether the connection failed or was too slow."""
+    timeout: bool = False
+    connecting: bool = False
+    """Whether no connection came about, so that nothing was sent."""
+    quota: bool = False
+    """pydantic-ai's judgement: the account is exhausted."""
+    overloaded: bool = False
+    rate_limited: bool = False
+
+
+def facts_of(error: BaseException) -> Facts:
+    """Return what ``error`` and its causes say."""
+    chain = list(_causes(error))
+    status = _first(_status, chain)
+    body = _first(_body, chain)
+    inner = body.get("error", body) if isinstance(body, Mapping) else body
+    names = {base.__name__ for link in chain for base in _library_classes(link)}
+    connection = status is None and (
+        bool(names & (_CONNECTION | _TIMEOUT | _CONNECT)) or _any(chain, *_BROKEN)
+    )
+    timeout = bool(names & _TIMEOUT) or _any(chain, ModelTimeoutError, TimeoutError)
+    return Facts(
+        status=status,
+        headers=_first(_headers, chain) or {},
+        codes=_codes(chain, inner),
+        message=printable(_message(inner) or str(error) or type(error).__name__),
+        retry_after=_first(_retry_after, chain),
+        structured=isinstance(body, Mapping),
+        connection=connection,
+        timeout=connection and timeout,
+        connecting=connection and _never_connected(chain, names),
+        quota=_any(chain, ModelQuotaExceededError),
+        overloaded=_any(chain, ModelOverloadedError),
+        rate_limited=_any(chain, ModelRateLimitError),
+    )
+
+
+def printable(text: str) -> str:
+    """Return ``text`` as one line that a terminal only shows, of at most 300 characters."""
+    line = " ".join("".join(c if c.isprintable() else " " for c in text[:4_000]).split())
+    return line if len(line) <= _LONGEST else f"{line[: _LONGEST - 3]}..."
+
+
+def _first(read: Callable[[BaseException], _T | None], chain: list[BaseException]) -> _T | None:
+    return next((found for link in chain if (found := read(link)) is not None), None)
+
+
+def _any(chain: list[BaseException], *types: type[BaseException]) -> bool:
+    return any(isinstance(link, types) for link in chain)
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    seen: set[int] = set()
+    link: BaseException | None = error
+    while link is not None and id(link) not in seen:
+        seen.add(id(link))
+        yield link
+        link = link.__cause__ or (None if link.__suppress_context__ else link.__context__)
+
+
+def _library_classes(error: BaseException) -> Iterator[type]:
+    for base in type(error).__mro__:
+        if base.__module__.partition(".")[0] in _LIBRARIES:
+            yield base
+
+
+def _status(error: BaseException) -> int | None:
+    for value in (getattr(error, "status_code", None), getattr(error, "status", None)):
+        if isinstance(value, int) and 100 <= value < 600:
+            return value
+    return None
+
+
+def _headers(error: BaseException) -> dict[str, str] | None:
+    response = getattr(error, "response", None)
+    for headers in (getattr(error, "headers", None), getattr(response, "headers", None)):
+        if isinstance(headers, Mapping) and headers:
+            return {str(name).lower(): str(value) for name, value in headers.items()}
+    return None
+
+
+def _retry_after(error: BaseException) -> float | None:
+    return error.retry_after if isinstance(error, ModelAPIError) else None
+
+
+def _body(error: BaseException) -> Any:
+    body = getattr(error, "body", None)
+    if isinstance(body, bytes):
+        body = body.decode(errors="replace")
+    if not isinstance(body, str):
+        return body
+    try:
+        decoded = json.loads(body)
+    except ValueError:
+        return body
+    return decoded if isinstance(decoded, Mapping) else body
+
+
+def _codes(chain: list[BaseException], inner: Any) -> frozenset[str]:
+    found: list[object] = []
+    for link in chain:
+        if isinstance(link, ModelHTTPError):
+            found += [link.provider_error_code, link.provider_error_type]
+    if isinstance(inner, Mapping):
+        found += [inner.get(key) for key in ("code", "type", "status", "reason")]
+        details = inner.get("details")
+        for detail in details if isinstance(details, list) else ():
+            if isinstance(detail, Mapping):
+                found.append(detail.get("reason"))
+    return frozenset(str(code).lower() for code in found if isinstance(code, str | int))
+
+
+def _message(inner: Any) -> str:
+    if isinstance(inner, str):
+        return inner
+    if isinstance(inner, Mapping):
+        for key in ("message", "detail", "error", "msg"):
+            if isinstance(inner.get(key), str):
+                return str(inner[key])
+    return ""
+
+
+def _never_connected(chain: list[BaseException], names: set[str]) -> bool:
+    if any(isinstance(link, ModelConnectionError) and link.phase == "connect" for link in chain):
+        return True
+    refused = (ConnectionRefusedError, ssl.SSLCertVerificationError)
+    return bool(names & _CONNECT) or any(isinstance(link, refused) for link in chain)

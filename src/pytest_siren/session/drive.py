@@ -1,0 +1,199 @@
+"""Takes a session's items through: runs side by side, other tests one at a time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import pytest
+
+from pytest_siren.session.capture import Capture
+from pytest_siren.session.garbage import frozen
+from pytest_siren.session.interrupts import Interrupts
+from pytest_siren.session.items import RunItem
+from pytest_siren.session.line import Line
+from pytest_siren.session.runner import Ended, Evaluations
+from pytest_siren.session.window import Window
+
+_TICK = 0.25
+"""Seconds between two looks at what other processes say."""
+_CANCELLING = 10.0
+"""Seconds that cancelled runs have to end."""
+
+INTERRUPTED = "interrupted"
+
+
+class Feed(Protocol):
+    """Where items come from, and how pytest is told of them."""
+
+    closed: bool
+    """Whether no further items will come."""
+
+    def listen(self, wake: Callable[[], None]) -> None:
+        """Call ``wake``, from any thread, when there is something to ``poll``."""
+        ...
+
+    def poll(self, line: Line) -> None:
+        """Put the items that have come in meanwhile into ``line``."""
+        ...
+
+    def protocol(self, item: pytest.Item, nextitem: pytest.Item | None, duration: float) -> None:
+        """Take ``item`` through pytest's protocol. ``duration`` is that of its run in seconds."""
+        ...
+
+
+@dataclass
+class Drive:
+    """One process's way through its items."""
+
+    session: pytest.Session
+    evaluations: Evaluations
+    feed: Feed
+    size: int
+    """Most runs in flight."""
+    grace: float
+    """Seconds that runs in flight have to end by themselves when the session is stopped."""
+    may_start: Callable[[], str | None] = lambda: None
+    """Tells why no further run may start; ``None`` while they may."""
+    tick: Callable[[], None] = lambda: None
+    """Called a few times a second, in the main thread."""
+    line: Line = field(default_factory=Line)
+    stopped: str | None = None
+    """Why no more is done; ``None`` when everything was."""
+    _full: str | None = None
+    """Why no further runs are started, while those in flight end as ever."""
+
+    def __post_init__(self) -> None:
+        loop = self.evaluations.loop(threads=max(32, self.size + 4))
+        self.evaluations.govern(self.size)
+        board = self.evaluations.board
+        self._window = Window(loop, self.evaluations.run, self.size, board)
+        self._window.refill = self._fill
+        self._capture = Capture(self.session.config)
+        self._interrupts = Interrupts(self._interrupt)
+        self._mixed = any(not isinstance(item, RunItem) for item in self.session.items)
+
+    def run(self) -> None:
+        """Take all items through, or until something stops it: see ``stopped``."""
+        self.feed.listen(self._window.wake)
+        with self._interrupts, self._capture.session(), frozen():
+            try:
+                while self._advance():
+                    pass
+                self._wind_down()
+            finally:
+                self._abandon()
+        if self._full and self.stopped is None:
+            self.stopped = self._full
+
+    def _advance(self) -> bool:
+        """Do the next thing; return whether there may be more."""
+        self.feed.poll(self.line)
+        self.tick()
+        self.stopped = self.stopped or self._must_stop()
+        if self.stopped is not None:
+            return False
+        if (ended := self._window.take()) is not None:
+            # Before the next one starts: it may be what -x stops at.
+            self._report(*ended)
+            self._step(0)
+            return True
+        self._fill()
+        if self._window:
+            self._step(_TICK)
+        elif not self._test():
+            if (self.feed.closed and not len(self.line)) or self._full:
+                return False
+            self._step(_TICK)
+        return True
+
+    def _must_stop(self) -> str | None:
+        session = self.session
+        return session.shouldfail or session.shouldstop or self.evaluations.board.stopped or None  # type: ignore[return-value]
+
+    def _fill(self) -> None:
+        while (
+            self.stopped is None and self._full is None and len(self.line) and not self._window.full
+        ):
+            self._full = self.may_start()
+            if self._full is not None:
+                return
+            item = self.line.next_run(self._window.room)
+            if item is None:
+                return
+            self._window.start(item)
+
+    def _test(self) -> bool:
+        """Execute the next item if it is no run; tell whether there was one."""
+        if len(self.line) < 2 and not self.feed.closed:
+            # Its fixtures are torn down by what comes next, which is not known yet.
+            return False
+        test = self.line.next_test()
+        if test is None:
+            return False
+        self._interrupts.__exit__()
+        try:
+            self.feed.protocol(test, self.line.first(), 0.0)
+        finally:
+            self._interrupts.__enter__()
+        return True
+
+    def _report(self, item: RunItem, ended: Ended) -> None:
+        if ended.unavailable is not None:
+            self.evaluations.board.stop(ended.unavailable)
+            return
+        if ended.cancelled:
+            return
+        self.evaluations.keep(item, ended)
+        duration = ended.report.duration if ended.report else 0.0
+        self.feed.protocol(item, self._after(item), duration)
+
+    def _after(self, item: RunItem) -> pytest.Item | None:
+        """Return an item that pytest may take for the next, so that it keeps what tests share."""
+        if not self._mixed:
+            return None
+        known = self.line.first() or self._window.running()
+        if known is not None or self.feed.closed:
+            return known
+        return next((other for other in self.session.items if other is not item), None)
+
+    def _step(self, seconds: float) -> None:
+        self._capture.step(self._window.step, seconds)
+
+    def _interrupt(self) -> None:
+        self.stopped = INTERRUPTED
+        self._window.wake()
+
+    def _wind_down(self) -> None:
+        """Let what is in flight end, cancel the rest, and report what ended unless pytest is full.
+
+        After ``-x``, ``--maxfail`` and ``--sw`` pytest takes no further reports, or there would be
+        more failures than were asked for.
+        """
+        deadline = time.monotonic() + self.grace
+        while self._window and time.monotonic() < deadline:
+            self._step(min(_TICK, self.grace))
+            self._report_ended()
+        self._report_ended()
+        self._window.cancel()
+        deadline = time.monotonic() + _CANCELLING
+        while self._window and time.monotonic() < deadline:
+            self._step(_TICK)
+        self._report_ended()
+
+    def _report_ended(self) -> None:
+        session = self.session
+        while not (session.shouldfail or session.shouldstop):
+            if (ended := self._window.take()) is None:
+                return
+            self._report(*ended)
+
+    def _abandon(self) -> None:
+        """Leave nothing in flight that would go on when the event loop is closed.
+
+        There is something after an exception, which comes from a hook or from a second Ctrl-C, and
+        where a run does not let itself be cancelled.
+        """
+        self._window.abandon()

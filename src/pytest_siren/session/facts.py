@@ -1,0 +1,48 @@
+"""What is to be said of a session as a whole, beside its table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Counts of a session at its end."""
+
+    total: int
+    """Runs that were collected, and not deselected."""
+    cancelled: int = 0
+    """Runs that were in flight when the session was stopped."""
+    deaths: int = 0
+    """Worker processes that died with runs in flight."""
+    reported: int = 0
+    """Runs that pytest was told of."""
+    errors: int = 0
+    """Runs among these that ended in an error."""
+    recorded: int = 0
+    """Runs among these that were told from their records."""
+
+
+def notes(facts: Facts, command: str) -> list[str]:
+    """Return a line for each thing that a reader of the table must know.
+
+    ``command`` executes what is left.
+    """
+    lines = []
+    if facts.recorded:
+        lines.append(f"recorded: {facts.recorded:,} of {facts.total:,} runs, not executed again")
+    pending = facts.total - facts.reported
+    if pending:
+        line = f"pending: {pending:,} of {facts.total:,} runs"
+        if facts.cancelled:
+            line += f", {facts.cancelled:,} of them cancelled in flight"
+        lines.append(line)
+    if facts.deaths:
+        workers = "1 worker" if facts.deaths == 1 else f"{facts.deaths:,} workers"
+        lines.append(f"{workers} died; what was in flight there was given to other workers")
+    if pending:
+        lines.append(f"finish them with: {command}")
+    elif facts.errors:
+        runs = "the run" if facts.errors == 1 else f"the {facts.errors:,} runs"
+        lines.append(f"try {runs} in error again with: {command}")
+    return lines

@@ -1,0 +1,98 @@
+"""The temporary folder that the processes of one session share."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from pytest_siren.sharing.board import Board
+
+_BOARD = "board"
+_COLLECTED = "collected.json"
+
+
+@dataclass(frozen=True)
+class Collected:
+    """Which of the collected items are runs; the same in all processes of a session."""
+
+    runs: Sequence[tuple[int, int]]
+    """Runs among the items, as half-open ranges of their positions."""
+    window: int
+    """Runs that one process keeps in flight."""
+    jobs: Mapping[str, str] = field(default_factory=dict)
+    """Identity of a job's configuration to the path of its folder."""
+
+    @property
+    def total(self) -> int:
+        return sum(stop - start for start, stop in self.runs)
+
+
+@dataclass(frozen=True)
+class SessionFolder:
+    """Made by the first process that collects an eval file, removed by the controller."""
+
+    path: Path
+
+    @classmethod
+    def of(cls, session_id: str) -> SessionFolder:
+        """Return the folder of a session, which may not exist yet."""
+        return cls(Path(tempfile.gettempdir()) / f"pytest-siren-{session_id}")
+
+    def board(self) -> Board:
+        """Join the session's board, made if it is new. Raises ``OSError``, ``BoardError``."""
+        try:
+            self.path.mkdir(mode=0o700)
+        except FileExistsError:
+            if self.path.stat().st_uid != os.getuid():
+                raise PermissionError(f"{self.path} belongs to another user") from None
+        return Board.open(self.path / _BOARD)
+
+    def exists(self) -> bool:
+        """Whether any process of the session has collected an eval file."""
+        return (self.path / _BOARD).exists()
+
+    def write_collected(self, collected: Collected) -> None:
+        """Tell the controller what was collected; the first process to do so is enough."""
+        temporary = self.path / f".collected-{os.getpid()}"
+        temporary.write_text(json.dumps(asdict(collected)), encoding="utf-8")
+        os.replace(temporary, self.path / _COLLECTED)
+
+    def write_pid(self, worker: str) -> None:
+        """Tell the controller which process the xdist worker of that name is."""
+        (self.path / f"{worker}.pid").write_text(str(os.getpid()), encoding="utf-8")
+
+    def pid(self, worker: str) -> int | None:
+        """Return the process of an xdist worker; ``None`` when it saw no eval file."""
+        try:
+            return int((self.path / f"{worker}.pid").read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return None
+
+    def collected(self) -> Collected | None:
+        """Return what was collected; ``None`` when there is no run in it."""
+        try:
+            data = json.loads((self.path / _COLLECTED).read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return None
+        runs = [(start, stop) for start, stop in data["runs"]]
+        return Collected(runs, data["window"], data["jobs"])
+
+    def remove(self) -> None:
+        """Remove the folder. Nothing in it is worth keeping."""
+        shutil.rmtree(self.path, ignore_errors=True)
+
+
+def ranges(positions: Sequence[int]) -> list[tuple[int, int]]:
+    """Return ascending ``positions`` as half-open ranges."""
+    found: list[tuple[int, int]] = []
+    for position in positions:
+        if found and found[-1][1] == position:
+            found[-1] = (found[-1][0], position + 1)
+        else:
+            found.append((position, position + 1))
+    return found

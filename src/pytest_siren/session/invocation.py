@@ -1,0 +1,113 @@
+"""What the user asked of a session, in a form that outlives it. Standard library only."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+_FROM_OPTIONS = {
+    "attack": "attack",
+    "benign": "benign",
+    "model": "model",
+    "agent": "agent",
+    "task_ids": "task_ids",
+    "job_name": "job_name",
+    "runs": "runs",
+    "set": "siren_set",
+    "keyword": "keyword",
+    "markexpr": "markexpr",
+    "deselect": "deselect",
+}
+"""Field to the name under which pytest keeps the option."""
+_FILTERS = ("keyword", "markexpr", "deselect")
+
+
+@dataclass(frozen=True)
+class Invocation:
+    """The arguments and options of a session that decide which runs there are."""
+
+    args: tuple[str, ...] = ()
+    """Positional arguments, relative to the root folder, with ``/``."""
+    attack: tuple[str, ...] = ()
+    benign: bool = False
+    model: tuple[str, ...] = ()
+    agent: tuple[str, ...] = ()
+    task_ids: tuple[str, ...] = ()
+    job_name: str | None = None
+    runs: int | None = None
+    set: tuple[str, ...] = ()
+    keyword: str = ""
+    markexpr: str = ""
+    deselect: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, config: pytest.Config) -> Invocation:
+        """Return what ``config`` was made from."""
+        values = {name: _hashable(config.getoption(dest)) for name, dest in _FROM_OPTIONS.items()}
+        given = {name: value for name, value in values.items() if value is not None}
+        base, root = config.invocation_params.dir, config.rootpath
+        return cls(args=tuple(_relative(arg, base, root) for arg in config.args), **given)
+
+    @classmethod
+    def from_plain(cls, values: Mapping[str, Any]) -> Invocation:
+        """Return what ``plain`` gave; fields that are unknown here are passed over."""
+        known = {field.name for field in fields(cls)}
+        kept = {name: _hashable(value) for name, value in values.items() if name in known}
+        return cls(**kept)
+
+    def plain(self) -> dict[str, Any]:
+        """Return JSON data, without what was not asked for."""
+        return {
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in asdict(self).items()
+            if value or name == "args"
+        }
+
+    def restore(self, config: pytest.Config, *, with_args: bool, with_filters: bool) -> None:
+        """Make ``config`` what it was; arguments, and ``-k``, ``-m``, ``--deselect``, if asked."""
+        for name, dest in _FROM_OPTIONS.items():
+            if name in _FILTERS and not with_filters:
+                continue
+            value = getattr(self, name)
+            setattr(config.option, dest, list(value) if isinstance(value, tuple) else value)
+        if with_args:
+            config.args = [_absolute(arg, config.rootpath) for arg in self.args]
+            config.args_source = config.ArgsSource.ARGS
+
+    def with_changes(self, given: Invocation, sets: Sequence[str]) -> Invocation:
+        """Return this with what may change on resuming: runs, ``sets`` and what is selected."""
+        changed = {_key(one) for one in sets}
+        return replace(
+            self,
+            runs=given.runs or self.runs,
+            set=(*(one for one in self.set if _key(one) not in changed), *sets),
+            keyword=given.keyword or self.keyword,
+            markexpr=given.markexpr or self.markexpr,
+            deselect=given.deselect or self.deselect,
+        )
+
+
+def _key(override: str) -> str:
+    return override.partition("=")[0]
+
+
+def _hashable(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _relative(arg: str, base: Path, root: Path) -> str:
+    path, separator, rest = str(arg).partition("::")
+    if not (base / path).exists():
+        return str(arg)  # a module, given with --pyargs
+    relative = os.path.relpath(base / path, root).replace(os.sep, "/")
+    return relative + separator + rest
+
+
+def _absolute(arg: str, root: Path) -> str:
+    path, separator, rest = arg.partition("::")
+    return str(root / path) + separator + rest if (root / path).exists() else arg

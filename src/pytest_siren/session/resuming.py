@@ -1,0 +1,158 @@
+"""Which items a session that goes on with another one takes, and what it says of them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pytest_siren.evaluation.run import Status
+from pytest_siren.jobs.history import History
+from pytest_siren.jobs.records import CONFIG_FILE
+from pytest_siren.jobs.repair import Repaired, up_to_date
+from pytest_siren.session.garbage import no_collections
+from pytest_siren.session.items import RunItem
+from pytest_siren.session.paths import shown
+from pytest_siren.session.resume import Resume
+from pytest_siren.session.state import EVALUATIONS, HISTORIES, is_worker
+
+_MOST = 5
+"""Problems of a job that are named one by one."""
+
+
+def catch_up(config: pytest.Config, resume: Resume) -> None:
+    """Bring the indexes of the resumed jobs up to date, and warn of what is wrong with them.
+
+    To be called on the controller, before anything is collected.
+    """
+    histories = config.stash[HISTORIES] = {}
+    for identity, path in resume.jobs.items():
+        folder = Path(path)
+        if not (folder / CONFIG_FILE).exists():
+            continue
+        try:
+            with no_collections():
+                found = up_to_date(folder)
+                histories[identity] = History.of(found.entries)
+        except OSError as error:
+            raise pytest.UsageError(f"{resume.how}: {folder}: {error.strerror}") from None
+        for line in _said_of(found, shown(folder, config.rootpath)):
+            config.issue_config_time_warning(pytest.PytestWarning(line), stacklevel=2)
+
+
+def _said_of(found: Repaired, name: Path) -> list[str]:
+    lines = [f"{name}/index.jsonl:{one.line}: {one.reason}" for one in found.torn[:_MOST]]
+    lines += [str(problem) for problem in found.problems[:_MOST]]
+    more = len(found.torn) + len(found.problems) - len(lines)
+    if more > 0:
+        lines.append(f"{name}: {more} more such problems; siren jobs repair {name} lists them")
+    if found.dropped or found.torn:
+        lines.append(
+            f"{name}: the index was rebuilt from the records: {found.added} added, "
+            f"{found.dropped} without a record dropped, {len(found.torn)} unreadable"
+        )
+    return lines
+
+
+class Resuming:
+    """Keeps runs from pytest's own ``--lf``, which knows failures but no records."""
+
+    def __init__(self, config: pytest.Config, resume: Resume) -> None:
+        self._config = config
+        self._resume = resume
+        self._runs: list[RunItem] = []
+        self._place: dict[int, int] = {}
+        self._states: dict[int, str] = {}
+        # It would leave out runs, and files, that have not failed.
+        wrapper = config.pluginmanager.get_plugin("lfplugin-collwrapper")
+        if wrapper is not None:
+            config.pluginmanager.unregister(wrapper)
+        config.pluginmanager.register(_Before(self), "siren-resuming-before")
+
+    def take(self, items: list[pytest.Item]) -> None:
+        """Take the runs out of ``items``."""
+        self._place = {id(item): place for place, item in enumerate(items)}
+        self._runs = [item for item in items if isinstance(item, RunItem)]
+        items[:] = [item for item in items if not isinstance(item, RunItem)]
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> Generator[None]:
+        """Put the runs back where they were, those that are to be executed at least."""
+        yield
+        option = self._config.option
+        if self._runs and (option.collectonly or option.only_failed):
+            left = [run for run in self._runs if self._state(run) != Status.SCORED]
+            if len(left) < len(self._runs):
+                kept = {id(run) for run in left}
+                gone = [run for run in self._runs if id(run) not in kept]
+                self._config.hook.pytest_deselected(items=gone)
+        else:
+            left = self._runs
+        if not items and (plugin := self._config.pluginmanager.get_plugin("lfplugin")):
+            plugin._report_status = self._resume.how
+        items[:] = sorted([*items, *left], key=lambda item: self._place[id(item)])
+
+    def pytest_report_collectionfinish(self) -> list[str]:
+        """Say of each job what is done and what is left."""
+        if is_worker(self._config) or self._config.get_verbosity() < 0:
+            return []
+        jobs: dict[int, Counter[str]] = {}
+        by_id = {id(run.job): run.job for run in self._runs}
+        for run in self._runs:
+            jobs.setdefault(id(run.job), Counter())[self._state(run)] += 1
+        self._states.clear()
+        lines = []
+        for key, counts in jobs.items():
+            job = by_id[key]
+            folder = self._resume.jobs.get(job.identity)
+            name = f"{job.dataset.name} {job.label}" if folder is None else Path(folder).name
+            first = [state for state in _FIRST if counts[state]]
+            errors = sorted(counts.keys() - set(_FIRST))
+            said = [f"{counts.total():,} runs"]
+            said += [f"{counts[state]:,} {state}" for state in (*first, *errors)]
+            new = " (its configuration is new)" if folder is None else ""
+            lines.append(f"{self._resume.how}: {name}{new}: {', '.join(said)}")
+        return lines
+
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        """Nothing left to do is well, where what is done has been left out."""
+        option = self._config.option
+        none = session.exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED
+        left_out = bool(self._runs) and (option.only_failed or option.collectonly)
+        if none and left_out and not is_worker(self._config):
+            session.exitstatus = pytest.ExitCode.OK
+
+    def _state(self, run: RunItem) -> str:
+        """Return ``scored``, ``cancelled``, ``pending`` or the type of the error."""
+        if id(run) not in self._states:
+            self._states[id(run)] = self._look(run)
+        return self._states[id(run)]
+
+    def _look(self, run: RunItem) -> str:
+        past_runs = self._config.stash[EVALUATIONS].recorder.past_runs
+        past = past_runs.of(run.job.identity, run.identity)
+        deciding = past.deciding
+        if deciding is None:
+            return "pending"
+        if deciding.status == Status.ERROR:
+            return deciding.exception_type or "error"
+        return deciding.status
+
+
+_FIRST = ("scored", "pending", "cancelled")
+"""States that are told before the types of errors."""
+
+
+class _Before:
+    """Acts after everything that deselects, and before ``--lf`` does."""
+
+    def __init__(self, resuming: Resuming) -> None:
+        self._resuming = resuming
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_collection_modifyitems(self, items: list[Any]) -> None:
+        """Hide the runs."""
+        self._resuming.take(items)

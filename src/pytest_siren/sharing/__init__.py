@@ -1,0 +1,1 @@
+"""What the processes of one session share: a stop sign, counters, rate limits."""

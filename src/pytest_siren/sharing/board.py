@@ -1,0 +1,244 @@
+"""The board of a session: a small file that all its processes map into their memory.
+
+Numbers on it are 64-bit floats. A process writes its own cells without a lock and reads everybody's
+at any time; cells that several processes change are changed under ``Board.lock``. A process that is
+killed leaves its counters behind, and nobody waits for it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import mmap
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from enum import IntEnum
+from pathlib import Path
+
+from pytest_siren.sharing.processes import lives
+
+_PROCESSES = 512
+_KEYS = 64
+_KEY_CELLS = 16
+_KEY_NAME = 256
+_STOP_TEXT = 4096
+_GONE = 0
+"""Stands for the process id of a process that is known to have died."""
+
+_HEADER = 16
+_USED, _STOPPED, _LOST, _KEYS_USED = range(4)
+
+
+class Gauge(IntEnum):
+    """Cells of a process. The first three tell its present state, the others only grow."""
+
+    RUNNING = 1
+    """Runs in flight."""
+    HELD = 2
+    """Runs in flight that wait for a rate limit."""
+    RESUMES_AT = 3
+    """When the first of those may go on, in seconds since the epoch; 0 when none waits."""
+    REQUESTS = 4
+    """Model requests answered with success."""
+    RETRIES = 5
+    """Model requests that were refused or failed, and were sent again."""
+    INPUT_TOKENS = 6
+    OUTPUT_TOKENS = 7
+    COST = 8
+    """US dollars of priced requests."""
+    UNPRICED = 9
+    """Answers for whose model no price is known."""
+    CANCELLED = 10
+    """Runs that were cancelled in flight."""
+
+
+_PRESENT = frozenset({Gauge.RUNNING, Gauge.HELD, Gauge.RESUMES_AT})
+_GAUGES = 16
+
+_SLOTS_AT = _HEADER
+_KEYS_AT = _SLOTS_AT + _PROCESSES * _GAUGES
+_IN_FLIGHT_AT = _KEYS_AT + _KEYS * _KEY_CELLS
+_CELLS = _IN_FLIGHT_AT + _KEYS * _PROCESSES
+_NAMES_AT = _CELLS * 8
+_STOP_AT = _NAMES_AT + _KEYS * _KEY_NAME
+_SIZE = _STOP_AT + _STOP_TEXT
+
+
+class BoardError(Exception):
+    """The file is no board, or no process can join it any more."""
+
+
+class Board:
+    """One process's view of the session's board."""
+
+    def __init__(self, path: Path) -> None:
+        """Join the board at ``path``. Raises ``BoardError``, ``OSError``."""
+        self.path = path
+        self._process = os.getpid()
+        self._descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        if os.fstat(self._descriptor).st_size != _SIZE:
+            os.close(self._descriptor)
+            raise BoardError(f"{path} is not the board of a session")
+        self._bytes = mmap.mmap(self._descriptor, _SIZE)
+        self._cells = memoryview(self._bytes).cast("d")
+        self._slot = self._join()
+
+    @classmethod
+    def open(cls, path: Path) -> Board:
+        """Join the board at ``path``, which is made if it is new."""
+        if not path.exists():
+            temporary = path.with_name(f".{path.name}-{os.getpid()}")
+            with open(temporary, "xb") as file:
+                file.truncate(_SIZE)
+            with suppress(FileExistsError):
+                os.link(temporary, path)
+            temporary.unlink()
+        return cls(path)
+
+    def close(self) -> None:
+        """Leave: nothing is running here any more."""
+        for gauge in _PRESENT:
+            self[gauge] = 0.0
+        self._cells.release()
+        self._bytes.close()
+        os.close(self._descriptor)
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Keep all other processes (not threads of this one) from changing shared cells."""
+        fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+        try:
+            yield
+        finally:
+            fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+
+    # This process's own cells.
+
+    def __getitem__(self, gauge: Gauge) -> float:
+        return self._cells[self._slot + gauge]
+
+    def __setitem__(self, gauge: Gauge, value: float) -> None:
+        self._cells[self._slot + gauge] = value
+
+    # Everybody's.
+
+    def total(self, gauge: Gauge) -> float:
+        """Return the sum over all processes; of present states, over those that are alive."""
+        return sum(
+            value
+            for pid, value in self._column(gauge)
+            if value and (gauge not in _PRESENT or _alive(pid))
+        )
+
+    def earliest(self, gauge: Gauge) -> float:
+        """Return the least value but 0 among the processes that are alive; 0 without one."""
+        found = (value for pid, value in self._column(gauge) if value and _alive(pid))
+        return min(found, default=0.0)
+
+    def _column(self, gauge: Gauge) -> Iterator[tuple[int, float]]:
+        for process in range(int(self._cells[_USED])):
+            at = _SLOTS_AT + process * _GAUGES
+            yield int(self._cells[at]), self._cells[at + gauge]
+
+    # The stop sign.
+
+    def stop(self, reason: str) -> None:
+        """Ask every process to stop; the first reason stands."""
+        with self.lock():
+            if not self._cells[_STOPPED]:
+                text = reason.encode()[:_STOP_TEXT]
+                self._bytes[_STOP_AT : _STOP_AT + len(text)] = text
+                self._cells[_STOPPED] = len(text) + 1
+
+    @property
+    def stopped(self) -> str | None:
+        """Why every process shall stop; ``None`` while nobody asked for it."""
+        length = int(self._cells[_STOPPED])
+        if not length:
+            return None
+        return self._bytes[_STOP_AT : _STOP_AT + length - 1].decode(errors="ignore")
+
+    # Processes that died.
+
+    @property
+    def lost(self) -> int:
+        """How many processes have died so far."""
+        return int(self._cells[_LOST])
+
+    def count_lost(self, pid: int) -> None:
+        """Note that the process ``pid`` died: nothing is running there any more."""
+        with self.lock():
+            self._cells[_LOST] += 1
+            for process in range(int(self._cells[_USED])):
+                if self._cells[_SLOTS_AT + process * _GAUGES] == pid:
+                    self._cells[_SLOTS_AT + process * _GAUGES] = _GONE
+
+    # Cells that belong to a key, such as a model.
+
+    def key(self, name: str) -> SharedKey:
+        """Return the cells of ``name``, the same for every process. Raises ``BoardError``."""
+        wanted = name.encode()[:_KEY_NAME].ljust(_KEY_NAME, b"\0")
+        with self.lock():
+            used = int(self._cells[_KEYS_USED])
+            for index in range(used):
+                at = _NAMES_AT + index * _KEY_NAME
+                if self._bytes[at : at + _KEY_NAME] == wanted:
+                    break
+            else:
+                index = used
+                if index == _KEYS:
+                    raise BoardError(f"more than {_KEYS} models in one session")
+                at = _NAMES_AT + index * _KEY_NAME
+                self._bytes[at : at + _KEY_NAME] = wanted
+                self._cells[_KEYS_USED] = used + 1
+        return SharedKey(self, index)
+
+    def _join(self) -> int:
+        with self.lock():
+            used = int(self._cells[_USED])
+            if used == _PROCESSES:
+                raise BoardError(f"more than {_PROCESSES} processes in one session")
+            self._cells[_USED] = used + 1
+            slot = _SLOTS_AT + used * _GAUGES
+            self._cells[slot] = self._process
+        return slot
+
+
+class SharedKey:
+    """The cells of one key: 16 shared ones, and one of each process's own."""
+
+    def __init__(self, board: Board, index: int) -> None:
+        self.board = board
+        self._cells = board._cells
+        self._shared = _KEYS_AT + index * _KEY_CELLS
+        self._column = _IN_FLIGHT_AT + index * _PROCESSES
+        self._own = self._column + (board._slot - _SLOTS_AT) // _GAUGES
+
+    def __getitem__(self, cell: int) -> float:
+        return self._cells[self._shared + cell]
+
+    def __setitem__(self, cell: int, value: float) -> None:
+        """Set a shared cell; hold ``board.lock()`` where the new value depends on the old."""
+        self._cells[self._shared + cell] = value
+
+    @property
+    def own(self) -> float:
+        """The cell of this process alone."""
+        return self._cells[self._own]
+
+    @own.setter
+    def own(self, value: float) -> None:
+        self._cells[self._own] = value
+
+    def sum(self) -> float:
+        """Return the sum of all living processes' own cells."""
+        total = 0.0
+        for process in range(int(self._cells[_USED])):
+            value = self._cells[self._column + process]
+            if value and _alive(int(self._cells[_SLOTS_AT + process * _GAUGES])):
+                total += value
+        return total
+
+
+def _alive(pid: int) -> bool:
+    return pid != _GONE and lives(pid)

@@ -1,0 +1,81 @@
+"""A model API that refuses and fails: a real server on the loopback, over a real client library."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+
+import pytest
+
+from tests.acceptance.conftest import Project
+from tests.acceptance.servers import StartServer
+from tests.acceptance.slow import eval_file
+
+
+def tasks(count: int) -> str:
+    return eval_file({f"t{index:03}": 0 for index in range(count)}, model="openai-chat:gpt-4o-mini")
+
+
+@pytest.mark.parametrize("dist", [["-p", "no:xdist"], ["-n2"]], ids=["no-xdist", "n2"])
+def test_refusals_and_faults_cost_time_and_no_run(
+    project: Project, serve: StartServer, dist: list[str]
+) -> None:
+    server = serve(
+        "--latency=0.1",
+        "--text=wait",
+        "--faults=429=0.3,500=0.03,reset=0.02",
+        "--faults-for=2",
+        "--retry-after=1",
+    )
+    project.write("evals/eval_mail.yaml", tasks(300))
+    result = project.run(*dist, "--concurrency", "16")
+    result.assert_outcomes(passed=300)
+    results = project.results()
+    assert [one["status"] for one in results] == ["scored"] * 300
+    stats = server.stats()
+    assert stats["answered"] == 300
+    assert stats["requests"] <= 1.3 * 300
+    retries = [retry for one in results for retry in one["retries"]]
+    # What the server refused is what was recorded as sent again.
+    assert len(retries) == stats["requests"] - 300 > 0
+    assert Counter(retry["status"] for retry in retries)[429] > 0
+    waited = [retry["waited"] for retry in retries if retry["status"] == 429]
+    assert min(waited) >= 1.0
+
+
+@pytest.mark.parametrize("dist", [["-p", "no:xdist"], ["-n2"]], ids=["no-xdist", "n2"])
+def test_an_exhausted_quota_ends_the_session_with_one_message(
+    project: Project, serve: StartServer, dist: list[str]
+) -> None:
+    server = serve("--latency=0.1", "--faults=quota=1")
+    project.write("evals/eval_mail.yaml", tasks(200))
+    result = project.run(*dist, "--concurrency", "8")
+    assert result.ret == pytest.ExitCode.INTERRUPTED
+    text = str(result.stdout)
+    assert text.count("openai-chat:gpt-4o-mini") == 1
+    assert re.search(r"! .*Interrupted: model 'openai-chat:gpt-4o-mini': .*quota.* !", text)
+    assert "200 runs" in text
+    assert server.stats()["requests"] <= 32
+
+
+def test_a_wrong_address_is_no_reason_to_wait_for_ever(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "a key")
+    monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
+    project.write("evals/eval_mail.yaml", tasks(3).replace("openai-chat:", "nosuchprovider:"))
+    result = project.run("-p", "no:xdist")
+    assert result.ret == pytest.ExitCode.INTERRUPTED
+    result.stdout.fnmatch_lines(
+        ["*Interrupted: model 'nosuchprovider:gpt-4o-mini': Unknown model*"]
+    )
+
+
+def test_requests_a_minute_are_a_cap_of_all_processes(project: Project, serve: StartServer) -> None:
+    server = serve("--latency=0.01", "--text=wait")
+    project.write("evals/eval_mail.yaml", tasks(12))
+    # A request every half second: the last of twelve leaves after five and a half seconds.
+    result = project.run("-n2", "--siren-rpm", "120")
+    result.assert_outcomes(passed=12)
+    stats = server.stats()
+    assert stats["last_received"] - stats["first_received"] >= 4.5

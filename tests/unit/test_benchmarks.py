@@ -1,0 +1,108 @@
+"""The server that benchmarks and tests run against, and how figures become results."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import httpx2
+import openai
+import pytest
+from benchmarks.faults import parse
+from benchmarks.growth import Growth, above
+from benchmarks.report import Report, Target, write
+from benchmarks.serving import Serving, serving
+
+CALLS = [("get_day", {}), ("search", {"query": "lunch"})]
+
+
+def ask(server: Serving, results: int = 0) -> httpx2.Response:
+    messages = [{"role": "user", "content": '"role":"tool"'}]
+    messages += [{"role": "tool", "content": "{}"}] * results
+    return httpx2.post(f"{server.url}/chat/completions", json={"messages": messages})
+
+
+def test_calls_each_tool_in_its_turn_and_then_closes() -> None:
+    with serving(0.0, CALLS) as server:
+        choices = [ask(server, results).json()["choices"][0] for results in range(3)]
+    called = [choice["message"]["tool_calls"][0]["function"] for choice in choices[:2]]
+    assert [call["name"] for call in called] == ["get_day", "search"]
+    assert called[1]["arguments"] == '{"query": "lunch"}'
+    assert choices[2]["message"]["content"] == "Done."
+    assert choices[2]["finish_reason"] == "stop"
+
+
+def test_answers_the_sdk_on_both_apis_side_by_side() -> None:
+    async def both(server: Serving) -> tuple[str | None, str]:
+        async with openai.AsyncOpenAI(base_url=server.url, api_key="none") as client:
+            chat, response = await asyncio.gather(
+                client.chat.completions.create(
+                    model="m", messages=[{"role": "user", "content": "Hi"}]
+                ),
+                client.responses.create(model="m", input="Hi"),
+            )
+        return chat.choices[0].message.content, response.output_text
+
+    with serving(0.2) as server:
+        assert asyncio.run(both(server)) == ("Done.", "Done.")
+        stats = server.reset()
+        assert stats["most_in_flight"] == 2
+        assert 0.2 <= stats["last_answered"] - stats["first_received"]
+        assert server.stats()["requests"] == 0
+
+
+def test_faults_are_the_shares_that_were_asked_for() -> None:
+    with serving(0.0, [], "--faults", "429=0.5,500=0.25", "--retry-after", "2") as server:
+        answers = [ask(server) for _ in range(200)]
+        stats = server.stats()
+    refused = [answer for answer in answers if answer.status_code == 429]
+    assert {answer.headers["retry-after"] for answer in refused} == {"2"}
+    assert 70 <= len(refused) == stats["faults"]["429"] <= 130
+    assert 25 <= stats["faults"]["500"] <= 75
+    assert stats["answered"] + sum(stats["faults"].values()) == stats["requests"] == 200
+
+
+def test_an_exhausted_quota_and_a_cut_connection() -> None:
+    with serving(0.0, [], "--faults", "quota=1") as server:
+        assert ask(server).json()["error"]["code"] == "insufficient_quota"
+    with serving(0.0, [], "--faults", "reset=1") as server, pytest.raises(httpx2.NetworkError):
+        ask(server)
+
+
+def test_faults_end_after_their_time() -> None:
+    with serving(0.0, [], "--faults", "500=1", "--faults-for", "0") as server:
+        assert [ask(server).status_code for _ in range(2)] == [500, 200]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("404=1", "unknown fault '404'; known: 429, 500, reset, quota"), ("429=0.7,500=0.7", "0..1")],
+)
+def test_wrong_faults_are_named(text: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        parse(text)
+
+
+def test_linear_growth_has_the_exponent_one() -> None:
+    linear = Growth({1_000: 2.0, 10_000: 20.0, 100_000: 200.0})
+    assert (round(linear.exponent, 6), round(linear.last_step, 6)) == (1.0, 1.0)
+    quadratic = Growth({1_000: 1.0, 10_000: 100.0, 100_000: 10_000.0})
+    assert (round(quadratic.exponent, 6), round(quadratic.last_step, 6)) == (2.0, 10.0)
+    assert above({10: 105.0, 20: 110.0, 40: 120.0}, 10).last_step == pytest.approx(1.0)
+
+
+def test_a_section_of_the_results_is_replaced_and_others_stay(tmp_path: Path) -> None:
+    path = tmp_path / "results.md"
+    for name, figure in (("throughput", 1.5), ("scale", 3.0), ("throughput", 1.01)):
+        report = Report(name, ["2 cores"])
+        report.target(Target(f"work of {name}", figure, 1.05, "x ideal"))
+        write(report, path)
+    text = path.read_text()
+    assert "| work of throughput | 1.01 x ideal | ≤ 1.05 x ideal | met |" in text
+    assert "| work of scale | 3.00 x ideal | ≤ 1.05 x ideal | **not met** |" in text
+    assert "1.50" not in text
+
+
+def test_results_hold_no_paths_of_the_machine() -> None:
+    error = ValueError("pip exited with 1: no /home/somebody/.cache/file here\nmore")
+    assert Report("scale", []).problem(error) == "pip exited with 1: no ... here"

@@ -1,0 +1,194 @@
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+
+import pytest
+
+from pytest_siren.models.limits.advice import NO_ADVICE, Advice
+from pytest_siren.models.limits.budget import Budget, Caps
+from pytest_siren.models.limits.cells import Cell, LocalCells
+from pytest_siren.models.limits.governor import Governor
+from pytest_siren.sharing.board import Board, Gauge
+
+
+def budget_of(ceiling: int = 4, limit: float | None = None, caps: Caps | None = None) -> Budget:
+    cells = LocalCells()
+    if limit is not None:
+        cells[Cell.LIMIT] = limit
+    return Budget(cells, ceiling=ceiling, caps=caps or Caps())
+
+
+async def acquired(budget: Budget, count: int) -> list[asyncio.Task[None]]:
+    tasks = [asyncio.create_task(budget.acquire()) for _ in range(count)]
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    return tasks
+
+
+def test_places_go_in_the_order_of_asking() -> None:
+    async def run() -> None:
+        budget = budget_of(ceiling=2)
+        tasks = await acquired(budget, 5)
+        assert [task.done() for task in tasks] == [True, True, False, False, False]
+        for done in (3, 4, 5):
+            budget.release()
+            await asyncio.sleep(0)
+            assert [task.done() for task in tasks] == [True] * done + [False] * (5 - done)
+        assert budget.in_flight == 2
+
+    asyncio.run(run())
+
+
+def test_the_adaptive_limit_binds_and_rises_for_those_who_wait() -> None:
+    async def run() -> None:
+        budget = budget_of(ceiling=8, limit=1.0)
+        first, second = await acquired(budget, 2)
+        assert (first.done(), second.done()) == (True, False)
+        for _ in range(5):
+            await asyncio.sleep(0.06)
+            budget.succeeded(0.01, NO_ADVICE)
+        await asyncio.wait_for(second, 2.0)
+        assert budget.in_flight == 2
+
+    asyncio.run(run())
+
+
+def test_a_cancelled_request_leaves_no_place_behind() -> None:
+    async def run() -> None:
+        budget = budget_of(ceiling=1)
+        first, second, third = await acquired(budget, 3)
+        second.cancel()
+        await asyncio.sleep(0)
+        budget.release()
+        # Given a place and cancelled before it could notice.
+        third.cancel()
+        await asyncio.gather(second, third, return_exceptions=True)
+        assert budget.in_flight == 0
+        await asyncio.wait_for(budget.acquire(), 1.0)
+        assert first.done()
+
+    asyncio.run(run())
+
+
+def test_the_place_of_a_refused_request_cools_and_comes_back() -> None:
+    async def run() -> None:
+        budget = budget_of(ceiling=1)
+        await budget.acquire()
+        budget.succeeded(0.05, NO_ADVICE)
+        budget.cool()
+        started = time.monotonic()
+        await asyncio.wait_for(budget.acquire(), 2.0)
+        assert time.monotonic() - started >= 0.04
+        assert budget.in_flight == 1
+
+    asyncio.run(run())
+
+
+def test_everybody_waits_while_the_provider_says_so() -> None:
+    async def run() -> None:
+        budget = budget_of()
+        budget.refused(Advice(exhausted=True, resets_in=0.15))
+        started = time.monotonic()
+        await asyncio.wait_for(budget.acquire(), 3.0)
+        assert time.monotonic() - started >= 0.14
+
+    asyncio.run(run())
+
+
+def test_a_cap_on_requests_is_kept() -> None:
+    async def run() -> list[float]:
+        budget = budget_of(ceiling=100, caps=Caps(requests_per_minute=1_200))
+        moments: list[float] = []
+
+        async def one() -> None:
+            await budget.acquire()
+            moments.append(time.monotonic())
+            budget.release()
+
+        await asyncio.gather(*(one() for _ in range(50)))
+        return moments
+
+    moments = asyncio.run(run())
+    # 20 a second, of which one second's may come at once.
+    assert moments[-1] - moments[0] >= 30 / 20 * 0.95
+    assert moments[19] - moments[0] < 1.0
+
+
+def test_a_cap_on_tokens_is_kept_by_what_requests_really_had() -> None:
+    async def run() -> float:
+        budget = budget_of(ceiling=100, caps=Caps(tokens_per_minute=60_000))
+        assert budget.counts_tokens
+        started = time.monotonic()
+        await budget.acquire(100)
+        budget.release(1_900)
+        await budget.acquire(100)
+        return time.monotonic() - started
+
+    assert 0.8 <= asyncio.run(run()) <= 3.0
+
+
+def test_a_place_costs_microseconds_while_nothing_limits(tmp_path: Path) -> None:
+    board = Board.open(tmp_path / "board")
+    budget = Governor(board, 64, processes=2).budget("openai:gpt-5")
+
+    async def run() -> float:
+        started = time.process_time()
+        for _ in range(2_000):
+            await budget.acquire()
+            budget.succeeded(0.3, NO_ADVICE)
+            budget.release()
+        return (time.process_time() - started) / 2_000
+
+    # It takes about 3 microseconds; a lock of the board would take several more.
+    assert min(asyncio.run(run()) for _ in range(3)) < 50e-6
+    board.close()
+
+
+def test_nothing_limits_and_no_lock_is_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    board = Board.open(tmp_path / "board")
+    budget = Governor(board, 2).budget("openai:gpt-5")
+    monkeypatch.setattr(
+        "pytest_siren.sharing.board.fcntl.flock", lambda *arguments: pytest.fail("locked")
+    )
+
+    async def run() -> None:
+        for _ in range(3):
+            await budget.acquire()
+            budget.succeeded(0.3, NO_ADVICE)
+            budget.release()
+
+    asyncio.run(run())
+    monkeypatch.undo()
+    board.close()
+
+
+def test_those_who_wait_are_on_the_board(tmp_path: Path) -> None:
+    board = Board.open(tmp_path / "board")
+    budget = Governor(board, 4).budget("openai:gpt-5")
+
+    async def run() -> None:
+        before = time.time()
+        budget.refused(Advice(exhausted=True, resets_in=60.0))
+        tasks = await acquired(budget, 3)
+        assert board[Gauge.HELD] == 3
+        assert before + 59 <= board[Gauge.RESUMES_AT] <= time.time() + 61
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        assert (board[Gauge.HELD], board[Gauge.RESUMES_AT]) == (0, 0)
+
+    asyncio.run(run())
+    board.close()
+
+
+def test_each_model_has_a_budget_of_its_own(tmp_path: Path) -> None:
+    for board in (None, Board.open(tmp_path / "board")):
+        governor = Governor(board, 4)
+        one, other = governor.budget("openai:a"), governor.budget("openai:b")
+        assert governor.budget("openai:a") is one
+        one.refused(NO_ADVICE)
+        assert (one.limit.binding, other.limit.binding) == (True, False)
