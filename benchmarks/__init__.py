@@ -1,0 +1,1 @@
+"""Benchmarks of pytest-siren and its peers; see README.md."""
