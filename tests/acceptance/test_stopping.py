@@ -145,6 +145,35 @@ def test_a_killed_worker_loses_nothing(slow: Project, dist: str) -> None:
     assert len(session.asked()) <= 60 + 4
 
 
+DIES_AFTER_A_REPORT = """
+import os
+import signal
+
+import pytest
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_logfinish(nodeid):
+    # The report is with the controller; that the item is done, it has not been told yet.
+    if "PYTEST_XDIST_WORKER" in os.environ and "t003" in nodeid and not os.path.exists("died"):
+        open("died", "w").close()
+        os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_run_is_reported_once_when_its_worker_dies_right_after_its_report(
+    slow: Project,
+) -> None:
+    conftest = slow.path / "conftest.py"
+    conftest.write_text(conftest.read_text() + DIES_AFTER_A_REPORT)
+    slow.write("eval_a.yaml", eval_file(tasks(12, 0.2)))
+    session = Session(slow, "--concurrency", "2", "-n2")
+    assert session.end() == 0, session.text()
+    assert (slow.path / "died").exists()
+    assert "12 passed" in session.text()
+    assert session.asked().count("t003") == 1
+
+
 def test_a_run_that_kills_its_worker_is_found_and_the_others_are_not_blamed(
     slow: Project,
 ) -> None:

@@ -10,10 +10,12 @@ from typing import Any
 import pytest
 
 from pytest_siren.distribute.choice import ChosenScheduling
+from pytest_siren.distribute.scheduler import RunScheduling
 from pytest_siren.session.drive import INTERRUPTED
 from pytest_siren.session.facts import Facts
 from pytest_siren.session.folder import SessionFolder
 from pytest_siren.session.interrupts import sigterm_as_ctrl_c
+from pytest_siren.session.outcome import from_properties
 from pytest_siren.session.remember import remember
 from pytest_siren.session.state import SESSION
 from pytest_siren.sharing.board import Board, Gauge
@@ -72,7 +74,10 @@ class Controller:
 
     @pytest.hookimpl(trylast=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Stop all workers when as many tests have failed as ``-x`` or ``--maxfail`` allow."""
+        """Note a run that has been told of, and stop all workers at ``-x`` or ``--maxfail``."""
+        chosen = self._scheduling and self._scheduling.chosen
+        if isinstance(chosen, RunScheduling) and from_properties(report) is not None:
+            chosen.mark_run_reported(report.nodeid)
         most = self._config.getvalue("maxfail")
         if report.failed and most:
             self._failures += 1

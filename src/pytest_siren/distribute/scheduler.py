@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, OrderedDict, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NoReturn
 
 import pytest
@@ -50,6 +50,7 @@ class RunScheduling:
         self._assigned: dict[Any, OrderedDict[int, None]] = {}
         self._waiting: deque[list[int]] = deque()
         self._pending: set[int] = set()
+        self._reported: set[str] = set()
         self._suspected: Counter[int] = Counter()
         self._alone: dict[Any, int] = {}
 
@@ -99,8 +100,14 @@ class RunScheduling:
         for node in self.nodes:
             self._feed(node)
 
+    def mark_run_reported(self, nodeid: str) -> None:
+        """The controller has been told of a run, whether or not its worker lives on."""
+        self._reported.add(nodeid)
+
     def mark_test_complete(self, node: Any, item_index: int, duration: float = 0) -> None:
         """A worker has finished an item."""
+        if self.collection is not None:
+            self._reported.discard(self.collection[item_index])
         self._assigned[node].pop(item_index, None)
         self._pending.discard(item_index)
         if self._alone.get(node) == item_index:
@@ -127,7 +134,7 @@ class RunScheduling:
         """
         if self.collection is None:
             self._collections.pop(node, None)
-        left = list(self._assigned.pop(node))
+        left = self._unreported(self._assigned.pop(node))
         alone = self._alone.pop(node, None)
         if not left or self.collection is None:
             return None
@@ -145,6 +152,18 @@ class RunScheduling:
         return None if culprit is None else self.collection[culprit]
 
     # How it decides.
+
+    def _unreported(self, assigned: Iterable[int]) -> list[int]:
+        """Return what nobody has been told of: a worker may die after its last report."""
+        if self.collection is None:
+            return list(assigned)
+        left = []
+        for index in assigned:
+            if self.collection[index] in self._reported:
+                self._pending.discard(index)
+            else:
+                left.append(index)
+        return left
 
     def _culprit(self, left: list[int], alone: int | None) -> int | None:
         if alone is not None:
