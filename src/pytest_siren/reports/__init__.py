@@ -1,0 +1,1 @@
+"""Pages and files that people and other tools read, made of recorded jobs."""
