@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +13,7 @@ import pytest
 
 from pytest_siren.hookspecs import RunReport
 from pytest_siren.jobs.naming import run_directory
+from pytest_siren.metrics.summary import last_attempts
 from pytest_siren.metrics.verdicts import GateResult
 from pytest_siren.reports.data import ReportData
 from pytest_siren.session.remember import how_to_go_on
@@ -24,17 +25,17 @@ if TYPE_CHECKING:
 
 
 def report_data(
-    config: pytest.Config, reports: Sequence[RunReport], wall_time: float
+    config: pytest.Config,
+    reports: Sequence[RunReport],
+    gates: Sequence[GateResult],
+    wall_time: float,
 ) -> ReportData:
-    """Return what is to be said of ``reports``, of which there is one at least.
-
-    ``wall_time`` is in seconds.
-    """
+    """Return what is to be said of a session that took ``wall_time`` seconds."""
     reporting: Reporting | None = config.pluginmanager.get_plugin("siren-reporting")
     facts = reporting.facts() if reporting is not None else None
     pending = facts.total - facts.reported if facts is not None else 0
-    counted = _counted(reports)
-    left = pending or any(report.status != "scored" for report in counted.values())
+    counted = last_attempts(reports)
+    left = pending or any(report.status != "scored" for report in counted)
     jobs = dict.fromkeys(report.job for report in reports)
     return ReportData(
         title=f"Evaluations of {config.rootpath.name}",
@@ -43,17 +44,12 @@ def report_data(
         root=Path(config.rootpath),
         source_root=source_root(Path(config.rootpath)),
         made_at=datetime.now(UTC),
-        gates=tuple(gate_results(config)),
+        gates=tuple(gates),
         pending=pending,
         wall_time=wall_time,
         resume=how_to_go_on(config) if left else None,
         reproduce=shlex.join(["pytest", *map(str, config.invocation_params.args)]),
     )
-
-
-def gate_results(config: pytest.Config) -> Sequence[GateResult]:
-    """Return what the session's gates came to, once they have been judged."""
-    return ()
 
 
 def source_root(root: Path) -> Path:
@@ -65,24 +61,13 @@ def source_root(root: Path) -> Path:
     return root
 
 
-def _counted(reports: Sequence[RunReport]) -> dict[tuple[str, str, int], RunReport]:
-    """Return the attempt that counts for each run: the first that was scored, else the last."""
-    found: dict[tuple[str, str, int], RunReport] = {}
-    for report in reports:
-        key = (report.job, report.task_id, report.run_index)
-        if key not in found or found[key].status != "scored":
-            found[key] = report
-    return found
-
-
-def _runs(
-    reports: Sequence[RunReport], counted: Mapping[tuple[str, str, int], RunReport]
-) -> pd.DataFrame:
+def _runs(reports: Sequence[RunReport], counted: Sequence[RunReport]) -> pd.DataFrame:
     from pytest_siren.metrics.reported import runs_of
 
     runs = runs_of(reports)
     keys = zip(runs["job"], runs["task_id"], runs["run_index"], strict=True)
-    attempts = [counted[key] for key in keys]
+    by_run = {(one.job, one.task_id, one.run_index): one for one in counted}
+    attempts = [by_run[key] for key in keys]
     return runs.assign(
         run_id=[one.run_id for one in attempts],
         path=[run_directory(one.task_id, one.attack, one.run_id) for one in attempts],

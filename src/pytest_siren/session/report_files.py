@@ -6,6 +6,7 @@ Loaded by every pytest session, so standard library only until there is somethin
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_siren.hookspecs import RunReport
+from pytest_siren.metrics.verdicts import GateResult
 from pytest_siren.reports.formats import ReportError, Target
 from pytest_siren.session.garbage import no_collections
 
@@ -78,6 +80,7 @@ class ReportFiles:
 
     config: pytest.Config
     _reports: list[RunReport] = field(default_factory=list)
+    _gates: list[GateResult] = field(default_factory=list)
     _began: float = field(default_factory=time.monotonic)
     _lines: list[tuple[str, dict[str, bool]]] = field(default_factory=list)
 
@@ -85,20 +88,29 @@ class ReportFiles:
         """Keep what a finished run came to."""
         self._reports.append(report)
 
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_siren_gate_report(self, result: GateResult) -> None:
+        """Keep what a gate came to."""
+        self._gates.append(result)
+
     # Last: gates are judged in the same hook.
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         """Write the files; one that cannot be written turns exit code 0 into 1."""
         wanted = targets(self.config)
         summary = os.environ.get("GITHUB_STEP_SUMMARY") if on_github(self.config) else None
-        if not self._reports or not (wanted or summary):
-            if wanted and not self.config.option.collectonly:
+        if not (wanted or summary) or self.config.option.collectonly:
+            return
+        if not (self._reports or self._gates):
+            if wanted:
                 self._say("no evaluation came to an end: no report is written", yellow=True)
             return
         from pytest_siren.session.report_data import report_data
 
         with no_collections():
-            data = report_data(self.config, self._reports, time.monotonic() - self._began)
+            data = report_data(
+                self.config, self._reports, self._gates, time.monotonic() - self._began
+            )
             for problem in self._failures(wanted, summary, data):
                 self._say(f"ERROR: {problem}", red=True)
                 if session.exitstatus == pytest.ExitCode.OK:
@@ -110,13 +122,19 @@ class ReportFiles:
         yield
         for line, markup in self._lines:
             terminalreporter.write_line(line, **markup)
-        if self._reports and on_github(self.config):
+        self._lines.clear()
+        if self._gates and on_github(self.config):
             from pytest_siren.session.annotations import annotate
-            from pytest_siren.session.report_data import gate_results, source_root
+            from pytest_siren.session.report_data import source_root
 
             root = Path(self.config.rootpath)
-            for line in annotate(gate_results(self.config), root, source_root(root)):
+            for line in annotate(self._gates, root, source_root(root)):
                 terminalreporter.write_line(line)
+
+    def pytest_unconfigure(self) -> None:
+        """Say on standard error what no summary has said: pytest shows none after its ``exit``."""
+        for line, _ in self._lines:
+            sys.stderr.write(f"{line}\n")
 
     def _failures(
         self, wanted: list[Target], summary: str | None, data: ReportData
