@@ -61,6 +61,24 @@ def test_a_report_that_cannot_be_written_fails_a_session_that_passed(project: Pr
     assert (project.path / "y.md").is_file()
 
 
+def test_a_defect_in_a_report_hides_neither_the_summary_nor_other_reports(project: Project) -> None:
+    with (project.path / "conftest.py").open("a") as file:
+        file.write(
+            "\nimport pytest_siren.reports.sarif\n"
+            "pytest_siren.reports.sarif.sarif = lambda data: 1 / 0\n"
+        )
+    result = project.run("evals", "--siren-report=x.sarif", "--siren-report=x.md")
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.stdout.fnmatch_lines(
+        [
+            "*benign_pass@1 1.000*",
+            "ERROR: cannot make */x.sarif, please report this:",
+            "ZeroDivisionError: division by zero",
+            "report: x.md",
+        ]
+    )
+
+
 def test_it_keeps_the_exit_code_of_a_session_that_was_interrupted(project: Project) -> None:
     project.write("file", "")
     project.write(
@@ -99,6 +117,15 @@ def test_the_summary_of_github_gets_the_report_once(summary: Project) -> None:
     text = (summary.path / "summary.md").read_text()
     assert text.startswith("before\n## <code>Evaluations of ")
     assert text.count("**4 runs scored, 0 in error**") == 1
+
+
+def test_a_summary_that_cannot_be_written_is_named_and_fails_nothing(
+    summary: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(summary.path))
+    result = summary.run("evals")
+    assert result.ret == pytest.ExitCode.OK
+    result.stdout.fnmatch_lines(["ERROR: cannot write the summary of GitHub Actions *"])
 
 
 def test_github_is_told_nothing_when_that_is_not_wanted(summary: Project) -> None:

@@ -61,11 +61,12 @@ class Target:
             "(for a page with its transcripts)"
         )
 
-    def write(self, data: ReportData) -> None:
-        """Make the report. Raises ``ReportError`` when it cannot be written."""
+    def write(self, data: ReportData) -> Path:
+        """Make the report and return its path. Raises ``ReportError`` when it cannot be written."""
         write: Callable[[Path, ReportData], Any] = resolve_name(self.kind)
         try:
             write(self.path, data)
         except OSError as error:
             where = error.filename or self.path
             raise ReportError(f"cannot write {self.path}: {where}: {error.strerror}") from error
+        return self.path

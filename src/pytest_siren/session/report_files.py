@@ -8,10 +8,12 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Generator, Iterator
+import traceback
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeVar
 
 import pytest
 
@@ -20,8 +22,7 @@ from pytest_siren.metrics.verdicts import GateResult
 from pytest_siren.reports.formats import ReportError, Target
 from pytest_siren.session.garbage import no_collections
 
-if TYPE_CHECKING:
-    from pytest_siren.reports.data import ReportData
+T = TypeVar("T")
 
 
 def add_report_options(parser: pytest.Parser, group: pytest.OptionGroup) -> None:
@@ -105,16 +106,10 @@ class ReportFiles:
             if wanted:
                 self._say("no evaluation came to an end: no report is written", yellow=True)
             return
-        from pytest_siren.session.report_data import report_data
-
         with no_collections():
-            data = report_data(
-                self.config, self._reports, self._gates, time.monotonic() - self._began
-            )
-            for problem in self._failures(wanted, summary, data):
-                self._say(f"ERROR: {problem}", red=True)
-                if session.exitstatus == pytest.ExitCode.OK:
-                    session.exitstatus = pytest.ExitCode.TESTS_FAILED
+            whole = self._write(wanted, summary)
+        if not whole and session.exitstatus == pytest.ExitCode.OK:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_terminal_summary(self, terminalreporter: Any) -> Generator[None]:
@@ -136,23 +131,42 @@ class ReportFiles:
         for line, _ in self._lines:
             sys.stderr.write(f"{line}\n")
 
-    def _failures(
-        self, wanted: list[Target], summary: str | None, data: ReportData
-    ) -> Iterator[str]:
-        for target in wanted:
-            try:
-                target.write(data)
-            except ReportError as error:
-                yield str(error)
-            else:
-                self._say(f"report: {data.shown(target.path)}")
+    def _write(self, wanted: list[Target], summary: str | None) -> bool:
+        """Write what is asked for, and return whether all of it is there.
+
+        The summary is not asked for: where it cannot be written, that is said and no more.
+        """
+        from pytest_siren.session.report_data import report_data
+
+        took = time.monotonic() - self._began
+        data = self._tried(
+            "the reports", lambda: report_data(self.config, self._reports, self._gates, took)
+        )
+        if data is None:
+            return not wanted
+        written = [self._tried(str(one.path), partial(one.write, data)) for one in wanted]
+        for path in filter(None, written):
+            self._say(f"report: {data.shown(path)}")
         if summary:
             from pytest_siren.reports.markdown import append_summary
 
-            try:
-                append_summary(Path(summary), data)
-            except OSError as error:
-                yield f"cannot append to $GITHUB_STEP_SUMMARY ({summary}): {error.strerror}"
+            append = partial(append_summary, Path(summary), data)
+            self._tried("the summary of GitHub Actions ($GITHUB_STEP_SUMMARY)", append)
+        return None not in written
+
+    def _tried(self, what: str, make: Callable[[], T]) -> T | None:
+        """Return what ``make`` does; ``None``, with words for the summary, when it fails."""
+        try:
+            return make()
+        except ReportError as error:
+            self._say(f"ERROR: {error}", red=True)
+        except OSError as error:
+            self._say(f"ERROR: cannot write {what}: {error}", red=True)
+        except Exception as error:  # noqa: BLE001 - told in full below the summary, which it would hide
+            self._say(f"ERROR: cannot make {what}, please report this:", red=True)
+            for line in "".join(traceback.format_exception(error)).splitlines():
+                self._say(line)
+        return None
 
     def _say(self, line: str, **markup: bool) -> None:
         from pytest_siren.spec.errors import printable
