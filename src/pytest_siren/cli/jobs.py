@@ -5,12 +5,15 @@ from __future__ import annotations
 import argparse
 from collections import Counter
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pytest_siren.cli.found import found_jobs
 from pytest_siren.cli.say import complain, say
 from pytest_siren.jobs.history import History
 from pytest_siren.jobs.read import RecordError, Unreadable, iter_index, load_config
-from pytest_siren.jobs.repair import Repaired, repair
+
+if TYPE_CHECKING:
+    from pytest_siren.jobs.repair import Repaired
 
 OK, INCOMPLETE, NO_ANSWER = 0, 1, 2
 
@@ -78,6 +81,9 @@ def _repair(args: argparse.Namespace) -> int:
     jobs = found_jobs(Path(args.jobs_dir), args.targets)
     if jobs is None:
         return NO_ANSWER
+    # What writes records is slow to import, and no other command needs it.
+    from pytest_siren.jobs.repair import repair
+
     code = OK
     for job in jobs:
         try:
