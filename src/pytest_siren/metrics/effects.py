@@ -93,7 +93,8 @@ def cliff_delta(before: Floats, after: Floats) -> float:
 def wilcoxon_p(differences: Floats) -> float:
     """Return the two-sided p of Wilcoxon's signed-rank test.
 
-    Pairs that do not differ are left out; where none differs, p is 1. Source: Wilcoxon 1945, Biometrics Bulletin 1, 80-83; by ``scipy.stats.wilcoxon``.
+    Pairs that do not differ are left out; where none differs, p is 1. Source: Wilcoxon 1945,
+    Biometrics Bulletin 1, 80-83; by ``scipy.stats.wilcoxon``.
     """
     differing = differences[differences != 0.0]
     if not len(differing):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from math import ceil, sqrt
 
+import numpy as np
 from scipy.optimize import brentq
 from scipy.stats import nct
 from scipy.stats import t as student
@@ -21,9 +22,11 @@ def power(difference: float, deviation: float, pairs: float, *, confidence: floa
     if not deviation > 0.0 or pairs < 2:
         raise ValueError(f"power needs a deviation above 0 and two pairs, not {deviation}, {pairs}")
     critical = float(student.ppf((1.0 + confidence) / 2.0, pairs - 1))
-    shift = difference / deviation * sqrt(pairs)
+    shift = abs(difference) / deviation * sqrt(pairs)
     freedom = pairs - 1
-    return float(nct.sf(critical, freedom, shift) + nct.cdf(-critical, freedom, shift))
+    upper, lower = nct.sf(critical, freedom, shift), nct.cdf(-critical, freedom, shift)
+    # The wrong tail of a large difference is next to 0, and SciPy may give NaN for it.
+    return float(np.nan_to_num(upper) + np.nan_to_num(lower))
 
 
 def minimum_detectable(
@@ -34,7 +37,7 @@ def minimum_detectable(
     def lacking(difference: float) -> float:
         return power(difference, deviation, pairs, confidence=confidence) - wanted
 
-    upper = deviation
+    upper = deviation / sqrt(pairs)
     while lacking(upper) < 0.0:
         upper *= 2.0
     return float(brentq(lacking, 0.0, upper, xtol=1e-9))
