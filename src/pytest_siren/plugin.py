@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_siren import hookspecs
+from pytest_siren.session.gateoptions import option_gates
+from pytest_siren.session.gating import Gating
 from pytest_siren.session.options import add_options, check_options
 from pytest_siren.session.progress_reporting import ProgressReporting
 from pytest_siren.session.report_files import ReportFiles
@@ -38,6 +40,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(Reporting(config), "siren-reporting")
     if not is_worker(config):
         config.pluginmanager.register(ProgressReporting(config), "siren-progress")
+        config.pluginmanager.register(Gating(config, option_gates(config)), "siren-gating")
         config.pluginmanager.register(ReportFiles(config), "siren-report-files")
     if session.resume is not None:
         from pytest_siren.session.resuming import Resuming, catch_up

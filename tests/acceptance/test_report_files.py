@@ -119,6 +119,33 @@ def test_the_summary_of_github_gets_the_report_once(summary: Project) -> None:
     assert text.count("**4 runs scored, 0 in error**") == 1
 
 
+def test_gates_that_do_not_hold_are_annotated_where_they_stand(
+    summary: Project, dist: list[str]
+) -> None:
+    eval_file = summary.path / "evals" / "eval_mail.yaml"
+    eval_file.write_text(eval_file.read_text() + "gates:\n  - asr <= 0.05\n")
+    gates = ("--gate=utility_under_attack <= 0.99", "--gate=asr >= 0.02")
+    result = summary.run(*ATTACK, *dist, *gates, "--runs=2")
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    line = len(eval_file.read_text().splitlines())
+    said = [one for one in result.outlines if one.startswith("::")]
+    place = f"file=evals/eval_mail.yaml,line={line},"
+    assert said[0].startswith(f"::error {place}title=Gate broken%3A asr <= 0.05::")
+    assert said[1].startswith("::warning title=Gate inconclusive%3A utility_under_attack <= 0.99::")
+    assert len(said) == 2
+    text = (summary.path / "summary.md").read_text()
+    assert "❌ **3 gates: 1 held, 1 broken, 1 inconclusive**" in text
+    silent = summary.run(*ATTACK, *dist, *gates, "--siren-no-github")
+    assert "::error" not in silent.stdout.str()
+
+
+def test_a_gate_without_any_run_is_reported_too(project: Project) -> None:
+    result = project.run("evals", "--gate=asr <= 0.5", "--siren-report=x.md", "-k", "nothing")
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    text = (project.path / "x.md").read_text()
+    assert "⚠️ **1 gate: 1 inconclusive**" in text
+
+
 def test_a_summary_that_cannot_be_written_is_named_and_fails_nothing(
     summary: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:

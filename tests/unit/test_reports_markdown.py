@@ -48,6 +48,16 @@ def test_broken_gates_come_first_with_interval_and_reason() -> None:
     ]
 
 
+def test_a_gate_says_what_would_decide_it_and_a_cost_has_no_interval() -> None:
+    gates = (
+        gate(Verdict.INCONCLUSIVE, more_runs=1_200),
+        gate(Verdict.HELD, gate="cost <= 3", value=2.5, low=2.5, high=2.5),
+    )
+    shown = cells(rendered(markdown(data([run()], gates=gates))))
+    assert shown[6].endswith("; about 1,200 more runs would decide it")
+    assert shown[9] == "2.500"
+
+
 def test_rates_of_each_job_with_errors_apart() -> None:
     other = {"job": f"{JOB}2", "attack": None, "malicious_task": None, "attack_score": None}
     rows = [run(), run(run_index=1, attack_score=0.0), error(run_index=2), run(**other)]

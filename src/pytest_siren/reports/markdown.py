@@ -107,12 +107,17 @@ def _gates(gates: Sequence[GateResult]) -> str:
             f"{gate.runs:,}",
             f"{gate.errors:,}",
             f"{gate.pending:,}",
-            quoted(gate.why, 300) if gate.why else "",
+            _why(gate),
         )
         for gate in sorted(gates, key=lambda one: order.index(one.verdict))[:_MOST_GATES]
     ]
     head = ("verdict", "gate", "found (95 % interval)", "runs", "errors", "pending", "why")
     return table(head, rows, right=(3, 4, 5)) + _more(len(gates) - _MOST_GATES)
+
+
+def _why(gate: GateResult) -> str:
+    more = f"about {gate.more_runs:,} more runs would decide it" if gate.more_runs else ""
+    return "; ".join(filter(None, (quoted(gate.why, 300) if gate.why else "", more)))
 
 
 def _rates(figures: Sequence[JobFigures]) -> str:
@@ -200,7 +205,7 @@ def _rate(found: Estimate | None) -> str:
 def _interval(value: float | None, low: float | None, high: float | None, sign: str = "") -> str:
     if value is None:
         return "unknown"
-    if low is None or high is None:
+    if low is None or high is None or low == high:
         return f"{value:{sign}.3f}"
     return f"{value:{sign}.3f} ({low:{sign}.3f} to {high:{sign}.3f})"
 

@@ -77,8 +77,14 @@ class JsonRecorder:
                 model_kind=job.model.kind.value,
                 attack=job.attack_name,
                 identity=job.identity,
+                suite=job.dataset.suite,
             )
         return self._infos[id(job)]
+
+    def folder(self, job: Job) -> Path | None:
+        """Return the folder of ``job``; ``None`` while there is none."""
+        info = self._infos.get(id(job))
+        return info.path if info else None
 
     def pytest_siren_attempt_record(self, attempt: RunAttempt) -> Awaitable[object]:
         """Write the attempt's records, and leave the waiting for the disk to a thread."""
@@ -121,6 +127,10 @@ class JsonRecorder:
             **job.spec.snapshot,
             "identity": job.identity,
             "sources": dict(job.sources),
+            "dataset_name": job.dataset.name,
+            "dataset_suite": job.dataset.suite,
+            "model_label": job.model.label,
+            "model_kind": job.model.kind.value,
             "sweep_id": session.sweep,
             "planned_runs": self._planned[id(job)],
             "invocation": session.invocation,

@@ -89,7 +89,6 @@ class ReportFiles:
         """Keep what a finished run came to."""
         self._reports.append(report)
 
-    @pytest.hookimpl(optionalhook=True)
     def pytest_siren_gate_report(self, result: GateResult) -> None:
         """Keep what a gate came to."""
         self._gates.append(result)
