@@ -57,6 +57,7 @@ def test_an_attacked_run_says_who_won_on_what_and_where_it_is_recorded(
         "dataset": "mail",
         "task_id": "summary:advert",
         "attack": "template_string",
+        "vectors": "note",
         "agent": "plain",
         "model": "scripted:echo",
         "run_index": "0",
@@ -113,7 +114,7 @@ def test_the_page_explains_every_property_and_those_of_other_tests_stay(project:
     found = {one.attrib["name"]: properties(one) for one in root.iter("testcase")}
     assert found.pop("test_plain") == {"siren_status": "mine"}
     names = {name for one in found.values() for name in one}
-    names |= {"benign_unknown", "attack_unknown", "error_type", "cost_usd"}
+    names |= {"benign_unknown", "attack_unknown", "error_type", "cost_usd", "suite"}
     section = PAGE.read_text().partition("## JUnit")[2].partition("\n## ")[0]
     listed = {line.split("`")[1] for line in section.splitlines() if line.startswith("| `")}
     assert listed == names

@@ -35,6 +35,7 @@ def test_the_first_line_says_what_the_gates_came_to() -> None:
     gates = (gate(), gate(Verdict.HELD), gate(Verdict.HELD), gate(Verdict.INCONCLUSIVE))
     text = markdown(data([run()], gates=gates))
     assert "❌ **4 gates: 2 held, 1 broken, 1 inconclusive**" in text
+    assert "inconclusive**<br>**1 run scored, 0 in error**" in text
     assert "⚠️ **1 gate: 1 inconclusive**" in markdown(data([run()], gates=gates[3:]))
     assert "✅ **2 gates: 2 held**" in markdown(data([run()], gates=gates[1:3]))
 
@@ -110,6 +111,12 @@ def test_pending_runs_and_the_command_that_executes_them_are_named() -> None:
     assert "1,200 runs are pending; execute what is left with <code>pytest --lf</code>" in text
 
 
+def test_cancelled_runs_are_counted() -> None:
+    scores = {"benign_score": None, "attack_score": None}
+    text = markdown(data([run(), run(run_index=1, status="cancelled", **scores)]))
+    assert "**1 run scored, 0 in error, 1 cancelled**" in text
+
+
 def test_a_report_of_no_runs_shows_its_gates_and_problems() -> None:
     problem = "jobs/two: config.yaml is missing"
     text = markdown(data([], gates=(gate(Verdict.INCONCLUSIVE, value=None),), problems=(problem,)))
@@ -127,7 +134,7 @@ def test_hostile_text_stays_text() -> None:
     text = markdown(made)
     html = rendered(text)
     tags = set(re.findall(r"<\s*/?\s*([a-z0-9!]+)", html))
-    assert tags <= set("h2 h3 p strong em table thead tbody tr th td code ul li".split())
+    assert tags <= set("h2 h3 p br strong em table thead tbody tr th td code ul li".split())
     assert "\x1b" not in text
     assert "\u202e" not in text
     rows_shown = re.findall(r"<tr>.*?</tr>", html, re.DOTALL)
