@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from unittest.mock import Mock
+
+import pytest
 
 from pytest_siren.metrics.verdicts import Verdict
 from pytest_siren.session.annotations import MOST, annotate
+from pytest_siren.session.report_files import on_github
 from tests.unit.reports_sample import gate
 
 
@@ -54,3 +58,20 @@ def test_no_more_are_given_than_github_shows(tmp_path: Path) -> None:
     assert len(lines) == MOST
     assert lines[-1] == "::error title=pytest-siren::6 more gates are broken; see the log"
     assert len(annotate([gate() for _ in range(MOST)], tmp_path, tmp_path)) == MOST
+
+
+@pytest.mark.parametrize(
+    ("variable", "ini", "option", "told"),
+    [
+        ("true", True, False, True),
+        ("true", False, False, False),
+        ("true", True, True, False),
+        ("false", True, False, False),
+    ],
+)
+def test_github_is_told_unless_option_or_ini_key_refuse(
+    monkeypatch: pytest.MonkeyPatch, variable: str, ini: bool, option: bool, told: bool
+) -> None:
+    monkeypatch.setenv("GITHUB_ACTIONS", variable)
+    config = Mock(getini={"siren_github": ini}.get, getoption={"siren_no_github": option}.get)
+    assert on_github(config) is told

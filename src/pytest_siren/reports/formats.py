@@ -46,8 +46,10 @@ class Target:
         """Return what ``text``, a path relative to ``base``, asks for.
 
         A folder, which is a name that ends in a slash, has no suffix or is one already, gets an
-        HTML page. Raises ``ReportError`` for an unknown suffix.
+        HTML page. Raises ``ReportError`` for an unknown suffix and for an empty name.
         """
+        if not text.strip():
+            raise ReportError("the name of the report is empty")
         path = base / text
         name = path.name.lower()
         if text.endswith(("/", os.sep)) or path.is_dir() or not path.suffix:
@@ -61,12 +63,11 @@ class Target:
             "(for a page with its transcripts)"
         )
 
-    def write(self, data: ReportData) -> Path:
-        """Make the report and return its path. Raises ``ReportError`` when it cannot be written."""
+    def write(self, data: ReportData) -> None:
+        """Make the report. Raises ``ReportError`` when it cannot be written."""
         write: Callable[[Path, ReportData], Any] = resolve_name(self.kind)
         try:
             write(self.path, data)
         except OSError as error:
             where = error.filename or self.path
             raise ReportError(f"cannot write {self.path}: {where}: {error.strerror}") from error
-        return self.path

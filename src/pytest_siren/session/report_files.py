@@ -13,7 +13,7 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
 
@@ -21,6 +21,9 @@ from pytest_siren.hookspecs import RunReport
 from pytest_siren.metrics.verdicts import GateResult
 from pytest_siren.reports.formats import ReportError, Target
 from pytest_siren.session.garbage import no_collections
+
+if TYPE_CHECKING:
+    from pytest_siren.reports.data import ReportData
 
 T = TypeVar("T")
 
@@ -64,7 +67,7 @@ def targets(config: pytest.Config) -> list[Target]:
         try:
             target = Target.of(text, base)
         except ReportError as error:
-            raise pytest.UsageError(f"{where} {error}") from None
+            raise pytest.UsageError(f"{where}: {error}") from None
         found[target.path] = target
     return list(found.values())
 
@@ -143,7 +146,7 @@ class ReportFiles:
         )
         if data is None:
             return not wanted
-        written = [self._tried(str(one.path), partial(one.write, data)) for one in wanted]
+        written = [self._tried(str(one.path), partial(_written, one, data)) for one in wanted]
         for path in filter(None, written):
             self._say(f"report: {data.shown(path)}")
         if summary:
@@ -171,3 +174,8 @@ class ReportFiles:
         from pytest_siren.spec.errors import printable
 
         self._lines.append((printable(line), markup))
+
+
+def _written(target: Target, data: ReportData) -> Path:
+    target.write(data)
+    return target.path
