@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_siren import hookspecs
+from pytest_siren.session.baselines import baseline
 from pytest_siren.session.gateoptions import option_gates
 from pytest_siren.session.gating import Gating
 from pytest_siren.session.options import add_options, check_options
@@ -39,7 +40,9 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(Reporting(config), "siren-reporting")
     if not is_worker(config):
         config.pluginmanager.register(ProgressReporting(config), "siren-progress")
-        config.pluginmanager.register(Gating(config, option_gates(config)), "siren-gating")
+        gates = option_gates(config)
+        gating = Gating(config, gates, baseline(config, gates))
+        config.pluginmanager.register(gating, "siren-gating")
     if session.resume is not None:
         from pytest_siren.session.resuming import Resuming, catch_up
 

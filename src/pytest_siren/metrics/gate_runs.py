@@ -96,6 +96,14 @@ def unknown_scores(runs: pd.DataFrame, measure: str) -> Mask:
     return mask
 
 
+def unscored(runs: pd.DataFrame, measure: str) -> Mask:
+    """Tell of each run whether it ended without what ``measure`` is made of."""
+    if measure == "error_rate":
+        return np.zeros(len(runs), dtype=bool)
+    errors: Mask = (runs["status"] == "error").to_numpy(bool)
+    return errors | unknown_scores(runs, measure)
+
+
 def counted_as(runs: pd.DataFrame, mask: Mask, measure: str, value: float) -> pd.DataFrame:
     """Return ``runs`` as if those of ``mask`` had been scored ``value``.
 

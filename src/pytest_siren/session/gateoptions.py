@@ -35,6 +35,13 @@ def add_gate_options(parser: pytest.Parser, group: pytest.OptionGroup) -> None:
         default=None,
         help="whether a gate that cannot be decided fails the session (default: fail)",
     )
+    group.addoption(
+        "--baseline",
+        default=None,
+        metavar="JOB|FILE",
+        help="what gates such as 'asr_increase <= 0.02' compare with: a job, a sweep, or a file "
+        "or folder made by siren bless",
+    )
     parser.addini(INI, "gates of every session with evaluations, one a line", type="linelist")
 
 

@@ -17,6 +17,7 @@ from pytest_siren.session.gateoptions import INI, may_be_inconclusive
 from pytest_siren.session.outcome import from_properties
 
 if TYPE_CHECKING:
+    from pytest_siren.metrics.gates import Baseline
     from pytest_siren.session.planned import Planned
     from pytest_siren.spec.gates import Gate
 
@@ -35,6 +36,8 @@ class Gating:
     config: pytest.Config
     gates: Sequence[Gate]
     """Those of the command line and the ini file."""
+    baseline: Baseline | None = None
+    """What the runs are compared with."""
     _reports: list[RunReport] = field(default_factory=list)
     _failed: bool = False
     """Whether anything but a run failed."""
@@ -64,7 +67,7 @@ class Gating:
         gates = [*(gate for gate in self.gates if ran or gate.source != INI), *file_gates(plan)]
         if not gates:
             return
-        results = judge(self.config, gates, self._reports, plan)
+        results = judge(self.config, gates, self._reports, plan, self.baseline)
         self.config.stash[GATES] = results
         for result in results:
             self.config.hook.pytest_siren_gate_report(result=result)

@@ -25,9 +25,10 @@ _FROM_OPTIONS = {
     "gate": "gate",
     "gate_on": "gate_on",
     "gate_inconclusive": "gate_inconclusive",
+    "baseline": "baseline",
 }
 """Field to the name under which pytest keeps the option."""
-_GATING = ("gate", "gate_on", "gate_inconclusive")
+_GATING = ("gate", "gate_on", "gate_inconclusive", "baseline")
 _FILTERS = ("keyword", "markexpr", "deselect")
 
 
@@ -51,6 +52,7 @@ class Invocation:
     gate: tuple[str, ...] = ()
     gate_on: str | None = None
     gate_inconclusive: str | None = None
+    baseline: str | None = None
 
     @classmethod
     def of(cls, config: pytest.Config) -> Invocation:

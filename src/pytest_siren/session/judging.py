@@ -9,7 +9,7 @@ import pytest
 
 from pytest_siren.hookspecs import RunReport
 from pytest_siren.metrics.gate_runs import PENDING
-from pytest_siren.metrics.gates import Judging, evaluate
+from pytest_siren.metrics.gates import Baseline, Judging, evaluate
 from pytest_siren.metrics.reported import runs_of
 from pytest_siren.metrics.runs import COLUMNS, INTEGERS, table
 from pytest_siren.metrics.verdicts import GateResult
@@ -26,9 +26,10 @@ def judge(
     gates: Sequence[Gate],
     reports: Sequence[RunReport],
     plan: Sequence[Planned],
+    baseline: Baseline | None,
 ) -> list[GateResult]:
     """Return what came of ``gates``, given what was planned and the reports of this session."""
-    judging = Judging(point=on_point(config))
+    judging = Judging(point=on_point(config), baseline=baseline)
     with no_collections():
         pending = _pending(plan, reports)
         return evaluate(gates, runs_of(reports), pending=pending, judging=judging)
