@@ -17,6 +17,7 @@ from pytest_siren.session.folder import SessionFolder
 from pytest_siren.session.garbage import no_collections
 from pytest_siren.session.gateoptions import on_point
 from pytest_siren.session.planned import Planned, planned
+from pytest_siren.session.rateoptions import chosen_cluster
 from pytest_siren.session.state import SESSION
 from pytest_siren.spec.gates import Gate
 
@@ -29,7 +30,7 @@ def judge(
     baseline: Baseline | None,
 ) -> list[GateResult]:
     """Return what came of ``gates``, given what was planned and the reports of this session."""
-    judging = Judging(point=on_point(config), baseline=baseline)
+    judging = Judging(point=on_point(config), cluster=chosen_cluster(config), baseline=baseline)
     with no_collections():
         pending = _pending(plan, reports)
         return evaluate(gates, runs_of(reports), pending=pending, judging=judging)

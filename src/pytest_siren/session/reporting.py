@@ -17,6 +17,7 @@ from pytest_siren.hookspecs import RunReport
 from pytest_siren.session.facts import Facts, notes
 from pytest_siren.session.garbage import no_collections
 from pytest_siren.session.outcome import from_properties
+from pytest_siren.session.rateoptions import chosen_cluster
 from pytest_siren.session.remember import forget_latest, how_to_go_on
 from pytest_siren.session.state import EVALUATIONS, is_worker
 
@@ -101,7 +102,7 @@ class Reporting:
         ks = tuple(dict.fromkeys(self.config.getoption("pass_k"))) or (1,)
         terminalreporter.section("evaluations", sep="=", bold=True)
         with no_collections():
-            table = rows(self._reports, ks)
+            table = rows(self._reports, ks, chosen_cluster(self.config))
         for line in render(table, ks, get_terminal_size().columns, Path(self.config.rootpath)):
             terminalreporter.line(line)
         if self._facts is not None:
