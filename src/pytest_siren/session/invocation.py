@@ -26,9 +26,10 @@ _FROM_OPTIONS = {
     "gate_on": "gate_on",
     "gate_inconclusive": "gate_inconclusive",
     "baseline": "baseline",
+    "cluster": "siren_cluster",
 }
 """Field to the name under which pytest keeps the option."""
-_GATING = ("gate", "gate_on", "gate_inconclusive", "baseline")
+_GATING = ("gate", "gate_on", "gate_inconclusive", "baseline", "cluster")
 _FILTERS = ("keyword", "markexpr", "deselect")
 
 
@@ -53,6 +54,7 @@ class Invocation:
     gate_on: str | None = None
     gate_inconclusive: str | None = None
     baseline: str | None = None
+    cluster: str | None = None
 
     @classmethod
     def of(cls, config: pytest.Config) -> Invocation:
