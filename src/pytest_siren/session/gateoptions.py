@@ -36,6 +36,12 @@ def add_gate_options(parser: pytest.Parser, group: pytest.OptionGroup) -> None:
         help="whether a gate that cannot be decided fails the session (default: fail)",
     )
     group.addoption(
+        "--gate-stop",
+        action="store_true",
+        default=False,
+        help="take runs in rounds, in a shuffled order, and stop as soon as every gate is settled",
+    )
+    group.addoption(
         "--baseline",
         default=None,
         metavar="JOB|FILE",
@@ -60,6 +66,18 @@ def option_gates(config: pytest.Config) -> list[Gate]:
         except GateError as error:
             raise pytest.UsageError(f"{source}: {error.pointed()}") from None
     return gates
+
+
+def check_stop(config: pytest.Config) -> None:
+    """Raise ``pytest.UsageError`` for what ``--gate-stop`` cannot be used with."""
+    if not config.getoption("gate_stop"):
+        return
+    if on_point(config):
+        raise pytest.UsageError(
+            "--gate-stop needs intervals: it cannot be used with --gate-on=point"
+        )
+    if config.getoption("dist", "no") == "each":
+        raise pytest.UsageError("--gate-stop cannot be used with --dist each")
 
 
 def on_point(config: pytest.Config) -> bool:

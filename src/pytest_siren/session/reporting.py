@@ -19,7 +19,7 @@ from pytest_siren.session.garbage import no_collections
 from pytest_siren.session.outcome import from_properties
 from pytest_siren.session.rateoptions import chosen_cluster
 from pytest_siren.session.remember import forget_latest, how_to_go_on
-from pytest_siren.session.state import EVALUATIONS, is_worker
+from pytest_siren.session.state import EVALUATIONS, NOT_NEEDED, is_worker
 
 UNKNOWN = "unknown"
 """pytest's category for runs whose score would prove nothing."""
@@ -111,6 +111,7 @@ class Reporting:
                 self._facts,
                 reported=len(last),
                 errors=sum(report.status == "error" for report in last.values()),
+                not_needed=min(self.config.stash.get(NOT_NEEDED, 0), self._facts.total - len(last)),
                 recorded=sum(report.recorded for report in last.values()),
             )
             for line in notes(facts, how_to_go_on(self.config)):
