@@ -69,6 +69,11 @@ class WorkerFeed:
         item.config.hook.pytest_runtest_protocol(item=item, nextitem=nextitem)
         self.interactor.sendevent("runtest_protocol_complete", item_index=index, duration=duration)
 
+    def skip(self, item: pytest.Item) -> None:
+        """Tell the controller that it need not wait for ``item``."""
+        index = self._positions[id(item)]
+        self.interactor.sendevent("runtest_protocol_complete", item_index=index, duration=0.0)
+
 
 def tell_collected(session: pytest.Session) -> None:
     """Tell the controller which of the items are runs, once all is loaded that they need.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import PurePath
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -35,10 +36,17 @@ def joined(*tables: pd.DataFrame) -> pd.DataFrame:
     for name in COLUMNS:
         parts = [table[name] for table in filled]
         if name in CATEGORIES:
-            columns[name] = pd.Series(pd.api.types.union_categoricals(parts))
+            columns[name] = _union(parts)
         else:
             columns[name] = pd.Series(np.concatenate([part.to_numpy() for part in parts]))
     return pd.DataFrame(columns)
+
+
+def _union(parts: list[pd.Series[Any]]) -> pd.Series[Any]:
+    if len({part.cat.categories.dtype for part in parts}) == 1:
+        return pd.Series(pd.api.types.union_categoricals(parts))
+    # Where nothing has a value, pandas does not know that it would be text.
+    return pd.Series(pd.Categorical(np.concatenate([part.astype(object) for part in parts])))
 
 
 def base(measure: str) -> str:
@@ -96,6 +104,14 @@ def unknown_scores(runs: pd.DataFrame, measure: str) -> Mask:
     return mask
 
 
+def unscored(runs: pd.DataFrame, measure: str) -> Mask:
+    """Tell of each run whether it ended without what ``measure`` is made of."""
+    if measure == "error_rate":
+        return np.zeros(len(runs), dtype=bool)
+    errors: Mask = (runs["status"] == "error").to_numpy(bool)
+    return errors | unknown_scores(runs, measure)
+
+
 def counted_as(runs: pd.DataFrame, mask: Mask, measure: str, value: float) -> pd.DataFrame:
     """Return ``runs`` as if those of ``mask`` had been scored ``value``.
 
@@ -112,7 +128,8 @@ def counted_as(runs: pd.DataFrame, mask: Mask, measure: str, value: float) -> pd
 def _having(runs: pd.DataFrame, key: str, value: str) -> Mask:
     column = runs[_column(key)]
     if key == "vector":
-        having = column.map(lambda names: value in str(names).split()).to_numpy(bool)
+        using = [names for names in column.cat.categories if value in str(names).split()]
+        having = column.isin(using).to_numpy(bool)
         unsure = column.isna().to_numpy() & runs["attack"].notna().to_numpy()
         return having | (unsure & (runs["status"] != "scored").to_numpy())
     if key == "job":

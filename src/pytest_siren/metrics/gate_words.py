@@ -54,6 +54,8 @@ def unfinished_broken() -> str:
 
 def against(counts: Counts, found: Finding | None) -> str:
     """Say that a gate holds only as long as nobody asks how the missing scores would be."""
+    if not counts.errors + counts.unknown:
+        return "it would hold, but not if runs of the baseline without a score had gone well"
     parts = [_counted(counts.errors, "run in error", "runs in error")] if counts.errors else []
     if counts.unknown:
         parts.append(_counted(counts.unknown, "unknown score", "unknown scores"))
@@ -72,11 +74,16 @@ def short(gate: Gate, found: Finding) -> str:
     return f"it would hold by the other tasks, but {tasks} fewer than {k} scored runs"
 
 
+def no_baseline(gate: Gate) -> str:
+    """Say that there is nothing to compare with."""
+    return f"{gate.measure} needs something to compare with: give --baseline JOB or FILE"
+
+
 def unpriced(number: int, runs: pd.DataFrame) -> str:
     """Say that nobody knows the cost."""
     models = runs["model"][(runs["unpriced"] > 0).to_numpy()].dropna().unique()
     attempts = _counted(number, "attempt has", "attempts have")
-    return f"{attempts} no known price ({listed(_few(sorted(map(str, models))))})"
+    return f"{attempts} no known price ({listed(few(sorted(map(str, models))))})"
 
 
 def nothing_scored(gate: Gate, counts: Counts) -> str:
@@ -105,7 +112,7 @@ def no_such(key: str, value: str, known: Sequence[str]) -> str:
     if not known:
         return f"no run has {key}={value}, nor any other {key}"
     hint = suggestion(value, known)
-    return f"no run has {key}={value}{hint}; known are {listed(_few(known))}"
+    return f"no run has {key}={value}{hint}; known are {listed(few(known))}"
 
 
 def no_runs(gate: Gate) -> str:
@@ -152,6 +159,7 @@ def _counted(number: int, one: str, more: str) -> str:
     return f"{number:,} {one if number == 1 else more}"
 
 
-def _few(names: Sequence[str]) -> list[str]:
+def few(names: Sequence[str]) -> list[str]:
+    """Return the first of ``names``, and how many more there are."""
     more = len(names) - _MOST
     return [*names[:_MOST], f"{more:,} more"] if more > 0 else list(names)

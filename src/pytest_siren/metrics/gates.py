@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from pytest_siren.metrics import gate_words as words
+from pytest_siren.metrics.gate_changes import Baseline, find_change, incomparable, unmatched
 from pytest_siren.metrics.gate_findings import Finding, find
 from pytest_siren.metrics.gate_runs import (
     PENDING,
@@ -25,12 +26,13 @@ from pytest_siren.metrics.gate_runs import (
     known_values,
     of_jobs,
     unknown_scores,
+    unscored,
 )
 from pytest_siren.metrics.measures import Cluster
 from pytest_siren.metrics.verdicts import GateResult, Verdict
-from pytest_siren.spec.gates import TOTALS, Gate, GateError, parse_gate
+from pytest_siren.spec.gates import CHANGES, TOTALS, Gate, GateError, parse_gate
 
-__all__ = ["Gate", "GateError", "Judging", "evaluate", "parse_gate"]
+__all__ = ["Baseline", "Gate", "GateError", "Judging", "evaluate", "parse_gate"]
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,7 @@ class Judging:
     """Whether the bare estimate decides rather than its interval."""
     cluster: Cluster = Cluster.COUPLE
     confidence: float = 0.95
+    baseline: Baseline | None = None
 
 
 @dataclass(frozen=True)
@@ -84,15 +87,15 @@ def _judge(gate: Gate, table: pd.DataFrame, judging: Judging) -> GateResult:
             gate, Verdict.INCONCLUSIVE, None, Counts(0, 0, 0, 0), _missing(gate, of_gate)
         )
     chosen = chosen[about(chosen, gate.measure)]
-    counts, unscored, pending = _counted(chosen, gate.measure)
+    counts, pending = _counted(chosen, gate.measure)
     over = chosen[~pending]
-    found = _find(over, gate.measure, judging)
+    found = _find(gate, over, judging)
     if found is None:
-        why = words.nothing_scored(gate, counts)
+        why = _nothing(gate, over, counts, judging)
         return _result(gate, Verdict.INCONCLUSIVE, None, counts, why)
     verdict = _side(gate, found, judging)
     if verdict is Verdict.HELD:
-        doubt = _doubt(gate, found, over, unscored[~pending], counts, judging)
+        doubt = _doubt(gate, found, over, counts, judging)
     elif verdict is Verdict.BROKEN and judging.point and counts.pending:
         doubt = _way_out(gate, chosen, pending, judging)
     elif verdict is Verdict.INCONCLUSIVE:
@@ -112,19 +115,34 @@ def _missing(gate: Gate, runs: pd.DataFrame) -> str:
     return words.no_runs(gate)
 
 
-def _counted(runs: pd.DataFrame, measure: str) -> tuple[Counts, Mask, Mask]:
-    """Return the counts, which runs ended without a score, and which have not ended."""
+def _nothing(gate: Gate, over: pd.DataFrame, counts: Counts, judging: Judging) -> str:
+    """Say why there is no estimate."""
+    if gate.measure in CHANGES and counts.scored:
+        if judging.baseline is None:
+            return words.no_baseline(gate)
+        return incomparable(over, gate, judging.baseline)
+    return words.nothing_scored(gate, counts)
+
+
+def _counted(runs: pd.DataFrame, measure: str) -> tuple[Counts, Mask]:
+    """Return the counts, and which runs have not come to an end."""
     errors = (runs["status"] == "error").to_numpy(bool)
     pending = runs["status"].isin((PENDING, "cancelled")).to_numpy(bool)
     unknown = unknown_scores(runs, measure)
     scored = ~(errors | pending | unknown)
     counts = Counts(*(int(np.count_nonzero(one)) for one in (scored, errors, unknown, pending)))
-    unscored = np.zeros(len(runs), bool) if measure == "error_rate" else errors | unknown
-    return counts, unscored, pending
+    return counts, pending
 
 
-def _find(runs: pd.DataFrame, measure: str, judging: Judging) -> Finding | None:
-    return find(runs, measure, cluster=judging.cluster, confidence=judging.confidence)
+def _find(
+    gate: Gate, runs: pd.DataFrame, judging: Judging, *, worst: bool = False
+) -> Finding | None:
+    cluster, confidence, baseline = judging.cluster, judging.confidence, judging.baseline
+    if gate.measure not in CHANGES:
+        return find(runs, gate.measure, cluster=cluster, confidence=confidence)
+    if baseline is None:
+        return None
+    return find_change(runs, gate, baseline, cluster=cluster, confidence=confidence, worst=worst)
 
 
 def _side(gate: Gate, found: Finding, judging: Judging) -> Verdict:
@@ -140,7 +158,6 @@ def _doubt(
     gate: Gate,
     found: Finding,
     over: pd.DataFrame,
-    unscored: Mask,
     counts: Counts,
     judging: Judging,
 ) -> str | None:
@@ -150,9 +167,13 @@ def _doubt(
     if gate.measure in TOTALS:
         unpriced = int(over["unpriced"].sum()) if gate.measure == "cost" else 0
         return words.unpriced(unpriced, over) if unpriced else None
-    if unscored.any():
-        worst = counted_as(over, unscored, gate.measure, 1.0 if gate.upper else 0.0)
-        against = _find(worst, gate.measure, judging)
+    baseline = judging.baseline if gate.measure in CHANGES else None
+    if baseline and (problem := unmatched(over, gate, baseline)):
+        return problem
+    lacking = unscored(over, gate.measure)
+    if lacking.any() or baseline:
+        worst = counted_as(over, lacking, gate.measure, gate.bad_score)
+        against = _find(gate, worst, judging, worst=True)
         if against is None or _side(gate, against, judging) is not Verdict.HELD:
             return words.against(counts, against)
     return words.short(gate, found) if found.short else None
@@ -162,8 +183,8 @@ def _way_out(gate: Gate, chosen: pd.DataFrame, pending: Mask, judging: Judging) 
     """Return why a gate that is broken so far may yet hold; ``None`` if it cannot."""
     if gate.measure in TOTALS:
         return None if gate.upper else words.unfinished_broken()
-    best = counted_as(chosen, pending, gate.measure, 0.0 if gate.upper else 1.0)
-    found = _find(best, gate.measure, judging)
+    best = counted_as(chosen, pending, gate.measure, 1.0 - gate.bad_score)
+    found = _find(gate, best, judging)
     return words.unfinished_broken() if found and gate.accepts(found.value) else None
 
 

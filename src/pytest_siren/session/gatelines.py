@@ -12,7 +12,7 @@ def figures(result: GateResult) -> str:
     """Return the expression, the estimate with its interval, and the counts."""
     parts = [printable(result.gate, _LONGEST)]
     if result.value is not None:
-        parts.append(_estimate(result))
+        parts.append(estimate(result))
     parts.append(_counts(result))
     source = printable(result.source, _LONGEST)
     return "  ".join(parts) + (f"  ({source})" if source != "--gate" else "")
@@ -24,11 +24,14 @@ def why(result: GateResult) -> str:
     return printable(result.why + more, _LONGEST)
 
 
-def _estimate(result: GateResult) -> str:
+def estimate(result: GateResult) -> str:
+    """Return the estimate with its interval."""
     value, low, high = result.value, result.low, result.high
     assert value is not None
-    if low == high == value:
-        return f"{value:,.4f}" if value % 1 else f"{value:,.0f}"
+    if result.gate.lstrip().startswith("cost"):
+        return f"${value:,.4f}"
+    if result.gate.lstrip().startswith("tokens"):
+        return f"{value:,.0f} tokens"
     return f"{value:.3f} [{low:.3f}, {high:.3f}]"
 
 

@@ -35,6 +35,19 @@ def add_gate_options(parser: pytest.Parser, group: pytest.OptionGroup) -> None:
         default=None,
         help="whether a gate that cannot be decided fails the session (default: fail)",
     )
+    group.addoption(
+        "--gate-stop",
+        action="store_true",
+        default=False,
+        help="take runs in rounds, in a shuffled order, and stop as soon as every gate is settled",
+    )
+    group.addoption(
+        "--baseline",
+        default=None,
+        metavar="JOB|FILE",
+        help="what gates such as 'asr_increase <= 0.02' compare with: a job, a sweep, or a file "
+        "or folder made by siren bless",
+    )
     parser.addini(INI, "gates of every session with evaluations, one a line", type="linelist")
 
 
@@ -53,6 +66,18 @@ def option_gates(config: pytest.Config) -> list[Gate]:
         except GateError as error:
             raise pytest.UsageError(f"{source}: {error.pointed()}") from None
     return gates
+
+
+def check_stop(config: pytest.Config) -> None:
+    """Raise ``pytest.UsageError`` for what ``--gate-stop`` cannot be used with."""
+    if not config.getoption("gate_stop"):
+        return
+    if on_point(config):
+        raise pytest.UsageError(
+            "--gate-stop needs intervals: it cannot be used with --gate-on=point"
+        )
+    if config.getoption("dist", "no") == "each":
+        raise pytest.UsageError("--gate-stop cannot be used with --dist each")
 
 
 def on_point(config: pytest.Config) -> bool:

@@ -6,7 +6,7 @@ Loaded by every pytest session, so standard library only until there is a gate.
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -17,7 +17,8 @@ from pytest_siren.session.gateoptions import INI, may_be_inconclusive
 from pytest_siren.session.outcome import from_properties
 
 if TYPE_CHECKING:
-    from pytest_siren.session.planned import Planned
+    from pytest_siren.metrics.gates import Baseline
+    from pytest_siren.session.sampling import Sampling
     from pytest_siren.spec.gates import Gate
 
 GATES = pytest.StashKey[list[GateResult]]()
@@ -35,13 +36,25 @@ class Gating:
     config: pytest.Config
     gates: Sequence[Gate]
     """Those of the command line and the ini file."""
+    baseline: Baseline | None = None
+    """What the runs are compared with."""
     _reports: list[RunReport] = field(default_factory=list)
     _failed: bool = False
     """Whether anything but a run failed."""
+    _sampling: Sampling | None = None
+
+    def pytest_sessionstart(self, session: pytest.Session) -> None:
+        """Be ready to stop early, if that is asked for."""
+        if self.config.getoption("gate_stop") and not self.config.option.collectonly:
+            from pytest_siren.session.sampling import Sampling
+
+            self._sampling = Sampling(session, self.gates)
 
     def pytest_siren_run_report(self, report: RunReport) -> None:
         """Keep what a run came to."""
         self._reports.append(report)
+        if self._sampling is not None:
+            self._sampling.report(report)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Note that a test failed, or something else about a run than its score."""
@@ -58,13 +71,17 @@ class Gating:
         if self.config.option.collectonly:
             return
         from pytest_siren.session.judging import judge, plan_of
+        from pytest_siren.session.planned import file_gates
 
         plan = plan_of(session)
         ran = bool(self._reports) or any(plan_.tasks for plan_ in plan)
         gates = [*(gate for gate in self.gates if ran or gate.source != INI), *file_gates(plan)]
         if not gates:
             return
-        results = judge(self.config, gates, self._reports, plan)
+        if self._sampling is not None and self._sampling.stopper is not None:
+            results = self._sampling.results(self._reports, plan)
+        else:
+            results = judge(self.config, gates, self._reports, plan, self.baseline)
         self.config.stash[GATES] = results
         for result in results:
             self.config.hook.pytest_siren_gate_report(result=result)
@@ -98,7 +115,7 @@ class Gating:
 
     def _last_words(self, results: Sequence[GateResult]) -> list[str]:
         """Say what a reader of the exit code might not expect."""
-        lines = []
+        lines = self._sampling.saved(len(self._reports)) if self._sampling is not None else []
         undecided = any(result.verdict is Verdict.INCONCLUSIVE for result in results)
         if undecided and may_be_inconclusive(self.config):
             lines.append("warning: inconclusive gates pass (--gate-inconclusive=warn)")
@@ -107,18 +124,3 @@ class Gating:
         if self._failed and not self._fails(results):
             lines.append("the session fails for other reasons than its gates")
         return lines
-
-
-def file_gates(plan: Sequence[Planned]) -> list[Gate]:
-    """Return the gates of eval files, but not of files whose runs were all deselected."""
-    from pytest_siren.spec.gates import parse_gate
-
-    chosen = {str(job["identity"]) for one in plan for job in one.jobs}
-    gates: dict[tuple[str, str], Gate] = {}
-    for one in plan:
-        for given in one.gates:
-            if given.collected and chosen.isdisjoint(given.jobs):
-                continue
-            gate = parse_gate(given.text, given.file)
-            gates[given.file, given.text] = replace(gate, jobs=frozenset(given.jobs))
-    return list(gates.values())

@@ -25,9 +25,12 @@ _FROM_OPTIONS = {
     "gate": "gate",
     "gate_on": "gate_on",
     "gate_inconclusive": "gate_inconclusive",
+    "gate_stop": "gate_stop",
+    "baseline": "baseline",
+    "cluster": "siren_cluster",
 }
 """Field to the name under which pytest keeps the option."""
-_GATING = ("gate", "gate_on", "gate_inconclusive")
+_GATING = ("gate", "gate_on", "gate_inconclusive", "gate_stop", "baseline", "cluster")
 _FILTERS = ("keyword", "markexpr", "deselect")
 
 
@@ -51,6 +54,9 @@ class Invocation:
     gate: tuple[str, ...] = ()
     gate_on: str | None = None
     gate_inconclusive: str | None = None
+    gate_stop: bool = False
+    baseline: str | None = None
+    cluster: str | None = None
 
     @classmethod
     def of(cls, config: pytest.Config) -> Invocation:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,6 +13,7 @@ from pytest_siren.session.gateoptions import INI
 from pytest_siren.session.items import RunItem
 from pytest_siren.session.job import Job
 from pytest_siren.session.state import EVALUATIONS, SESSION
+from pytest_siren.spec.gates import Gate, parse_gate
 
 if TYPE_CHECKING:
     from pytest_siren.session.recorder import JsonRecorder
@@ -35,6 +36,10 @@ FILE_GATES = pytest.StashKey[dict[tuple[str, str], FileGate]]()
 """By eval file and text, in the order in which they were read in this process."""
 
 
+LEFT_OUT = pytest.StashKey[int]()
+"""Runs that were left out before anything ran, for they could change no verdict."""
+
+
 @dataclass(frozen=True)
 class PlannedTask:
     """Runs of one task or couple."""
@@ -46,6 +51,11 @@ class PlannedTask:
     runs: Sequence[int]
     """Their indexes."""
 
+    @property
+    def id(self) -> str:
+        """Id of the task or couple."""
+        return self.benign if self.malicious is None else f"{self.benign}:{self.malicious}"
+
 
 @dataclass(frozen=True)
 class Planned:
@@ -55,6 +65,10 @@ class Planned:
     """Values of the columns of ``metrics/runs.py`` that all runs of a job share."""
     tasks: Sequence[PlannedTask]
     gates: Sequence[FileGate]
+    rounds: int = 1
+    """Most runs of a task."""
+    left_out: int = 0
+    """Runs that are not executed, for they could change no verdict."""
 
     def plain(self) -> dict[str, Any]:
         """Return JSON data."""
@@ -63,6 +77,8 @@ class Planned:
             "jobs": [dict(job) for job in self.jobs],
             "tasks": tasks,
             "gates": [asdict(gate) for gate in self.gates],
+            "rounds": self.rounds,
+            "left_out": self.left_out,
         }
 
     @classmethod
@@ -72,6 +88,8 @@ class Planned:
             jobs=data["jobs"],
             tasks=[PlannedTask(*task) for task in data["tasks"]],
             gates=[FileGate(**gate) for gate in data["gates"]],
+            rounds=data["rounds"],
+            left_out=data["left_out"],
         )
 
 
@@ -89,6 +107,7 @@ def planned(config: pytest.Config, items: Iterable[pytest.Item]) -> Planned:
     jobs: dict[int, int] = {}
     facts: list[Mapping[str, str | None]] = []
     runs: dict[tuple[int, str, str | None], list[int]] = {}
+    rounds = 1
     recorder = config.stash[EVALUATIONS].recorder if EVALUATIONS in config.stash else None
     for item in items:
         if not isinstance(item, RunItem) or recorder is None:
@@ -96,10 +115,12 @@ def planned(config: pytest.Config, items: Iterable[pytest.Item]) -> Planned:
         if id(item.job) not in jobs:
             jobs[id(item.job)] = len(facts)
             facts.append(_facts(item.job, recorder))
+            rounds = max(rounds, item.job.spec.runs)
         malicious = item.malicious.id if item.malicious else None
         runs.setdefault((jobs[id(item.job)], item.benign.id, malicious), []).append(item.run_index)
     tasks = [PlannedTask(*key, indexes) for key, indexes in runs.items()]
-    return Planned(facts, tasks, list(config.stash.get(FILE_GATES, {}).values()))
+    gates = list(config.stash.get(FILE_GATES, {}).values())
+    return Planned(facts, tasks, gates, rounds, config.stash.get(LEFT_OUT, 0))
 
 
 def _facts(job: Job, recorder: JsonRecorder) -> dict[str, str | None]:
@@ -127,3 +148,16 @@ def tell_planned(session: pytest.Session, folder: SessionFolder) -> None:
     records = config.stash[SESSION].records_id
     if not folder.has_planned(records):
         folder.write_planned(records, planned(config, session.items).plain())
+
+
+def file_gates(plan: Sequence[Planned]) -> list[Gate]:
+    """Return the gates of eval files, but not of files whose runs were all deselected."""
+    chosen = {str(job["identity"]) for one in plan for job in one.jobs}
+    gates: dict[tuple[str, str], Gate] = {}
+    for one in plan:
+        for given in one.gates:
+            if given.collected and chosen.isdisjoint(given.jobs):
+                continue
+            gate = parse_gate(given.text, given.file)
+            gates[given.file, given.text] = replace(gate, jobs=frozenset(given.jobs))
+    return list(gates.values())

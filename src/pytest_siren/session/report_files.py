@@ -23,6 +23,7 @@ from pytest_siren.reports.formats import ReportError, Target
 from pytest_siren.session.garbage import no_collections
 
 if TYPE_CHECKING:
+    from pytest_siren.metrics.gates import Baseline
     from pytest_siren.reports.data import ReportData
 
 T = TypeVar("T")
@@ -83,6 +84,8 @@ class ReportFiles:
     """Gathers the reports of runs, and writes files of them when the session ends."""
 
     config: pytest.Config
+    baseline: Baseline | None = None
+    """What the runs are compared with."""
     _reports: list[RunReport] = field(default_factory=list)
     _gates: list[GateResult] = field(default_factory=list)
     _began: float = field(default_factory=time.monotonic)
@@ -142,7 +145,8 @@ class ReportFiles:
 
         took = time.monotonic() - self._began
         data = self._tried(
-            "the reports", lambda: report_data(self.config, self._reports, self._gates, took)
+            "the reports",
+            lambda: report_data(self.config, self._reports, self._gates, took, self.baseline),
         )
         if data is None:
             return not wanted

@@ -76,6 +76,17 @@ class Gate:
         """Whether the measure must not be more than the bound."""
         return self.operator[0] == "<"
 
+    @property
+    def needs_baseline(self) -> bool:
+        """Whether the measure compares with something."""
+        return self.measure in CHANGES
+
+    @property
+    def bad_score(self) -> float:
+        """The score, 0 or 1, of one run more that is the worst for the gate."""
+        falls = self.measure.endswith("_drop")
+        return 0.0 if self.upper == falls else 1.0
+
     def accepts(self, value: float) -> bool:
         """Tell whether ``value`` is on the good side of the bound."""
         match self.operator:
