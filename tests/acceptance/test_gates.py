@@ -209,7 +209,7 @@ def test_the_hook_and_the_stash_tell_what_came_of_gates(distributed: Project) ->
         "conftest.py",
         (project.path / "conftest.py").read_text()
         + """
-from pytest_siren.session.gating import GATES
+from pytest_siren import GATES
 
 def pytest_siren_gate_report(result):
     with open("told.txt", "a") as file:

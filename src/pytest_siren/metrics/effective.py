@@ -79,8 +79,8 @@ def effective_size(found: Clusters, runs: int, confidence: float = 0.95) -> floa
     binomial = found.mean * (1.0 - found.mean)
     if binomial <= 0.0:
         return float(found.number)
-    # Values that are all the same, such as 0.5, would count without end.
-    raw = binomial / max(found.variance, binomial / runs)
+    # Values that are all the same, such as 0.5, have no spread.
+    raw = binomial / max(found.variance, binomial / (10.0 * runs))
     fewer = min(found.mean, 1.0 - found.mean) * raw
     size = raw
     if raw > found.alike:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from pytest_siren.metrics.estimates import Estimate
 from pytest_siren.metrics.gate_runs import base, score_column
 from pytest_siren.metrics.measures import Cluster, Floats, Measure, Units, rate, units
 from pytest_siren.spec.gates import TOTALS, WORST
@@ -28,6 +29,8 @@ class Finding:
     """Runs behind it."""
     short: int = 0
     """Tasks that are not in it, because they have fewer scored runs than the measure needs."""
+    estimate: Estimate | None = None
+    """The rate that it is, where it is one."""
     note: str = ""
     """What it is about, to stand behind the figures."""
 
@@ -45,7 +48,7 @@ def find(
     if found is None:
         return None
     short = units(runs, asked).short if asked.k > 1 else 0
-    return Finding(found.value, found.low, found.high, found.units, found.runs, short)
+    return Finding(found.value, found.low, found.high, found.units, found.runs, short, found)
 
 
 def _total(runs: pd.DataFrame, measure: str) -> Finding | None:

@@ -99,12 +99,26 @@ def _judge(gate: Gate, table: pd.DataFrame, judging: Judging) -> GateResult:
     elif verdict is Verdict.BROKEN and judging.point and counts.pending:
         doubt = _way_out(gate, chosen, pending, judging)
     elif verdict is Verdict.INCONCLUSIVE:
-        doubt = words.across(gate, found, counts)
+        return _undecided(gate, found, counts, judging)
     else:
         doubt = None
     if doubt is not None:
         return _result(gate, Verdict.INCONCLUSIVE, found, counts, doubt)
     return _result(gate, verdict, found, counts, words.decided(gate, found, verdict, judging.point))
+
+
+def _undecided(gate: Gate, found: Finding, counts: Counts, judging: Judging) -> GateResult:
+    """Return the result for an interval that has the bound within."""
+    why = words.across(gate, found, counts)
+    more = None
+    if found.estimate is not None:
+        from pytest_siren.metrics.power import more_runs
+
+        more = more_runs(found.estimate, gate.bound, judging.confidence) or None
+    if more is not None:
+        why = f"{why}; {words.more(more, found, counts)}"
+    result = _result(gate, Verdict.INCONCLUSIVE, found, counts, why)
+    return replace(result, more_runs=more)
 
 
 def _missing(gate: Gate, runs: pd.DataFrame) -> str:

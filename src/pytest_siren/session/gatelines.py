@@ -20,8 +20,7 @@ def figures(result: GateResult) -> str:
 
 def why(result: GateResult) -> str:
     """Return the sentence that says what decided."""
-    more = f"; {result.more_runs:,} more runs would decide it" if result.more_runs else ""
-    return printable(result.why + more, _LONGEST)
+    return printable(result.why, _LONGEST)
 
 
 def estimate(result: GateResult) -> str:
