@@ -152,3 +152,11 @@ def test_github_is_told_nothing_when_that_is_not_wanted(summary: Project) -> Non
     assert "BROKEN" in result.stdout.str()
     assert "::" not in "".join(line[:2] for line in result.outlines)
     assert (summary.path / "summary.md").read_text() == "before\n"
+
+
+def test_a_report_says_what_changed_against_the_baseline(project: Project) -> None:
+    project.run(*ATTACK, "--model=scripted:deaf", "--job-name=before")
+    project.run(*ATTACK, "--baseline=before", "--siren-report=x.md")
+    text = (project.path / "x.md").read_text()
+    assert "### Against <code>before</code>" in text
+    assert "| <code>asr</code> | 0.000 | 1.000 | +1.000 (" in text
