@@ -10,7 +10,7 @@ from typing import Protocol
 import pytest
 
 from pytest_siren.session.capture import Capture
-from pytest_siren.session.garbage import frozen
+from pytest_siren.session.garbage import seldom
 from pytest_siren.session.interrupts import Interrupts
 from pytest_siren.session.items import RunItem
 from pytest_siren.session.line import Line
@@ -78,7 +78,7 @@ class Drive:
     def run(self) -> None:
         """Take all items through, or until something stops it: see ``stopped``."""
         self.feed.listen(self._window.wake)
-        with self._interrupts, self._capture.session(), frozen():
+        with self._interrupts, self._capture.session(), seldom():
             try:
                 while self._advance():
                     pass

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
     from pytest_siren.jobs.records import Result
 
-_PREFIX = "siren_"
-_FIELDS = {field.name for field in fields(RunReport)}
+_PROPERTIES = {field.name: f"siren_{field.name}" for field in fields(RunReport)}
+_FIELDS = {name: field for field, name in _PROPERTIES.items()}
 
 
 class RunFailedError(Exception):
@@ -67,16 +67,13 @@ def report_of(
 
 def to_properties(report: RunReport) -> list[tuple[str, object]]:
     """Return ``report`` as user properties, which pytest and xdist carry along."""
-    return [(_PREFIX + name, value) for name, value in vars(report).items()]
+    # The same names for every report: pytest keeps all reports until the end.
+    return [(_PROPERTIES[field], value) for field, value in vars(report).items()]
 
 
 def from_properties(report: pytest.TestReport) -> RunReport | None:
     """Return the run that a pytest report is about; ``None`` for every other report."""
-    if report.when != "call":
+    if report.when != "call" or len(report.user_properties) < len(_FIELDS):
         return None
-    found = {
-        name.removeprefix(_PREFIX): value
-        for name, value in report.user_properties
-        if name.startswith(_PREFIX)
-    }
-    return RunReport(**found) if found.keys() == _FIELDS else None  # type: ignore[arg-type]
+    found = {_FIELDS[name]: value for name, value in report.user_properties if name in _FIELDS}
+    return RunReport(**found) if len(found) == len(_FIELDS) else None  # type: ignore[arg-type]
