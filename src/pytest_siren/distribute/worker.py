@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from pytest_siren.evaluation.models import Warmed
-from pytest_siren.session.drive import INTERRUPTED, Drive
+from pytest_siren.session.drive import Drive
 from pytest_siren.session.folder import Collected, SessionFolder, ranges
+from pytest_siren.session.interrupts import INTERRUPTED
 from pytest_siren.session.items import RunItem
 from pytest_siren.session.line import Line
 from pytest_siren.session.loop import CANNOT_BEGIN, broken_collection, spending_allowed, window_size

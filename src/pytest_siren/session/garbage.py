@@ -27,13 +27,15 @@ def no_collections() -> Iterator[None]:
 
 
 @contextmanager
-def seldom() -> Iterator[None]:
-    """Keep the garbage collector from looking at all that there is now, and let it look seldom.
+def set_aside() -> Iterator[None]:
+    """Keep the garbage collector from all that there is now, and let it look at the rest seldom.
 
     Runs leave little garbage that it alone can free; records and reports that stay make it look.
+    What is set aside stays so: at the end pytest has the collector look at everything ten times,
+    which takes more than a second where AgentDojo is loaded. ``give_back`` ends it.
     """
-    frozen, threshold = gc.get_freeze_count(), gc.get_threshold()
-    if not frozen:
+    threshold = gc.get_threshold()
+    if not gc.get_freeze_count():
         gc.freeze()
     if threshold[0]:
         gc.set_threshold(max(_YOUNG, threshold[0]), *threshold[1:])
@@ -41,5 +43,9 @@ def seldom() -> Iterator[None]:
         yield
     finally:
         gc.set_threshold(*threshold)
-        if not frozen:
-            gc.unfreeze()
+
+
+def give_back() -> None:
+    """Show the garbage collector again what an earlier session of this process set aside."""
+    if gc.get_freeze_count():
+        gc.unfreeze()
