@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_siren import hookspecs
+from pytest_siren.session.garbage import no_collections
 from pytest_siren.session.options import add_options, check_options
 from pytest_siren.session.progress_reporting import ProgressReporting
 from pytest_siren.session.reporting import Reporting
@@ -68,10 +69,11 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> EvalFile |
         return None
     if not file_path.name.startswith("eval_") and not parent.session.isinitpath(file_path):
         return None
-    from pytest_siren.session.collect import EvalFile
-    from pytest_siren.session.start import start
+    with no_collections():
+        from pytest_siren.session.collect import EvalFile
+        from pytest_siren.session.start import start
 
-    start(parent.config)
+        start(parent.config)
     return EvalFile.from_parent(parent, path=file_path)
 
 

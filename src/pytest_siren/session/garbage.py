@@ -15,7 +15,8 @@ number is 700."""
 def no_collections() -> Iterator[None]:
     """Keep the garbage collector from looking at what is being made, again and again.
 
-    To collect 100,000 runs takes 9 s of CPU instead of 18 s.
+    To collect 100,000 runs takes 9 s of CPU instead of 18 s, to import pydantic-ai and OpenAI's
+    client 1.1 s instead of 1.25 s.
     """
     enabled = gc.isenabled()
     gc.disable()
