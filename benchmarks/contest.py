@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks.folders import temporary
 from benchmarks.processes import Command, FailedError, Finished, execute
 from benchmarks.report import say
 from benchmarks.serving import Serving, serving
@@ -49,7 +49,7 @@ def contend(entry: Entry, work: Work) -> Result:
     """Let ``entry`` do ``work`` against a fresh server. Raises ``FailedError``."""
     say(f"  {entry.name}: {work.runs} runs, {work.requests} requests ...")
     with (
-        tempfile.TemporaryDirectory(prefix="bench-") as folder,
+        temporary() as folder,
         serving(work.latency, work.calls) as server,
     ):
         command = entry.command(Path(folder), work)

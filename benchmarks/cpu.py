@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import statistics
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.folders import temporary
 from benchmarks.peers import siren
 from benchmarks.processes import Command, FailedError, execute, python_path
 from benchmarks.report import say
@@ -46,7 +46,7 @@ def measure(runs: int, repeats: int) -> Cost:
 def loop_cpu(work: Work) -> float:
     """Return the seconds of CPU of a session's run loop, in one process."""
     with (
-        tempfile.TemporaryDirectory(prefix="bench-") as name,
+        temporary() as name,
         serving(work.latency, work.calls) as server,
     ):
         folder = Path(name)

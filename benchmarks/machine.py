@@ -9,6 +9,8 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
+from benchmarks.folders import place
+
 _VERSIONS = """
 import importlib.metadata as metadata, json, sys
 found = {"Python": "%d.%d.%d" % sys.version_info[:3]}
@@ -26,7 +28,7 @@ def facts() -> str:
     cores = len(os.sched_getaffinity(0))
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     parts = [f"{cores} cores", f"{memory:.0f} GB of memory", platform.system(), platform.machine()]
-    return ", ".join([*parts, *_processor()])
+    return ", ".join([*parts, *_processor(), f"files in {place()}"])
 
 
 def _processor() -> list[str]:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import statistics
 import subprocess
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.folders import temporary
 from benchmarks.peers import siren
 from benchmarks.processes import Command, execute
 from benchmarks.report import say
@@ -41,7 +41,7 @@ class Difference:
 def sessions(rounds: int) -> Difference:
     """Run a small project's tests again and again, with the plugin and without."""
     taken: list[tuple[float, float, float]] = []
-    with tempfile.TemporaryDirectory(prefix="bench-") as name:
+    with temporary() as name:
         folder = _project(Path(name))
         for _ in range(rounds + 1):
             without = (_cpu(folder, "-p", "no:siren"), _cpu(folder, "-p", "no:siren"))
@@ -58,7 +58,7 @@ def import_time(rounds: int) -> float:
     least of ``rounds`` is taken of both: what disturbs only adds.
     """
     bare, loaded = [], []
-    with tempfile.TemporaryDirectory(prefix="bench-") as name:
+    with temporary() as name:
         folder = _project(Path(name))
         for _ in range(rounds + 1):
             bare.append(_imports(folder))

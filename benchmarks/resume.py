@@ -10,10 +10,11 @@ import argparse
 import json
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 from statistics import median
+
+from benchmarks.folders import temporary
 
 _EVAL = """
 dataset:
@@ -32,7 +33,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--left", type=int, default=100, help="runs that are not recorded")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
+    with temporary() as folder:
         root = Path(folder)
         _prepare(root, options.runs)
         _seconds(root, "evals", "--task-ids=t0")

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.folders import temporary
 from benchmarks.peers import siren
 from benchmarks.processes import Command, FailedError, Finished, execute, python_path
 
@@ -44,7 +44,7 @@ def execute_empty(items: int) -> Session:
 
 
 def _session(items: int, file: str, runs_per_task: int, *options: str) -> Session:
-    with tempfile.TemporaryDirectory(prefix="bench-") as name:
+    with temporary() as name:
         folder = Path(name)
         _write(folder, items, runs_per_task)
         arguments = [str(siren.python()), "-m", "pytest", file, "--rootdir", "."]

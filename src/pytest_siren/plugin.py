@@ -12,6 +12,7 @@ import pytest
 
 from pytest_siren import hookspecs
 from pytest_siren.session.baselines import baseline
+from pytest_siren.session.garbage import no_collections
 from pytest_siren.session.gateoptions import check_stop, option_gates
 from pytest_siren.session.gating import Gating
 from pytest_siren.session.options import add_options, check_options
@@ -77,10 +78,11 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> EvalFile |
         return None
     if not file_path.name.startswith("eval_") and not parent.session.isinitpath(file_path):
         return None
-    from pytest_siren.session.collect import EvalFile
-    from pytest_siren.session.start import start
+    with no_collections():
+        from pytest_siren.session.collect import EvalFile
+        from pytest_siren.session.start import start
 
-    start(parent.config)
+        start(parent.config)
     return EvalFile.from_parent(parent, path=file_path)
 
 

@@ -46,6 +46,17 @@ def test_importing_the_plugin_loads_pytest_and_the_standard_library_only() -> No
     assert loaded - set(sys.stdlib_module_names) == {"pytest_siren"}
 
 
+def test_the_controller_loads_nothing_heavy_before_it_starts_the_workers() -> None:
+    code = (
+        "import sys, xdist.dsession; before = set(sys.modules);"
+        "import pytest_siren.plugin, pytest_siren.distribute.controller;"
+        "print(*sorted({name.partition('.')[0] for name in set(sys.modules) - before}))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = set(done.stdout.split())
+    assert loaded - set(sys.stdlib_module_names) == {"pytest_siren"}
+
+
 MODULES = sorted(
     ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__")
     for path in PACKAGE.rglob("*.py")

@@ -184,3 +184,10 @@ def test_a_secret_is_found_at_any_depth(value: Any, token: str, name: str, depth
     after = redact(text.encode()).decode()
     assert token not in after
     json.loads(after)
+
+
+@pytest.mark.parametrize("spaces", range(1, 20))
+def test_a_bearer_token_is_redacted_whatever_stands_before_it(spaces: int) -> None:
+    assert redact(b"bearer" + b" " * spaces + b"abcdefghijklmnop") == (
+        b"bearer" + b" " * spaces + b"<redacted>"
+    )

@@ -9,7 +9,7 @@ import httpx2
 import openai
 import pytest
 from pydantic_ai.models import Model, ModelRequestParameters
-from pydantic_ai.models.openai import OpenAIChatModel
+from pydantic_ai.models.openai import OpenAIChatModel, OpenAIResponsesModel
 from pydantic_ai.models.test import TestModel as PydanticTestModel
 from pydantic_ai.providers.openai import OpenAIProvider
 from pydantic_ai.tools import ToolDefinition
@@ -17,7 +17,7 @@ from pydantic_ai.tools import ToolDefinition
 from pytest_siren.models.limits.tools import (
     RememberedTools,
     remember_tools,
-    send_tools_as_they_are,
+    send_as_given,
 )
 
 SCHEMA: dict[str, Any] = {
@@ -89,14 +89,25 @@ TOOL = {
 }
 
 
+CALL = {"id": "c1", "type": "function", "function": {"name": "look", "arguments": "{}"}}
+IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA", "detail": "low"}}
+MESSAGES = [
+    {"role": "system", "content": "be brief"},
+    {"role": "user", "content": [{"type": "text", "text": "hi"}, IMAGE], "name": "ann"},
+    {"role": "assistant", "content": None, "tool_calls": [CALL]},
+    {"role": "tool", "tool_call_id": "c1", "content": "nothing"},
+]
+
+
 @pytest.mark.parametrize("tools", [[TOOL, TOOL], [], None, [{"type": "custom", "custom": {}}]])
 @pytest.mark.parametrize("extra", [None, {"top_k": 3}])
-def test_openai_sends_the_same_with_tools_as_they_are(
+def test_openai_sends_the_same_when_it_goes_through_nothing(
     tools: list[dict[str, object]] | None, extra: dict[str, object] | None
 ) -> None:
     plain = asyncio.run(sent(tools, extra, changed=False))
     assert asyncio.run(sent(tools, extra, changed=True)) == plain
     assert ["tools" in body for body in plain] == [tools is not None] * 2
+    assert plain[0]["messages"] == MESSAGES
 
 
 async def sent(tools: Any, extra: Any, *, changed: bool) -> list[dict[str, Any]]:
@@ -110,9 +121,11 @@ async def sent(tools: Any, extra: Any, *, changed: bool) -> list[dict[str, Any]]
     async with httpx2.AsyncClient(transport=httpx2.MockTransport(answer)) as http:
         client = openai.AsyncOpenAI(api_key="k", max_retries=0, http_client=http)
         if changed:
-            send_tools_as_they_are(client)
+            provider = OpenAIProvider(openai_client=client)
+            send_as_given(OpenAIChatModel("m", provider=provider))
+            send_as_given(OpenAIResponsesModel("m", provider=provider))
         given = {"tools": openai.omit if tools is None else tools, "extra_body": extra}
-        messages: Any = [{"role": "user", "content": "hi"}]
+        messages: Any = MESSAGES
         with pytest.raises(openai.BadRequestError):
             await client.chat.completions.create(model="m", messages=messages, **given)
         with pytest.raises(openai.BadRequestError):
@@ -121,5 +134,4 @@ async def sent(tools: Any, extra: Any, *, changed: bool) -> list[dict[str, Any]]
 
 
 def test_clients_of_other_libraries_are_left_alone() -> None:
-    send_tools_as_they_are(None)
-    send_tools_as_they_are(object())
+    send_as_given(PydanticTestModel())

@@ -25,6 +25,7 @@ from pydantic_core import to_jsonable_python
 from pytest_siren.evaluation.components import Component
 from pytest_siren.evaluation.environment import ToolOutcome
 from pytest_siren.evaluation.models import STOP_AFTER, ObservesState
+from pytest_siren.evaluation.protocols import implements
 from pytest_siren.evaluation.stage import Stage
 from pytest_siren.evaluation.states import (
     AgentState,
@@ -103,7 +104,7 @@ class PlainAgent:
 
     async def _ask(self, state: ModelRequestReady, stage: Stage) -> ModelResponseReceived:
         stage.limits.check_before_request(state.usage)
-        if isinstance(stage.model, ObservesState):
+        if implements(stage.model, ObservesState):
             stage.model.observe(state.env_state)
         messages = (*state.messages, state.request)
         parameters = ModelRequestParameters(

@@ -1,4 +1,7 @@
-"""The xdist controller: it tells workers to stop, and notices when one dies."""
+"""The xdist controller: it tells workers to stop, and notices when one dies.
+
+Nothing of what executes runs is loaded here: the workers wait for the controller to start them.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +14,9 @@ import pytest
 
 from pytest_siren.distribute.choice import ChosenScheduling
 from pytest_siren.distribute.scheduler import RunScheduling
-from pytest_siren.session.drive import INTERRUPTED
 from pytest_siren.session.facts import Facts
 from pytest_siren.session.folder import SessionFolder
-from pytest_siren.session.interrupts import sigterm_as_ctrl_c
+from pytest_siren.session.interrupts import INTERRUPTED, sigterm_as_ctrl_c
 from pytest_siren.session.outcome import from_properties
 from pytest_siren.session.remember import remember
 from pytest_siren.session.state import SESSION

@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 
 from pytest_siren.evaluation.models import Warmed
-from pytest_siren.session.drive import INTERRUPTED, Drive
+from pytest_siren.session.drive import Drive
 from pytest_siren.session.folder import Collected, SessionFolder, ranges
+from pytest_siren.session.garbage import no_collections
+from pytest_siren.session.interrupts import INTERRUPTED
 from pytest_siren.session.items import RunItem
 from pytest_siren.session.line import Line
 from pytest_siren.session.loop import CANNOT_BEGIN, broken_collection, spending_allowed, window_size
@@ -82,7 +84,8 @@ def tell_collected(session: pytest.Session) -> None:
     """
     for model in session.config.stash[EVALUATIONS].workshop.models():
         if isinstance(model, Warmed):
-            model.warm()
+            with no_collections():
+                model.warm()
     items = session.items
     runs = ranges([index for index, item in enumerate(items) if isinstance(item, RunItem)])
     jobs: dict[str, str] = {}

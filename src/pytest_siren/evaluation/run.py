@@ -26,6 +26,7 @@ from pytest_siren.evaluation.models import (
     Unknown,
 )
 from pytest_siren.evaluation.prices import Prices
+from pytest_siren.evaluation.protocols import implements
 from pytest_siren.evaluation.spending import Account, Spend
 from pytest_siren.evaluation.stage import Agent, Stage
 from pytest_siren.evaluation.states import End
@@ -167,7 +168,7 @@ async def execute(plan: RunPlan) -> RunOutcome:
 
 
 def _retries(model: Model | None) -> tuple[Retry, ...]:
-    return tuple(model.retries) if isinstance(model, CountsRetries) else ()
+    return tuple(model.retries) if implements(model, CountsRetries) else ()
 
 
 async def _drive(plan: RunPlan, stage: Stage) -> tuple[End, Any]:
@@ -177,7 +178,7 @@ async def _drive(plan: RunPlan, stage: Stage) -> tuple[End, Any]:
     else:
         everywhere = stage.environment.vectors
         read: Collection[str] = everywhere.keys()
-        if isinstance(stage.environment, SelectiveEnvironment):
+        if implements(stage.environment, SelectiveEnvironment):
             read = await stage.environment.exposed(context.benign)
         target = Target(
             run=context,
@@ -188,7 +189,7 @@ async def _drive(plan: RunPlan, stage: Stage) -> tuple[End, Any]:
             user_name=plan.dataset.user_name,
         )
         end = await plan.attack.run(stage, target)
-    if not isinstance(stage.environment, CopyableEnvironment):
+    if not implements(stage.environment, CopyableEnvironment):
         return end, None
     async with stage.environment.open(context.benign, end.contents) as pre_state:
         return end, pre_state

@@ -14,6 +14,7 @@ from pydantic_ai.usage import RunUsage, UsageLimits
 
 from pytest_siren.evaluation.environment import CopyableEnvironment, Environment, ToolOutcome
 from pytest_siren.evaluation.models import ObservesContents
+from pytest_siren.evaluation.protocols import implements
 from pytest_siren.evaluation.spending import Account
 from pytest_siren.evaluation.states import (
     AgentState,
@@ -154,7 +155,7 @@ class Stage:
     ) -> tuple[Any, tuple[ToolOutcome, ...]]:
         """Execute ``calls`` after ``state``; return the environment's state and the outcomes."""
         env_state = state.env_state
-        if self.rewinds and isinstance(self.environment, CopyableEnvironment):
+        if self.rewinds and implements(self.environment, CopyableEnvironment):
             env_state = self.environment.copy(env_state)
         self.account.usage.tool_calls += len(calls)
         outcomes = [await self._call(env_state, call) for call in calls]
@@ -173,7 +174,7 @@ class Stage:
         return self.latest.usage
 
     async def _restore(self, state: AgentState) -> AgentState:
-        if self.rewinds and isinstance(self.environment, CopyableEnvironment):
+        if self.rewinds and implements(self.environment, CopyableEnvironment):
             return state
         env_state = await self._open(state.contents)
         for call in state.executed:
@@ -186,7 +187,7 @@ class Stage:
         return await self.environment.call(env_state, call)
 
     async def _open(self, contents: Mapping[str, str]) -> Any:
-        if isinstance(self.model, ObservesContents):
+        if implements(self.model, ObservesContents):
             self.model.planted(contents)
         await self._resources.aclose()
         return await self._resources.enter_async_context(self.environment.open(self.task, contents))

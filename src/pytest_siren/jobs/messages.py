@@ -17,23 +17,23 @@ from pydantic_ai.messages import (
 from pydantic_ai.usage import RunUsage
 from pydantic_core import to_json
 
-from pytest_siren.jobs.plain import plain
+from pytest_siren.jobs.plain import Plain, plain
 
 _ANYTHING = ("args", "metadata", "provider_details", "content")
 """Fields in which models, tools and agents may have put values of any type."""
 
 
-def dump_messages(messages: Sequence[ModelMessage]) -> list[dict[str, Any]]:
+def dump_messages(messages: Sequence[ModelMessage]) -> Plain:
     """Return ``messages`` as pydantic-ai's own adapter writes them.
 
     Values of any type in arguments, tool results and metadata are made plain first: pydantic
     refuses some of them, and turns numbers that are not finite into ``null``.
     """
     portable = [_portable_message(message) for message in messages]
-    dumped: list[dict[str, Any]] = ModelMessagesTypeAdapter.dump_python(
+    dumped = ModelMessagesTypeAdapter.dump_python(
         portable, mode="json", fallback=plain, warnings=False
     )
-    return dumped
+    return Plain(dumped)
 
 
 def load_messages(messages: list[Any]) -> tuple[ModelMessage, ...]:

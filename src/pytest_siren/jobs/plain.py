@@ -20,6 +20,11 @@ _DEEPEST = 100
 
 
 _CONTAINERS = (Mapping, list, tuple, set, frozenset, BaseModel)
+_COMMON_CONTAINERS = frozenset({dict, list, tuple})
+
+
+class Plain(list[Any]):
+    """JSON data that somebody else has made plain; only lone surrogates may be left in it."""
 
 
 def plain(value: Any, keep: tuple[type, ...] = ()) -> Any:
@@ -48,6 +53,10 @@ class _Converter:
             return value
         if kind is float:
             return value if math.isfinite(value) else _not_finite(value)
+        if kind is datetime:
+            return value.isoformat()
+        if kind in _COMMON_CONTAINERS:
+            return self._container(value, depth)
         if self._keep and isinstance(value, self._keep):
             return value
         if isinstance(value, _CONTAINERS) or _is_dataclass(value):
@@ -61,8 +70,10 @@ class _Converter:
             return "<nested too deeply>"
         self._open.add(id(value))
         try:
-            if isinstance(value, Mapping):
+            if type(value) is dict or isinstance(value, Mapping):
                 return self._object(value.items(), depth + 1)
+            if isinstance(value, list | tuple):
+                return [self.convert(item, depth + 1) for item in value]
             if isinstance(value, BaseModel):
                 return self._object(value, depth + 1)
             if _is_dataclass(value):

@@ -8,6 +8,7 @@ import time
 from functools import lru_cache
 
 REDACTED = b"<redacted>"
+_INDENTATION = b" " * 6
 
 _SHORTEST = 8
 """Characters that a variable's value has at least to be taken for a key."""
@@ -119,14 +120,29 @@ def redact(data: bytes) -> bytes:
     keys of known services by their form, private keys, and values of this process's environment
     variables whose names say that they are secret. Of JSON it leaves JSON, of YAML YAML.
     """
-    lower = data.lower()
     for value in _secrets(_environment(int(time.monotonic()))):
         if value in data:
             data = data.replace(value, REDACTED)
-    for triggers, pattern, replacement in _RULES:
-        if any(trigger in lower for trigger in triggers):
-            data = pattern.sub(replacement, data)
+    # Half of a JSON document is indentation, and no trigger has more than one space.
+    searched = data.lower().replace(_INDENTATION, b" ")
+    for triggers, rules in _BY_TRIGGERS.items():
+        for trigger in triggers:
+            if trigger in searched:
+                for pattern, replacement in rules:
+                    data = pattern.sub(replacement, data)
+                break
     return data
+
+
+def _by_triggers() -> dict[tuple[bytes, ...], list[tuple[re.Pattern[bytes], bytes]]]:
+    """Return the rules, those with the same triggers together."""
+    found: dict[tuple[bytes, ...], list[tuple[re.Pattern[bytes], bytes]]] = {}
+    for triggers, pattern, replacement in _RULES:
+        found.setdefault(triggers, []).append((pattern, replacement))
+    return found
+
+
+_BY_TRIGGERS = _by_triggers()
 
 
 @lru_cache(maxsize=1)

@@ -7,6 +7,7 @@ import random
 import secrets
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import count
@@ -55,9 +56,12 @@ class JobExistsError(Exception):
 class Recorded:
     """An attempt whose files are written."""
 
-    folder: Path
     written: Written
     entry: IndexEntry
+
+    @property
+    def folder(self) -> Path:
+        return Path(self.written.path).parent
 
 
 @dataclass(frozen=True)
@@ -148,19 +152,21 @@ class JobStore:
         """
         run = attempt.run
         place = run_directory(run.task_id, run.job.attack, check_run_id(attempt.run_id))
-        folder = self.path / place
+        # As text: a ``Path`` takes as long to make as a file.
+        folder = f"{self.path}/{place}"
         try:
             os.mkdir(folder)
         except FileNotFoundError:
-            folder.parent.mkdir(exist_ok=True)
+            with suppress(FileExistsError):
+                os.mkdir(os.path.dirname(folder))
             os.mkdir(folder)
         result = attempt.record or result_of(attempt)
         if self.transcripts.keeps(passed=result.passed):
             execution = execution_of(attempt, result.usage)
             name, form = self.transcripts.file
-            write(folder / name, execution, form, sync=EXECUTION_FILE in self.sync)
-        written = put(folder / RESULT_FILE, vars(result))
-        return Recorded(folder, written, index_entry_of(result, place))
+            write(f"{folder}/{name}", execution, form, sync=EXECUTION_FILE in self.sync)
+        written = put(f"{folder}/{RESULT_FILE}", vars(result))
+        return Recorded(written, index_entry_of(result, place))
 
     def settle(self, recorded: Sequence[Recorded]) -> None:
         """Wait until ``recorded`` have reached the disk, and add their lines to the index.

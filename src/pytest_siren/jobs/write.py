@@ -7,6 +7,7 @@ import os
 import re
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -16,7 +17,7 @@ import yaml
 from pydantic_core import to_json
 
 from pytest_siren.jobs.lock import locked
-from pytest_siren.jobs.plain import plain
+from pytest_siren.jobs.plain import Plain, plain
 from pytest_siren.jobs.redact import redact
 
 _UNSEEN = re.compile(rb"\x7f|\xc2[\x80-\x9f]|\xe2\x80[\xa8-\xae]|\xe2\x81[\xa6-\xa9]")
@@ -42,7 +43,7 @@ class Form(Enum):
 
 
 def write(
-    path: Path,
+    path: Path | str,
     record: Mapping[str, Any],
     form: Form,
     *,
@@ -57,11 +58,11 @@ def write(
     """
     match form:
         case Form.DOCUMENT:
-            _replace(path, _json(plain(record), indent=2), sync)
+            _replace(path, _json(record, indent=2), sync)
         case Form.PART:
-            _fill_and_close(path, _json(plain(record), indent=2), sync)
+            _fill_and_close(path, _json(record, indent=2), sync)
         case Form.COMPRESSED:
-            data = _json(plain(record), indent=2)
+            data = _json(record, indent=2)
             _fill_and_close(path, gzip.compress(data, _LEVEL, mtime=0), sync)
         case Form.SNAPSHOT:
             _create(path, _yaml(record, header), sync)
@@ -74,7 +75,7 @@ def append(path: Path, records: Iterable[Mapping[str, Any]], *, sync: bool = Fal
 
     Raises ``OSError`` when the disk refuses.
     """
-    _append(path, b"".join(_json(plain(record)) for record in records), sync)
+    _append(path, b"".join(_json(record) for record in records), sync)
 
 
 def write_lines(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
@@ -82,14 +83,14 @@ def write_lines(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
 
     Raises ``OSError`` when the disk refuses.
     """
-    _replace(path, b"".join(_json(plain(record)) for record in records), sync=True)
+    _replace(path, b"".join(_json(record) for record in records), sync=True)
 
 
 @dataclass(frozen=True)
 class Written:
     """A JSON file that has its name, and whose content may not have reached the disk."""
 
-    path: Path
+    path: str
     _descriptor: int
 
     def sync(self) -> None:
@@ -107,19 +108,20 @@ class Written:
         os.close(self._descriptor)
 
 
-def put(path: Path, record: Mapping[str, Any]) -> Written:
+def put(path: str, record: Mapping[str, Any]) -> Written:
     """Write ``record`` to ``path``, where it appears whole or not at all.
 
-    Another process sees it whole from now on, and goes on to when this one is killed. Raises
-    ``OSError`` when the disk refuses.
+    Nobody else may write there. Another process sees it whole from now on, and goes on to when this
+    one is killed. Raises ``OSError`` when the disk refuses.
     """
-    temporary = _beside(path)
-    descriptor = _fill(temporary, _json(plain(record), indent=2))
+    folder, name = os.path.split(path)
+    temporary = f"{folder}/.{name}.tmp"
+    descriptor = _fill(temporary, _json(record, indent=2))
     try:
         os.replace(temporary, path)
     except OSError:
         os.close(descriptor)
-        temporary.unlink(missing_ok=True)
+        _remove(temporary)
         raise
     return Written(path, descriptor)
 
@@ -131,33 +133,37 @@ def _yaml(record: Mapping[str, Any], header: Sequence[str]) -> bytes:
     return redact(f"{comments}\n{text}".encode())
 
 
-def _json(content: Any, indent: int | None = None) -> bytes:
-    data = redact(to_json(content, indent=indent))
+def _json(record: Any, indent: int | None = None) -> bytes:
+    try:
+        content = to_json(plain(record, keep=(Plain,)), indent=indent)
+    except ValueError:  # a lone surrogate in what is kept
+        content = to_json(plain(record), indent=indent)
+    data = redact(content)
     if data.isascii() and b"\x7f" not in data:
         return data + b"\n"
     return _UNSEEN.sub(lambda found: b"\\u%04x" % ord(found[0].decode()), data) + b"\n"
 
 
-def _replace(path: Path, data: bytes, sync: bool) -> None:
+def _replace(path: Path | str, data: bytes, sync: bool) -> None:
     temporary = _beside(path)
     try:
         _fill_and_close(temporary, data, sync)
         os.replace(temporary, path)
     except OSError:
-        temporary.unlink(missing_ok=True)
+        _remove(temporary)
         raise
 
 
-def _create(path: Path, data: bytes, sync: bool) -> None:
+def _create(path: Path | str, data: bytes, sync: bool) -> None:
     temporary = _beside(path)
     try:
         _fill_and_close(temporary, data, sync)
         _link(temporary, path, data, sync)
     finally:
-        temporary.unlink(missing_ok=True)
+        _remove(temporary)
 
 
-def _link(temporary: Path, path: Path, data: bytes, sync: bool) -> None:
+def _link(temporary: str, path: Path | str, data: bytes, sync: bool) -> None:
     try:
         os.link(temporary, path)
     except FileExistsError:
@@ -181,11 +187,17 @@ def _append(path: Path, data: bytes, sync: bool) -> None:
             os.fsync(descriptor)
 
 
-def _beside(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+def _beside(path: Path | str) -> str:
+    folder, name = os.path.split(path)
+    return os.path.join(folder, f".{name}.{secrets.token_hex(4)}.tmp")
 
 
-def _fill(path: Path, data: bytes) -> int:
+def _remove(path: Path | str) -> None:
+    with suppress(FileNotFoundError):
+        os.unlink(path)
+
+
+def _fill(path: Path | str, data: bytes) -> int:
     """Write a new file and return its descriptor, still open."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
     descriptor = os.open(path, flags, 0o666)
@@ -195,12 +207,12 @@ def _fill(path: Path, data: bytes) -> int:
             view = view[os.write(descriptor, view) :]
     except BaseException:
         os.close(descriptor)
-        path.unlink(missing_ok=True)
+        _remove(path)
         raise
     return descriptor
 
 
-def _fill_and_close(path: Path, data: bytes, sync: bool) -> None:
+def _fill_and_close(path: Path | str, data: bytes, sync: bool) -> None:
     descriptor = _fill(path, data)
     try:
         if sync:

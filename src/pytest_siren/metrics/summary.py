@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import fsum
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from pytest_siren.metrics.choices import Cluster
 from pytest_siren.metrics.estimates import Estimate
@@ -173,8 +173,8 @@ def _row(reports: Sequence[RunReport], ks: Sequence[int], cluster: Cluster) -> S
     statuses = Counter(report.status for report in last)
     scored = [report for report in last if report.status == "scored"]
     attacked = first.attack is not None
-    benign = _by_task(last, {_key(report): report.benign_score for report in scored})
-    attack = _by_task(last, {_key(report): report.attack_score for report in scored})
+    benign = _by_task(last, "benign_score")
+    attack = _by_task(last, "attack_score") if attacked else {}
     hijacked = attacked and first.model == HIJACKED
     return SummaryRow(
         dataset=first.dataset,
@@ -209,19 +209,17 @@ def _row(reports: Sequence[RunReport], ks: Sequence[int], cluster: Cluster) -> S
     )
 
 
-def _key(report: RunReport) -> tuple[str, int]:
-    return report.task_id, report.run_index
-
-
 def _by_task(
-    runs: Iterable[RunReport], scores: Mapping[tuple[str, int], float | None]
+    runs: Iterable[RunReport], name: Literal["benign_score", "attack_score"]
 ) -> dict[str, list[float]]:
     """Return the known scores of every task; a task without any keeps an empty list."""
     by_task: dict[str, list[float]] = {}
     for run in runs:
-        known = by_task.setdefault(run.task_id, [])
-        score = scores.get(_key(run))
-        if score is not None:
+        known = by_task.get(run.task_id)
+        if known is None:
+            known = by_task[run.task_id] = []
+        score = getattr(run, name)
+        if score is not None and run.status == "scored":
             known.append(score)
     return by_task
 

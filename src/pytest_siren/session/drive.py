@@ -10,8 +10,8 @@ from typing import Protocol
 import pytest
 
 from pytest_siren.session.capture import Capture
-from pytest_siren.session.garbage import frozen
-from pytest_siren.session.interrupts import Interrupts
+from pytest_siren.session.garbage import set_aside
+from pytest_siren.session.interrupts import INTERRUPTED, Interrupts
 from pytest_siren.session.items import RunItem
 from pytest_siren.session.line import Line
 from pytest_siren.session.runner import Ended, Evaluations
@@ -21,8 +21,6 @@ _TICK = 0.25
 """Seconds between two looks at what other processes say."""
 _CANCELLING = 10.0
 """Seconds that cancelled runs have to end."""
-
-INTERRUPTED = "interrupted"
 
 
 class Feed(Protocol):
@@ -83,7 +81,7 @@ class Drive:
     def run(self) -> None:
         """Take all items through, or until something stops it: see ``stopped``."""
         self.feed.listen(self._window.wake)
-        with self._interrupts, self._capture.session(), frozen():
+        with self._interrupts, self._capture.session(), set_aside():
             try:
                 while self._advance():
                     pass

@@ -12,7 +12,8 @@ from pytest_siren.jobs.read import RecordError
 from pytest_siren.jobs.store import JobExistsError
 from pytest_siren.session.costoptions import max_cost
 from pytest_siren.session.costs import limit_reached
-from pytest_siren.session.drive import INTERRUPTED, Drive
+from pytest_siren.session.drive import Drive
+from pytest_siren.session.interrupts import INTERRUPTED
 from pytest_siren.session.items import RunItem
 from pytest_siren.session.line import Line
 from pytest_siren.session.remember import remember

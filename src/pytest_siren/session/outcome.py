@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,10 +17,10 @@ if TYPE_CHECKING:
 
     from pytest_siren.jobs.records import Result
 
-_PREFIX = "siren_"
 _RECEIVED = "_siren_run"
 """Attribute of a pytest report on the controller that holds its run."""
-_FIELDS = {field.name for field in fields(RunReport)}
+_PROPERTIES = {field.name: f"siren_{field.name}" for field in fields(RunReport)}
+_FIELDS = {name: field for field, name in _PROPERTIES.items()}
 
 
 class RunFailedError(Exception):
@@ -76,7 +77,8 @@ def report_of(
 def to_properties(report: RunReport) -> list[tuple[str, object]]:
     """Return ``report`` as user properties, which pytest and xdist carry along."""
     values = {**vars(report), "vectors": list(report.vectors)}
-    return [(_PREFIX + name, value) for name, value in values.items()]
+    # The same names for every report: pytest keeps all reports until the end.
+    return [(_PROPERTIES[field], value) for field, value in values.items()]
 
 
 def from_properties(report: pytest.TestReport) -> RunReport | None:
@@ -92,15 +94,12 @@ def receive(report: pytest.TestReport, root: Path) -> None:
 
     Those that carried the run are taken away; ``from_properties`` finds the run as before.
     """
+    # Of any phase: JUnit files take them from the last one.
     run = _parsed(report)
     if run is None:
         return
     setattr(report, _RECEIVED, run)
-    others = [
-        (name, value)
-        for name, value in report.user_properties
-        if name.removeprefix(_PREFIX) not in _FIELDS or not name.startswith(_PREFIX)
-    ]
+    others = [(name, value) for name, value in report.user_properties if name not in _FIELDS]
     report.user_properties = [*others, *public_properties(run, root)]
 
 
@@ -109,7 +108,7 @@ def public_properties(run: RunReport, root: Path) -> list[tuple[str, object]]:
 
     ``docs/reference/reports.md`` explains each. Texts, and numbers in plain notation.
     """
-    folder = Path(run.job) / run_directory(run.task_id, run.attack, run.run_id)
+    folder = f"{_shown_job(run.job, root)}/{run_directory(run.task_id, run.attack, run.run_id)}"
     tokens = run.input_tokens + run.other_input_tokens, run.output_tokens + run.other_output_tokens
     cost = None if run.cost is None or run.other_unpriced else run.cost + run.other_cost
     found: dict[str, object] = {
@@ -134,7 +133,7 @@ def public_properties(run: RunReport, root: Path) -> list[tuple[str, object]]:
         "input_tokens": tokens[0],
         "output_tokens": tokens[1],
         "cost_usd": _decimal(cost),
-        "record": shown(folder, root).as_posix(),
+        "record": folder,
     }
     return [(name, value) for name, value in found.items() if value is not None]
 
@@ -143,12 +142,15 @@ def _decimal(value: float | None) -> str | None:
     return None if value is None else f"{value:.6f}".rstrip("0").rstrip(".")
 
 
+@lru_cache(maxsize=256)
+def _shown_job(job: str, root: Path) -> str:
+    return shown(Path(job), root).as_posix()
+
+
 def _parsed(report: pytest.TestReport) -> RunReport | None:
-    found = {
-        name.removeprefix(_PREFIX): value
-        for name, value in report.user_properties
-        if name.startswith(_PREFIX)
-    }
-    if found.keys() != _FIELDS:
+    if len(report.user_properties) < len(_FIELDS):
+        return None
+    found = {_FIELDS[name]: value for name, value in report.user_properties if name in _FIELDS}
+    if len(found) < len(_FIELDS):
         return None
     return RunReport(**{**found, "vectors": tuple(found["vectors"])})  # type: ignore[arg-type]

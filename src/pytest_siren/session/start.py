@@ -7,6 +7,7 @@ import pytest
 from pytest_siren.evaluation.components import Registry
 from pytest_siren.session.costoptions import prices
 from pytest_siren.session.folder import SessionFolder
+from pytest_siren.session.garbage import give_back
 from pytest_siren.session.job import Workshop
 from pytest_siren.session.options import run_timeout
 from pytest_siren.session.recorder import JsonRecorder
@@ -18,6 +19,7 @@ from pytest_siren.sharing.spend import BoardSpend
 def start(config: pytest.Config) -> Evaluations:
     """Return this process's evaluations, made when the first eval file is seen."""
     if EVALUATIONS not in config.stash:
+        give_back()
         registry = Registry()
         config.hook.pytest_siren_components_register.call_historic(kwargs={"registry": registry})
         recorder = JsonRecorder(config)

@@ -12,7 +12,7 @@ from pydantic_ai.models import Model, get_user_agent, infer_model
 from pydantic_ai.providers import Provider, infer_provider, infer_provider_class
 
 from pytest_siren.models.limits.lanes import Lanes
-from pytest_siren.models.limits.tools import remember_tools, send_tools_as_they_are
+from pytest_siren.models.limits.tools import remember_tools, send_as_given
 
 _TIMEOUT = httpx2.Timeout(600.0, connect=30.0)
 """pydantic-ai's, with more time for a connection: many are opened at once."""
@@ -41,7 +41,7 @@ async def opened(name: str) -> AsyncIterator[tuple[Model, bool]]:
         model = infer_model(name, provider_factory=provider)
         remember_tools(model)
         if taken:
-            send_tools_as_they_are(getattr(model, "client", None))
+            send_as_given(model)
         async with model:
             yield model, taken
 

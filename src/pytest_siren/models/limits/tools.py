@@ -1,4 +1,4 @@
-"""Spares what is worked out anew for each request, though the tools are the same."""
+"""Spares what is worked out anew for each request."""
 
 from __future__ import annotations
 
@@ -25,36 +25,43 @@ def remember_tools(model: Model) -> None:
         model.customize_request_parameters = remembered  # type: ignore[method-assign, assignment]
 
 
-def send_tools_as_they_are(client: Any) -> None:
-    """Let OpenAI's ``client`` send descriptions of functions without going through each of them.
+def send_as_given(model: Model) -> None:
+    """Let the client of an OpenAI ``model`` send functions and messages as they are.
 
-    The library looks at every part of every tool for names that are spelled otherwise on the wire;
-    in functions there are none, and it takes a quarter of the time of a request with 24 tools. What
-    is given as ``extra_body`` is sent as it is. Does nothing to clients of other libraries.
+    The library looks at every part of them, once for each type that the part might have, for names
+    that are spelled otherwise on the wire; in functions and in messages of chats there are none.
+    It takes a quarter of the time of a request with 24 tools, and a tenth for every two messages.
+    What is given as ``extra_body`` is sent as it is. Does nothing to clients of other libraries.
     """
-    for path in (("chat", "completions"), ("responses",)):
-        resource: Any = client
-        for name in path:
-            resource = getattr(resource, name, None)
-        create = getattr(resource, "create", None)
-        if callable(create):
-            resource.create = _with_tools_aside(create)
+    kinds = {kind.__name__ for kind in type(model).__mro__}
+    client: Any = getattr(model, "client", None)
+    # Only of what the model uses: each resource is imported when it is first looked at.
+    if "OpenAIChatModel" in kinds:
+        completions = client.chat.completions
+        completions.create = _with_parts_aside(completions.create, ("tools", "messages"))
+    elif "OpenAIResponsesModel" in kinds:
+        client.responses.create = _with_parts_aside(client.responses.create, ("tools",))
 
 
-def _with_tools_aside(create: Callable[..., Any]) -> Callable[..., Any]:
+def _with_parts_aside(create: Callable[..., Any], names: Sequence[str]) -> Callable[..., Any]:
     @wraps(create)
-    def create_with_tools_aside(*args: Any, **given: Any) -> Any:
-        tools = given.get("tools")
-        if isinstance(tools, list) and all(_is_function(tool) for tool in tools):
-            del given["tools"]
-            given["extra_body"] = {"tools": tools, **(given.get("extra_body") or {})}
+    def create_with_parts_aside(*args: Any, **given: Any) -> Any:
+        aside = {name: given[name] for name in names if _can_stand_aside(name, given.get(name))}
+        if aside:
+            # The parameters stay, for some must be given.
+            given |= dict.fromkeys(aside, ())
+            given["extra_body"] = {**aside, **(given.get("extra_body") or {})}
         return create(*args, **given)
 
-    return create_with_tools_aside
+    return create_with_parts_aside
 
 
-def _is_function(tool: Any) -> bool:
-    return type(tool) is dict and tool.get("type") == "function"
+def _can_stand_aside(name: str, part: Any) -> bool:
+    if not isinstance(part, list):
+        return False
+    if name == "tools":
+        return all(type(tool) is dict and tool.get("type") == "function" for tool in part)
+    return all(type(message) is dict for message in part)
 
 
 class RememberedTools:

@@ -1,0 +1,39 @@
+"""What implements an optional protocol."""
+
+from __future__ import annotations
+
+import pytest
+
+from pytest_siren.environments.inline import InlineEnvironment
+from pytest_siren.evaluation.environment import CopyableEnvironment, SelectiveEnvironment
+from pytest_siren.evaluation.models import CountsRetries, ObservesContents, ObservesState
+from pytest_siren.evaluation.protocols import implements
+
+PROTOCOLS = (
+    CopyableEnvironment,
+    SelectiveEnvironment,
+    CountsRetries,
+    ObservesContents,
+    ObservesState,
+)
+
+
+class Retrying:
+    retries = ()
+
+
+class Observing:
+    def observe(self, env_state: object) -> None: ...
+
+    def planted(self, contents: object) -> None: ...
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("part", [InlineEnvironment({}), Retrying(), Observing(), object()])
+def test_a_part_implements_what_isinstance_says(part: object, protocol: type) -> None:
+    assert implements(part, protocol) == isinstance(part, protocol)
+
+
+def test_something_implements_each_protocol() -> None:
+    parts = [InlineEnvironment({}), Retrying(), Observing()]
+    assert all(any(implements(part, protocol) for part in parts) for protocol in PROTOCOLS)
