@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from pytest_siren.cli.main import main
+from pytest_siren.cli.results import GROUPS
 from pytest_siren.evaluation.tasks import Scores
 from pytest_siren.jobs.store import JobStore
 from tests.unit.jobs_sample import attempt, error_attempt, run
@@ -270,3 +271,24 @@ def test_a_terminal_gets_a_table_or_blocks_that_fit(
     assert max(len(line) for line in lines) <= columns
     assert any("0.250 [" in line for line in lines)
     assert any("n_errors" in line for line in lines)
+
+
+REFERENCE = (Path(__file__).parents[2] / "docs/reference/results.md").read_text(encoding="utf-8")
+
+
+def test_the_reference_names_every_column(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    two_jobs(folder)
+    row = results(capsys, "--k=2", "--group-by=task,benign_task,malicious_task,vector,job", code=2)[
+        0
+    ]
+    columns = {re.sub(r"_(low|high|n_short)$", r"..._\1", name) for name in row}
+    columns = {re.sub(r"^.*(\.\.\.)", r"\1", name).replace("2", "k") for name in columns}
+    assert [name for name in columns if f"`{name}`" not in REFERENCE] == []
+
+
+def test_the_reference_names_every_option_and_group(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["results", "--help"])
+    options = set(re.findall(r"--[a-z-]+", capsys.readouterr().out)) - {"--help"}
+    assert options == set(re.findall(r"^\| `(--[a-z-]+)", REFERENCE, re.MULTILINE))
+    assert [name for name in GROUPS if f"`{name}`" not in REFERENCE] == []

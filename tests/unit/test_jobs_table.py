@@ -12,6 +12,8 @@ import pytest
 import yaml
 
 from pytest_siren.jobs.build import result_of
+from pytest_siren.jobs.facts import job_facts
+from pytest_siren.jobs.read import RecordError
 from pytest_siren.jobs.store import JobStore
 from pytest_siren.jobs.table import read_runs
 from pytest_siren.metrics.runs import COLUMNS
@@ -216,3 +218,20 @@ def test_an_index_longer_than_a_block_is_read_whole(
     runs = read_runs([job], paths=True).runs
     assert runs["run_id"].tolist() == [line["run_id"] for line in lines]
     assert runs["run_index"].max() == 71
+
+
+def test_a_large_configuration_is_not_read_where_the_job_has_its_names(tmp_path: Path) -> None:
+    text = "a: b\n\n identity: no\ndataset_name: no\n" * 3
+    dataset = {"type": "inline", "config": {"tasks": [{"prompt": text}], "suite_name": "no"}}
+    named = a_job(tmp_path, "named", dataset=dataset)
+    config = yaml.safe_load((named.path / "config.yaml").read_text())
+    assert config["dataset"] == dataset
+    facts = job_facts(named.path)
+    assert (facts.dataset, facts.suite) == ("agentdojo-workspace", "workspace")
+    assert (facts.identity, facts.attack) == (CONFIG["identity"], "template_string")
+    path = named.path / "config.yaml"
+    path.write_bytes(path.read_bytes().replace(b"    tasks:", b"    tasks: ]broken["))
+    assert job_facts(named.path) == facts
+    path.write_bytes(path.read_bytes().replace(b"model_label:", b"other:"))
+    with pytest.raises(RecordError, match="not valid YAML"):
+        job_facts(named.path)
