@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 NAMES = ("dataset", "dataset_suite", "agent_type", "agent_name", "attack_type")
-_ONLY_IF = {"n_cancelled": {"0"}, "jobs": {"1"}}
+_IDLE = {"n_cancelled": "0", "n_benign_unknown": "0", "n_attack_unknown": "0", "jobs": "1"}
 """Columns that are left out when all rows say no more than this."""
 _LEFT = (*NAMES, "task", "benign_task", "malicious_task", "vector", "job", "configuration")
 _PIPED = 100_000
@@ -47,7 +47,7 @@ def _without_idle(rows: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
     idle = {
         name
         for name in rows[0]
-        if {row[name] for row in rows} <= _ONLY_IF.get(name, {""})
+        if {row[name] for row in rows} == {_IDLE.get(name, "")}
         or (name == "configuration" and not _alike(rows))
     }
     return [{name: text for name, text in row.items() if name not in idle} for row in rows]

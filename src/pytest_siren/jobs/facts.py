@@ -109,7 +109,8 @@ def _attack_name(values: Mapping[str, Any], attack: Mapping[str, Any]) -> str:
     if values.get("attack_name"):
         return str(values["attack_name"])
     # prompt-siren tells presets of one type apart by a suffix.
-    variant = attack["config"].get("variant_name")
+    config = attack["config"]
+    variant = config.get("variant_name") or config.get("template_short_name")
     return f"{attack['type']}_{variant}" if variant else str(attack["type"])
 
 
