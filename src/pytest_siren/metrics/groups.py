@@ -22,6 +22,8 @@ VECTOR = "vector"
 NAMED = ("dataset", "suite", "agent", "model", "model_kind", "attack", "identity", "job")
 """Columns that every group tells, where all its runs are alike in them."""
 
+_STATUSES = ("scored", "error", "cancelled")
+
 
 @dataclass(frozen=True)
 class Group:
@@ -181,9 +183,6 @@ class _Counts:
         found = np.zeros(self._groups, dtype=kind)
         np.add.at(found, self._number, values.astype(kind, copy=False))
         return found
-
-
-_STATUSES = ("scored", "error", "cancelled")
 
 
 def _numbered(columns: Sequence[Ints]) -> tuple[Ints, Ints]:
