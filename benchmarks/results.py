@@ -59,8 +59,8 @@ def measure(report: Report, folder: Path, sizes: tuple[int, ...], repeats: int) 
     report.target(Target(work, last.wall, SECONDS, "s", note))
     report.target(Target(f"{work}, peak memory", last.peak_memory / 2**30, GIGABYTES, "GB", note))
     # Above the smallest, for most of its time is spent on imports.
-    growth = above({runs: found.wall for runs, found in best.items()}, sizes[0])
-    work = f"growth of time from {sizes[-2]:,} to {sizes[-1]:,} runs"
+    growth = above({runs: found.cpu for runs, found in best.items()}, sizes[0])
+    work = f"growth of CPU from {sizes[-2]:,} to {sizes[-1]:,} runs"
     note = f"cost of a run above those of {sizes[0]:,} runs, to that before"
     report.target(Target(work, growth.last_step, GROWTH, "x linear", note))
     seconds = min(summary_seconds(SUMMARY_RUNS) for _ in range(repeats))
