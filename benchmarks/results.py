@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import tempfile
 import time
@@ -56,11 +57,11 @@ def measure(report: Report, folder: Path, sizes: tuple[int, ...], repeats: int) 
     last = best[sizes[-1]]
     note = f"{-(-sizes[-1] // RUNS_PER_JOB)} jobs; best of {repeats}"
     work = f"siren results over {sizes[-1]:,} recorded runs"
-    report.target(Target(work, last.wall, SECONDS, "s", note))
+    report.target(Target(work, last.wall, SECONDS, "s", f"{note}; {last.cpu:.1f} s of CPU"))
     report.target(Target(f"{work}, peak memory", last.peak_memory / 2**30, GIGABYTES, "GB", note))
     # Above the smallest, for most of its time is spent on imports.
-    growth = above({runs: found.wall for runs, found in best.items()}, sizes[0])
-    work = f"growth of time from {sizes[-2]:,} to {sizes[-1]:,} runs"
+    growth = above({runs: found.cpu for runs, found in best.items()}, sizes[0])
+    work = f"growth of CPU from {sizes[-2]:,} to {sizes[-1]:,} runs"
     note = f"cost of a run above those of {sizes[0]:,} runs, to that before"
     report.target(Target(work, growth.last_step, GROWTH, "x linear", note))
     seconds = min(summary_seconds(SUMMARY_RUNS) for _ in range(repeats))
@@ -94,7 +95,8 @@ def main() -> None:
     packages = ("msgspec", "numpy", "pandas")
     found = machine.versions(Path(sys.executable), packages)
     parts = ", ".join(f"{name} {version}" for name, version in found.items())
-    report = Report("results", [machine.facts(), parts])
+    load = f"{os.getloadavg()[0]:.1f} other processes wanted to run when it began"
+    report = Report("results", [machine.facts(), parts, load])
     sizes = QUICK_SIZES if options.quick else SIZES
     with tempfile.TemporaryDirectory(prefix="bench-") as temporary:
         measure(report, options.jobs or Path(temporary), sizes, options.repeats)

@@ -14,9 +14,10 @@ from typing import Any
 import pytest
 
 from pytest_siren.cli.main import main
+from pytest_siren.cli.results import GROUPS
 from pytest_siren.evaluation.tasks import Scores
 from pytest_siren.jobs.store import JobStore
-from tests.unit.jobs_sample import attempt, error_attempt, run
+from tests.unit.jobs_sample import attempt, error_attempt, run, unknown_attempt
 from tests.unit.test_jobs_table import a_job, their_job, their_line
 
 
@@ -97,7 +98,9 @@ def test_errors_count_as_what_is_asked_for(
     two_jobs(folder)
     row = results(capsys, "--errors", errors)[1]
     assert row["asr"] == asr
-    assert row["n_errors"] == 1
+    assert (row["n_errors"], row["errors"]) == (1, errors)
+    assert main(["results", "--errors", errors]) == 0
+    assert ("runs in error count as: " in capsys.readouterr().out) == (errors != "exclude")
 
 
 def test_runs_of_one_configuration_pool_across_jobs_and_two_configurations_do_not(
@@ -126,7 +129,7 @@ def test_fewer_runs_than_k_is_no_answer(folder: Path, capsys: pytest.CaptureFixt
     two_jobs(folder)
     assert main(["results", "--k", "1", "--k", "3"]) == 2
     said = capsys.readouterr()
-    assert "n/a" in said.out
+    assert "n/a (n<3)" in said.out
     assert "siren: attack_pass@3 is n/a in 1 of 1 rows: no task has 3 runs that count\n" in said.err
     row = results(capsys, "--k=2", code=2)[1]
     assert (row["attack_pass@2"], row["attack_pass@2_n_short"]) == (1.0, 1)
@@ -270,3 +273,45 @@ def test_a_terminal_gets_a_table_or_blocks_that_fit(
     assert max(len(line) for line in lines) <= columns
     assert any("0.250 [" in line for line in lines)
     assert any("n_errors" in line for line in lines)
+
+
+REFERENCE = (Path(__file__).parents[2] / "docs/reference/results.md").read_text(encoding="utf-8")
+
+
+def test_the_reference_names_every_column(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    two_jobs(folder)
+    row = results(capsys, "--k=2", "--group-by=task,benign_task,malicious_task,vector,job", code=2)[
+        0
+    ]
+    columns = {re.sub(r"_(low|high|n_short)$", r"..._\1", name) for name in row}
+    columns = {re.sub(r"^.*(\.\.\.)", r"\1", name).replace("2", "k") for name in columns}
+    assert [name for name in columns if f"`{name}`" not in REFERENCE] == []
+
+
+def test_the_reference_names_every_option_and_group(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["results", "--help"])
+    options = set(re.findall(r"--[a-z-]+", capsys.readouterr().out)) - {"--help"}
+    assert options == set(re.findall(r"^\| `(--[a-z-]+)", REFERENCE, re.MULTILINE))
+    assert [name for name in GROUPS if f"`{name}`" not in REFERENCE] == []
+
+
+def test_a_job_that_is_named_twice_or_linked_to_counts_once(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    two_jobs(folder)
+    (folder / "latest").symlink_to("attack")
+    assert [row["n_jobs"] for row in results(capsys)] == [1, 1]
+    (row,) = results(capsys, "attack", str(folder / "attack"))
+    assert row["n_scored"] == 3
+
+
+def test_scores_that_nobody_can_tell_are_counted(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = a_job(folder)
+    store.record(unknown_attempt(run_id="00000001", info=run(path=store.path)))
+    (row,) = results(capsys)
+    assert (row["asr"], row["n_attack_unknown"], row["n_benign_unknown"]) == (None, 1, 0)
+    assert main(["results"]) == 0
+    assert "n_attack_unknown" in capsys.readouterr().out

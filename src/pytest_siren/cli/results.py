@@ -124,7 +124,7 @@ def _results(args: argparse.Namespace) -> int:
         complain(_nothing(args.jobs_dir, len(jobs), read.read))
         return NO_ANSWER
     asked = [name for names in args.group_by or [["all"]] for name in names]
-    layout = Layout(asked=tuple(asked), ks=tuple(dict.fromkeys(args.k or [1])))
+    layout = Layout(asked=tuple(asked), ks=tuple(dict.fromkeys(args.k or [1])), errors=args.errors)
     found = groups(
         read.runs,
         list(dict.fromkeys(column for name in asked for column in GROUPS[name])),

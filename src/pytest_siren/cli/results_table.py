@@ -13,41 +13,54 @@ from rich.table import Table
 from rich.text import Text
 
 NAMES = ("dataset", "dataset_suite", "agent_type", "agent_name", "attack_type")
-_ONLY_IF = {"n_cancelled": {"0"}, "jobs": {"1"}}
+_IDLE = {"n_cancelled": "0", "n_benign_unknown": "0", "n_attack_unknown": "0", "jobs": "1"}
 """Columns that are left out when all rows say no more than this."""
 _LEFT = (*NAMES, "task", "benign_task", "malicious_task", "vector", "job", "configuration")
-_PIPED = 100_000
-"""Cells of a line that no terminal has to show."""
+_WIDEST = 100_000
+"""Cells of a line, without a limit."""
 _NARROWEST = 40
 
 
 def draw(rows: Sequence[Mapping[str, str]]) -> None:
     """Write ``rows``, which have the same columns, to standard output."""
     rows = _without_idle(rows)
-    on_terminal = sys.stdout.isatty()
-    width = None if on_terminal else _PIPED
-    console = Console(file=sys.stdout, width=width, highlight=False, markup=False, emoji=False)
-    table = Table(box=SIMPLE_HEAD if on_terminal else None, pad_edge=False, header_style="bold")
+    lines = _on_terminal(rows) if sys.stdout.isatty() else _aligned(rows)
+    sys.stdout.write("".join(f"{line}\n" for line in lines))
+
+
+def _on_terminal(rows: Sequence[Mapping[str, str]]) -> list[str]:
+    console = Console(file=sys.stdout, highlight=False, markup=False, emoji=False)
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, header_style="bold")
     for name in rows[0]:
         table.add_column(Text(name), justify="left" if name in _LEFT else "right", no_wrap=True)
     for row in rows:
         table.add_row(*(Text(text) for text in row.values()))
-    anything = console.options.update(max_width=_PIPED)
-    wanted = Measurement.get(console, anything, table).maximum
-    if wanted <= console.width:
-        with console.capture() as drawn:
-            console.print(table)
-        lines = [line.rstrip() for line in drawn.get().splitlines()]
-    else:
-        lines = _blocks(rows, max(console.width, _NARROWEST))
-    sys.stdout.write("".join(f"{line}\n" for line in lines))
+    anything = console.options.update(max_width=_WIDEST)
+    if Measurement.get(console, anything, table).maximum > console.width:
+        return _blocks(rows, max(console.width, _NARROWEST))
+    with console.capture() as drawn:
+        console.print(table)
+    return [line.rstrip() for line in drawn.get().splitlines()]
+
+
+def _aligned(rows: Sequence[Mapping[str, str]]) -> list[str]:
+    """Return the lines of a plain table, whose reader is a program or a file."""
+    names = list(rows[0])
+    cells = [names, *(list(row.values()) for row in rows)]
+    widths = [max(map(cell_len, column)) for column in zip(*cells, strict=True)]
+    return ["  ".join(map(_padded, names, line, widths)).rstrip() for line in cells]
+
+
+def _padded(name: str, text: str, width: int) -> str:
+    padding = " " * (width - cell_len(text))
+    return text + padding if name in _LEFT else padding + text
 
 
 def _without_idle(rows: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
     idle = {
         name
         for name in rows[0]
-        if {row[name] for row in rows} <= _ONLY_IF.get(name, {""})
+        if {row[name] for row in rows} == {_IDLE.get(name, "")}
         or (name == "configuration" and not _alike(rows))
     }
     return [{name: text for name, text in row.items() if name not in idle} for row in rows]

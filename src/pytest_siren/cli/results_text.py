@@ -11,7 +11,6 @@ from functools import cached_property
 from typing import Any
 
 from pytest_siren.cli.results_table import draw
-from pytest_siren.metrics.estimates import Estimate
 from pytest_siren.metrics.groups import Group
 from pytest_siren.metrics.measures import Measure
 from pytest_siren.spec.errors import printable
@@ -32,6 +31,10 @@ _OWN = {
     "job": "job",
 }
 """Further groups to the column that tells them apart."""
+_COUNT_AS = {
+    "failure": "failures of user and attacker",
+    "success": "successes of the attacker, failures of the user",
+}
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,8 @@ class Layout:
     asked: tuple[str, ...]
     """What it is grouped by."""
     ks: tuple[int, ...]
+    errors: str = "exclude"
+    """What runs in error count as."""
 
     @cached_property
     def measures(self) -> list[Measure]:
@@ -69,6 +74,8 @@ def write_results(groups: Sequence[Group], layout: Layout, form: str) -> None:
     """Write ``groups`` to standard output, as a ``table``, ``json`` or ``csv``."""
     if form == "table":
         draw([_shown(group, layout) for group in groups])
+        if layout.errors != "exclude":
+            sys.stdout.write(f"runs in error count as: {_COUNT_AS[layout.errors]}\n")
         return
     rows = [record(group, layout) for group in groups]
     if form == "json":
@@ -98,6 +105,8 @@ def record(group: Group, layout: Layout) -> dict[str, Any]:
         "n_scored": group.scored,
         "n_errors": group.errors,
         "n_cancelled": group.cancelled,
+        "n_benign_unknown": group.benign_unknown,
+        "n_attack_unknown": group.attack_unknown,
         "n_attempts": group.attempts,
         "input_tokens": group.input_tokens,
         "output_tokens": group.output_tokens,
@@ -106,6 +115,7 @@ def record(group: Group, layout: Layout) -> dict[str, Any]:
         "n_jobs": group.different["job"],
         "configuration": group.keys.get("identity"),
         "n_configurations": group.different["identity"],
+        "errors": layout.errors,
     }
 
 
@@ -122,12 +132,14 @@ def _shown(group: Group, layout: Layout) -> dict[str, str]:
     row |= {name: group.keys.get(ours) or "(none)" for name, ours in layout.own.items()}
     for name in layout.rates:
         if name == "asr" or name.startswith("attack"):
-            row[name] = _rate(group.rates[name], group.short[name]) if group.attacked else ""
+            row[name] = _rate(group, name) if group.attacked else ""
         else:
-            row[name] = _rate(group.rates[name], group.short[name])
+            row[name] = _rate(group, name)
     row |= {
         "n_errors": f"{group.errors:,}",
         "n_cancelled": f"{group.cancelled:,}",
+        "n_benign_unknown": f"{group.benign_unknown:,}",
+        "n_attack_unknown": f"{group.attack_unknown:,}",
         "n_tasks": f"{group.tasks:,}",
         "avg_n_samples": f"{group.samples / group.tasks:.1f}",
         "tokens": f"{group.input_tokens + group.output_tokens:,}",
@@ -138,9 +150,10 @@ def _shown(group: Group, layout: Layout) -> dict[str, str]:
     return {name: printable(text) for name, text in row.items()}
 
 
-def _rate(rate: Estimate | None, short: int) -> str:
+def _rate(group: Group, name: str) -> str:
+    rate, short = group.rates[name], group.short[name]
     if rate is None:
-        return "n/a"
+        return f"n/a (n<{Measure.of(name).k})" if short else "n/a"
     # Tasks with too few runs are out of the rate, which a reader must know.
     beside = f" ({short:,} tasks short)" if short else ""
     return f"{rate.value:.3f} [{rate.low:.3f}, {rate.high:.3f}]{beside}"

@@ -22,6 +22,8 @@ VECTOR = "vector"
 NAMED = ("dataset", "suite", "agent", "model", "model_kind", "attack", "identity", "job")
 """Columns that every group tells, where all its runs are alike in them."""
 
+_STATUSES = ("scored", "error", "cancelled")
+
 
 @dataclass(frozen=True)
 class Group:
@@ -43,6 +45,10 @@ class Group:
     scored: int
     errors: int
     cancelled: int
+    benign_unknown: int
+    """Scored runs whose utility is unknown."""
+    attack_unknown: int
+    """Scored runs under attack whose success is unknown."""
     attempts: int
     input_tokens: int
     output_tokens: int
@@ -155,6 +161,10 @@ class _Counts:
             "errors": statuses["error"],
             "cancelled": statuses["cancelled"],
         }
+        attacked = runs["attack"].notna().to_numpy()
+        for name, where in (("benign", status["scored"]), ("attack", status["scored"] & attacked)):
+            missing = runs[f"{name}_score"].isna().to_numpy()
+            self._columns[f"{name}_unknown"] = self._sum(where & missing)
         for name in ("attempts", "input_tokens", "output_tokens", "cost", "unpriced"):
             self._columns[name] = self._sum(runs[name].to_numpy())
 
@@ -173,9 +183,6 @@ class _Counts:
         found = np.zeros(self._groups, dtype=kind)
         np.add.at(found, self._number, values.astype(kind, copy=False))
         return found
-
-
-_STATUSES = ("scored", "error", "cancelled")
 
 
 def _numbered(columns: Sequence[Ints]) -> tuple[Ints, Ints]:
