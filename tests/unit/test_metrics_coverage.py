@@ -1,4 +1,4 @@
-"""Intervals hold the true rate as often as they say; at length: ``python -m benchmarks.coverage``."""
+"""Intervals hold the true rate as often as they say. At length: `python -m benchmarks.coverage`."""
 
 from __future__ import annotations
 
