@@ -8,11 +8,13 @@ from pathlib import Path
 import httpx2
 import openai
 import pytest
+from benchmarks.coverage import shown
 from benchmarks.faults import parse
 from benchmarks.growth import Growth, above
 from benchmarks.recorded import RUNS_PER_JOB, write_jobs
 from benchmarks.report import Report, Target, write
 from benchmarks.serving import Serving, serving
+from benchmarks.simulation import Cell, Coverage
 
 from pytest_siren.jobs.table import read_runs
 
@@ -118,3 +120,12 @@ def test_the_recorded_jobs_that_are_measured_are_whole(tmp_path: Path) -> None:
     assert found.runs["job"].value_counts().to_list() == [RUNS_PER_JOB, 300]
     assert set(found.runs["status"]) == {"scored", "error"}
     assert found.runs["attempts"].max() == 2
+
+
+def test_a_share_is_emphasised_only_where_it_is_out_of_bounds_for_certain() -> None:
+    rare, common = Cell(20, 1, 0.01), Cell(100, 1, 0.5)
+    assert shown(common, Coverage(0.951, 0.002, 0.2)) == "95.1"
+    assert shown(common, Coverage(0.981, 0.002, 0.2)) == "98.1"
+    assert shown(common, Coverage(0.985, 0.002, 0.2)) == "**98.5**"
+    assert shown(rare, Coverage(0.991, 0.002, 0.2)) == "(99.1)"
+    assert shown(rare, Coverage(0.921, 0.002, 0.2)) == "**92.1**"
