@@ -146,10 +146,10 @@ def test_several_files_of_a_folder_are_one_baseline(tmp_path: Path) -> None:
 
 def test_what_cannot_be_a_baseline_says_why(jobs: Path) -> None:
     base = jobs.parent
-    with pytest.raises(BaselineError, match=r"no job, sweep .* 'nosuch' in .*no such baseline"):
+    with pytest.raises(BaselineError, match=r"no job, sweep .* 'nosuch' in .*no baseline file"):
         load_baseline("nosuch", jobs, base)
     written(base / "none.jsonl", couples({}))
-    with pytest.raises(BaselineError, match=r"the baseline 'none.jsonl' holds no run"):
+    with pytest.raises(BaselineError, match=r"'none.jsonl' holds no run"):
         load_baseline("none.jsonl", jobs, base)
     with (jobs / "first/index.jsonl").open("a") as index:
         index.write("junk\n")
