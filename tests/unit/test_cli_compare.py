@@ -116,6 +116,18 @@ def test_a_terminal_obeys_nothing(jobs: Path, capsys: Capture) -> None:
     assert r"only in B: 1 run: 1 task, as u\x1b[2J:m" in text
 
 
+def test_a_measure_that_only_crashed_is_no_good_news(jobs: Path, capsys: Capture) -> None:
+    for name, attacked in (("before", 0.0), ("after", "error")):
+        a_job(jobs, f"{name}_benign", {"u0": [1.0]}, attack=None)
+        a_job(jobs, f"{name}_attack", {"u0:m0": [attacked]})
+    code, text, _ = out(capsys, "before_*", "after_*")
+    assert code == 2
+    assert "utility: 1 pair scored on both sides" in text
+    assert text.splitlines()[-1] == (
+        "not compared, for no pair is scored on both sides: utility_under_attack, asr"
+    )
+
+
 @pytest.mark.parametrize(
     ("args", "messages"),
     [

@@ -112,12 +112,12 @@ def test_gains_and_losses_are_joined_by_square_and_add() -> None:
     correlation = -np.sqrt(gain * loss / ((1 - gain) * (1 - loss)))
     down, up = gain - gain_low, loss_high - loss
     half = np.sqrt(down**2 + up**2 - 2 * correlation * down * up)
-    assert found.low == pytest.approx(0.02 - half, rel=5e-3)
+    assert found.low == pytest.approx(0.02 - half, rel=1e-3)
     down, up = loss - loss_low, gain_high - gain
     half = np.sqrt(down**2 + up**2 - 2 * correlation * down * up)
-    assert found.high == pytest.approx(0.02 + half, rel=5e-3)
+    assert found.high == pytest.approx(0.02 + half, rel=1e-3)
     # And so it is nearly Wald's, where there is plenty of both.
-    assert found.error == pytest.approx(np.std(values) / np.sqrt(count), rel=2e-3)
+    assert found.error == pytest.approx(np.std(values) / np.sqrt(count), rel=5e-3)
 
 
 def test_gains_alone_have_wilsons_upper_end() -> None:

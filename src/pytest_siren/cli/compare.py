@@ -100,7 +100,9 @@ def _compare(args: argparse.Namespace) -> int:
         _complain_of_no_pairs(found)
         return NO_ANSWER
     _show(found, args.format)
-    return WORSE if found.worse else OK
+    if found.worse:
+        return WORSE
+    return NO_ANSWER if found.comparison.uncompared else OK
 
 
 def _show(found: ComparisonReport, form: str) -> None:

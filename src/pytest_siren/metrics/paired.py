@@ -62,6 +62,15 @@ class Comparison:
         return tuple(test for one in self.measures for test in one.tests)
 
     @property
+    def uncompared(self) -> tuple[str, ...]:
+        """Measures that both sides have runs of, and that no pair is scored in on both sides."""
+        return tuple(
+            one.measure
+            for one in self.measures
+            if one.balance.left and one.balance.right and not one.tests
+        )
+
+    @property
     def worse(self) -> tuple[Tested, ...]:
         """Tests in which the right side is worse, significantly so over all tests."""
         level = 1.0 - self.confidence

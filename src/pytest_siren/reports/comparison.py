@@ -58,6 +58,10 @@ class ComparisonReport:
         if found.not_shown:
             missed = ", ".join(test.measure for test in found.not_shown)
             return f"not shown that B worsens by less than {found.margin:g}: {missed}"
+        if found.uncompared:
+            return (
+                f"not compared, for no pair is scored on both sides: {', '.join(found.uncompared)}"
+            )
         if found.margin is not None:
             return f"B is not worse than A by {found.margin:g} or more"
         return "B is not significantly worse"

@@ -28,7 +28,7 @@ def text_lines(report: ComparisonReport) -> Iterator[str]:
 
 
 def _measure(one: Compared, confidence: float) -> Iterator[str]:
-    yield f"{one.measure}: {one.overlap.pairs:,} pairs scored on both sides"
+    yield f"{one.measure}: {words.counted(one.overlap.pairs, 'pair')} scored on both sides"
     if one.tests:
         rows = [words.row(test, 1.0 - confidence) for test in one.tests]
         yield from _aligned([words.head(confidence), *rows])

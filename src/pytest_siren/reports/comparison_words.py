@@ -79,7 +79,7 @@ def left_out(one: Compared) -> Iterator[str]:
             *_unscored("A", overlap.unscored_baseline),
             *_unscored("B", overlap.unscored_runs),
         ]
-        yield f"set apart: {_counted(overlap.left_out, 'pair')} ({', '.join(reasons)})"
+        yield f"set apart: {counted(overlap.left_out, 'pair')} ({', '.join(reasons)})"
     yield from _alone("A", overlap.only_baseline)
     yield from _alone("B", overlap.only_runs)
     balance = one.balance
@@ -100,7 +100,7 @@ def usage_rows(report: ComparisonReport) -> Iterator[tuple[str, str, str]]:
 
 def side(found: Side) -> str:
     """Return what a side is, on one line."""
-    parts = [_counted(found.runs, "run")]
+    parts = [counted(found.runs, "run")]
     for count, what in (
         (found.errors, "in error"),
         (found.cancelled, "cancelled"),
@@ -133,10 +133,10 @@ def _alone(name: str, found: Alone) -> Iterator[str]:
         return
     parts = [f"datasets {', '.join(found.datasets)}"] if found.datasets else []
     if found.examples:
-        what = f"{_counted(found.tasks, 'task')}, as " if found.tasks else "as "
+        what = f"{counted(found.tasks, 'task')}, as " if found.tasks else "as "
         parts.append(f"{what}{', '.join(found.examples)}")
     said = f": {'; '.join(parts)}" if parts else ""
-    yield f"only in {name}: {_counted(found.runs, 'run')}{said}"
+    yield f"only in {name}: {counted(found.runs, 'run')}{said}"
 
 
 def _number(value: int | None) -> str:
@@ -153,5 +153,6 @@ def _seconds(value: float | None) -> str:
     return "unknown" if value is None else f"{value:,.1f}"
 
 
-def _counted(count: int, noun: str) -> str:
+def counted(count: int, noun: str) -> str:
+    """Return a count with its noun, in the plural where it is one."""
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
