@@ -29,7 +29,8 @@ def _blocks(report: ComparisonReport) -> Iterator[str]:
 
 
 def _measure(one: Compared, confidence: float) -> Iterator[str]:
-    yield f"### {quoted(one.measure)}: {words.counted(one.overlap.pairs, 'pair')} scored on both sides\n"
+    pairs = words.counted(one.overlap.pairs, "pair")
+    yield f"### {quoted(one.measure)}: {pairs} scored on both sides\n"
     if one.tests:
         rows = [words.row(test, 1.0 - confidence) for test in one.tests]
         yield table(
