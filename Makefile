@@ -60,6 +60,7 @@ bench: $(VENV)/made ## Compare with other harnesses and measure scale: benchmark
 	$(BIN)/python -m benchmarks.install
 	$(BIN)/python -m benchmarks.throughput
 	$(BIN)/python -m benchmarks.scale
+	$(BIN)/python -m benchmarks.results
 
 clean: ## Remove what make made, but not the jobs
 	rm -rf $(VENV) .bench .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis build dist

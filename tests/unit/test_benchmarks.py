@@ -10,8 +10,11 @@ import openai
 import pytest
 from benchmarks.faults import parse
 from benchmarks.growth import Growth, above
+from benchmarks.recorded import RUNS_PER_JOB, write_jobs
 from benchmarks.report import Report, Target, write
 from benchmarks.serving import Serving, serving
+
+from pytest_siren.jobs.table import read_runs
 
 CALLS = [("get_day", {}), ("search", {"query": "lunch"})]
 
@@ -106,3 +109,12 @@ def test_a_section_of_the_results_is_replaced_and_others_stay(tmp_path: Path) ->
 def test_results_hold_no_paths_of_the_machine() -> None:
     error = ValueError("pip exited with 1: no /home/somebody/.cache/file here\nmore")
     assert Report("scale", []).problem(error) == "pip exited with 1: no ... here"
+
+
+def test_the_recorded_jobs_that_are_measured_are_whole(tmp_path: Path) -> None:
+    write_jobs(tmp_path, RUNS_PER_JOB + 300)
+    found = read_runs(sorted(tmp_path.iterdir()))
+    assert found.problems == []
+    assert found.runs["job"].value_counts().to_list() == [RUNS_PER_JOB, 300]
+    assert set(found.runs["status"]) == {"scored", "error"}
+    assert found.runs["attempts"].max() == 2

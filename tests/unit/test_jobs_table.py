@@ -6,12 +6,18 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
 import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from pytest_siren.jobs.build import result_of
+from pytest_siren.jobs.facts import job_facts
+from pytest_siren.jobs.history import History
+from pytest_siren.jobs.read import RecordError, iter_index
 from pytest_siren.jobs.store import JobStore
 from pytest_siren.jobs.table import read_runs
 from pytest_siren.metrics.runs import COLUMNS
@@ -216,3 +222,46 @@ def test_an_index_longer_than_a_block_is_read_whole(
     runs = read_runs([job], paths=True).runs
     assert runs["run_id"].tolist() == [line["run_id"] for line in lines]
     assert runs["run_index"].max() == 71
+
+
+def test_a_large_configuration_is_not_read_where_the_job_has_its_names(tmp_path: Path) -> None:
+    text = "a: b\n\n identity: no\ndataset_name: no\n" * 3
+    dataset = {"type": "inline", "config": {"tasks": [{"prompt": text}], "suite_name": "no"}}
+    named = a_job(tmp_path, "named", dataset=dataset)
+    config = yaml.safe_load((named.path / "config.yaml").read_text())
+    assert config["dataset"] == dataset
+    facts = job_facts(named.path)
+    assert (facts.dataset, facts.suite) == ("agentdojo-workspace", "workspace")
+    assert (facts.identity, facts.attack) == (CONFIG["identity"], "template_string")
+    path = named.path / "config.yaml"
+    path.write_bytes(path.read_bytes().replace(b"    tasks:", b"    tasks: ]broken["))
+    assert job_facts(named.path) == facts
+    path.write_bytes(path.read_bytes().replace(b"model_label:", b"other:"))
+    with pytest.raises(RecordError, match="not valid YAML"):
+        job_facts(named.path)
+
+
+ATTEMPTS = st.lists(
+    st.tuples(st.integers(0, 3), st.sampled_from(["scored", "error", "cancelled"])), max_size=30
+)
+
+
+@settings(deadline=None)
+@given(ATTEMPTS)
+def test_the_attempt_that_counts_is_the_one_that_a_resumed_session_goes_by(
+    attempts: list[tuple[int, str]],
+) -> None:
+    with TemporaryDirectory() as folder:
+        job = their_job(Path(folder) / "one", [])
+        lines = [
+            their_line(f"{number:08x}", identity=f"{run}", status=status, attempt=1, nodeid="")
+            for number, (run, status) in enumerate(attempts)
+        ]
+        more = {"run_index": 0, "duration": 1.0, "input_tokens": 1, "output_tokens": 1}
+        more |= {"attack_outcome": None}
+        text = "".join(json.dumps({**line, **more}) + "\n" for line in lines)
+        (job / "index.jsonl").write_text(text)
+        runs = read_runs([job], paths=True).runs
+        pasts = History.of(iter_index(job)).pasts()
+    assert runs["run_id"].tolist() == [past.deciding.run_id for past in pasts if past.deciding]
+    assert runs["attempts"].tolist() == [len(past.entries) for past in pasts]

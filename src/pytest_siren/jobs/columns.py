@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from pytest_siren.evaluation.run import Status
+from pytest_siren.evaluation.status import Status
 from pytest_siren.jobs.lines import Line, blocks
 from pytest_siren.metrics.attempts import Attempts, first_scored, folded
 from pytest_siren.metrics.codes import MISSING, Codes
@@ -27,6 +28,11 @@ _OF_DECIDING = (
 )
 _INTEGERS = ("run_index", "input_tokens", "output_tokens")
 _FLOATS = ("benign_score", "attack_score", "cost", "duration")
+_FIELDS = (
+    *("status", "identity", "path", "task_id", "vectors", "exception_type"),
+    *_INTEGERS,
+    *_FLOATS,
+)
 
 
 @dataclass
@@ -57,23 +63,26 @@ class Indexes:
         return _folded(_once(attempts, index, problems))
 
     def _attempts(self, lines: Sequence[Line], runs: Codes[str], places: Codes[str]) -> Columns:
-        status = [line.status or _their_status(line) for line in lines]
-        columns: Columns = {
+        values = {name: list(map(attrgetter(name), lines)) for name in _FIELDS}
+        status, run = values["status"], values["identity"]
+        counted = np.asarray([one is not None for one in run], dtype=np.bool_)
+        if not counted.all() or None in status:
             # A line of prompt-siren's names no run: each is a run of its own.
-            "run": runs.of([line.identity or line.path for line in lines]),
-            "counted": np.asarray([line.identity is not None for line in lines], dtype=np.bool_),
-            "place": places.of([line.path for line in lines]),
-            "task": self.tasks.of([line.task_id for line in lines]),
-            "vectors": self.vectors.of([line.vectors or None for line in lines]),
+            status = [line.status or _their_status(line) for line in lines]
+            run = [line.identity or line.path for line in lines]
+        columns: Columns = {
+            "run": runs.of(run),
+            "counted": counted,
+            "place": places.of(values["path"]),
+            "task": self.tasks.of(values["task_id"]),
+            "vectors": self.vectors.of([one or None for one in values["vectors"]]),
             "status": self.statuses.of(status),
-            "error": self.errors.of([line.exception_type for line in lines]),
+            "error": self.errors.of(values["exception_type"]),
         }
-        for name in _INTEGERS:
-            columns[name] = np.asarray([getattr(line, name) for line in lines], dtype=np.int64)
-        for name in _FLOATS:
-            columns[name] = np.asarray([getattr(line, name) for line in lines], dtype=np.float64)
+        columns |= {name: np.asarray(values[name], dtype=np.int64) for name in _INTEGERS}
+        columns |= {name: np.asarray(values[name], dtype=np.float64) for name in _FLOATS}
         if self.paths:
-            columns["path"] = np.asarray([line.path for line in lines], dtype=object)
+            columns["path"] = np.asarray(values["path"], dtype=object)
             columns["run_id"] = np.asarray([line.run_id for line in lines], dtype=object)
         return columns
 
@@ -87,10 +96,10 @@ def _their_status(line: Line) -> str:
 
 def _once(attempts: Columns, index: Path, problems: list[str]) -> Columns:
     """Return the attempts without those that the index names again."""
-    places, first = np.unique(attempts["place"], return_index=True)
-    again = len(attempts["place"]) - len(places)
+    again = len(attempts["place"]) - int(attempts["place"].max()) - 1
     if not again:
         return attempts
+    _, first = np.unique(attempts["place"], return_index=True)
     problems.append(f"{index}: attempts that it names again, and that count once: {again:,}")
     first.sort()
     once = {name: values[first] for name, values in attempts.items()}

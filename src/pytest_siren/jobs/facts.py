@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
@@ -11,6 +12,11 @@ from typing import Any
 
 from pytest_siren.jobs.read import RecordError, load_document
 from pytest_siren.jobs.records import CONFIG_FILE, SCHEMA_VERSION
+
+_NAMES = re.compile(rb"^(?:dataset_name|model_label|attack_name|identity):", re.MULTILINE)
+_BODY = re.compile(
+    rb"^((?:dataset|agent|attack):\n  type: [^\n]*\n)(?:(?:[ \t][^\n]*)?\n)*", re.MULTILINE
+)
 
 
 @dataclass(frozen=True)
@@ -34,7 +40,7 @@ def job_facts(job: Path) -> JobFacts:
     Raises ``RecordError`` when its configuration is missing, damaged or of a newer version.
     """
     path = job / CONFIG_FILE
-    values = load_document(path)
+    values = load_document(path, _outline)
     version = values.get("schema_version")
     if version is not None and version != SCHEMA_VERSION:
         raise RecordError(
@@ -55,6 +61,14 @@ def job_facts(job: Path) -> JobFacts:
         identity=str(values.get("identity") or _identity(dataset, agent, attack)),
         planned=planned if isinstance(planned, int) else None,
     )
+
+
+def _outline(data: bytes) -> bytes:
+    """Return a configuration without the parts' own ones, if it holds the names made of them.
+
+    The latter may hold 100,000 tasks. Within them no line of YAML begins without a space.
+    """
+    return _BODY.sub(rb"\1", data) if len(set(_NAMES.findall(data))) == 4 else data
 
 
 def _part(path: Path, values: Mapping[str, Any], key: str) -> dict[str, Any]:
@@ -95,7 +109,8 @@ def _attack_name(values: Mapping[str, Any], attack: Mapping[str, Any]) -> str:
     if values.get("attack_name"):
         return str(values["attack_name"])
     # prompt-siren tells presets of one type apart by a suffix.
-    variant = attack["config"].get("variant_name")
+    config = attack["config"]
+    variant = config.get("variant_name") or config.get("template_short_name")
     return f"{attack['type']}_{variant}" if variant else str(attack["type"])
 
 

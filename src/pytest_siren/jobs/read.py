@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -59,10 +59,13 @@ def load_config(job: Path) -> JobConfig:
     return _validated(path, _JOB_CONFIG, known)
 
 
-def load_document(path: Path) -> dict[str, Any]:
-    """Return the mapping that the YAML file ``path`` holds. Raises ``RecordError``."""
+def load_document(path: Path, part: Callable[[bytes], bytes] = bytes) -> dict[str, Any]:
+    """Return the mapping that the YAML file ``path`` holds. Raises ``RecordError``.
+
+    ``part`` may take away what is not wanted before it is parsed.
+    """
     try:
-        values = yaml.load(_read(path), Loader=_Loader)
+        values = yaml.load(part(_read(path)), Loader=_Loader)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise RecordError(f"{path}: not valid YAML: {_one_line(error)}") from error
     if not isinstance(values, dict):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,7 +47,7 @@ def read_runs(jobs: Sequence[Path], *, paths: bool = False) -> ReadRuns:
     planned: dict[str, int] = {}
     found: list[tuple[str, JobFacts, Columns]] = []
     read = 0
-    for job in dict.fromkeys(jobs):
+    for job in _once(jobs):
         try:
             facts = job_facts(job)
             if facts.planned is not None:
@@ -59,6 +60,14 @@ def read_runs(jobs: Sequence[Path], *, paths: bool = False) -> ReadRuns:
         if columns is not None:
             found.append((str(job), facts, columns))
     return ReadRuns(_table(found, indexes), problems, planned, read)
+
+
+def _once(jobs: Sequence[Path]) -> list[Path]:
+    """Return the jobs without those that are only another name, or a link, of an earlier one."""
+    folders: dict[str, Path] = {}
+    for job in jobs:
+        folders.setdefault(os.path.realpath(job), job)
+    return list(folders.values())
 
 
 def _runs(job: Path, indexes: Indexes, problems: list[str]) -> Columns | None:

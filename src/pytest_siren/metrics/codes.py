@@ -24,9 +24,11 @@ class Codes(Generic[T]):
         """Return the number of each value, shape ``(len(values),)``."""
         numbers = self._numbers
         # The values in their order, for a set's order differs from one process to the next.
-        for value in dict.fromkeys(values):
-            if value not in numbers:
-                numbers[value] = len(numbers) - 1
+        new = [value for value in dict.fromkeys(values) if value not in numbers]
+        first = len(numbers) - 1
+        numbers.update(zip(new, range(first, first + len(new)), strict=True))
+        if len(new) == len(values):
+            return np.arange(first, first + len(new))
         return np.fromiter(map(numbers.__getitem__, values), np.int64, len(values))
 
     @property
