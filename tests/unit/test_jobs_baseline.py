@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -72,6 +73,12 @@ def test_the_file_is_one_line_per_run_in_order_and_depends_on_nothing_else(tmp_p
     assert "jobs/j" not in first
 
 
+def test_the_reference_explains_every_field() -> None:
+    page = (Path(__file__).parents[2] / "docs/reference/baseline.md").read_text()
+    explained = set(re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE))
+    assert explained == {key for line in lines_of(couples(SCORES)) for key in line}
+
+
 def test_one_score_changed_is_one_line_changed(tmp_path: Path) -> None:
     before = written(tmp_path / "a.jsonl", couples({"u0:m0": [0.0], "u1:m0": [0.0]})).read_text()
     after = written(tmp_path / "b.jsonl", couples({"u0:m0": [0.0], "u1:m0": [1.0]})).read_text()
@@ -104,6 +111,14 @@ def test_two_jobs_of_one_configuration_are_refused() -> None:
         (lambda lines: [lines[0].replace("1", "2"), *lines[1:]], "schema_version is 2"),
         (lambda lines: [*lines[:2], "[1]"], "b.jsonl:3: not a mapping"),
         (lambda lines: [lines[0], lines[2]], "b.jsonl:2: 0 is missing"),
+        (
+            lambda lines: [lines[0], lines[1].replace('"d"', '["d"]'), lines[2]],
+            r"b.jsonl:3: the configuration's dataset is \['d'\], not a text",
+        ),
+        (
+            lambda lines: [lines[0], lines[1].replace('"plain"', "null"), lines[2]],
+            "the configuration's agent is None, not a text",
+        ),
         (lambda lines: [*lines, lines[-1]], "b.jsonl:4: run 0 of u0:m0 stands in the file twice"),
         (lambda lines: [*lines[:2], lines[2].replace("scored", "won")], "unknown status 'won'"),
         (lambda lines: [*lines[:2], lines[2].replace("0.25", "7")], "attack_score 7 is no score"),
@@ -146,10 +161,10 @@ def test_several_files_of_a_folder_are_one_baseline(tmp_path: Path) -> None:
 
 def test_what_cannot_be_a_baseline_says_why(jobs: Path) -> None:
     base = jobs.parent
-    with pytest.raises(BaselineError, match=r"no job, sweep .* 'nosuch' in .*no such baseline"):
+    with pytest.raises(BaselineError, match=r"no job, sweep .* 'nosuch' in .*no baseline file"):
         load_baseline("nosuch", jobs, base)
     written(base / "none.jsonl", couples({}))
-    with pytest.raises(BaselineError, match=r"the baseline 'none.jsonl' holds no run"):
+    with pytest.raises(BaselineError, match=r"'none.jsonl' holds no run"):
         load_baseline("none.jsonl", jobs, base)
     with (jobs / "first/index.jsonl").open("a") as index:
         index.write("junk\n")

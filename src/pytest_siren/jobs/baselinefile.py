@@ -20,6 +20,7 @@ SCHEMA_VERSION = 1
 SUFFIX = ".baseline.jsonl"
 CONFIGURATION = ("dataset", "suite", "agent", "model", "model_kind", "attack", "identity")
 """Columns that all runs of one configuration share."""
+_OPTIONAL = ("suite", "attack")
 _STATUSES = ("scored", "error", "cancelled")
 
 Line = Mapping[str, Any]
@@ -80,6 +81,12 @@ def read_baseline(path: Path) -> pd.DataFrame:
         seen.add(key)
         rows.append({**row, "job": str(path)})
     return table({name: [row.get(name) for row in rows] for name in COLUMNS})
+
+
+def raw_lines(path: Path) -> list[Line]:
+    """Return the lines of a baseline file. Raises ``BaselineError``, also where one is no run."""
+    read_baseline(path)
+    return [line for _, line in _lines(path)]
 
 
 def default_name(configuration: Line) -> str:
@@ -153,6 +160,11 @@ def _row(configuration: Line, line: Line) -> dict[str, Any]:
     task, status, attack = str(line["task"]), line["status"], configuration["attack"]
     if status not in _STATUSES:
         raise ValueError(f"unknown status {status!r}; known are {', '.join(_STATUSES)}")
+    for name in CONFIGURATION:
+        value = configuration[name]
+        if not (isinstance(value, str) or (value is None and name in _OPTIONAL)):
+            raise ValueError(f"the configuration's {name} is {value!r}, not a text")
+    error_type = line.get("error_type")
     parts = task_parts(task, attack)
     return {
         **{name: configuration[name] for name in CONFIGURATION},
@@ -165,7 +177,7 @@ def _row(configuration: Line, line: Line) -> dict[str, Any]:
         "status": status,
         "benign_score": _score(line, "benign_score"),
         "attack_score": _score(line, "attack_score"),
-        "error_type": line.get("error_type"),
+        "error_type": None if error_type is None else str(error_type),
     }
 
 
