@@ -56,3 +56,32 @@ def test_a_named_job_is_not_written_into_by_another_session(project: Project) ->
     assert again.ret == pytest.ExitCode.INTERRUPTED
     again.stdout.fnmatch_lines(["*job 'mine' already exists*continue it with --resume mine*"])
     assert len(project.results()) == 2
+
+
+@pytest.mark.parametrize(
+    ("args", "ini", "high"),
+    [
+        ([], "", "0.602"),
+        (["--siren-cluster=benign"], "", "0.842"),
+        ([], "malicious", "0.842"),
+        (["--siren-cluster=couple"], "malicious", "0.602"),
+    ],
+    ids=["default", "option", "ini", "the option wins"],
+)
+def test_intervals_take_for_alike_what_they_are_told_to(
+    project: Project, args: list[str], ini: str, high: str
+) -> None:
+    # None of 4 couples, of 2 benign and 2 malicious tasks: the exact limit is 1 - 0.025 ** (1 / n).
+    project.write("pytest.ini", f"[pytest]\nsiren_cluster = {ini}\n")
+    options = ["--attack=template_string", "--model=scripted:deaf", *args]
+    result = project.run("evals", *options)
+    result.stdout.fnmatch_lines([f"  attack_pass@1 0.000 [[]0.000, {high}]*"])
+
+
+def test_an_unknown_cluster_is_a_usage_error(project: Project) -> None:
+    project.write("pytest.ini", "[pytest]\nsiren_cluster = task\n")
+    result = project.run("evals")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(
+        ["ERROR: siren_cluster must be one of couple, benign, malicious, not 'task'"]
+    )

@@ -8,10 +8,12 @@ from pathlib import Path
 import httpx2
 import openai
 import pytest
+from benchmarks.coverage import shown
 from benchmarks.faults import parse
 from benchmarks.growth import Growth, above
 from benchmarks.report import Report, Target, write
 from benchmarks.serving import Serving, serving
+from benchmarks.simulation import Cell, Coverage
 
 CALLS = [("get_day", {}), ("search", {"query": "lunch"})]
 
@@ -106,3 +108,12 @@ def test_a_section_of_the_results_is_replaced_and_others_stay(tmp_path: Path) ->
 def test_results_hold_no_paths_of_the_machine() -> None:
     error = ValueError("pip exited with 1: no /home/somebody/.cache/file here\nmore")
     assert Report("scale", []).problem(error) == "pip exited with 1: no ... here"
+
+
+def test_a_share_is_emphasised_only_where_it_is_out_of_bounds_for_certain() -> None:
+    rare, common = Cell(20, 1, 0.01), Cell(100, 1, 0.5)
+    assert shown(common, Coverage(0.951, 0.002, 0.2)) == "95.1"
+    assert shown(common, Coverage(0.981, 0.002, 0.2)) == "98.1"
+    assert shown(common, Coverage(0.985, 0.002, 0.2)) == "**98.5**"
+    assert shown(rare, Coverage(0.991, 0.002, 0.2)) == "(99.1)"
+    assert shown(rare, Coverage(0.921, 0.002, 0.2)) == "**92.1**"

@@ -4,6 +4,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from scipy.stats import hypergeom
 
 from pytest_siren.metrics.measures import Cluster, Errors, Measure, rate, units
 from pytest_siren.metrics.passk import pass_at_k
@@ -88,6 +89,22 @@ def test_pass_at_k_and_pass_hat_k(k: int) -> None:
     assert value(table, f"attack_pass@{k}") == pytest.approx(pass_at_k(4, 2, k))
     all_succeed = {1: 0.5, 2: 1 / 6, 3: 0.0, 4: 0.0}[k]
     assert value(table, f"attack_pass^{k}") == pytest.approx(all_succeed)
+
+
+@pytest.mark.parametrize("k", [1, 3, 5, 10])
+@pytest.mark.parametrize("successes", [0, 1, 4, 9, 10])
+def test_pass_at_k_and_pass_hat_k_agree_with_scipy(successes: int, k: int) -> None:
+    table = runs(*attacked("u0:m0", *[1.0] * successes, *[0.0] * (10 - successes)))
+    drawn = hypergeom(10, successes, k)
+    assert value(table, f"attack_pass@{k}") == pytest.approx(drawn.sf(0), abs=1e-12)
+    assert value(table, f"attack_pass^{k}") == pytest.approx(drawn.pmf(k), abs=1e-12)
+
+
+def test_an_estimate_says_how_many_units_were_left_out() -> None:
+    table = runs(*attacked("u0:m0", 1.0, 0.0), *attacked("u1:m0", 1.0))
+    found = rate(table, Measure.of("attack_pass@2"))
+    assert found is not None
+    assert (found.units, found.short) == (1, 1)
 
 
 def test_tasks_with_too_few_runs_are_left_out_and_counted() -> None:

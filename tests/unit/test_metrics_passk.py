@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import hypergeom
 
 from pytest_siren.metrics.choices import Cluster
 from pytest_siren.metrics.estimates import estimate
@@ -38,6 +39,12 @@ def test_pass_at_k_is_the_share_of_draws_that_hold_a_success(n: int, c: int, k: 
     draws = list(combinations([True] * c + [False] * (n - c), k))
     share = sum(any(draw) for draw in draws) / len(draws)
     assert pass_at_k(n, c, k) == pytest.approx(share)
+
+
+@given(COUNTS)
+def test_pass_at_k_is_scipys_chance_of_a_draw_with_a_success(counts: tuple[int, int, int]) -> None:
+    n, c, k = counts
+    assert pass_at_k(n, c, k) == pytest.approx(hypergeom.sf(0, n, c, k), abs=1e-9)
 
 
 @given(COUNTS)

@@ -54,6 +54,7 @@ class ConfidenceSequence:
         self._counts: dict[float, int] = {}
         self._low, self._high = 0.0, 1.0
         self._stale = False
+        self._sides: dict[float, int] = {}
 
     @property
     def count(self) -> int:
@@ -67,6 +68,7 @@ class ConfidenceSequence:
                 raise ValueError(f"a confidence sequence needs values within 0..1, not {value}")
             self._counts[float(value)] = self._counts.get(float(value), 0) + 1
             self._stale = True
+        self._sides.clear()
 
     def interval(self) -> tuple[float, float]:
         """Return what no interval so far has excluded.
@@ -85,17 +87,22 @@ class ConfidenceSequence:
 
         It is what the interval says, without the work of finding its ends. ``bound`` is of 0..1.
         """
+        if bound not in self._sides:
+            self._sides[bound] = self._side(bound)
+        return self._sides[bound]
+
+    def _side(self, bound: float) -> int:
         if bound < self._low or bound > self._high:
             return 1 if bound < self._low else -1
         if not self._stale:
             return 0
+        # What excludes a rate excludes any that is farther off: a nearer one is on the safe side.
+        rate = min(max(bound, _NEAREST), 1.0 - _NEAREST)
         values, counts = self._seen()
         enough = -np.log(self.alpha / 2.0)
-        # What excludes a rate excludes any that is farther off: a nearer one is on the safe side.
-        bound = min(max(bound, _NEAREST), 1.0 - _NEAREST)
-        if _log_capital(values, counts, bound) >= enough:
+        if _log_capital(values, counts, rate) >= enough:
             return 1
-        return -1 if _log_capital(1.0 - values, counts, 1.0 - bound) >= enough else 0
+        return -1 if _log_capital(1.0 - values, counts, 1.0 - rate) >= enough else 0
 
     def _seen(self) -> tuple[Floats, Floats]:
         return (
