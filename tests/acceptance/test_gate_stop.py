@@ -79,8 +79,11 @@ def used(line: str) -> int:
 def test_a_gate_far_from_its_bound_is_settled_early(simulated: Project, dist: str) -> None:
     if dist == "-n2":
         simulated = Project(simulated.pytester, ["-n2"])
+    simulated.write("evals/test_last.py", "def test_good():\n    pass\n")
     result = simulated.run(*ARGS, "--gate=asr <= 0.10")
     assert result.ret == BROKEN
+    outcomes = result.parseoutcomes()
+    assert outcomes["failed"] + outcomes["passed"] == len(asked(simulated)) + 1
     lines = last_lines(result)
     assert lines[0].startswith("BROKEN asr <= 0.10  0.")
     assert "pending" not in lines[0]
@@ -126,6 +129,14 @@ def test_what_cannot_be_settled_is_said(simulated: Project) -> None:
     assert last_lines(cost)[-1] == (
         "--gate-stop: nothing was stopped early: only all runs can decide tokens <= 1000000"
     )
+    both = simulated.run(*args, "--gate=asr <= 0.9", "--model=simulated:0.1,simulated:0.2")
+    assert last_lines(both)[-1] == (
+        "--gate-stop: nothing was stopped early: asr <= 0.9 is about the same tasks in several "
+        "jobs; give it a group each"
+    )
+    alike = simulated.run(*args, "--gate=asr <= 0.9", "--siren-cluster=benign")
+    assert alike.ret == pytest.ExitCode.USAGE_ERROR
+    alike.stderr.fnmatch_lines(["ERROR: --gate-stop takes tasks and couples for independent:*"])
     point = simulated.run(*args, "--gate=asr <= 0.9", "--gate-on=point")
     assert point.ret == pytest.ExitCode.USAGE_ERROR
     point.stderr.fnmatch_lines(["ERROR: --gate-stop needs intervals: it cannot be used with *"])
@@ -137,8 +148,6 @@ def test_rounds_go_over_all_tasks_before_any_is_repeated(simulated: Project) -> 
         "--task-ids=m0",
         "--runs=3",
         "--gate=asr <= 0.3",
-        "--set",
-        "execution.concurrency=1",
         "--concurrency=1",
     )
     assert result.ret == BROKEN
@@ -149,8 +158,7 @@ def test_rounds_go_over_all_tasks_before_any_is_repeated(simulated: Project) -> 
 
 def test_other_tests_are_executed_all_the_same(simulated: Project) -> None:
     simulated.write("evals/test_last.py", "def test_good():\n    pass\n")
-    for project in (simulated, Project(simulated.pytester, ["-n2"])):
-        result = project.run(*ARGS, "--gate=asr <= 0.10", "-v")
-        assert result.ret == BROKEN
-        result.stdout.fnmatch_lines(["*test_last.py::test_good*PASSED*"])
-        assert used(last_lines(result)[-1]) < 100
+    result = simulated.run(*ARGS, "--gate=asr <= 0.10", "-v")
+    assert result.ret == BROKEN
+    result.stdout.fnmatch_lines(["*test_last.py::test_good*PASSED*"])
+    assert used(last_lines(result)[-1]) < 100

@@ -46,18 +46,9 @@ def either(project: Project, request: pytest.FixtureRequest) -> Project:
 
 
 @pytest.fixture
-def half(either: Project) -> Project:
+def half(quick: Project) -> Project:
     """A project whose model ``scripted:half`` obeys the attacker in two of four couples."""
-    return with_half(either)
-
-
-@pytest.fixture
-def quick_half(quick: Project) -> Project:
-    """The same in this process alone."""
-    return with_half(quick)
-
-
-def with_half(project: Project) -> Project:
+    project = quick
     with open(project.path / "conftest.py", "a") as conftest:
         conftest.write(COUNTING)
     eval_file = project.path / "evals/eval_mail.yaml"
@@ -116,8 +107,17 @@ def test_gates_of_eval_files_are_about_their_own_runs(either: Project) -> None:
         ["HELD asr <= 0.9", "4 runs of 4 tasks", "(evals/eval_good.yaml)"],
         ["HELD asr >= 0.1", "4 runs of 4 tasks", "(evals/eval_mail.yaml)"],
     ]
-    one = project.run(*ATTACKED, "-k", "deaf")
-    assert [line.split()[1] for line in gates(one) if not line.startswith("  ")] == ["asr"]
+    again = either.run("--lf")
+    assert (again.ret, gates(again)) == (HELD, gates(result))
+
+
+def test_a_file_whose_runs_are_deselected_is_not_judged(quick: Project) -> None:
+    text = (quick.path / "evals/eval_mail.yaml").read_text()
+    quick.write("evals/eval_good.yaml", f"{text.replace('echo', 'deaf')}gates: [asr <= 0.9]\n")
+    quick.write("evals/eval_mail.yaml", f"{text}gates: [asr <= 0]\n")
+    one = quick.run(*ATTACKED, "-k", "deaf", "--gate-on=point")
+    assert one.ret == HELD
+    assert len(gates(one)) == 2
 
 
 def test_a_gate_that_cannot_be_read_is_an_error_with_its_place(quick: Project) -> None:
@@ -208,14 +208,14 @@ def test_an_ordinary_test_that_fails_is_not_forgiven(quick: Project) -> None:
 
 
 def test_errors_of_runs_are_judged_by_gates_alone(
-    quick_half: Project, monkeypatch: pytest.MonkeyPatch
+    half: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TROUBLE", "1")
     args = (*ATTACKED, "--gate-on=point")
-    held = quick_half.run(*args, "--gate=error_rate <= 0.5", "--gate=asr <= 1")
+    held = half.run(*args, "--gate=error_rate <= 0.5", "--gate=asr <= 1")
     held.assert_outcomes(failed=2, errors=2)
     assert held.ret == HELD
-    worst = quick_half.run(*args, "--gate=asr >= 0.6")
+    worst = half.run(*args, "--gate=asr >= 0.6")
     assert worst.ret == BROKEN
     assert "not if the 2 runs in error are counted against it" in gates(worst)[1]
 
