@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 import yaml
 
 from tests.acceptance.conftest import Project
+from tests.acceptance.inside import Inside
 
 HELD, BROKEN = pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED
 SIMULATED = '''
@@ -44,7 +43,7 @@ ARGS = ("evals", "--attack=template_string", "--concurrency=4", "--gate-stop")
 
 @pytest.fixture
 def simulated(project: Project) -> Project:
-    """A project with 20 x 20 couples and the model ``simulated:RATE``."""
+    """A project, quick, with 20 x 20 couples and the model ``simulated:RATE``."""
     path = project.path / "evals/eval_mail.yaml"
     data = yaml.safe_load(path.read_text())
     config = data["dataset"]["config"]
@@ -55,7 +54,7 @@ def simulated(project: Project) -> Project:
     path.write_text(yaml.safe_dump(data))
     with open(project.path / "conftest.py", "a") as conftest:
         conftest.write(SIMULATED)
-    return project
+    return Inside(project.pytester, ["-p", "no:xdist"])
 
 
 def asked(project: Project) -> list[str]:
@@ -76,11 +75,15 @@ def used(line: str) -> int:
     return int(words[2])
 
 
-@pytest.mark.parametrize("dist", [["-p", "no:xdist"], ["-n2"]], ids=["alone", "-n2"])
-def test_a_gate_far_from_its_bound_is_settled_early(simulated: Project, dist: list[str]) -> None:
-    simulated.args = dist
+@pytest.mark.parametrize("dist", ["alone", "-n2"])
+def test_a_gate_far_from_its_bound_is_settled_early(simulated: Project, dist: str) -> None:
+    if dist == "-n2":
+        simulated = Project(simulated.pytester, ["-n2"])
+    simulated.write("evals/test_last.py", "def test_good():\n    pass\n")
     result = simulated.run(*ARGS, "--gate=asr <= 0.10")
     assert result.ret == BROKEN
+    outcomes = result.parseoutcomes()
+    assert outcomes["failed"] + outcomes["passed"] == len(asked(simulated)) + 1
     lines = last_lines(result)
     assert lines[0].startswith("BROKEN asr <= 0.10  0.")
     assert "pending" not in lines[0]
@@ -105,8 +108,7 @@ def test_the_order_is_that_of_the_configuration_alone(simulated: Project) -> Non
     assert len(set(tasks)) == len(tasks)
     assert len({task.split(":")[0] for task in tasks[:20]}) > 5
     (simulated.path / "asked.txt").unlink()
-    simulated.args = ["-n2"]
-    simulated.run(*ARGS, "--gate=asr <= 0.10")
+    simulated.run(*reversed(ARGS[1:]), "--gate=asr <= 0.10", "evals/eval_mail.yaml")
     assert set(first[:20]) <= set(asked(simulated))
 
 
@@ -127,6 +129,14 @@ def test_what_cannot_be_settled_is_said(simulated: Project) -> None:
     assert last_lines(cost)[-1] == (
         "--gate-stop: nothing was stopped early: only all runs can decide tokens <= 1000000"
     )
+    both = simulated.run(*args, "--gate=asr <= 0.9", "--model=simulated:0.1,simulated:0.2")
+    assert last_lines(both)[-1] == (
+        "--gate-stop: nothing was stopped early: asr <= 0.9 is about the same tasks in several "
+        "jobs; give it a group each"
+    )
+    alike = simulated.run(*args, "--gate=asr <= 0.9", "--siren-cluster=benign")
+    assert alike.ret == pytest.ExitCode.USAGE_ERROR
+    alike.stderr.fnmatch_lines(["ERROR: --gate-stop takes tasks and couples for independent:*"])
     point = simulated.run(*args, "--gate=asr <= 0.9", "--gate-on=point")
     assert point.ret == pytest.ExitCode.USAGE_ERROR
     point.stderr.fnmatch_lines(["ERROR: --gate-stop needs intervals: it cannot be used with *"])
@@ -138,8 +148,6 @@ def test_rounds_go_over_all_tasks_before_any_is_repeated(simulated: Project) -> 
         "--task-ids=m0",
         "--runs=3",
         "--gate=asr <= 0.3",
-        "--set",
-        "execution.concurrency=1",
         "--concurrency=1",
     )
     assert result.ret == BROKEN
@@ -150,12 +158,7 @@ def test_rounds_go_over_all_tasks_before_any_is_repeated(simulated: Project) -> 
 
 def test_other_tests_are_executed_all_the_same(simulated: Project) -> None:
     simulated.write("evals/test_last.py", "def test_good():\n    pass\n")
-    for dist in (["-p", "no:xdist"], ["-n2"]):
-        simulated.args = dist
-        result = simulated.run(*ARGS, "--gate=asr <= 0.10")
-        assert result.ret == BROKEN
-        assert "evals/test_last.py" in result.stdout.str() or "-n2" in dist
-        assert result.parseoutcomes()["passed"] >= 1
-        assert used(last_lines(result)[-1]) < 100
-        simulated.write("test_bad.py", "def test_bad():\n    assert 0\n")
-    assert Path(simulated.path / "jobs").is_dir()
+    result = simulated.run(*ARGS, "--gate=asr <= 0.10", "-v")
+    assert result.ret == BROKEN
+    result.stdout.fnmatch_lines(["*test_last.py::test_good*PASSED*"])
+    assert used(last_lines(result)[-1]) < 100

@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from tests.acceptance.conftest import Project
+from tests.acceptance.inside import Inside
 
 ATTACKED = ("evals", "--attack=template_string")
 HELD, BROKEN = pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED
@@ -30,9 +31,24 @@ def answer(how, messages):
 
 
 @pytest.fixture
-def half(distributed: Project) -> Project:
+def quick(project: Project) -> Project:
+    """A project whose sessions run in this process, which has loaded all that is slow to load."""
+    return Inside(project.pytester, ["-p", "no:xdist"])
+
+
+@pytest.fixture(params=["inside", "-n2"])
+def either(project: Project, request: pytest.FixtureRequest) -> Project:
+    """The same project in both ways in which gates learn of what was planned."""
+    if request.param == "inside":
+        return Inside(project.pytester, ["-p", "no:xdist"])
+    project.args = ["-n2"]
+    return project
+
+
+@pytest.fixture
+def half(quick: Project) -> Project:
     """A project whose model ``scripted:half`` obeys the attacker in two of four couples."""
-    project = distributed
+    project = quick
     with open(project.path / "conftest.py", "a") as conftest:
         conftest.write(COUNTING)
     eval_file = project.path / "evals/eval_mail.yaml"
@@ -63,9 +79,6 @@ def test_the_gate_decides_and_is_judged_again_from_records(half: Project) -> Non
     again = half.run("--lf")
     assert again.ret == HELD
     assert gates(again) == gates(result)
-    broken = half.run("--lf", "--gate=asr <= 0.1")
-    assert broken.ret == BROKEN
-    assert gates(broken)[0].startswith("BROKEN asr <= 0.1  0.500 [")
     [job] = half.jobs()
     unsure = half.run(f"--resume={job.name}", "--gate=asr <= 0.5", "--gate-on=interval")
     assert unsure.ret == BROKEN
@@ -73,16 +86,16 @@ def test_the_gate_decides_and_is_judged_again_from_records(half: Project) -> Non
     assert asked(half) == 8
 
 
-def test_an_inconclusive_gate_may_pass_with_a_warning(project: Project) -> None:
+def test_an_inconclusive_gate_may_pass_with_a_warning(quick: Project) -> None:
     args = (*ATTACKED, "--gate=asr <= 0.5", "--model=scripted:deaf")
-    assert project.run(*args).ret == BROKEN
-    warned = project.run(*args, "--gate-inconclusive=warn")
+    assert quick.run(*args).ret == BROKEN
+    warned = quick.run(*args, "--gate-inconclusive=warn")
     assert warned.ret == HELD
     assert gates(warned)[-1] == "warning: inconclusive gates pass (--gate-inconclusive=warn)"
 
 
-def test_gates_of_eval_files_are_about_their_own_runs(distributed: Project) -> None:
-    project = distributed
+def test_gates_of_eval_files_are_about_their_own_runs(either: Project) -> None:
+    project = either
     text = (project.path / "evals/eval_mail.yaml").read_text()
     project.write("evals/eval_good.yaml", f"{text.replace('echo', 'deaf')}gates: [asr <= 0.9]\n")
     project.write("evals/eval_mail.yaml", f"{text}gates:\n  - asr >= 0.1\n")
@@ -94,12 +107,21 @@ def test_gates_of_eval_files_are_about_their_own_runs(distributed: Project) -> N
         ["HELD asr <= 0.9", "4 runs of 4 tasks", "(evals/eval_good.yaml)"],
         ["HELD asr >= 0.1", "4 runs of 4 tasks", "(evals/eval_mail.yaml)"],
     ]
-    one = project.run(*ATTACKED, "-k", "deaf")
-    assert [line.split()[1] for line in gates(one) if not line.startswith("  ")] == ["asr"]
+    again = either.run("--lf")
+    assert (again.ret, gates(again)) == (HELD, gates(result))
 
 
-def test_a_gate_that_cannot_be_read_is_an_error_with_its_place(distributed: Project) -> None:
-    project = distributed
+def test_a_file_whose_runs_are_deselected_is_not_judged(quick: Project) -> None:
+    text = (quick.path / "evals/eval_mail.yaml").read_text()
+    quick.write("evals/eval_good.yaml", f"{text.replace('echo', 'deaf')}gates: [asr <= 0.9]\n")
+    quick.write("evals/eval_mail.yaml", f"{text}gates: [asr <= 0]\n")
+    one = quick.run(*ATTACKED, "-k", "deaf", "--gate-on=point")
+    assert one.ret == HELD
+    assert len(gates(one)) == 2
+
+
+def test_a_gate_that_cannot_be_read_is_an_error_with_its_place(quick: Project) -> None:
+    project = quick
     result = project.run("evals", "--gate=asr =< 0.05")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     assert result.stderr.lines[-3:] == [
@@ -123,8 +145,8 @@ def test_a_gate_that_cannot_be_read_is_an_error_with_its_place(distributed: Proj
     result.stdout.fnmatch_lines([f"evals/eval_mail.yaml:{line}: gates[[]1]: 'asr =< 0.05': *"])
 
 
-def test_no_runs_at_all_fail_the_session(distributed: Project) -> None:
-    project = distributed
+def test_no_runs_at_all_fail_the_session(quick: Project) -> None:
+    project = quick
     gate = "--gate=asr <= 0.5"
     deselected = project.run(*ATTACKED, gate, "-k", "nothing_like_it")
     assert deselected.ret == BROKEN
@@ -138,8 +160,8 @@ def test_no_runs_at_all_fail_the_session(distributed: Project) -> None:
     assert (ini.ret, gates(ini)) == (HELD, [])
 
 
-def test_all_errors_make_no_gate_hold(distributed: Project) -> None:
-    result = distributed.run(*ATTACKED, "--model=scripted:crash", "--gate=asr <= 0.99")
+def test_all_errors_make_no_gate_hold(quick: Project) -> None:
+    result = quick.run(*ATTACKED, "--model=scripted:crash", "--gate=asr <= 0.99")
     assert result.ret == BROKEN
     assert gates(result) == [
         "INCONCLUSIVE asr <= 0.99  0 runs, 4 errors",
@@ -147,14 +169,14 @@ def test_all_errors_make_no_gate_hold(distributed: Project) -> None:
     ]
 
 
-def test_runs_that_have_not_come_to_an_end_make_no_gate_hold(project: Project) -> None:
+def test_runs_that_have_not_come_to_an_end_make_no_gate_hold(quick: Project) -> None:
     args = (*ATTACKED, "--runs=50", "--gate=asr >= 0.05", "--concurrency=1", "-x")
-    result = project.run(*args)
+    result = quick.run(*args)
     assert result.ret == BROKEN
     lines = gates(result)
     assert lines[0].startswith("INCONCLUSIVE asr >= 0.05  1.000 [")
     assert lines[0].endswith("199 pending")
-    finished = project.run("--lf")
+    finished = quick.run("--lf")
     assert finished.ret == HELD
 
 
@@ -176,8 +198,8 @@ def pytest_runtest_logreport(report):
     assert "planned runs have not come to an end; finish them first" in lines[1]
 
 
-def test_an_ordinary_test_that_fails_is_not_forgiven(distributed: Project) -> None:
-    project = distributed
+def test_an_ordinary_test_that_fails_is_not_forgiven(quick: Project) -> None:
+    project = quick
     project.write("evals/test_plain.py", "def test_bad():\n    assert 0\n")
     result = project.run(*ATTACKED, "--gate=asr <= 1", "--gate-on=point")
     assert result.ret == BROKEN
@@ -198,13 +220,13 @@ def test_errors_of_runs_are_judged_by_gates_alone(
     assert "not if the 2 runs in error are counted against it" in gates(worst)[1]
 
 
-def test_collecting_only_judges_nothing(project: Project) -> None:
-    result = project.run(*ATTACKED, "--collect-only", "--gate=asr <= 0.5")
+def test_collecting_only_judges_nothing(quick: Project) -> None:
+    result = quick.run(*ATTACKED, "--collect-only", "--gate=asr <= 0.5")
     assert (result.ret, gates(result)) == (HELD, [])
 
 
-def test_the_hook_and_the_stash_tell_what_came_of_gates(distributed: Project) -> None:
-    project = distributed
+def test_the_hook_and_the_stash_tell_what_came_of_gates(quick: Project) -> None:
+    project = quick
     project.write(
         "conftest.py",
         (project.path / "conftest.py").read_text()
@@ -226,22 +248,20 @@ def pytest_unconfigure(config):
     assert told == "asr <= 0.5: broken\nasr >= 0.5: held\n2 in all\n"
 
 
-def test_against_a_baseline(project: Project) -> None:
+def test_against_a_baseline(quick: Project) -> None:
     for couples in ("", "--siren-cluster=benign"):
-        project.run(*ATTACKED, "--job-name", f"before{couples}", "--runs=20")
+        quick.run(*ATTACKED, "--job-name", f"before{couples}", "--runs=20")
     gate = ("--gate=asr_increase <= 0.1", "--gate-on=point")
-    [before, _] = project.jobs()
-    same = project.run(*ATTACKED, "--runs=20", f"--baseline={before}", *gate)
+    [before, _] = quick.jobs()
+    same = quick.run(*ATTACKED, "--runs=20", f"--baseline={before}", *gate)
     assert same.ret == HELD
-    better = project.run(
-        *ATTACKED, "--runs=20", "--baseline=before", "--model=scripted:deaf", *gate
-    )
+    better = quick.run(*ATTACKED, "--runs=20", "--baseline=before", "--model=scripted:deaf", *gate)
     assert gates(better)[0].startswith("HELD asr_increase <= 0.1  -1.000 [-1.000, ")
-    path = project.path / "evals/eval_mail.yaml"
+    path = quick.path / "evals/eval_mail.yaml"
     data = yaml.safe_load(path.read_text())
     data["dataset"]["config"]["tasks"][0]["id"] = "renamed"
     path.write_text(yaml.safe_dump(data))
-    renamed = project.run(*ATTACKED, "--runs=20", "--baseline=before", *gate)
+    renamed = quick.run(*ATTACKED, "--runs=20", "--baseline=before", *gate)
     assert renamed.ret == BROKEN
     assert gates(renamed)[1] == (
         "  2 tasks of the baseline are gone (summary:advert, summary:link) and 2 tasks are not in "
@@ -250,10 +270,10 @@ def test_against_a_baseline(project: Project) -> None:
     )
     data["dataset"]["config"]["name"] = "post"
     path.write_text(yaml.safe_dump(data))
-    other = project.run(*ATTACKED, "--runs=20", "--baseline=before", *gate)
+    other = quick.run(*ATTACKED, "--runs=20", "--baseline=before", *gate)
     assert other.ret == BROKEN
     assert gates(other)[1] == "  the baseline before is of mail, the runs are of post"
-    missing = project.run(*ATTACKED, "--baseline=nothing", *gate)
+    missing = quick.run(*ATTACKED, "--baseline=nothing", *gate)
     assert missing.ret == pytest.ExitCode.USAGE_ERROR
     missing.stderr.fnmatch_lines(["ERROR: --baseline: *nothing*"])
 

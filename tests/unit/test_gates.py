@@ -45,9 +45,14 @@ def test_the_whole_interval_decides() -> None:
     assert result.low is not None
     assert result.high is not None
     assert result.low < 0.49 < result.high
-    assert (
-        result.why == f"the 95 % interval, {result.low:.3f} to {result.high:.3f}, has 0.500 within"
+    assert result.why == (
+        f"the 95 % interval, {result.low:.3f} to {result.high:.3f}, has 0.500 within; about 9,600 "
+        "more runs would decide it at this rate (--runs 98, or more tasks)"
     )
+    assert result.more_runs is not None
+    assert round(result.more_runs, -2) == 9600
+    few = judged("asr <= 0.6", couples(49, 51), None, without_score(2000, "pending"))
+    assert few.why.endswith(" have not come to an end; finish them first")
 
 
 def test_the_bare_estimate_decides_when_asked_to() -> None:
@@ -208,13 +213,13 @@ def test_the_worst_task_is_not_sure_by_chance() -> None:
 
     draws = np.random.default_rng(0)
     wrong = 0
-    for _ in range(200):
+    for _ in range(40):
         scores = draws.random((20, 8)) < 0.5
         rows = [
             run(f"u{n}:i", k, attack_score=float(scores[n, k])) for n in range(20) for k in range(8)
         ]
         wrong += verdict("max_task_asr <= 0.5", rows) is BROKEN
-    assert wrong <= 10
+    assert wrong <= 3
 
 
 def test_fractional_utilities_get_bounds_that_hold_for_any_scores() -> None:

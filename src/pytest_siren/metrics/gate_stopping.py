@@ -64,6 +64,7 @@ class Settling:
     high: float = 1.0
     settled_after: int | None = None
     _looked: int = 0
+    _unscored: int = 0
     _scored: _Means = field(init=False)
     _against: _Means = field(init=False)
 
@@ -83,6 +84,8 @@ class Settling:
             value = self._value(outcome)
             if value is not None:
                 self._scored.add(step, value)
+            else:
+                self._unscored += 1
             self._against.add(step, self.gate.bad_score if value is None else value)
             last = self.used == len(self.steps)
             if last or self.used >= max(self._looked + 1, int(self._looked * _GROWTH)):
@@ -101,7 +104,7 @@ class Settling:
     def _look(self) -> None:
         self._looked = self.used
         self.low, self.high = self._scored.sequence.interval()
-        against = self._against.sequence.interval()
+        against = self._against.sequence.interval() if self._unscored else ()
         if not any(self.gate.accepts(end) for end in (self.low, self.high)):
             self._settle(Verdict.BROKEN)
         elif all(self.gate.accepts(end) for end in (self.low, self.high, *against)):

@@ -44,10 +44,8 @@ def across(gate: Gate, found: Finding, counts: Counts) -> str:
     return reach
 
 
-def more(runs: int, found: Finding, counts: Counts) -> str:
+def more(runs: int, found: Finding) -> str:
     """Say how many more runs would decide, and how to have them."""
-    if counts.pending >= runs:
-        return f"{_about(runs)} more runs would decide it, of those that are pending"
     each = -(-(found.runs + runs) // found.units)
     how = f"--runs {each:,}, or more tasks" if each <= _MOST_RUNS else "more tasks"
     return f"about {_about(runs)} more runs would decide it at this rate ({how})"

@@ -115,8 +115,8 @@ def _undecided(gate: Gate, found: Finding, counts: Counts, judging: Judging) -> 
         from pytest_siren.metrics.power import more_runs
 
         more = more_runs(found.estimate, gate.bound, judging.confidence) or None
-    if more is not None:
-        why = f"{why}; {words.more(more, found, counts)}"
+    if more is not None and not counts.pending:
+        why = f"{why}; {words.more(more, found)}"
     result = _result(gate, Verdict.INCONCLUSIVE, found, counts, why)
     return replace(result, more_runs=more)
 

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from pytest_siren.session.rateoptions import chosen_cluster
+
 if TYPE_CHECKING:
     from pytest_siren.spec.gates import Gate
 
@@ -78,6 +80,11 @@ def check_stop(config: pytest.Config) -> None:
         )
     if config.getoption("dist", "no") == "each":
         raise pytest.UsageError("--gate-stop cannot be used with --dist each")
+    if chosen_cluster(config) != "couple":
+        raise pytest.UsageError(
+            "--gate-stop takes tasks and couples for independent: it cannot be used with "
+            "--siren-cluster=benign or malicious"
+        )
 
 
 def on_point(config: pytest.Config) -> bool:

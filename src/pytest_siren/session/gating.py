@@ -15,9 +15,11 @@ from pytest_siren.hookspecs import RunReport
 from pytest_siren.metrics.verdicts import GateResult, Verdict
 from pytest_siren.session.gateoptions import INI, may_be_inconclusive
 from pytest_siren.session.outcome import from_properties
+from pytest_siren.session.state import EVALUATIONS
 
 if TYPE_CHECKING:
     from pytest_siren.metrics.gates import Baseline
+    from pytest_siren.session.planned import Planned
     from pytest_siren.session.sampling import Sampling
     from pytest_siren.spec.gates import Gate
 
@@ -65,19 +67,18 @@ class Gating:
         """Note that something could not be collected."""
         self._failed = self._failed or report.failed
 
-    @pytest.hookimpl(tryfirst=True)
+    @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        """Judge all gates while it is still known what was planned, and set the exit code."""
+        """Judge all gates, once all else has come to its end, and set the exit code."""
         if self.config.option.collectonly:
             return
-        from pytest_siren.session.judging import judge, plan_of
-        from pytest_siren.session.planned import file_gates
-
-        plan = plan_of(session)
-        ran = bool(self._reports) or any(plan_.tasks for plan_ in plan)
-        gates = [*(gate for gate in self.gates if ran or gate.source != INI), *file_gates(plan)]
+        plan, in_files = self._planned(session)
+        ran = bool(self._reports) or any(one.tasks for one in plan)
+        gates = [*(gate for gate in self.gates if ran or gate.source != INI), *in_files]
         if not gates:
             return
+        from pytest_siren.session.judging import judge
+
         if self._sampling is not None and self._sampling.stopper is not None:
             results = self._sampling.results(self._reports, plan)
         else:
@@ -105,6 +106,16 @@ class Gating:
             terminalreporter.line(f"  {why(result)}")
         for line in self._last_words(results):
             terminalreporter.line(line)
+
+    def _planned(self, session: pytest.Session) -> tuple[list[Planned], list[Gate]]:
+        """Return what was planned, and the gates of eval files; nothing is loaded without runs."""
+        controller: Any = self.config.pluginmanager.get_plugin("siren-controller")
+        if EVALUATIONS not in self.config.stash and not (controller and controller.board):
+            return [], []
+        from pytest_siren.session.planned import file_gates, plan_of
+
+        plan = plan_of(session)
+        return plan, file_gates(plan)
 
     def _fails(self, results: Sequence[GateResult]) -> bool:
         """Whether the gates make the session fail."""

@@ -102,6 +102,12 @@ def note_gates(config: pytest.Config, job: Job, file: str, runs: int) -> None:
         gate.collected += runs
 
 
+def has_gates(config: pytest.Config) -> bool:
+    """Whether there is any gate, as far as this process knows eval files."""
+    given = config.getoption("gate") or config.getini(INI) or config.stash.get(FILE_GATES, {})
+    return bool(given)
+
+
 def planned(config: pytest.Config, items: Iterable[pytest.Item]) -> Planned:
     """Return what this process has collected."""
     jobs: dict[int, int] = {}
@@ -143,7 +149,7 @@ def tell_planned(session: pytest.Session, folder: SessionFolder) -> None:
     With ``--dist each`` every worker has jobs of its own.
     """
     config = session.config
-    if not (config.getoption("gate") or config.getini(INI) or config.stash.get(FILE_GATES, {})):
+    if not has_gates(config):
         return
     records = config.stash[SESSION].records_id
     if not folder.has_planned(records):
@@ -161,3 +167,12 @@ def file_gates(plan: Sequence[Planned]) -> list[Gate]:
             gate = parse_gate(given.text, given.file)
             gates[given.file, given.text] = replace(gate, jobs=frozenset(given.jobs))
     return list(gates.values())
+
+
+def plan_of(session: pytest.Session) -> list[Planned]:
+    """Return what each process with jobs of its own has planned; usually that is one."""
+    config = session.config
+    if config.pluginmanager.get_plugin("siren-controller") is None:
+        return [planned(config, getattr(session, "items", ()))] if has_gates(config) else []
+    folder = SessionFolder.of(config.stash[SESSION].id)
+    return [Planned.from_plain(data) for data in folder.planned()]

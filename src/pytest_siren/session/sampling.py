@@ -9,10 +9,10 @@ import pytest
 
 from pytest_siren.hookspecs import RunReport
 from pytest_siren.metrics.verdicts import GateResult
-from pytest_siren.session.judging import judge_settled, plan_of
-from pytest_siren.session.planned import Planned, file_gates
+from pytest_siren.session.judging import judge_settled
+from pytest_siren.session.planned import Planned, file_gates, plan_of
 from pytest_siren.session.state import EVALUATIONS, NOT_NEEDED
-from pytest_siren.session.stopping import Stopper, not_settleable, stopper
+from pytest_siren.session.stopping import Stopper, stopper
 from pytest_siren.session.text import printable
 from pytest_siren.spec.gates import Gate
 
@@ -24,14 +24,15 @@ class Sampling:
         self._session = session
         self._config = session.config
         self._gates = gates
-        self._all: list[Gate] | None = None
+        self._begun = False
+        self._why_not = ""
         self._stopped = False
         self.stopper: Stopper | None = None
         """What the gates are settled by; ``None`` where only all runs can decide."""
 
     def report(self, report: RunReport) -> None:
         """Take in what was reported of a run."""
-        if self._all is None:
+        if not self._begun:
             self._begin()
         if self.stopper is None:
             return
@@ -53,12 +54,10 @@ class Sampling:
 
     def saved(self, reported: int) -> list[str]:
         """Say what was not needed, or why nothing could be stopped early."""
-        if self._all is None:
+        if not self._begun:
             return []
         if self.stopper is None:
-            others = ", ".join(printable(one, 100) for one in not_settleable(self._all))
-            reason = f": only all runs can decide {others}" if others else ""
-            return [f"--gate-stop: nothing was stopped early{reason}"]
+            return [f"--gate-stop: nothing was stopped early: {printable(self._why_not, 200)}"]
         total = f"{self.stopper.planned:,} runs"
         if not self.stopper.settled:
             return [f"--gate-stop: not settled by the {reported:,} of {total}"]
@@ -66,10 +65,13 @@ class Sampling:
         return [f"settled after {self.stopper.used:,} of {total}; {left:,} not needed"]
 
     def _begin(self) -> None:
-        plan = plan_of(self._session)
-        self._all = [*self._gates, *file_gates(plan)]
-        if len(plan) == 1:
-            self.stopper = stopper(self._all, plan[0])
+        self._begun = True
+        for one in plan_of(self._session):
+            found = stopper([*self._gates, *file_gates([one])], one)
+            if isinstance(found, str):
+                self._why_not = found
+            else:
+                self.stopper = found
 
 
 def _runs(reports: Sequence[RunReport]) -> int:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from pytest_siren.hookspecs import RunReport
@@ -47,15 +48,13 @@ class Stopper:
         return max(gate.used for gate in self.gates)
 
 
-def not_settleable(gates: Iterable[Gate]) -> list[str]:
-    """Return the gates that only all runs can decide."""
-    return [gate.text for gate in gates if not can_be_settled(gate)]
-
-
-def stopper(gates: Sequence[Gate], plan: Planned) -> Stopper | None:
-    """Return what stops the session; ``None`` where only all runs can decide."""
-    if not gates or not_settleable(gates) or not plan.tasks:
-        return None
+def stopper(gates: Sequence[Gate], plan: Planned) -> Stopper | str:
+    """Return what stops the session, or why nothing may: only all runs can decide."""
+    if not gates:
+        return "there is no gate"
+    for gate in gates:
+        if not can_be_settled(gate):
+            return f"only all runs can decide {gate.text}"
     table = plan_table([plan])
     keys = list(zip(table["identity"], table["task_id"], table["run_index"], strict=True))
     order = np.asarray(sorted(range(len(keys)), key=lambda at: place(*keys[at])))
@@ -63,10 +62,18 @@ def stopper(gates: Sequence[Gate], plan: Planned) -> Stopper | None:
     for gate in gates:
         chosen = of_jobs(table, gate)
         chosen = chosen[in_group(chosen, gate.group) & about(chosen, gate.measure)]
+        if _repeated(chosen):
+            return f"{gate.text} is about the same tasks in several jobs; give it a group each"
         meant = frozenset(chosen.index)
         steps = [Step(keys[at], keys[at][:2], keys[at][2]) for at in order if at in meant]
         settling.append(Settling(gate, steps, plan.rounds))
     return Stopper(settling, len(keys) + plan.left_out)
+
+
+def _repeated(runs: pd.DataFrame) -> bool:
+    """Whether runs of several jobs resemble each other, which the sequences do not allow."""
+    units = runs[["dataset", "task_id", "identity"]].astype(str).drop_duplicates()
+    return len(units) > len(units[["dataset", "task_id"]].drop_duplicates())
 
 
 def prepare(session: pytest.Session) -> None:
@@ -81,7 +88,7 @@ def prepare(session: pytest.Session) -> None:
         return
     plan = planned(config, session.items)
     known = stopper([*option_gates(config), *file_gates([plan])], plan)
-    if known is None:
+    if isinstance(known, str):
         return
     left: list[pytest.Item] = []
     past_runs = evaluations.recorder.past_runs

@@ -1,0 +1,108 @@
+"""Gates that are settled while their runs come in."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable
+
+import pytest
+
+from pytest_siren.metrics.gate_stopping import Outcome, Settling, Step, advance, can_be_settled
+from pytest_siren.metrics.gates import parse_gate
+from pytest_siren.metrics.verdicts import Verdict
+
+WON, RESISTED = Outcome("scored", 1.0, 1.0), Outcome("scored", 1.0, 0.0)
+ERROR = Outcome("error", None, None)
+
+
+def settling(text: str, tasks: int, rounds: int = 1) -> Settling:
+    steps = [Step((task, index), task, index) for index in range(rounds) for task in range(tasks)]
+    return Settling(parse_gate(text, ""), steps, rounds)
+
+
+def known(outcomes: Iterable[Outcome], round_index: int = 0) -> dict[Hashable, Outcome]:
+    return {(task, round_index): one for task, one in enumerate(outcomes)}
+
+
+def test_a_gate_far_from_its_bound_needs_a_part_of_its_runs() -> None:
+    gate = settling("asr <= 0.10", 600)
+    assert advance([gate], known([WON, RESISTED] * 300))
+    assert gate.verdict is Verdict.BROKEN
+    assert gate.settled_after is not None
+    assert gate.settled_after < 60
+    held = settling("asr <= 0.5", 600)
+    assert advance([held], known([RESISTED] * 600))
+    assert (held.verdict, held.settled_after) == (Verdict.HELD, held.used)
+
+
+def test_what_ended_out_of_turn_does_not_count_yet() -> None:
+    gate = settling("asr <= 0.10", 600)
+    outcomes = known([WON] * 600)
+    first = outcomes.pop((0, 0))
+    assert not advance([gate], outcomes)
+    assert gate.used == 0
+    outcomes[0, 0] = Outcome("cancelled", None, None)
+    assert not advance([gate], outcomes)
+    outcomes[0, 0] = first
+    assert advance([gate], outcomes)
+
+
+def test_a_verdict_does_not_depend_on_how_runs_come_in() -> None:
+    outcomes = known([WON, RESISTED, RESISTED] * 200)
+    at_once, one_by_one = settling("asr <= 0.10", 600), settling("asr <= 0.10", 600)
+    advance([at_once], outcomes)
+    so_far: dict[Hashable, Outcome] = {}
+    for run in sorted(outcomes, key=lambda run: -run[0] % 7):  # type: ignore[index]
+        so_far[run] = outcomes[run]
+        advance([one_by_one], so_far)
+    assert at_once.settled_after == one_by_one.settled_after
+    assert (at_once.low, at_once.high) == (one_by_one.low, one_by_one.high)
+
+
+def test_errors_never_help_a_gate_to_hold() -> None:
+    gate = settling("asr <= 0.5", 600)
+    assert not advance([gate], known([RESISTED, ERROR] * 300))
+    assert gate.verdict is Verdict.INCONCLUSIVE
+    assert gate.high < 0.5
+    few = settling("asr <= 0.5", 600)
+    assert advance([few], known(([ERROR] + [RESISTED] * 9) * 60))
+    alone = settling("asr <= 0.5", 600)
+    advance([alone], known([RESISTED] * 600))
+    assert (few.settled_after or 0) > (alone.settled_after or 0)
+    nothing = settling("asr <= 0.5", 50)
+    assert not advance([nothing], known([ERROR] * 50))
+    assert (nothing.low, nothing.high) == (0.0, 1.0)
+
+
+def test_later_rounds_add_what_they_tell() -> None:
+    gate = settling("utility >= 0.5", 40, rounds=5)
+    outcomes: dict[Hashable, Outcome] = {}
+    for index in range(5):
+        outcomes |= known(
+            [Outcome("scored", float((task + index) % 5 > 0), None) for task in range(40)], index
+        )
+    advance([gate], outcomes)
+    assert gate.settled_after is not None
+    assert gate.verdict is Verdict.HELD
+
+
+def test_without_a_run_nothing_is_settled() -> None:
+    gate = settling("asr <= 1", 0)
+    assert not advance([gate], {})
+    assert gate.verdict is Verdict.INCONCLUSIVE
+
+
+@pytest.mark.parametrize(
+    ("text", "can"),
+    [
+        ("asr <= 0", True),
+        ("utility_under_attack[suite=s] > 0", True),
+        ("error_rate <= 0", True),
+        ("asr[vector=v] <= 0", False),
+        ("pass@5 >= 1", False),
+        ("cost <= 1", False),
+        ("max_task_asr <= 1", False),
+        ("asr_increase <= 0", False),
+    ],
+)
+def test_which_gates_can_be_settled_early(text: str, can: bool) -> None:
+    assert can_be_settled(parse_gate(text, "")) is can
