@@ -1,0 +1,1 @@
+"""The report as one HTML page, with the transcripts inside it or in a folder beside it."""

@@ -1,0 +1,56 @@
+"""What the page's template shows."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import pandas as pd
+
+from pytest_siren import __version__
+from pytest_siren.reports.data import ReportData
+from pytest_siren.reports.html.comparison import compared
+from pytest_siren.reports.html.rows import Grouping
+
+
+def content(data: ReportData, tables: list[Grouping]) -> dict[str, Any]:
+    """Return the variables of the template."""
+    runs = data.runs
+    return {
+        "title": data.title,
+        "version": __version__,
+        "made_at": data.made_at,
+        "jobs": len(data.folders),
+        "models": _distinct(runs["model"]),
+        "datasets": _distinct(runs["dataset"]),
+        "attacks": _distinct(runs["attack"]),
+        "statuses": Counter(map(str, runs["status"].dropna())),
+        "runs": len(runs),
+        "pending": data.pending,
+        "cost": float(runs["cost"].sum()),
+        "unpriced": int(runs["unpriced"].sum()),
+        "input_tokens": int(runs["input_tokens"].sum()),
+        "output_tokens": int(runs["output_tokens"].sum()),
+        "seconds": float(runs["duration"].sum()),
+        "wall_time": data.wall_time,
+        "gates": data.gates,
+        "problems": data.problems,
+        "groupings": tables,
+        "resume": data.resume,
+        "reproduce": data.reproduce,
+        "comparison": compared(data.comparison),
+        "baseline": data.baseline,
+        "measures": MEASURES,
+    }
+
+
+MEASURES = (
+    ("utility", "Utility", "benign tasks solved, without an attack", "good"),
+    ("utility_under_attack", "Utility under attack", "benign tasks solved all the same", "good"),
+    ("asr", "Attack success", "malicious tasks that the attacker got done", "bad"),
+    ("error_rate", "Errors", "runs that crashed; they are in no other rate", "plain"),
+)
+
+
+def _distinct(column: pd.Series[Any]) -> list[str]:
+    return sorted(map(str, column.dropna().unique()))
