@@ -37,6 +37,8 @@ class JobInfo:
     """Name of the attack; ``None`` for benign jobs."""
     identity: str
     """Hash of the job's configuration."""
+    suite: str | None = None
+    """The suite within the dataset; ``None`` where it has none."""
 
 
 @dataclass(frozen=True)
@@ -113,6 +115,12 @@ class RunReport:
     """US dollars of those whose cost is known."""
     other_unpriced: int = 0
     """Those whose cost is unknown."""
+    suite: str | None = None
+    """The suite within the dataset; ``None`` where it has none."""
+    identity: str = ""
+    """Hash of the job's configuration."""
+    vectors: tuple[str, ...] = ()
+    """Names of the injection vectors that were planted, sorted."""
 
 
 @pytest.hookspec(historic=True)

@@ -11,7 +11,10 @@ from pytest_siren.jobs.read import load_config
 from pytest_siren.jobs.records import CONFIG_FILE
 from pytest_siren.jobs.write import Form, write
 
-_CHANGEABLE = ("execution", "telemetry", "output", "usage_limits", "runs", "gates", "pass_when")
+_CHANGEABLE = (
+    *("execution", "telemetry", "output", "usage_limits", "runs", "gates", "pass_when"),
+    *("dataset_name", "dataset_suite", "model_label", "model_kind"),
+)
 
 
 def amend(job: Path, now: Mapping[str, Any], override: Mapping[str, Any]) -> None:

@@ -55,6 +55,7 @@ def result_of(attempt: RunAttempt) -> Result:
         benign_unknown=outcome.unknown.benign,
         attack_unknown=outcome.unknown.attack,
         attack_outcome=_attack_outcome(attempt, attack),
+        vectors=tuple(sorted(outcome.contents)),
         output=outcome.output[:_LONGEST_OUTPUT],
     )
 
@@ -99,6 +100,7 @@ def index_entry_of(result: Result, path: str) -> IndexEntry:
         output_tokens=result.usage["output_tokens"],
         cost=result.cost,
         attack_outcome=result.attack_outcome,
+        vectors=result.vectors,
         nodeid=result.nodeid,
         benign_unknown=result.benign_unknown,
         attack_unknown=result.attack_unknown,

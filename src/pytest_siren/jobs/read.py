@@ -53,13 +53,21 @@ class Unreadable:
 def load_config(job: Path) -> JobConfig:
     """Return the configuration of the job in the folder ``job``. Raises ``RecordError``."""
     path = job / CONFIG_FILE
-    try:
-        values = yaml.load(_read(path), Loader=_Loader)
-    except (yaml.YAMLError, ValueError) as error:
-        raise RecordError(f"{path}: not valid YAML: {_one_line(error)}") from error
+    values = load_document(path)
     _check_version(path, values)
     known = {**values, "values": values}
     return _validated(path, _JOB_CONFIG, known)
+
+
+def load_document(path: Path) -> dict[str, Any]:
+    """Return the mapping that the YAML file ``path`` holds. Raises ``RecordError``."""
+    try:
+        values = yaml.load(_read(path), Loader=_Loader)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise RecordError(f"{path}: not valid YAML: {_one_line(error)}") from error
+    if not isinstance(values, dict):
+        raise RecordError(f"{path}: not a mapping of fields to values")
+    return values
 
 
 def iter_index(job: Path, unreadable: list[Unreadable] | None = None) -> Iterator[IndexEntry]:

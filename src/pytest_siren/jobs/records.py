@@ -73,6 +73,8 @@ class Result:
     benign_unknown: str | None
     attack_unknown: str | None
     attack_outcome: str | None
+    vectors: tuple[str, ...] = field(default=(), kw_only=True)
+    """Names of the injection vectors that were planted, sorted."""
     output: str
 
 
@@ -115,6 +117,8 @@ class IndexEntry:
     output_tokens: int
     cost: float | None = field(default=None, kw_only=True)
     attack_outcome: str | None
+    vectors: tuple[str, ...] = field(default=(), kw_only=True)
+    """Names of the injection vectors that were planted, sorted."""
     nodeid: str
     benign_unknown: str | None = field(default=None, kw_only=True)
     attack_unknown: str | None = field(default=None, kw_only=True)

@@ -62,12 +62,16 @@ def report_of(
         other_output_tokens=others.output_tokens,
         other_cost=others.cost,
         other_unpriced=others.unpriced,
+        suite=run.job.suite,
+        identity=run.job.identity,
+        vectors=result.vectors,
     )
 
 
 def to_properties(report: RunReport) -> list[tuple[str, object]]:
     """Return ``report`` as user properties, which pytest and xdist carry along."""
-    return [(_PREFIX + name, value) for name, value in vars(report).items()]
+    values = {**vars(report), "vectors": list(report.vectors)}
+    return [(_PREFIX + name, value) for name, value in values.items()]
 
 
 def from_properties(report: pytest.TestReport) -> RunReport | None:
@@ -79,4 +83,6 @@ def from_properties(report: pytest.TestReport) -> RunReport | None:
         for name, value in report.user_properties
         if name.startswith(_PREFIX)
     }
-    return RunReport(**found) if found.keys() == _FIELDS else None  # type: ignore[arg-type]
+    if found.keys() != _FIELDS:
+        return None
+    return RunReport(**{**found, "vectors": tuple(found["vectors"])})  # type: ignore[arg-type]

@@ -77,6 +77,7 @@ class JsonRecorder:
                 model_kind=job.model.kind.value,
                 attack=job.attack_name,
                 identity=job.identity,
+                suite=job.dataset.suite,
             )
         return self._infos[id(job)]
 
@@ -121,6 +122,10 @@ class JsonRecorder:
             **job.spec.snapshot,
             "identity": job.identity,
             "sources": dict(job.sources),
+            "dataset_name": job.dataset.name,
+            "dataset_suite": job.dataset.suite,
+            "model_label": job.model.label,
+            "model_kind": job.model.kind.value,
             "sweep_id": session.sweep,
             "planned_runs": self._planned[id(job)],
             "invocation": session.invocation,

@@ -1,0 +1,96 @@
+"""The lines of an index that a table of runs needs, read in blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+
+from pytest_siren.jobs.read import RecordError
+
+_BLOCK = 4_000_000
+"""Bytes that are decoded at a time."""
+_MOST_NAMED = 5
+"""Lines of one index that are named; the others are counted."""
+
+Score = Annotated[float, msgspec.Meta(ge=0.0, le=1.0)]
+Amount = Annotated[float, msgspec.Meta(ge=0.0, le=1e15)]
+Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
+
+
+class Line(msgspec.Struct, frozen=True, gc=False):
+    """What a table needs of a line of ``index.jsonl``; prompt-siren's lines have no ``status``."""
+
+    task_id: str
+    benign_score: Score | None
+    attack_score: Score | None
+    exception_type: str | None
+    path: str
+    run_id: str = ""
+    status: Literal["scored", "error", "cancelled"] | None = None
+    run_index: Count = 0
+    identity: str | None = None
+    duration: Amount = 0.0
+    input_tokens: Count = 0
+    output_tokens: Count = 0
+    cost: Amount | None = None
+    vectors: tuple[str, ...] = ()
+
+
+_decoder = msgspec.json.Decoder(Line)
+
+
+def blocks(path: Path, problems: list[str]) -> Iterator[list[Line]]:
+    """Yield the lines of the index ``path``, in their order, a few thousand at a time.
+
+    What cannot be read is told in ``problems``. Raises ``RecordError`` when the file cannot be.
+    """
+    bad: list[str] = []
+    number = 1
+    try:
+        with path.open("rb") as file:
+            rest = b""
+            while block := file.read(_BLOCK):
+                whole, newline, tail = (rest + block).rpartition(b"\n")
+                rest = tail
+                if newline:
+                    yield _decoded(path, whole, number, bad)
+                    number += whole.count(b"\n") + 1
+            if rest:
+                yield _decoded(path, rest, number, bad)
+    except OSError as error:
+        raise RecordError(f"cannot read {path}: {error.strerror}") from error
+    problems += bad[:_MOST_NAMED]
+    if len(bad) > _MOST_NAMED:
+        problems.append(f"{path}: {len(bad) - _MOST_NAMED:,} more lines cannot be read")
+
+
+def _decoded(path: Path, block: bytes, number: int, bad: list[str]) -> list[Line]:
+    """Return the lines of ``block``, the first of which has that number in the file."""
+    try:
+        lines = _decoder.decode_lines(block)
+        if not any(_leads_out(line.path) for line in lines):
+            return lines
+    except (msgspec.MsgspecError, ValueError):
+        pass
+    return list(_one_by_one(path, block, number, bad))
+
+
+def _one_by_one(path: Path, block: bytes, number: int, bad: list[str]) -> Iterator[Line]:
+    for at, text in enumerate(block.split(b"\n"), start=number):
+        if not text.strip():
+            continue
+        try:
+            line = _decoder.decode(text)
+            if _leads_out(line.path):
+                raise ValueError(f"the path {line.path!r} leads out of the job's folder")
+        except (msgspec.MsgspecError, ValueError) as error:
+            bad.append(f"{path}:{at}: {' '.join(str(error).split())}")
+        else:
+            yield line
+
+
+def _leads_out(place: str) -> bool:
+    return place.startswith("/") or "\0" in place or (".." in place and ".." in place.split("/"))

@@ -1,0 +1,94 @@
+"""The table of runs of any number of jobs, read from their indexes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from pytest_siren.jobs.columns import Columns, Indexes
+from pytest_siren.jobs.facts import JobFacts, job_facts
+from pytest_siren.jobs.read import RecordError
+from pytest_siren.jobs.records import INDEX_FILE
+from pytest_siren.metrics.codes import categorical, task_columns
+from pytest_siren.metrics.runs import FLOATS, INTEGERS, empty, table
+
+_OF_JOB = ("dataset", "suite", "agent", "model", "model_kind", "attack", "identity")
+
+
+@dataclass(frozen=True)
+class ReadRuns:
+    """What was read of jobs."""
+
+    runs: pd.DataFrame
+    """The table of ``metrics/runs.py``; where asked for, also ``path`` and ``run_id``."""
+    problems: list[str]
+    """What could not be read, in a line each."""
+    planned: dict[str, int]
+    """Path of a job's folder to the runs that were planned, where that is recorded."""
+    read: int = 0
+    """Jobs whose configuration and index could be read."""
+
+
+def read_runs(jobs: Sequence[Path], *, paths: bool = False) -> ReadRuns:
+    """Return the runs of ``jobs``, which are folders of jobs of pytest-siren or prompt-siren.
+
+    With ``paths`` the table has two more columns: ``path``, the folder of the attempt that counts,
+    relative to the job's, and ``run_id``. What cannot be read is named in ``problems``, and not in
+    the table.
+    """
+    indexes = Indexes(paths)
+    problems: list[str] = []
+    planned: dict[str, int] = {}
+    found: list[tuple[str, JobFacts, Columns]] = []
+    read = 0
+    for job in dict.fromkeys(jobs):
+        try:
+            facts = job_facts(job)
+            if facts.planned is not None:
+                planned[str(job)] = facts.planned
+            columns = _runs(job, indexes, problems)
+        except RecordError as error:
+            problems.append(str(error))
+            continue
+        read += 1
+        if columns is not None:
+            found.append((str(job), facts, columns))
+    return ReadRuns(_table(found, indexes), problems, planned, read)
+
+
+def _runs(job: Path, indexes: Indexes, problems: list[str]) -> Columns | None:
+    index = job / INDEX_FILE
+    if not index.exists():
+        raise RecordError(
+            f"{index}: not there, so nothing is known of the job's runs; "
+            "'siren jobs repair' builds it from their records"
+        )
+    return indexes.runs(index, problems)
+
+
+def _table(found: Sequence[tuple[str, JobFacts, Columns]], indexes: Indexes) -> pd.DataFrame:
+    if not found:
+        made = empty()
+        return made.assign(path=[], run_id=[]) if indexes.paths else made
+    names = [name for name in found[0][2]]
+    joined = {name: np.concatenate([columns[name] for _, _, columns in found]) for name in names}
+    job = np.repeat(np.arange(len(found)), [len(columns["task"]) for _, _, columns in found])
+    all_facts = [facts for _, facts, _ in found]
+    attacked = np.asarray([facts.attack is not None for facts in all_facts])[job]
+    columns: dict[str, Any] = {
+        name: categorical(job, [getattr(facts, name) for facts in all_facts]) for name in _OF_JOB
+    }
+    columns["job"] = categorical(job, [path for path, _, _ in found])
+    columns |= task_columns(joined["task"], indexes.tasks.values, attacked)
+    columns["vectors"] = indexes.vectors.column(joined["vectors"], " ".join)
+    columns["status"] = indexes.statuses.column(joined["status"])
+    columns["error_type"] = indexes.errors.column(joined["error"])
+    columns |= {name: joined[name] for name in (*INTEGERS, *FLOATS)}
+    columns["attack_score"] = np.where(attacked, joined["attack_score"], np.nan)
+    columns |= {name: joined[name] for name in ("path", "run_id") if name in joined}
+    return table(columns)
