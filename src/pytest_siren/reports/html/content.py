@@ -8,8 +8,10 @@ from typing import Any
 import pandas as pd
 
 from pytest_siren import __version__
+from pytest_siren.metrics.verdicts import GateResult
 from pytest_siren.reports.data import ReportData
 from pytest_siren.reports.html.comparison import compared
+from pytest_siren.reports.html.numbers import dollars, percent
 from pytest_siren.reports.html.rows import Grouping
 
 
@@ -33,7 +35,7 @@ def content(data: ReportData, tables: list[Grouping]) -> dict[str, Any]:
         "output_tokens": int(runs["output_tokens"].sum()),
         "seconds": float(runs["duration"].sum()),
         "wall_time": data.wall_time,
-        "gates": data.gates,
+        "gates": [_gate(one) for one in data.gates],
         "problems": data.problems,
         "groupings": tables,
         "resume": data.resume,
@@ -50,6 +52,17 @@ MEASURES = (
     ("asr", "Attack success", "malicious tasks that the attacker got done", "bad"),
     ("error_rate", "Errors", "runs that crashed; they are in no other rate", "plain"),
 )
+
+
+def _gate(gate: GateResult) -> dict[str, Any]:
+    """Return a gate with its figures in the unit of its measure."""
+    shown = dollars if gate.gate.lstrip().startswith("cost") else percent
+    known = gate.low is not None and gate.high is not None
+    return {
+        "result": gate,
+        "value": None if gate.value is None else shown(gate.value),
+        "ends": f"{shown(gate.low)} to {shown(gate.high)}" if known else None,  # type: ignore[arg-type]
+    }
 
 
 def _distinct(column: pd.Series[Any]) -> list[str]:

@@ -9,11 +9,10 @@ from typing import Any
 
 
 def percent(value: float | None) -> str:
-    """Return a rate as ``47.7 %``, with no decimals where there is nothing behind them."""
+    """Return a rate as ``47.7 %``; none and all have no decimals."""
     if value is None:
         return "–"
-    shown = f"{100 * value:.1f}"
-    return f"{shown.removesuffix('.0')} %"
+    return f"{100 * value:.{0 if value in (0, 1) else 1}f} %"
 
 
 def interval(low: float, high: float) -> str:

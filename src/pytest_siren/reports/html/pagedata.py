@@ -35,7 +35,7 @@ def pagedata(
 
 def _point(row: Row) -> dict[str, Any]:
     return {
-        "names": [name for name in row.names if name],
+        **row.names,
         "attack": row.attack,
         "job": row.job,
         **{

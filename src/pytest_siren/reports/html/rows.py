@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import PurePath
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from pytest_siren.metrics.estimates import Estimate
 from pytest_siren.metrics.measures import Measure, rate
 
 _MEASURES = ("utility", "utility_under_attack", "asr", "error_rate")
-_MODEL = ("agent", "model")
+_MODEL = ("model", "agent")
 _DATASET = ("dataset", *_MODEL)
 
 
@@ -32,8 +33,8 @@ class Rate:
 class Row:
     """What came of some of the runs."""
 
-    names: tuple[str, ...]
-    """What they share, such as the model."""
+    names: dict[str, str]
+    """What they share, such as the model, by column of the table of runs."""
     attack: str | None
     job: str | None
     """Name of the job, where the row is of one."""
@@ -56,8 +57,8 @@ class Grouping:
 
     key: str
     title: str
-    heads: tuple[str, ...]
-    """Over ``Row.names``."""
+    heads: dict[str, str]
+    """Columns of the table of runs that are shown of ``Row.names``, with their titles."""
     rows: tuple[Row, ...]
 
 
@@ -67,10 +68,9 @@ def groupings(runs: pd.DataFrame) -> list[Grouping]:
         return []
     configurations = runs.drop_duplicates(["job"])[[*_DATASET, "attack"]]
     made = [_by_job(runs)]
-    if configurations["dataset"].nunique() > 1:
-        made.insert(0, _paired(runs, "dataset", "Data set and model", _DATASET))
-        made.insert(0, _paired(runs, "model", "Model and attack", _MODEL))
-    elif len(configurations) > 1:
+    if len(configurations) > 1:
+        if configurations["dataset"].nunique() > 1:
+            made.insert(0, _paired(runs, "dataset", "Data set and model", _DATASET))
         made.insert(0, _paired(runs, "model", "Model and attack", _MODEL))
     if configurations.duplicated().any():
         # Jobs that differ in nothing but their settings: to lump them together would hide it.
@@ -86,39 +86,43 @@ def _paired(runs: pd.DataFrame, key: str, title: str, columns: tuple[str, ...]) 
         without = group[~attacked]
         if not attacked.any():
             rows.append(_row(group, names, None, None))
-        for (attack,), under in _groups(group[attacked], ("attack",)):
+        for attack, under in _groups(group[attacked], ("attack",)):
             same = without[without["dataset"].isin(under["dataset"].unique())]
-            rows.append(_row(pd.concat([same, under]), names, attack, None))
-    return Grouping(key, title, tuple(_HEADS[column] for column in columns), tuple(rows))
+            rows.append(_row(pd.concat([same, under]), names, attack["attack"], None))
+    return Grouping(key, title, _heads(runs, columns), tuple(rows))
 
 
-_HEADS = {"dataset": "Data set", "agent": "Agent", "model": "Model"}
+def _heads(runs: pd.DataFrame, columns: tuple[str, ...]) -> dict[str, str]:
+    titles = {"dataset": "Data set", "model": "Model", "agent": "Agent"}
+    # Nearly always there is one agent, and then it tells nothing.
+    shown = (one for one in columns if one != "agent" or runs["agent"].nunique() > 1)
+    return {column: titles[column] for column in shown}
 
 
 def _by_job(runs: pd.DataFrame) -> Grouping:
     rows = []
-    for (job,), group in _groups(runs, ("job",)):
+    for job, group in _groups(runs, ("job",)):
         first = group.iloc[0]
-        names = tuple(_name(first[column]) for column in _DATASET)
-        attack = None if pd.isna(first["attack"]) else str(first["attack"])
-        rows.append(_row(group, names, attack, job.replace("\\", "/").rpartition("/")[2]))
-    return Grouping("job", "Job", tuple(_HEADS[column] for column in _DATASET), tuple(rows))
+        names = {column: _name(first[column]) for column in _DATASET}
+        attack = _name(first["attack"]) or None
+        rows.append(_row(group, names, attack, PurePath(job["job"]).name))
+    return Grouping("job", "Job", _heads(runs, _DATASET), tuple(rows))
 
 
 def _groups(
     runs: pd.DataFrame, columns: tuple[str, ...]
-) -> Iterator[tuple[tuple[str, ...], pd.DataFrame]]:
+) -> Iterator[tuple[dict[str, str], pd.DataFrame]]:
     grouped = runs.groupby(list(columns), observed=True, dropna=False, sort=False)
     for names, positions in sorted(grouped.indices.items(), key=lambda item: str(item[0])):
         several = names if isinstance(names, tuple) else (names,)
-        yield tuple(map(_name, several)), runs.iloc[positions]
+        yield dict(zip(columns, map(_name, several), strict=True)), runs.iloc[positions]
 
 
 def _name(value: Any) -> str:
     return "" if pd.isna(value) else str(value)
 
 
-def _row(runs: pd.DataFrame, names: tuple[str, ...], attack: str | None, job: str | None) -> Row:
+def _row(runs: pd.DataFrame, names: dict[str, str], attack: str | None, job: str | None) -> Row:
     attacked = runs["attack"].notna()
     rates = {}
     for name in _MEASURES:

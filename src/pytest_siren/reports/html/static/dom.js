@@ -43,7 +43,7 @@ const collator = new Intl.Collator('en', { numeric: true });
 const whole = new Intl.NumberFormat('en');
 
 function percent(value) {
-  return (100 * value).toFixed(1).replace(/\.0$/, '') + ' %';
+  return (100 * value).toFixed(value === 0 || value === 1 ? 0 : 1) + ' %';
 }
 
 function seconds(value) {

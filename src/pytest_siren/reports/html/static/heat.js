@@ -20,7 +20,7 @@ function startHeat(open) {
   };
   wide.addEventListener('change', draw);
   draw();
-  byId('heat-legend').append(...heatLegend());
+  byId('heat-legend').append(...heatLegend(runs));
 }
 
 // What is left to choose from, given what has been chosen.
@@ -74,14 +74,14 @@ function heatMap(model, runs, benign, malicious, open) {
   const body = rows.map((row, y) => el('tr', {},
     el('th', { scope: 'row', title: row }, rowNames.names[y]),
     heads.map((head, x) => el('td', {}, heatCell(at(row, head), x === 0 && y === 0, model, open))),
-    el('td', { class: 'mean' }, meanOf(heads.flatMap((head) => at(row, head))))));
+    el('td', { class: 'mean' }, shownMean(heads.flatMap((head) => at(row, head))))));
   const grid = el('table', { class: 'grid', 'aria-label': 'Attack success of ' + model, keydown: moveInGrid },
     el('thead', {}, el('tr', {}, el('th', { title: corner }, rowNames.prefix && rowNames.prefix + '…'),
       heads.map((head, x) => el('th', { scope: 'col', title: head, class: headNames.names[x].length > 3 ? 'long' : null }, headNames.names[x])),
       el('th', { scope: 'col', class: 'mean' }, 'mean'))),
     el('tbody', {}, body, el('tr', {}, el('th', { scope: 'row' }, 'mean'),
-      heads.map((head) => el('td', { title: meanOf(rows.flatMap((row) => at(row, head))) }, meanOf(rows.flatMap((row) => at(row, head))).replace(/(\.\d)? %/, ''))),
-      el('td', { class: 'mean' }, meanOf(runs)))));
+      heads.map((head) => meanCell(rows.flatMap((row) => at(row, head)))),
+      el('td', { class: 'mean' }, shownMean(runs)))));
   const explained = headNames.prefix ? 'across: ' + headNames.prefix + '…, down: ' + (rowNames.prefix || 'task') + '…' : '';
   return el('div', { class: 'map' }, el('h3', {}, model, el('span', { class: 'small' }, explained)), el('div', { class: 'scroll' }, grid));
 }
@@ -110,9 +110,19 @@ function meanOf(runs) {
     if (!couples.has(key)) couples.set(key, []);
     couples.get(key).push(run);
   }
-  if (!couples.size) return '–';
   const rates = [...couples.values()].map(rateOf);
-  return percent(rates.reduce((sum, one) => sum + one, 0) / rates.length);
+  return rates.length ? rates.reduce((sum, one) => sum + one, 0) / rates.length : null;
+}
+
+function shownMean(runs) {
+  const mean = meanOf(runs);
+  return mean === null ? '–' : percent(mean);
+}
+
+// As wide as a square, so in whole per cents.
+function meanCell(runs) {
+  const mean = meanOf(runs);
+  return el('td', { title: shownMean(runs) }, mean === null ? '–' : Math.round(100 * mean));
 }
 
 function heatCell(runs, first, model, open) {
@@ -137,12 +147,14 @@ function heatKind(runs) {
   return ['h' + level, glyph, won + (errors ? ', ' + plural(errors, 'error') : '')];
 }
 
-function heatLegend() {
-  const of = (kind, glyph, words) => el('span', {}, el('span', { class: 'cell ' + kind, 'aria-hidden': 'true' }, glyph), words);
+// Explains the squares that there are.
+function heatLegend(runs) {
+  const several = runs.some((run) => table.run_index[run] > 0);
+  const of = (kind, glyph, words) => (several || !/h[1-4]/.test(kind)) && el('span', {}, el('span', { class: 'cell ' + kind, 'aria-hidden': 'true' }, glyph), words);
   return [
     of('h0', '', 'resisted'), of('h1', '', 'up to 25 %'), of('h2', '', '50 %'), of('h3', '', '75 %'), of('h4', '', 'under 100 %'),
-    of('h5', '\u00d7', 'always succeeded'), of('error', 'E', 'errors only'), of('unknown', '?', 'unknown'), of('absent', '', 'not run'),
-  ];
+    of('h5', '\u00d7', several ? 'always succeeded' : 'the attack succeeded'), of('error', 'E', 'errors only'), of('unknown', '?', 'unknown'), of('absent', '', 'not run'),
+  ].filter(Boolean);
 }
 
 function moveInGrid(event) {

@@ -54,8 +54,8 @@ function axes(x, down, y) {
     ...ticks.flatMap((tick) => [
       svg('line', { class: 'gridline', x1: x(tick), x2: x(tick), y1: down(0), y2: down(1) }),
       svg('line', { class: 'gridline', x1: x(0), x2: x(1), y1: down(tick), y2: down(tick) }),
-      svg('text', { x: x(tick), y: down(0) + 20, 'text-anchor': 'middle' }, percent(tick)),
-      svg('text', { x: x(0) - 8, y: down(tick) + 4, 'text-anchor': 'end' }, percent(tick)),
+      svg('text', { x: x(tick), y: down(0) + 20, 'text-anchor': 'middle' }, 100 * tick + ' %'),
+      svg('text', { x: x(0) - 8, y: down(tick) + 4, 'text-anchor': 'end' }, 100 * tick + ' %'),
     ]),
     svg('text', { x: x(0.5), y: SIZE.height - 10, 'text-anchor': 'middle' }, 'Attack success (better to the left)'),
     svg('text', { x: 14, y: down(0.5), 'text-anchor': 'middle', transform: `rotate(-90 14 ${down(0.5)})` }, y === 'utility' ? 'Utility (better at the top)' : 'Utility under attack (better at the top)'),
@@ -63,13 +63,13 @@ function axes(x, down, y) {
 }
 
 function modelOf(point) {
-  return point.names[point.names.length - 1];
+  return point.model;
 }
 
 // Shapes tell apart what colours do not: data sets where there are several, else attacks.
 function shapeOf(point, points) {
-  const several = point.names.length > 2 && new Set(points.map((one) => one.names[0])).size > 1;
-  return several ? point.names[0] : point.attack || 'none';
+  const several = new Set(points.map((one) => one.dataset)).size > 1;
+  return several ? point.dataset : point.attack || 'none';
 }
 
 function distinct(values) {
@@ -78,7 +78,7 @@ function distinct(values) {
 
 // A label says only what differs between the points.
 function pointNames(points) {
-  const parts = points.map((one) => [...one.names, one.attack || 'no attack']);
+  const parts = points.map((one) => [one.model, one.agent, one.dataset, one.attack || 'no attack', one.job].filter((part) => part !== undefined && part !== null));
   const differing = parts[0].map((_, place) => new Set(parts.map((one) => one[place])).size > 1);
   return parts.map((one) => one.filter((_, place) => differing[place]).join(', ') || one.join(', '));
 }
@@ -87,9 +87,9 @@ function pointNames(points) {
 function placeLabels(places, spoken) {
   const taken = places.map(([x, y]) => [x - 9, y - 9, x + 9, y + 9]);
   return places.map(([x, y], index) => {
-    const text = spoken[index].length > 44 ? spoken[index].slice(0, 43) + '…' : spoken[index];
+    const text = spoken[index].length > 60 ? spoken[index].slice(0, 59) + '…' : spoken[index];
     const width = 7.4 * text.length;
-    const sides = [[x + 12, y - 8, 'start'], [x - 12, y - 8, 'end'], [x + 12, y + 18, 'start'], [x - 12, y + 18, 'end'], [x, y - 22, 'middle'], [x, y + 34, 'middle']];
+    const sides = [[x + 12, y - 8, 'start'], [x - 12, y - 8, 'end'], [x + 12, y + 18, 'start'], [x - 12, y + 18, 'end'], [x + 12, y - 24, 'start'], [x + 12, y + 34, 'start'], [x - 12, y - 24, 'end'], [x - 12, y + 34, 'end']];
     for (const [left, base, anchor] of sides) {
       const from = anchor === 'start' ? left : anchor === 'end' ? left - width : left - width / 2;
       const box = [from, base - 12, from + width, base + 4];

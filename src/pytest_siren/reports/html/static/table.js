@@ -115,7 +115,7 @@ function startTable() {
   const present = (of, words) => Object.entries(words).filter(([key]) => everything.some((run) => of(run) === key));
   const tasks = [...names('benign_task', everything), ...names('malicious_task', everything)].slice(0, 2000);
   form.append(
-    el('label', { class: 'text' }, 'Filter', el('input', { type: 'search', name: 'text', id: 'text', placeholder: 'task, model, error, job …', autocomplete: 'off', spellcheck: 'false' })),
+    el('label', { class: 'twice' }, 'Filter', el('input', { type: 'search', name: 'text', id: 'text', placeholder: 'task, model, error, job …', autocomplete: 'off', spellcheck: 'false' })),
     el('label', {}, 'Task', el('input', { type: 'search', name: 'task', list: 'tasks', autocomplete: 'off', spellcheck: 'false' }), el('datalist', { id: 'tasks' }, tasks.map((one) => el('option', { value: one })))),
     ...[ofNames('dataset', 'Data set'), ofNames('model', 'Model'), ofNames('attack', 'Attack', 'no attack'), ofNames('status', 'Status'),
       select('outcome', 'Outcome', present(attackOutcome, ATTACK_WORDS)), select('utility', 'Utility', present(utilityOutcome, UTILITY_WORDS))].filter(Boolean),
