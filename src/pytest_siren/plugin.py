@@ -13,6 +13,7 @@ import pytest
 from pytest_siren import hookspecs
 from pytest_siren.session.options import add_options, check_options
 from pytest_siren.session.progress_reporting import ProgressReporting
+from pytest_siren.session.report_files import ReportFiles
 from pytest_siren.session.reporting import Reporting
 from pytest_siren.session.state import EVALUATIONS, SESSION, decide, for_worker, is_worker
 
@@ -37,6 +38,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(Reporting(config), "siren-reporting")
     if not is_worker(config):
         config.pluginmanager.register(ProgressReporting(config), "siren-progress")
+        config.pluginmanager.register(ReportFiles(config), "siren-report-files")
     if session.resume is not None:
         from pytest_siren.session.resuming import Resuming, catch_up
 

@@ -167,7 +167,7 @@ def dist(request: pytest.FixtureRequest) -> list[str]:
 def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Project:
     """A project with scripted models and one eval file of four couples."""
     # CI machines set variables that change what pytest prints; these sessions are a user's own.
-    for name in ("CI", "BUILD_NUMBER", "COLUMNS"):
+    for name in ("CI", "BUILD_NUMBER", "COLUMNS", "GITHUB_ACTIONS", "GITHUB_STEP_SUMMARY"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("COLUMNS", "80")
     # Half a second per process for plugins that have no part in this.

@@ -132,6 +132,18 @@ def load_transcript(run_dir: Path) -> dict[str, Any]:
     return _document(_transcript(run_dir))
 
 
+def load_attacks(run_dir: Path) -> dict[str, str]:
+    """Return what the attempt in the folder ``run_dir`` planted, by the name of the vector.
+
+    Raises ``RecordError``, also when transcripts were not kept.
+    """
+    path = _transcript(run_dir)
+    try:
+        return _contents(_document(path).get("attacks"))
+    except (KeyError, TypeError, ValueError) as error:
+        raise RecordError(f"{path}: {_one_line(error)}") from error
+
+
 def _transcript(run_dir: Path) -> Path:
     """Return the file of what was said and done, compressed or not."""
     path = run_dir / EXECUTION_FILE

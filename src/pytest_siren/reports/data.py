@@ -28,6 +28,8 @@ class ReportData:
     """Absolute; paths inside it are shown relative to it."""
     made_at: datetime
     """With its time zone."""
+    source_root: Path | None = None
+    """Folder that a code host checks out, where that is not ``root`` but one above it."""
     gates: tuple[GateResult, ...] = ()
     problems: tuple[str, ...] = ()
     """Jobs and lines that could not be read, and whatever else limits what the report can say."""

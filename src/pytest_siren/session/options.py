@@ -9,6 +9,7 @@ from typing import TypeVar
 import pytest
 
 from pytest_siren.session.costoptions import add_cost_options, max_cost, prices
+from pytest_siren.session.report_files import add_report_options, targets
 
 T = TypeVar("T", int, float)
 
@@ -106,6 +107,7 @@ def add_options(parser: pytest.Parser) -> None:
         help="show pass@K in the summary; may be given several times (default: 1)",
     )
     add_cost_options(parser, group)
+    add_report_options(parser, group)
     add(
         "--resume",
         action="append",
@@ -174,6 +176,7 @@ def check_options(config: pytest.Config) -> None:
     run_timeout(config)
     default_concurrency(config)
     max_cost(config)
+    targets(config)
     if config.getoption("siren_prices") or config.getini("siren_prices"):
         prices(config)
     for cap in ("rpm", "tpm"):

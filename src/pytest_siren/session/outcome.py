@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import fields
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_siren.hookspecs import RunInfo, RunReport
+from pytest_siren.jobs.naming import run_directory
 from pytest_siren.jobs.spent import NOTHING, Spent
+from pytest_siren.session.paths import shown
 
 if TYPE_CHECKING:
     import pytest
@@ -14,6 +17,8 @@ if TYPE_CHECKING:
     from pytest_siren.jobs.records import Result
 
 _PREFIX = "siren_"
+_RECEIVED = "_siren_run"
+"""Attribute of a pytest report on the controller that holds its run."""
 _FIELDS = {field.name for field in fields(RunReport)}
 
 
@@ -78,6 +83,65 @@ def from_properties(report: pytest.TestReport) -> RunReport | None:
     """Return the run that a pytest report is about; ``None`` for every other report."""
     if report.when != "call":
         return None
+    received: RunReport | None = getattr(report, _RECEIVED, None)
+    return received or _parsed(report)
+
+
+def receive(report: pytest.TestReport, root: Path) -> None:
+    """Give ``report``, on the controller, the properties that other tools are to see.
+
+    Those that carried the run are taken away; ``from_properties`` finds the run as before.
+    """
+    run = _parsed(report)
+    if run is None:
+        return
+    setattr(report, _RECEIVED, run)
+    others = [
+        (name, value)
+        for name, value in report.user_properties
+        if name.removeprefix(_PREFIX) not in _FIELDS or not name.startswith(_PREFIX)
+    ]
+    report.user_properties = [*others, *public_properties(run, root)]
+
+
+def public_properties(run: RunReport, root: Path) -> list[tuple[str, object]]:
+    """Return what JUnit files and other reports say of ``run``; nothing that is not known.
+
+    ``docs/reference/reports.md`` explains each. Texts, and numbers in plain notation.
+    """
+    folder = Path(run.job) / run_directory(run.task_id, run.attack, run.run_id)
+    tokens = run.input_tokens + run.other_input_tokens, run.output_tokens + run.other_output_tokens
+    cost = None if run.cost is None or run.other_unpriced else run.cost + run.other_cost
+    found: dict[str, object] = {
+        "status": run.status,
+        "benign_score": _decimal(run.benign_score),
+        "attack_score": _decimal(run.attack_score),
+        "benign_unknown": run.benign_unknown,
+        "attack_unknown": run.attack_unknown if run.attack is not None else None,
+        "error_type": run.error_type,
+        "dataset": run.dataset,
+        "task_id": run.task_id,
+        "attack": run.attack,
+        "agent": run.agent,
+        "model": run.model,
+        "run_index": run.run_index,
+        "run_id": run.run_id,
+        "attempt": run.attempt,
+        "attempts": run.other_attempts + 1,
+        "recorded": "true" if run.recorded else "false",
+        "input_tokens": tokens[0],
+        "output_tokens": tokens[1],
+        "cost_usd": _decimal(cost),
+        "record": shown(folder, root).as_posix(),
+    }
+    return [(name, value) for name, value in found.items() if value is not None]
+
+
+def _decimal(value: float | None) -> str | None:
+    return None if value is None else f"{value:.6f}".rstrip("0").rstrip(".")
+
+
+def _parsed(report: pytest.TestReport) -> RunReport | None:
     found = {
         name.removeprefix(_PREFIX): value
         for name, value in report.user_properties

@@ -16,7 +16,7 @@ import pytest
 from pytest_siren.hookspecs import RunReport
 from pytest_siren.session.facts import Facts, notes
 from pytest_siren.session.garbage import no_collections
-from pytest_siren.session.outcome import from_properties
+from pytest_siren.session.outcome import from_properties, receive
 from pytest_siren.session.remember import forget_latest, how_to_go_on
 from pytest_siren.session.state import EVALUATIONS, is_worker
 
@@ -33,10 +33,13 @@ class Reporting:
     _nodeids: set[str] = field(default_factory=set)
     _facts: Facts | None = None
 
+    # First: what other reporting plugins see of the report is what a person can read.
+    @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Keep what a finished run came to."""
         if is_worker(self.config):
             return
+        receive(report, Path(self.config.rootpath))
         run = from_properties(report)
         if run is not None:
             self._reports.append(run)
@@ -83,6 +86,18 @@ class Reporting:
         elif EVALUATIONS in self.config.stash:
             self._facts = self.config.stash[EVALUATIONS].facts()
 
+    def facts(self) -> Facts | None:
+        """Return the counts of the session, once it has ended; ``None`` if there were no runs."""
+        if self._facts is None:
+            return None
+        last = {report.nodeid: report for report in self._reports}
+        return replace(
+            self._facts,
+            reported=len(last),
+            errors=sum(report.status == "error" for report in last.values()),
+            recorded=sum(report.recorded for report in last.values()),
+        )
+
     def _failure_lines(self, terminalreporter: Any, kept: dict[str, list[Any]]) -> None:
         reports = [rep for found in kept.values() for rep in found if rep.nodeid in self._nodeids]
         if not reports or self.config.getoption("reportchars") == "N":
@@ -104,14 +119,7 @@ class Reporting:
             table = rows(self._reports, ks)
         for line in render(table, ks, get_terminal_size().columns, Path(self.config.rootpath)):
             terminalreporter.line(line)
-        if self._facts is not None:
-            last = {report.nodeid: report for report in self._reports}
-            facts = replace(
-                self._facts,
-                reported=len(last),
-                errors=sum(report.status == "error" for report in last.values()),
-                recorded=sum(report.recorded for report in last.values()),
-            )
+        if (facts := self.facts()) is not None:
             for line in notes(facts, how_to_go_on(self.config)):
                 terminalreporter.line(line)
 

@@ -1,0 +1,71 @@
+"""Which kinds of report there are, and which file names ask for them. Standard library only."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from pkgutil import resolve_name
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pytest_siren.reports.data import ReportData
+
+
+class Kind(StrEnum):
+    """A kind of report, by the function ``write(target, data)`` that writes it."""
+
+    HTML = "pytest_siren.reports.html:write_html"
+    MARKDOWN = "pytest_siren.reports.markdown:write_markdown"
+    SARIF = "pytest_siren.reports.sarif:write_sarif"
+
+
+SUFFIXES = {
+    ".html": Kind.HTML,
+    ".md": Kind.MARKDOWN,
+    ".sarif": Kind.SARIF,
+    ".sarif.json": Kind.SARIF,
+}
+
+
+class ReportError(Exception):
+    """A report cannot be made, or not be written."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """A report that somebody asked for."""
+
+    path: Path
+    kind: Kind
+
+    @classmethod
+    def of(cls, text: str, base: Path) -> Target:
+        """Return what ``text``, a path relative to ``base``, asks for.
+
+        A folder, which is a name that ends in a slash, has no suffix or is one already, gets an
+        HTML page. Raises ``ReportError`` for an unknown suffix.
+        """
+        path = base / text
+        name = path.name.lower()
+        if text.endswith(("/", os.sep)) or path.is_dir() or not path.suffix:
+            return cls(path, Kind.HTML)
+        for suffix, kind in SUFFIXES.items():
+            if name.endswith(suffix):
+                return cls(path, kind)
+        known = ", ".join(SUFFIXES)
+        raise ReportError(
+            f"{text}: no report is made for a file of this kind; known are {known}, and a folder "
+            "(for a page with its transcripts)"
+        )
+
+    def write(self, data: ReportData) -> None:
+        """Make the report. Raises ``ReportError`` when it cannot be written."""
+        write: Callable[[Path, ReportData], Any] = resolve_name(self.kind)
+        try:
+            write(self.path, data)
+        except OSError as error:
+            where = error.filename or self.path
+            raise ReportError(f"cannot write {self.path}: {where}: {error.strerror}") from error

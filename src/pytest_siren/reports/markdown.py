@@ -1,0 +1,190 @@
+"""The report in Markdown, for pull requests and for the summary of a CI job."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from pytest_siren.metrics.estimates import Estimate
+from pytest_siren.metrics.verdicts import GateResult, Verdict
+from pytest_siren.reports.data import ReportData
+from pytest_siren.reports.figures import JobFigures, errors_by_type, hits, job_figures
+from pytest_siren.reports.mdtext import quoted, table
+from pytest_siren.reports.write import write_whole
+
+LONGEST = 65_000
+"""Bytes of a report. A comment on GitHub may have 65,536 characters."""
+LARGEST_SUMMARY = 1024 * 1024
+"""Bytes of all that a step writes into GitHub's job summary; of more GitHub shows nothing."""
+_MOST_JOBS, _MOST_COUPLES, _MOST_GATES, _MOST_ERRORS, _MOST_PROBLEMS = 40, 10, 30, 10, 10
+_SIGNS = {Verdict.HELD: "✅", Verdict.BROKEN: "❌", Verdict.INCONCLUSIVE: "⚠️"}
+
+
+def write_markdown(target: Path, data: ReportData) -> None:
+    """Write the report to ``target``. Raises ``OSError``."""
+    write_whole(target, markdown(data))
+
+
+def append_summary(target: Path, data: ReportData) -> None:
+    """Append the report to ``target``, the summary of a job on GitHub Actions. Raises ``OSError``.
+
+    Where it would no longer fit, one line takes its place, so that what is there is still shown.
+    """
+    there = target.stat().st_size if target.exists() else 0
+    text = markdown(data)
+    if there + len(text.encode()) > LARGEST_SUMMARY:
+        text = f"{verdict_line(data)} (The report does not fit into this summary.)\n"
+        if there + len(text.encode()) > LARGEST_SUMMARY:
+            return
+    with target.open("a", encoding="utf-8") as file:
+        file.write(text + "\n")
+
+
+def markdown(data: ReportData) -> str:
+    """Return the report, at most ``LONGEST`` bytes of UTF-8. Sections that do not fit are named."""
+    parts: list[str] = []
+    left_out: list[str] = []
+    room = LONGEST - 1_000
+    for title, text in _sections(data):
+        part = (f"### {title}\n\n{text}" if title else text).rstrip() + "\n"
+        room -= len(part.encode("utf-8", "backslashreplace"))
+        if room < 0:
+            left_out.append(title)
+            room += len(part.encode("utf-8", "backslashreplace"))
+        else:
+            parts.append(part)
+    if left_out:
+        parts.append(f"*Left out, for they would make this too long: {', '.join(left_out)}.*\n")
+    return "\n".join(parts)
+
+
+def verdict_line(data: ReportData) -> str:
+    """Return one line of Markdown: what the gates came to, else what the runs did."""
+    counts = {verdict: 0 for verdict in Verdict}
+    for gate in data.gates:
+        counts[gate.verdict] += 1
+    if data.gates:
+        said = ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count)
+        worst = next(
+            one for one in (Verdict.BROKEN, Verdict.INCONCLUSIVE, Verdict.HELD) if counts[one]
+        )
+        gates = "1 gate" if len(data.gates) == 1 else f"{len(data.gates)} gates"
+        return f"{_SIGNS[worst]} **{gates}: {said}**"
+    scored = int((data.runs["status"] == "scored").sum())
+    errors = int((data.runs["status"] == "error").sum())
+    line = f"**{scored:,} {'run' if scored == 1 else 'runs'} scored, {errors:,} in error"
+    return line + (f", {data.pending:,} pending**" if data.pending else "**")
+
+
+def _sections(data: ReportData) -> Iterator[tuple[str, str]]:
+    """Yield title and text of each section, the most important first."""
+    yield "", f"## {quoted(data.title)}\n\n{verdict_line(data)}\n"
+    if data.gates:
+        yield "Gates", _gates(data.gates)
+    if data.problems:
+        lines = [f"- {quoted(problem, 300)}\n" for problem in data.problems[:_MOST_PROBLEMS]]
+        yield "Problems", "".join(lines) + _more(len(data.problems) - _MOST_PROBLEMS)
+    figures = job_figures(data.runs)
+    if figures:
+        yield "Rates", _rates(figures) + _more(len(figures) - _MOST_JOBS)
+    yield from _couples(data)
+    if errors := errors_by_type(data.runs):
+        rows = [(quoted(name), f"{count:,}") for name, count in errors[:_MOST_ERRORS]]
+        more = _more(len(errors) - _MOST_ERRORS)
+        yield "Errors", table(("type", "runs"), rows, right=(1,)) + more
+    yield "How to go on", _how_to_go_on(data, figures)
+
+
+def _gates(gates: Sequence[GateResult]) -> str:
+    order = (Verdict.BROKEN, Verdict.INCONCLUSIVE, Verdict.HELD)
+    rows = [
+        (
+            f"{_SIGNS[gate.verdict]} {gate.verdict}",
+            quoted(gate.gate),
+            _interval(gate.value, gate.low, gate.high),
+            f"{gate.runs:,}",
+            f"{gate.errors:,}",
+            f"{gate.pending:,}",
+            quoted(gate.why, 300) if gate.why else "",
+        )
+        for gate in sorted(gates, key=lambda one: order.index(one.verdict))[:_MOST_GATES]
+    ]
+    head = ("verdict", "gate", "found (95 % interval)", "runs", "errors", "pending", "why")
+    return table(head, rows, right=(3, 4, 5)) + _more(len(gates) - _MOST_GATES)
+
+
+def _rates(figures: Sequence[JobFigures]) -> str:
+    rows = [
+        (
+            quoted(one.dataset, 40),
+            quoted(one.model, 60),
+            "none" if one.attack is None else quoted(one.attack, 40),
+            "" if one.attack is None else _rate(one.asr),
+            _rate(one.utility),
+            f"{one.tasks:,}",
+            f"{one.scored:,}",
+            f"{one.errors:,}",
+            _cost(one),
+        )
+        for one in figures[:_MOST_JOBS]
+    ]
+    head = ("dataset", "model", "attack", "ASR", "utility", "tasks", "scored", "errors", "cost")
+    return table(head, rows, right=(5, 6, 7, 8))
+
+
+def _couples(data: ReportData) -> Iterator[tuple[str, str]]:
+    found = hits(data.runs)
+    if not found:
+        return
+    rows = [
+        (
+            quoted(one.task_id),
+            quoted(one.attack, 40),
+            quoted(one.model, 60),
+            f"{one.wins:,} of {one.scored:,}",
+            quoted(data.shown(Path(one.job) / one.path), 400),
+        )
+        for one in found[:_MOST_COUPLES]
+    ]
+    text = table(("couple", "attack", "model", "attacker won", "record"), rows, right=(3,))
+    yield "Worst couples", text + _more(len(found) - _MOST_COUPLES)
+
+
+def _how_to_go_on(data: ReportData, figures: Sequence[JobFigures]) -> str:
+    lines = []
+    if data.resume:
+        waits = f"{data.pending:,} runs are pending; " if data.pending else ""
+        lines.append(f"- {waits}execute what is left with {quoted(data.resume, 400)}\n")
+    if data.reproduce:
+        lines.append(f"- run it again with {quoted(data.reproduce, 1000)}\n")
+    jobs = [quoted(data.shown(folder), 400) for folder in data.folders[:_MOST_PROBLEMS]]
+    more = len(data.folders) - len(jobs)
+    if jobs:
+        lines.append(f"- records: {', '.join(jobs)}{f' and {more:,} more' if more else ''}\n")
+    tokens = sum(one.input_tokens for one in figures), sum(one.output_tokens for one in figures)
+    took = f"{tokens[0]:,} tokens in, {tokens[1]:,} out"
+    if data.wall_time is not None:
+        took += f", {data.wall_time:,.0f} s"
+    return "".join(lines) + f"- {took}; made {data.made_at:%Y-%m-%d %H:%M %Z}\n"
+
+
+def _rate(found: Estimate | None) -> str:
+    return "unknown" if found is None else _interval(found.value, found.low, found.high)
+
+
+def _interval(value: float | None, low: float | None, high: float | None) -> str:
+    if value is None:
+        return "unknown"
+    if low is None or high is None:
+        return f"{value:.3f}"
+    return f"{value:.3f} ({low:.3f} to {high:.3f})"
+
+
+def _cost(one: JobFigures) -> str:
+    if not one.unpriced:
+        return f"${one.cost:,.2f}"
+    return f"at least ${one.cost:,.2f}" if one.cost else "unknown"
+
+
+def _more(number: int) -> str:
+    return f"\n*and {number:,} more*\n" if number > 0 else ""

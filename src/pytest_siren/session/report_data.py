@@ -1,0 +1,74 @@
+"""What a session's reports are made of."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pytest_siren.hookspecs import RunReport
+from pytest_siren.jobs.naming import run_directory
+from pytest_siren.metrics.summary import last_attempts
+from pytest_siren.metrics.verdicts import GateResult
+from pytest_siren.reports.data import ReportData
+from pytest_siren.session.remember import how_to_go_on
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from pytest_siren.session.reporting import Reporting
+
+
+def report_data(
+    config: pytest.Config,
+    reports: Sequence[RunReport],
+    gates: Sequence[GateResult],
+    wall_time: float,
+) -> ReportData:
+    """Return what is to be said of a session that took ``wall_time`` seconds."""
+    reporting: Reporting | None = config.pluginmanager.get_plugin("siren-reporting")
+    facts = reporting.facts() if reporting is not None else None
+    pending = facts.total - facts.reported if facts is not None else 0
+    counted = last_attempts(reports)
+    left = pending or any(report.status != "scored" for report in counted)
+    jobs = dict.fromkeys(report.job for report in reports)
+    return ReportData(
+        title=f"Evaluations of {config.rootpath.name}",
+        runs=_runs(reports, counted),
+        folders=tuple(Path(job) for job in jobs),
+        root=Path(config.rootpath),
+        source_root=source_root(Path(config.rootpath)),
+        made_at=datetime.now(UTC),
+        gates=tuple(gates),
+        pending=pending,
+        wall_time=wall_time,
+        resume=how_to_go_on(config) if left else None,
+        reproduce=shlex.join(["pytest", *map(str, config.invocation_params.args)]),
+    )
+
+
+def source_root(root: Path) -> Path:
+    """Return the folder of the sources that a CI system checked out, else ``root``."""
+    for variable in ("GITHUB_WORKSPACE", "CI_PROJECT_DIR"):
+        folder = os.environ.get(variable)
+        if folder and root.is_relative_to(folder):
+            return Path(folder)
+    return root
+
+
+def _runs(reports: Sequence[RunReport], counted: Sequence[RunReport]) -> pd.DataFrame:
+    from pytest_siren.metrics.reported import runs_of
+
+    runs = runs_of(reports)
+    keys = zip(runs["job"], runs["task_id"], runs["run_index"], strict=True)
+    by_run = {(one.job, one.task_id, one.run_index): one for one in counted}
+    attempts = [by_run[key] for key in keys]
+    return runs.assign(
+        run_id=[one.run_id for one in attempts],
+        path=[run_directory(one.task_id, one.attack, one.run_id) for one in attempts],
+    )

@@ -1,0 +1,160 @@
+"""``--siren-report``: files that say what a session came to, written at its end.
+
+Loaded by every pytest session, so standard library only until there is something to write.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pytest_siren.hookspecs import RunReport
+from pytest_siren.metrics.verdicts import GateResult
+from pytest_siren.reports.formats import ReportError, Target
+from pytest_siren.session.garbage import no_collections
+
+if TYPE_CHECKING:
+    from pytest_siren.reports.data import ReportData
+
+
+def add_report_options(parser: pytest.Parser, group: pytest.OptionGroup) -> None:
+    """Add the options and ini keys of reports."""
+    group.addoption(
+        "--siren-report",
+        action="append",
+        default=[],
+        metavar="PATH",
+        help="write a report at the end: x.md, x.sarif, x.html, or a folder for a page with its "
+        "transcripts; may be given several times",
+    )
+    group.addoption(
+        "--siren-no-github",
+        action="store_true",
+        default=False,
+        help="on GitHub Actions: neither append to the job's summary nor annotate broken gates",
+    )
+    parser.addini("siren_report", "reports to write, relative to the root folder", type="linelist")
+    parser.addini(
+        "siren_github",
+        "on GitHub Actions: append to the job's summary and annotate broken gates (default: true)",
+        type="bool",
+        default=True,
+    )
+
+
+def targets(config: pytest.Config) -> list[Target]:
+    """Return the reports that are asked for. Raises ``pytest.UsageError`` for unknown kinds."""
+    asked: list[tuple[str, str, Path]] = [
+        *(("siren_report", text, config.rootpath) for text in config.getini("siren_report")),
+        *(
+            ("--siren-report", text, config.invocation_params.dir)
+            for text in config.getoption("siren_report")
+        ),
+    ]
+    found: dict[Path, Target] = {}
+    for where, text, base in asked:
+        try:
+            target = Target.of(text, base)
+        except ReportError as error:
+            raise pytest.UsageError(f"{where} {error}") from None
+        found[target.path] = target
+    return list(found.values())
+
+
+def on_github(config: pytest.Config) -> bool:
+    """Whether GitHub Actions runs this session, and is to be told of it."""
+    wanted = config.getini("siren_github") and not config.getoption("siren_no_github")
+    return bool(wanted) and os.environ.get("GITHUB_ACTIONS") == "true"
+
+
+@dataclass(eq=False)
+class ReportFiles:
+    """Gathers the reports of runs, and writes files of them when the session ends."""
+
+    config: pytest.Config
+    _reports: list[RunReport] = field(default_factory=list)
+    _gates: list[GateResult] = field(default_factory=list)
+    _began: float = field(default_factory=time.monotonic)
+    _lines: list[tuple[str, dict[str, bool]]] = field(default_factory=list)
+
+    def pytest_siren_run_report(self, report: RunReport) -> None:
+        """Keep what a finished run came to."""
+        self._reports.append(report)
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_siren_gate_report(self, result: GateResult) -> None:
+        """Keep what a gate came to."""
+        self._gates.append(result)
+
+    # Last: gates are judged in the same hook.
+    @pytest.hookimpl(trylast=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        """Write the files; one that cannot be written turns exit code 0 into 1."""
+        wanted = targets(self.config)
+        summary = os.environ.get("GITHUB_STEP_SUMMARY") if on_github(self.config) else None
+        if not (wanted or summary) or self.config.option.collectonly:
+            return
+        if not (self._reports or self._gates):
+            if wanted:
+                self._say("no evaluation came to an end: no report is written", yellow=True)
+            return
+        from pytest_siren.session.report_data import report_data
+
+        with no_collections():
+            data = report_data(
+                self.config, self._reports, self._gates, time.monotonic() - self._began
+            )
+            for problem in self._failures(wanted, summary, data):
+                self._say(f"ERROR: {problem}", red=True)
+                if session.exitstatus == pytest.ExitCode.OK:
+                    session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_terminal_summary(self, terminalreporter: Any) -> Generator[None]:
+        """Say at the very end which files were written, and tell GitHub of gates."""
+        yield
+        for line, markup in self._lines:
+            terminalreporter.write_line(line, **markup)
+        self._lines.clear()
+        if self._gates and on_github(self.config):
+            from pytest_siren.session.annotations import annotate
+            from pytest_siren.session.report_data import source_root
+
+            root = Path(self.config.rootpath)
+            for line in annotate(self._gates, root, source_root(root)):
+                terminalreporter.write_line(line)
+
+    def pytest_unconfigure(self) -> None:
+        """Say on standard error what no summary has said: pytest shows none after its ``exit``."""
+        for line, _ in self._lines:
+            sys.stderr.write(f"{line}\n")
+
+    def _failures(
+        self, wanted: list[Target], summary: str | None, data: ReportData
+    ) -> Iterator[str]:
+        for target in wanted:
+            try:
+                target.write(data)
+            except ReportError as error:
+                yield str(error)
+            else:
+                self._say(f"report: {data.shown(target.path)}")
+        if summary:
+            from pytest_siren.reports.markdown import append_summary
+
+            try:
+                append_summary(Path(summary), data)
+            except OSError as error:
+                yield f"cannot append to $GITHUB_STEP_SUMMARY ({summary}): {error.strerror}"
+
+    def _say(self, line: str, **markup: bool) -> None:
+        from pytest_siren.spec.errors import printable
+
+        self._lines.append((printable(line), markup))

@@ -1,0 +1,108 @@
+"""``--siren-report``, and what GitHub Actions is told."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.acceptance.conftest import Project
+
+ATTACK = ("evals", "--attack=template_string")
+
+
+def test_reports_are_written_when_the_session_ends(distributed: Project) -> None:
+    args = ("--siren-report=out/x.md", "--siren-report=x.sarif", "--runs=2")
+    result = distributed.run(*ATTACK, "--model=scripted:echo,scripted:crash", *args)
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    assert [line for line in result.outlines if line.startswith("report: ")] == [
+        "report: out/x.md",
+        "report: x.sarif",
+    ]
+    text = (distributed.path / "out" / "x.md").read_text()
+    assert "**8 runs scored, 8 in error**" in text
+    assert "| 2 of 2 | <code>jobs/mail_plain_scripted_echo_" in text
+    assert "execute what is left with <code>pytest --lf</code>" in text
+    run = json.loads((distributed.path / "x.sarif").read_text())["runs"][0]
+    assert len(run["results"]) == 4
+    assert {one["occurrenceCount"] for one in run["results"]} == {2}
+    assert "ZEPPELIN" in json.dumps(run["results"])
+    assert run["invocations"][0]["executionSuccessful"] is False
+    folders = [distributed.path / one["properties"]["record"] for one in run["results"]]
+    assert all((folder / "result.json").is_file() for folder in folders)
+
+
+def test_the_ini_key_and_pending_runs(project: Project) -> None:
+    project.write("pytest.ini", "[pytest]\nsiren_report =\n  a.md\n  a.sarif\n")
+    project.run(*ATTACK, "-x", "--concurrency=1")
+    assert "execute what is left" in (project.path / "a.md").read_text()
+    assert "3 pending**" in (project.path / "a.md").read_text()
+    assert (project.path / "a.sarif").is_file()
+    project.run("--lf", "--siren-report=b.md")
+    assert "**4 runs scored, 0 in error**" in (project.path / "b.md").read_text()
+
+
+@pytest.mark.parametrize("dist", [[], ["-n2"]], ids=["alone", "-n2"])
+def test_an_unknown_kind_of_report_is_a_usage_error(project: Project, dist: list[str]) -> None:
+    result = project.run("evals", *dist, "--siren-report=x.txt")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(
+        ["ERROR: --siren-report x.txt: no report is made *; known are .html, .md, .sarif, *"]
+    )
+    assert not (project.path / "jobs").exists()
+
+
+def test_a_report_that_cannot_be_written_fails_a_session_that_passed(project: Project) -> None:
+    project.write("file", "")
+    result = project.run("evals", "--siren-report=file/x.md", "--siren-report=y.md")
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.assert_outcomes(passed=2)
+    result.stdout.fnmatch_lines(["ERROR: cannot write */file/x.md: *file: File exists*"])
+    assert (project.path / "y.md").is_file()
+
+
+def test_it_keeps_the_exit_code_of_a_session_that_was_interrupted(project: Project) -> None:
+    project.write("file", "")
+    project.write(
+        "evals/test_stop.py",
+        """
+        import pytest
+
+        def test_stop():
+            pytest.exit("enough", returncode=77)
+        """,
+    )
+    result = project.run("evals", "--siren-report=file/x.md")
+    assert result.ret == 77
+    assert "ERROR: cannot write" in result.stderr.str()
+
+
+def test_a_session_without_evaluations_writes_no_report(project: Project) -> None:
+    project.write("test_plain.py", "def test_plain(): pass\n")
+    result = project.run("test_plain.py", "--siren-report=x.md")
+    assert result.ret == pytest.ExitCode.OK
+    assert "no evaluation came to an end: no report is written" in result.stdout.str()
+    assert not (project.path / "x.md").exists()
+
+
+@pytest.fixture
+def summary(project: Project, monkeypatch: pytest.MonkeyPatch) -> Project:
+    """A project on GitHub Actions, with a summary that has a line."""
+    project.write("summary.md", "before\n")
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(project.path / "summary.md"))
+    return project
+
+
+def test_the_summary_of_github_gets_the_report_once(summary: Project) -> None:
+    summary.run(*ATTACK, "-n2")
+    text = (summary.path / "summary.md").read_text()
+    assert text.startswith("before\n## <code>Evaluations of ")
+    assert text.count("**4 runs scored, 0 in error**") == 1
+
+
+def test_github_is_told_nothing_when_that_is_not_wanted(summary: Project) -> None:
+    summary.run("evals", "--siren-no-github")
+    summary.write("pytest.ini", "[pytest]\nsiren_github = false\n")
+    summary.run("evals")
+    assert (summary.path / "summary.md").read_text() == "before\n"

@@ -1,0 +1,48 @@
+"""Annotations of GitHub Actions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pytest_siren.metrics.verdicts import Verdict
+from pytest_siren.session.annotations import MOST, annotate
+from tests.unit.reports_sample import gate
+
+
+def test_broken_gates_are_errors_and_inconclusive_ones_warnings(tmp_path: Path) -> None:
+    gates = [gate(Verdict.HELD), gate(Verdict.INCONCLUSIVE, why="too few runs"), gate()]
+    assert annotate(gates, tmp_path, tmp_path) == [
+        "::error title=Gate broken%3A asr <= 0.05::the whole interval is above 0.05",
+        "::warning title=Gate inconclusive%3A asr <= 0.05::too few runs",
+    ]
+
+
+def test_the_file_of_the_gate_is_named_from_where_github_checked_out(tmp_path: Path) -> None:
+    root = tmp_path / "agents"
+    (root / "evals").mkdir(parents=True)
+    (root / "evals" / "eval_a,b.yaml").write_text("")
+    name = "evals/eval_a,b.yaml"
+    plain, lined = annotate([gate(source=name), gate(source=f"{name}:7")], root, tmp_path)
+    assert plain.startswith("::error file=agents/evals/eval_a%2Cb.yaml,title=Gate")
+    assert lined.startswith("::error file=agents/evals/eval_a%2Cb.yaml,line=7,title=Gate")
+    assert "file=" not in annotate([gate(source="evals/gone.yaml")], root, tmp_path)[0]
+
+
+def test_text_cannot_begin_a_command_or_a_property(tmp_path: Path) -> None:
+    evil = "100%\n::error::owned\r::set-output name=x::y,file=/etc/passwd:1\x1b[2J"
+    (line,) = annotate([gate(gate=evil, why=evil)], tmp_path, tmp_path)
+    command, _, message = line.removeprefix("::error ").partition("::")
+    assert "\n" not in line
+    assert "\r" not in line
+    assert "\x1b" not in line
+    assert command.count("=") - evil.count("=") == 1
+    assert ":" not in command
+    assert "," not in command
+    assert message.startswith("100%25 ::error::owned")
+
+
+def test_no_more_are_given_than_github_shows(tmp_path: Path) -> None:
+    lines = annotate([gate() for _ in range(MOST + 5)], tmp_path, tmp_path)
+    assert len(lines) == MOST
+    assert lines[-1] == "::error title=pytest-siren::6 more gates are broken; see the log"
+    assert len(annotate([gate() for _ in range(MOST)], tmp_path, tmp_path)) == MOST

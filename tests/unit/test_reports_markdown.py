@@ -1,0 +1,166 @@
+"""Reports in Markdown: what they say, and that nothing in them is obeyed."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from markdown_it import MarkdownIt
+
+from pytest_siren.metrics.verdicts import Verdict
+from pytest_siren.reports.markdown import (
+    LARGEST_SUMMARY,
+    LONGEST,
+    append_summary,
+    markdown,
+    write_markdown,
+)
+from pytest_siren.reports.mdtext import quoted
+from tests.unit.reports_sample import HOSTILE, JOB, data, error, gate, run
+
+_MARKDOWN = MarkdownIt("gfm-like", {"linkify": False})
+
+
+def rendered(text: str) -> str:
+    return str(_MARKDOWN.render(text))
+
+
+def cells(html: str) -> list[str]:
+    return [re.sub(r"<[^>]+>", "", cell) for cell in re.findall(r"<td.*?>(.*?)</td>", html)]
+
+
+def test_the_first_line_says_what_the_gates_came_to() -> None:
+    gates = (gate(), gate(Verdict.HELD), gate(Verdict.HELD), gate(Verdict.INCONCLUSIVE))
+    text = markdown(data([run()], gates=gates))
+    assert "❌ **4 gates: 2 held, 1 broken, 1 inconclusive**" in text
+    assert "⚠️ **1 gate: 1 inconclusive**" in markdown(data([run()], gates=gates[3:]))
+    assert "✅ **2 gates: 2 held**" in markdown(data([run()], gates=gates[1:3]))
+
+
+def test_broken_gates_come_first_with_interval_and_reason() -> None:
+    gates = (gate(Verdict.HELD, gate="utility >= 0.8"), gate(gate="asr[attack=x] <= 0.1"))
+    shown = cells(rendered(markdown(data([run()], gates=gates))))
+    assert shown[:7] == [
+        *("❌ broken", "asr[attack=x] &lt;= 0.1", "0.500 (0.200 to 0.800)", "8", "1", "0"),
+        "the whole interval is above 0.05",
+    ]
+
+
+def test_rates_of_each_job_with_errors_apart() -> None:
+    other = {"job": f"{JOB}2", "attack": None, "malicious_task": None, "attack_score": None}
+    rows = [run(), run(run_index=1, attack_score=0.0), error(run_index=2), run(**other)]
+    text = markdown(data(rows))
+    assert "**3 runs scored, 1 in error**" in text
+    lines = [line for line in text.splitlines() if line.startswith("| <code>mail")]
+    assert len(lines) == 2
+    assert "| none |  | 1.000 (" in lines[0]
+    assert "| 0.500 (" in lines[1]
+    assert lines[1].endswith("| 1 | 2 | 1 | $0.75 |")
+    assert "| <code>RuntimeError</code> | 1 |" in text
+
+
+def test_the_couples_that_were_hit_most_come_first_with_their_records() -> None:
+    rows = [
+        run(task_id="a:x", path="a_x/00000001"),
+        run(task_id="a:x", run_index=1, attack_score=0.0, path="a_x/00000002"),
+        run(task_id="b:x", path="b_x/00000003"),
+        run(task_id="c:x", attack_score=0.0),
+        run(task_id="d:x", attack_score=0.5),
+    ]
+    section = markdown(data(rows)).partition("### Worst couples")[2].partition("###")[0]
+    shown = cells(rendered(section))
+    assert [shown[at] for at in (0, 3, 4)] == ["b:x", "1 of 1", "jobs/one/b_x/00000003"]
+    assert [shown[at] for at in (5, 8, 9)] == ["a:x", "1 of 2", "jobs/one/a_x/00000001"]
+    assert len(shown) == 10
+
+
+def test_unknown_cost_is_not_zero() -> None:
+    assert "| unknown |\n" in markdown(data([run(cost=0.0, unpriced=1)]))
+    assert "| at least $0.25 |" in markdown(data([run(unpriced=1)]))
+
+
+def test_pending_runs_and_the_command_that_executes_them_are_named() -> None:
+    text = markdown(data([run()], pending=1_200, resume="pytest --lf"))
+    assert "1,200 pending**" in text
+    assert "1,200 runs are pending; execute what is left with <code>pytest --lf</code>" in text
+
+
+def test_a_report_of_no_runs_shows_its_gates_and_problems() -> None:
+    problem = "jobs/two: config.yaml is missing"
+    text = markdown(data([], gates=(gate(Verdict.INCONCLUSIVE, value=None),), problems=(problem,)))
+    assert "**1 gate: 1 inconclusive**" in text
+    assert "jobs/two: config.yaml is missing" in rendered(text)
+    assert "| unknown |" in text
+
+
+def test_hostile_text_stays_text() -> None:
+    rows = [
+        run(task_id=HOSTILE, model=HOSTILE, attack=HOSTILE, dataset=HOSTILE),
+        error(error_type=HOSTILE),
+    ]
+    made = data(rows, title=HOSTILE, problems=(HOSTILE,), gates=(gate(gate=HOSTILE, why=HOSTILE),))
+    text = markdown(made)
+    html = rendered(text)
+    tags = set(re.findall(r"<\s*/?\s*([a-z0-9!]+)", html))
+    assert tags <= set("h2 h3 p strong em table thead tbody tr th td code ul li".split())
+    assert "\x1b" not in text
+    assert "\u202e" not in text
+    rows_shown = re.findall(r"<tr>.*?</tr>", html, re.DOTALL)
+    assert {row.count("<td") + row.count("<th") for row in rows_shown} <= {2, 5, 7, 9}
+    for trigger in ("@octocat", "://", "www.evil", ":tada:", "`", "<script", "<!--", "[link"):
+        assert trigger not in text
+    assert not re.search(r"(?<!&)#\d", text)
+
+
+@pytest.mark.parametrize("char", [chr(code) for code in range(32, 127)])
+def test_every_character_is_shown_as_it_is_and_splits_no_cell(char: str) -> None:
+    for text in (f"x{char}{char}y", f"{char}x{char}", f"a {char}b"):
+        html = rendered(f"| a | b |\n| --- | --- |\n| {quoted(text)} | end |\n")
+        shown = re.findall(r"<td><code>(.*?)</code></td>\n<td>end</td>", html)
+        plain = [one.replace("&lt;", "<").replace("&gt;", ">") for one in shown]
+        assert [one.replace("&quot;", '"').replace("&amp;", "&") for one in plain] == [text]
+
+
+def test_long_text_is_cut() -> None:
+    assert quoted("x" * 100, 10) == "<code>xxxxxxxxx…</code>"
+
+
+def test_the_report_stays_below_what_a_comment_may_have() -> None:
+    rows = [
+        run(job=f"{JOB}{at}", task_id=f"{at}{'|' * 90}:x", model="*" * 90, attack="#" * 90)
+        for at in range(200)
+    ]
+    many = data(
+        rows, gates=tuple(gate(why="<" * 400) for _ in range(100)), problems=("&" * 400,) * 50
+    )
+    text = markdown(many)
+    assert 20_000 < len(text.encode()) <= LONGEST
+    assert "*Left out, for they would make this too long: " in text
+    assert "*and 70 more*" in text
+
+
+def test_the_summary_is_appended_to_what_is_there(tmp_path: Path) -> None:
+    target = tmp_path / "summary.md"
+    target.write_text("before\n")
+    append_summary(target, data([run()]))
+    assert target.read_text().startswith("before\n## <code>Evaluations of mail</code>")
+
+
+def test_a_full_summary_gets_one_line_or_nothing(tmp_path: Path) -> None:
+    target = tmp_path / "summary.md"
+    target.write_text("x" * (LARGEST_SUMMARY - 120))
+    append_summary(target, data([run()]))
+    assert target.read_text().endswith(
+        "**1 run scored, 0 in error** (The report does not fit into this summary.)\n\n"
+    )
+    full = target.stat().st_size
+    append_summary(target, data([run()]))
+    assert target.stat().st_size == full
+
+
+def test_secrets_in_commands_are_redacted(tmp_path: Path) -> None:
+    target = tmp_path / "new" / "x.md"
+    write_markdown(target, data([run()], reproduce="pytest --set a=sk-proj-" + "a1B2" * 10))
+    assert "a1B2a1B2" not in target.read_text()
+    assert list(target.parent.iterdir()) == [target]
