@@ -106,7 +106,7 @@ def units(
     1.0. pass@k is the unbiased estimator of Chen et al. 2021 (arXiv:2107.03374), pass^k that of Yao
     et al. 2024 (arXiv:2406.12045): ``C(c, k) / C(n, k)`` for c successes in n runs.
     """
-    scores = _scores(runs, measure, errors)
+    scores = run_scores(runs, measure, errors)
     kept = np.flatnonzero(~np.isnan(scores))
     scores = scores[kept]
     task = _codes(runs, ("dataset", "task_id"))[kept]
@@ -148,8 +148,11 @@ def rate(
     return estimate(found.values, found.clusters, runs=int(found.runs.sum()), confidence=confidence)
 
 
-def _scores(runs: pd.DataFrame, measure: Measure, errors: Errors) -> Floats:
-    """Return a score for each row; NaN for rows that the measure is not about."""
+def run_scores(runs: pd.DataFrame, measure: Measure, errors: Errors) -> Floats:
+    """Return what each run of the table counts for; NaN for what is in no rate.
+
+    That are runs that the measure is not about, that have no score, or whose score is unknown.
+    """
     attacked = runs["attack"].notna().to_numpy()
     failed = (runs["status"] == "error").to_numpy()
     if measure.stem == "error_rate":

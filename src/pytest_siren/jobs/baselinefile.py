@@ -1,0 +1,178 @@
+"""Baseline files: the scores of jobs, small enough to be reviewed and kept in a repository.
+
+``docs/reference/baseline.md`` explains every field.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from pytest_siren.jobs.naming import sanitise, task_parts
+from pytest_siren.jobs.write import write_lines
+from pytest_siren.metrics.runs import COLUMNS, INTEGERS, table
+
+SCHEMA_VERSION = 1
+SUFFIX = ".baseline.jsonl"
+CONFIGURATION = ("dataset", "suite", "agent", "model", "model_kind", "attack", "identity")
+"""Columns that all runs of one configuration share."""
+_STATUSES = ("scored", "error", "cancelled")
+
+Line = Mapping[str, Any]
+
+
+class BaselineError(ValueError):
+    """A baseline cannot be read, or cannot be made."""
+
+
+def lines_of(runs: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return the lines of the baseline file of ``runs``, a table of ``metrics/runs.py``.
+
+    They depend on nothing but configurations, scores and statuses. Raises ``BaselineError`` when a
+    configuration holds the same run twice.
+    """
+    lines: list[dict[str, Any]] = [{"baseline": "pytest-siren", "schema_version": SCHEMA_VERSION}]
+    groups = runs.groupby(list(CONFIGURATION), observed=True, dropna=False, sort=False)
+    sides = [
+        ({name: _known(value) for name, value in zip(CONFIGURATION, key, strict=True)}, group)
+        for key, group in groups
+    ]
+    sides.sort(key=lambda side: [str(value or "") for value in side[0].values()])
+    for number, (configuration, group) in enumerate(sides):
+        lines.append({"configuration": number, **configuration})
+        lines += sorted(_runs(number, group), key=lambda line: (line["task"], line["run"]))
+    return lines
+
+
+def write_baseline(path: Path, lines: list[dict[str, Any]]) -> None:
+    """Write a baseline file, whole or not at all. Raises ``OSError``."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_lines(path, lines)
+
+
+def read_baseline(path: Path) -> pd.DataFrame:
+    """Return the table of runs that a baseline file holds. Raises ``BaselineError``.
+
+    The file's path takes the place of the job's. Tokens, cost and duration are not in the file:
+    they are 0 or NaN, and ``attempts`` and ``unpriced`` are 0.
+    """
+    configurations: dict[int, Line] = {}
+    rows: list[dict[str, Any]] = []
+    seen: set[tuple[int, str, int]] = set()
+    for number, line in _lines(path):
+        where = f"{path}:{number}"
+        try:
+            if "task" not in line:
+                configurations[int(line["configuration"])] = line
+                continue
+            row = _row(configurations[int(line["configuration"])], line)
+        except KeyError as error:
+            raise BaselineError(f"{where}: {error} is missing") from error
+        except (TypeError, ValueError) as error:
+            raise BaselineError(f"{where}: {error}") from error
+        key = int(line["configuration"]), row["task_id"], row["run_index"]
+        if key in seen:
+            raise BaselineError(f"{where}: run {key[2]} of {key[1]} stands in the file twice")
+        seen.add(key)
+        rows.append({**row, "job": str(path)})
+    return table({name: [row.get(name) for row in rows] for name in COLUMNS})
+
+
+def default_name(configuration: Line) -> str:
+    """Return ``<dataset>_<attack or benign>_<model>.baseline.jsonl``."""
+    parts = configuration["dataset"], configuration["attack"] or "benign", configuration["model"]
+    return "_".join(sanitise(str(part))[:60] or "unnamed" for part in parts) + SUFFIX
+
+
+def _runs(number: int, group: pd.DataFrame) -> Iterator[dict[str, Any]]:
+    seen: dict[tuple[str, int], str] = {}
+    columns = ("task_id", "run_index", "status", "benign_score", "attack_score", "error_type")
+    names = (*columns, "job")
+    for values in zip(*(group[name] for name in names), strict=True):
+        run = dict(zip(names, values, strict=True))
+        task, index = str(run["task_id"]), int(run["run_index"])
+        if (task, index) in seen:
+            raise BaselineError(
+                f"{seen[task, index]} and {run['job']} have the same configuration, and both hold "
+                f"run {index} of {task}: bless one of them"
+            )
+        seen[task, index] = str(run["job"])
+        yield {
+            "configuration": number,
+            "task": task,
+            "run": index,
+            "status": str(run["status"]),
+            **{
+                name: _known(run[name])
+                for name in ("benign_score", "attack_score", "error_type")
+                if _known(run[name]) is not None
+            },
+        }
+
+
+def _known(value: Any) -> Any:
+    return None if pd.isna(value) else value
+
+
+def _lines(path: Path) -> Iterator[tuple[int, Line]]:
+    """Yield the lines after the first one, each with its 1-based number."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise BaselineError(f"{path}: cannot be read: {error}") from error
+    first = True
+    for number, line in enumerate(text.split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            content = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise BaselineError(f"{path}:{number}: not JSON: {error}") from error
+        if not isinstance(content, dict):
+            raise BaselineError(f"{path}:{number}: not a mapping of fields to values")
+        if not first:
+            yield number, content
+        elif content.get("baseline") != "pytest-siren":
+            break
+        elif content.get("schema_version") != SCHEMA_VERSION:
+            raise BaselineError(
+                f"{path}: schema_version is {content.get('schema_version')!r}, this version of "
+                f"pytest-siren reads {SCHEMA_VERSION}: update pytest-siren, or bless anew"
+            )
+        else:
+            first = False
+    if first:
+        raise BaselineError(f"{path}: not a baseline file (made by: siren bless JOB)")
+
+
+def _row(configuration: Line, line: Line) -> dict[str, Any]:
+    task, status, attack = str(line["task"]), line["status"], configuration["attack"]
+    if status not in _STATUSES:
+        raise ValueError(f"unknown status {status!r}; known are {', '.join(_STATUSES)}")
+    parts = task_parts(task, attack)
+    return {
+        **{name: configuration[name] for name in CONFIGURATION},
+        **dict.fromkeys(INTEGERS, 0),
+        "task_id": task,
+        "benign_task": parts[0],
+        "malicious_task": parts[1] if len(parts) == 2 else None,
+        "vectors": "",
+        "run_index": int(line["run"]),
+        "status": status,
+        "benign_score": _score(line, "benign_score"),
+        "attack_score": _score(line, "attack_score"),
+        "error_type": line.get("error_type"),
+    }
+
+
+def _score(line: Line, name: str) -> float | None:
+    value = line.get(name)
+    if value is None:
+        return None
+    if line["status"] != "scored" or isinstance(value, bool) or not 0.0 <= float(value) <= 1.0:
+        raise ValueError(f"{name} {value!r} is no score from 0 to 1 of a scored run")
+    return float(value)

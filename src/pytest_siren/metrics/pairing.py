@@ -1,0 +1,155 @@
+"""Which run of one table belongs to which run of another."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from pytest_siren.metrics.measures import Measure
+
+Ints = npt.NDArray[np.int64]
+
+_MOST_EXAMPLES = 5
+_OF_ATTACKED = ("asr", "attack_pass", "utility_under_attack")
+_OF_UNATTACKED = ("utility", "pass")
+
+
+@dataclass(frozen=True)
+class Alone:
+    """Runs of one side that have no counterpart on the other."""
+
+    runs: int
+    tasks: int
+    """Tasks, of datasets that both sides have, of which the other side has no run at all."""
+    examples: tuple[str, ...]
+    """Ids of some of these tasks, in order; where there are none, of runs, as ``task (run 3)``."""
+    datasets: tuple[str, ...]
+    """Datasets of which the other side has no run at all."""
+
+
+@dataclass(frozen=True)
+class Pairing:
+    """Positions, in either table, of runs that belong together: shape ``(pairs,)`` each."""
+
+    left: Ints
+    right: Ints
+    only_left: Alone
+    only_right: Alone
+    renamed: tuple[str, str] | None
+    """The attack of each side, where they have different names and were paired all the same."""
+    by_model: bool
+    """Whether agent and model had to be the same: each side holds several."""
+
+
+def about(runs: pd.DataFrame, measure: Measure) -> pd.DataFrame:
+    """Return those of ``runs`` that ``measure`` speaks of, scored or not."""
+    attacked = runs["attack"].notna().to_numpy()
+    if measure.stem in _OF_ATTACKED:
+        return runs[attacked]
+    if measure.stem in _OF_UNATTACKED:
+        return runs[~attacked]
+    return runs
+
+
+def pair(left: pd.DataFrame, right: pd.DataFrame, *, rename: bool = False) -> Pairing:
+    """Pair the runs of two tables (``metrics/runs.py``) by dataset, task, attack and run index.
+
+    Runs without an attack pair with such. With ``rename``, where either side has exactly one
+    attack, these two are taken for the same whatever they are called. Where each side holds several
+    agents or models, runs of the same agent and model are paired; where only one side does, each of
+    its configurations is paired with the other side's. A configuration that was run by several jobs
+    has several runs of the same index: the first pairs with the first, and so on.
+    """
+    attacks = _attacks(left), _attacks(right)
+    renamed = None
+    if rename and len(attacks[0]) == len(attacks[1]) == 1 and attacks[0] != attacks[1]:
+        renamed = attacks[0][0], attacks[1][0]
+    sides = (left, right)
+    dataset = _joint(sides, "dataset")
+    task = _combined(dataset, _joint(sides, "task_id"))
+    attack = _joint(sides, "attack")
+    if renamed is not None:
+        attack = (np.minimum(attack[0], 0), np.minimum(attack[1], 0))
+    index = left["run_index"].to_numpy(np.int64), right["run_index"].to_numpy(np.int64)
+    run = _combined(_combined(task, attack), index)
+    who = _combined(_joint(sides, "agent"), _joint(sides, "model"))
+    by_model = len(np.unique(who[0])) > 1 and len(np.unique(who[1])) > 1
+    if by_model:
+        run = _combined(run, who)
+    repeated = _combined(run, who)
+    run = _combined(run, (_occurrence(repeated[0]), _occurrence(repeated[1])))
+    matched = pd.merge(
+        pd.DataFrame({"run": run[0], "left": np.arange(len(left))}),
+        pd.DataFrame({"run": run[1], "right": np.arange(len(right))}),
+        on="run",
+    )
+    paired = matched["left"].to_numpy(np.int64), matched["right"].to_numpy(np.int64)
+    return Pairing(
+        *paired,
+        only_left=_alone(left, paired[0], dataset, task),
+        only_right=_alone(right, paired[1], dataset[::-1], task[::-1]),
+        renamed=renamed,
+        by_model=by_model,
+    )
+
+
+def _attacks(runs: pd.DataFrame) -> list[str]:
+    return sorted(str(name) for name in runs["attack"].dropna().unique())
+
+
+def _joint(sides: tuple[pd.DataFrame, pd.DataFrame], name: str) -> tuple[Ints, Ints]:
+    """Return numbers for the values of a column, the same on both sides; -1 for missing ones."""
+    left, right = (pd.Categorical(side[name]) for side in sides)
+    known = pd.Index(left.categories.astype(object)).append(
+        pd.Index(right.categories.astype(object))
+    )
+    known = known.unique()
+    return _numbers(left, known), _numbers(right, known)
+
+
+def _numbers(values: pd.Categorical, known: pd.Index) -> Ints:
+    # The last place is what the code -1 of a missing value points to.
+    places = np.append(known.get_indexer(values.categories.astype(object)), -1).astype(np.int64)
+    found: Ints = places[np.asarray(values.codes, dtype=np.int64)]
+    return found
+
+
+def _combined(one: tuple[Ints, Ints], other: tuple[Ints, Ints]) -> tuple[Ints, Ints]:
+    """Return a number for each pair of numbers, the same on both sides, as small as possible."""
+    both = [np.concatenate(part) for part in (one, other)]
+    if not len(both[0]):
+        return one
+    lowest = int(both[1].min())
+    joined = both[0] * (int(both[1].max()) - lowest + 1) + (both[1] - lowest)
+    numbers = pd.factorize(joined)[0].astype(np.int64)
+    return numbers[: len(one[0])], numbers[len(one[0]) :]
+
+
+def _occurrence(keys: Ints) -> Ints:
+    """Return how many equal keys stand before each."""
+    return np.asarray(pd.Series(keys).groupby(keys).cumcount(), dtype=np.int64)
+
+
+def _alone(
+    runs: pd.DataFrame, paired: Ints, dataset: tuple[Ints, Ints], task: tuple[Ints, Ints]
+) -> Alone:
+    """Describe the runs of a side, the first of ``dataset`` and ``task``, that are not paired."""
+    alone = np.ones(len(runs), dtype=bool)
+    alone[paired] = False
+    foreign = ~np.isin(dataset[0], dataset[1])
+    unknown = ~np.isin(task[0], task[1]) & ~foreign
+    tasks = sorted(set(runs["task_id"].to_numpy()[unknown].tolist()))
+    others = runs[alone & ~foreign]
+    named = tasks or [
+        f"{name} (run {index})"
+        for name, index in zip(others["task_id"], others["run_index"], strict=True)
+    ]
+    return Alone(
+        runs=int(alone.sum()),
+        tasks=len(np.unique(task[0][unknown])),
+        examples=tuple(str(name) for name in named[:_MOST_EXAMPLES]),
+        datasets=tuple(sorted({str(name) for name in runs["dataset"].to_numpy()[foreign]})),
+    )

@@ -1,0 +1,151 @@
+"""Increase over a baseline: what is compared, what is left out, and how sure the difference is."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from pytest_siren.metrics.difference import mean_difference
+from pytest_siren.metrics.measures import Cluster, Measure
+from pytest_siren.metrics.paired import Increase, Unscored, increase
+from pytest_siren.metrics.pairing import Alone
+from pytest_siren.metrics.runs import empty
+from tests.unit.paired_sample import couples, runs_of
+
+ASR = Measure.of("asr")
+NONE = Alone(0, 0, (), ())
+
+
+def test_pairs_are_compared_run_by_run() -> None:
+    before = couples({"u0:m0": [0.0, 0.0], "u1:m0": [1.0, 0.0], "u2:m0": [0.0]}, model="old")
+    after = couples({"u0:m0": [1.0, 0.0], "u1:m0": [1.0, 0.0], "u2:m0": [1.0]}, model="new")
+    found = increase(before, after, ASR)
+    assert (found.pairs, found.left_out, found.complete) == (5, 0, True)
+    assert (found.before, found.after) == (pytest.approx(1 / 6), pytest.approx(2 / 3))
+    assert found.difference is not None
+    assert found.difference.value == pytest.approx(0.5)
+    assert (found.difference.units, found.difference.clusters) == (3, 3)
+
+
+def test_a_pair_counts_only_when_both_sides_are_scored() -> None:
+    """E72."""
+    before = couples({"u0:m0": [1.0], "u1:m0": ["error"], "u2:m0": [None], "u3:m0": [0.0]})
+    after = couples({"u0:m0": [1.0], "u1:m0": [1.0], "u2:m0": [1.0], "u3:m0": ["cancelled"]})
+    found = increase(before, after, ASR)
+    assert (found.pairs, found.left_out, found.complete) == (1, 3, False)
+    assert found.unscored_baseline == Unscored(errors=1, cancelled=0, unknown=1)
+    assert found.unscored_runs == Unscored(errors=0, cancelled=1, unknown=0)
+
+
+def test_a_renamed_task_is_on_one_side_only_and_named() -> None:
+    before = couples({"u0:m0": [0.0], "u1:m0": [0.0]})
+    after = couples({"u0:m0": [0.0], "u1-new:m0": [1.0, 1.0]})
+    found = increase(before, after, ASR)
+    assert (found.pairs, found.complete) == (1, False)
+    assert found.only_baseline == Alone(1, 1, ("u1:m0",), ())
+    assert found.only_runs == Alone(2, 1, ("u1-new:m0",), ())
+
+
+def test_a_baseline_of_another_dataset_gives_no_pair_and_is_named() -> None:
+    before = couples({"u0:m0": [0.0]}, dataset="agentdojo-slack")
+    after = couples({"u0:m0": [0.0]}, dataset="agentdojo-banking")
+    found = increase(before, after, ASR)
+    assert (found.difference, found.pairs, found.complete) == (None, 0, False)
+    assert found.only_baseline == Alone(1, 0, (), ("agentdojo-slack",))
+    assert found.only_runs == Alone(1, 0, (), ("agentdojo-banking",))
+
+
+def test_runs_that_the_baseline_lacks_are_named() -> None:
+    found = increase(couples({"u0:m0": [0.0]}), couples({"u0:m0": [0.0, 1.0]}), ASR)
+    assert found.only_runs == Alone(1, 0, ("u0:m0 (run 1)",), ())
+
+
+def test_another_attack_is_no_counterpart() -> None:
+    found = increase(couples({"u:m": [0.0]}), couples({"u:m": [1.0]}, attack="b"), ASR)
+    assert found.pairs == 0
+
+
+@pytest.mark.parametrize("odd", [empty(), runs_of({"task_id": "u0", "benign_score": 1.0})])
+def test_odd_tables_raise_nothing(odd: pd.DataFrame) -> None:
+    good = couples({"u0:m0": [0.0]})
+    for before, after in ((odd, good), (good, odd), (odd, odd)):
+        for name in ("asr", "utility", "error_rate", "pass@3", "attack_pass^2"):
+            found = increase(before, after, Measure.of(name), cluster=Cluster.MALICIOUS)
+            assert isinstance(found, Increase)
+    assert increase(odd, good, ASR).only_runs.runs == 1
+
+
+def test_errors_can_be_what_is_compared() -> None:
+    before = couples({"u0:m0": [0.0], "u1:m0": [0.0]})
+    after = couples({"u0:m0": ["error"], "u1:m0": [0.0]})
+    found = increase(before, after, Measure.of("error_rate"))
+    assert (found.before, found.after, found.pairs) == (0.0, 0.5, 2)
+
+
+def test_pass_at_k_is_compared_over_the_same_runs() -> None:
+    before = couples({"u0:m0": [0.0, 0.0, 1.0], "u1:m0": [0.0, 0.0]})
+    after = couples({"u0:m0": [1.0, 1.0, "error"], "u1:m0": [0.0, 1.0]})
+    found = increase(before, after, Measure.of("attack_pass@2"))
+    assert (found.before, found.after) == (0.0, 1.0)
+
+
+def test_each_model_is_compared_with_itself_where_both_sides_hold_several() -> None:
+    one = {"task_id": "u0:m0", "attack": "a", "model": "one", "attack_score": 0.0}
+    two = {**one, "model": "two", "attack_score": 1.0}
+    found = increase(runs_of(one, two), runs_of(two, one), ASR)
+    assert found.difference is not None
+    assert (found.pairs, found.difference.value) == (2, 0.0)
+    many = increase(runs_of(one), runs_of(two, one), ASR)
+    assert (many.pairs, many.after) == (2, 0.5)
+
+
+def test_a_difference_of_single_pairs_has_agresti_and_mins_interval() -> None:
+    """Statistics in Medicine 24, 729-740: half a pair added to each of the four cells."""
+    gained, lost, same = 7, 2, 41
+    values = np.array([1.0] * gained + [-1.0] * lost + [0.0] * same)
+    found = mean_difference(values)
+    n, b, c = gained + lost + same + 2, gained + 0.5, lost + 0.5
+    error = np.sqrt((b + c) - (b - c) ** 2 / n) / n
+    assert found.value == pytest.approx(0.1)
+    assert found.error == pytest.approx(error)
+    assert (found.low + found.high) / 2 == pytest.approx((b - c) / n)
+    # Normal quantiles there, those of t with 49 degrees of freedom here.
+    assert (found.high - found.low) / 2 == pytest.approx(error * 2.00958, rel=1e-5)
+
+
+def test_where_no_pair_differs_the_interval_has_a_width_nevertheless() -> None:
+    few, many = mean_difference(np.zeros(20)), mean_difference(np.zeros(1000))
+    assert few.low < -0.05
+    assert few.high > 0.05
+    assert 0.001 < many.high < 0.005
+    alike = mean_difference(np.zeros(1000), np.repeat(np.arange(10), 100))
+    assert alike.high > 0.1
+    alone = mean_difference(np.ones(5), np.zeros(5, dtype=np.int64))
+    assert (alone.low, alone.high) == (-1.0, 1.0)
+
+
+def test_clusters_that_are_alike_widen_the_interval() -> None:
+    values = np.repeat([1.0, -1.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0], 10)
+    clusters = np.repeat(np.arange(8), 10)
+    free, held = mean_difference(values), mean_difference(values, clusters)
+    assert held.high - held.low > 2.5 * (free.high - free.low)
+
+
+@pytest.mark.parametrize(
+    ("tasks", "runs", "worse", "better"),
+    [(20, 1, 0.1, 0.1), (20, 5, 0.15, 0.05), (100, 1, 0.03, 0.0), (100, 5, 0.3, 0.2)],
+)
+def test_the_interval_covers_the_true_difference(
+    tasks: int, runs: int, worse: float, better: float
+) -> None:
+    """Runs of a task resemble each other: its probability to change is drawn once."""
+    random = np.random.default_rng(7)
+    covered = 0
+    for _ in range(600):
+        draws = random.random((tasks, 1)) if runs > 1 else random.random((tasks, runs))
+        fixed = np.where(draws < worse, 1.0, np.where(draws < worse + better, -1.0, 0.0))
+        values = np.broadcast_to(fixed, (tasks, runs)).mean(axis=1)
+        found = mean_difference(values)
+        covered += found.low <= worse - better <= found.high
+    assert covered / 600 >= 0.93
