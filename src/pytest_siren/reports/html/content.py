@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from pytest_siren import __version__
+from pytest_siren.jobs.redact import redact
 from pytest_siren.metrics.verdicts import GateResult
 from pytest_siren.reports.data import ReportData
 from pytest_siren.reports.html.comparison import compared
@@ -38,11 +39,12 @@ def content(data: ReportData, tables: list[Grouping]) -> dict[str, Any]:
         "gates": [_gate(one) for one in data.gates],
         "problems": data.problems,
         "groupings": tables,
-        "resume": data.resume,
-        "reproduce": data.reproduce,
+        "resume": _command(data.resume),
+        "reproduce": _command(data.reproduce),
         "comparison": compared(data.comparison),
         "baseline": data.baseline,
         "measures": MEASURES,
+        "names": {key: name for key, name, _, _ in MEASURES},
     }
 
 
@@ -63,6 +65,11 @@ def _gate(gate: GateResult) -> dict[str, Any]:
         "value": None if gate.value is None else shown(gate.value),
         "ends": f"{shown(gate.low)} to {shown(gate.high)}" if known else None,  # type: ignore[arg-type]
     }
+
+
+def _command(line: str | None) -> str | None:
+    """Return a command line without the secrets that it may have been given."""
+    return None if line is None else redact(line.encode("utf-8", "replace")).decode()
 
 
 def _distinct(column: pd.Series[Any]) -> list[str]:

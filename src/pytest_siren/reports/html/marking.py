@@ -7,13 +7,19 @@ space, quotes and backslashes need not be the same, and other characters may be 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
+from itertools import islice
 
 _TOKEN = re.compile(r"""[^\s'"\\]+""")
-_BETWEEN = r"""(?:\\[nrt]|[\s'"\\])+"""
+# Possessive, for both texts may be hostile: a search that tries all ways to part them never ends.
+_BETWEEN = (r"""(?:\\[nrt]|[\s'"\\])++""", r"""[\s'"\\]++""")
+"""What may stand between two words: where ``\\n`` is a newline, and where it is an n."""
 _SHORTEST = 3
 """Fewer characters would be found everywhere."""
+_MOST_FOUND = 1000
+_MOST_WORK = 200_000_000
+"""Characters of a text times those of a content, above which only exact copies are looked for."""
 
 
 def marked(text: str, planted: Mapping[str, int]) -> list[tuple[str, tuple[int, ...]]]:
@@ -22,35 +28,51 @@ def marked(text: str, planted: Mapping[str, int]) -> list[tuple[str, tuple[int, 
     ``planted`` maps contents to their numbers. Pieces of no content have no number, pieces where
     contents overlap have several. The pieces, joined, are ``text``.
     """
-    spans = [
-        (start, end, number)
-        for content, number in planted.items()
-        for start, end in _occurrences(text, content)
-    ]
-    if not spans:
-        return [(text, ())]
-    edges = sorted({0, len(text), *(edge for start, end, _ in spans for edge in (start, end))})
+    edges: dict[int, list[tuple[int, int]]] = {}
+    for content, number in planted.items():
+        for start, end in _occurrences(text, content):
+            edges.setdefault(start, []).append((number, 1))
+            edges.setdefault(end, []).append((number, -1))
     pieces: list[tuple[str, tuple[int, ...]]] = []
-    for left, right in zip(edges, edges[1:], strict=False):
-        numbers = {number for start, end, number in spans if start <= left and right <= end}
-        pieces.append((text[left:right], tuple(sorted(numbers))))
-    return pieces
+    inside: dict[int, int] = {}
+    left = 0
+    for edge in [*sorted(edges), len(text)]:
+        if edge > left:
+            numbers = tuple(sorted(number for number, depth in inside.items() if depth))
+            pieces.append((text[left:edge], numbers))
+        for number, step in edges.get(edge, ()):
+            inside[number] = inside.get(number, 0) + step
+        left = edge
+    return pieces or [("", ())]
 
 
-def _occurrences(text: str, content: str) -> list[tuple[int, int]]:
+def _occurrences(text: str, content: str) -> set[tuple[int, int]]:
     first = _TOKEN.search(content)
     if first is None or len(content.strip()) < _SHORTEST:
-        return []
+        return set()
     # Almost all texts are told apart here, and making a pattern takes far longer than this.
     if first[0].isascii() and first[0] not in text:
-        return []
-    return [found.span() for found in _pattern(content).finditer(text)]
+        return set()
+    if len(text) * len(content) > _MOST_WORK:
+        return set(islice(_copies(text, content.strip()), _MOST_FOUND))
+    found: set[tuple[int, int]] = set()
+    for pattern in _patterns(content):
+        found.update(one.span() for one in islice(pattern.finditer(text), _MOST_FOUND))
+    return found
+
+
+def _copies(text: str, content: str) -> Iterator[tuple[int, int]]:
+    start = text.find(content)
+    while start >= 0:
+        end = start + len(content)
+        yield start, end
+        start = text.find(content, end)
 
 
 @lru_cache(maxsize=1024)
-def _pattern(content: str) -> re.Pattern[str]:
-    tokens = ("".join(map(_character, token)) for token in _TOKEN.findall(content))
-    return re.compile(_BETWEEN.join(tokens))
+def _patterns(content: str) -> tuple[re.Pattern[str], ...]:
+    tokens = ["".join(map(_character, token)) for token in _TOKEN.findall(content)]
+    return tuple(re.compile(between.join(tokens)) for between in _BETWEEN)
 
 
 def _character(char: str) -> str:

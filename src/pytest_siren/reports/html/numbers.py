@@ -8,10 +8,13 @@ from types import MappingProxyType
 from typing import Any
 
 
+_NONE = "\u2013"
+
+
 def percent(value: float | None) -> str:
     """Return a rate as ``47.7 %``; none and all have no decimals."""
     if value is None:
-        return "–"
+        return _NONE
     return f"{100 * value:.{0 if value in (0, 1) else 1}f} %"
 
 
@@ -22,7 +25,7 @@ def interval(low: float, high: float) -> str:
 
 def points(value: float | None) -> str:
     """Return a difference of rates in percentage points, with its sign."""
-    return "–" if value is None else f"{100 * value:+.1f}".replace("-", "\u2212")
+    return _NONE if value is None else f"{100 * value:+.1f}".replace("-", "\u2212")
 
 
 def count(value: int | float) -> str:

@@ -51,7 +51,7 @@ def policy(script: str, style: str, nonce: str | None) -> str:
     """Return the page's Content-Security-Policy.
 
     Scripts are bound to what they are: by their hash, or by the nonce. A hash for each file beside
-    the page would be stricter, but browsers do not check hashes of files opened from a disk. Trusted
+    the page would be stricter, but browsers check none of files opened from a disk. Trusted
     types let the script make no HTML at all, and no address but that of such a file.
     """
     beside = "" if nonce is None else f" 'nonce-{nonce}'"

@@ -54,7 +54,7 @@ def _outcome(result: Result) -> dict[str, Any]:
     error = result.exception_info
     return {
         "nodeid": result.nodeid,
-        "started": result.started_at.isoformat(timespec="seconds"),
+        "started": result.started_at.strftime("%Y-%m-%d %H:%M:%S %Z"),
         "output": _bounded(result.output),
         "evaluators": [
             [kind, name, score]

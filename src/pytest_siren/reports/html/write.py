@@ -30,7 +30,8 @@ from pytest_siren.reports.html.transcript import transcript
 
 def page_path(target: Path) -> Path:
     """Return the file of the page: ``target``, or ``index.html`` in it if it names a folder."""
-    return target if target.suffix.lower() in (".html", ".htm") else target / "index.html"
+    in_folder = target.suffix.lower() != ".html" or target.is_dir()
+    return target / "index.html" if in_folder else target
 
 
 def write_html(target: Path, data: ReportData) -> None:

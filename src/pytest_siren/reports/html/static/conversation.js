@@ -55,7 +55,7 @@ const WHO = {
 };
 const LONG = 2500;
 
-function conversation(shown) {
+function conversation(run, shown) {
   const planted = shown.planted || [];
   const parts = [];
   if (shown.error) {
@@ -63,7 +63,7 @@ function conversation(shown) {
       el('details', {}, el('summary', {}, 'Traceback'), el('pre', { class: 'text' }, shown.error.traceback))));
   }
   for (const problem of shown.problems) parts.push(el('p', { class: 'notice' }, problem));
-  parts.push(facts(shown));
+  parts.push(facts(run, shown));
   if (planted.length) parts.push(...plantedTexts(shown, planted));
   if (shown.messages) {
     parts.push(el('h3', {}, 'Conversation'));
@@ -73,7 +73,7 @@ function conversation(shown) {
   return parts;
 }
 
-function facts(shown) {
+function facts(run, shown) {
   const rows = [];
   if (shown.evaluators) {
     for (const [kind, evaluator, value] of shown.evaluators) rows.push([(kind === 'utility' ? 'Utility: ' : 'Attack: ') + evaluator, score(value)]);
@@ -81,6 +81,7 @@ function facts(shown) {
     if (shown.retries) rows.push(['Requests sent again', shown.retries]);
     rows.push(['Started', shown.started], ['Test', shown.nodeid]);
   }
+  rows.push(['Record', name('job', run).split(/[\\/]/).pop() + '/' + name('folder', run) + '/' + table.run_id[run]]);
   return el('dl', { class: 'facts' }, rows.map(([term, value]) => el('div', {}, el('dt', {}, term), el('dd', {}, value))));
 }
 

@@ -15,7 +15,7 @@ function openRun(run, order) {
   dialog.replaceChildren(runTop(run), el('div', { class: 'run-body', 'aria-busy': 'true' }, el('p', { class: 'empty' }, 'Loading the transcript …')));
   dialog.scrollTop = 0;
   history.replaceState(null, '', '#run=' + table.run_id[run]);
-  transcriptOf(run).then(conversation, (error) => [el('p', { class: 'notice' }, missing(error))]).then((parts) => {
+  transcriptOf(run).then((shown) => conversation(run, shown), (error) => [el('p', { class: 'notice' }, missing(error))]).then((parts) => {
     if (shownRun !== run || !dialog.open) return;
     const body = dialog.querySelector('.run-body');
     body.replaceChildren(...parts);
@@ -42,7 +42,6 @@ function runTop(run) {
       el('button', { type: 'button', class: 'quiet', autofocus: true, click: () => dialog.close() }, 'Close')),
     el('h2', { id: 'run-title' }, name('task_id', run)),
     el('p', { class: 'small' }, parts.join(', ') + ' · ' + numbers.join(', ')),
-    el('p', { class: 'small' }, el('code', {}, name('job', run).split(/[\\/]/).pop() + '/' + name('folder', run) + '/' + table.run_id[run])),
     el('div', { class: 'badges' }, utilityBadge(run), attackBadge(run)));
 }
 

@@ -93,7 +93,7 @@ function rowOf(run) {
         el('span', { class: 'sub narrow-only' }, [name('dataset', run), name('model', run), name('attack', run) || 'no attack'].join(', ')));
     }
     if (column === 'utility') return el('td', { class: classes }, utilityBadge(run));
-    if (column === 'outcome') return el('td', { class: classes }, attackBadge(run));
+    if (column === 'outcome') return el('td', { class: classes }, el('span', { class: 'badges' }, el('span', { class: 'narrow-only' }, utilityBadge(run)), attackBadge(run)));
     const value = valueOf(column, run);
     if (column === 'cost' && table.unpriced[run]) return el('td', { class: classes }, 'unknown');
     return el('td', { class: classes }, shown ? shown(value) : value || 'none');
