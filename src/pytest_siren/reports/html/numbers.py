@@ -7,7 +7,6 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import Any
 
-
 _NONE = "\u2013"
 
 
