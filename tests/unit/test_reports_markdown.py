@@ -9,6 +9,7 @@ import pytest
 from markdown_it import MarkdownIt
 
 from pytest_siren.metrics.verdicts import Verdict
+from pytest_siren.reports.data import Change
 from pytest_siren.reports.markdown import (
     LARGEST_SUMMARY,
     LONGEST,
@@ -73,6 +74,19 @@ def test_the_couples_that_were_hit_most_come_first_with_their_records() -> None:
     assert [shown[at] for at in (0, 3, 4)] == ["b:x", "1 of 1", "jobs/one/b_x/00000003"]
     assert [shown[at] for at in (5, 8, 9)] == ["a:x", "1 of 2", "jobs/one/a_x/00000001"]
     assert len(shown) == 10
+
+
+def test_what_changed_against_the_baseline() -> None:
+    changes = (
+        Change("asr", 0.25, 0.5, 0.125, 0.375, 40, 2),
+        Change("utility", None, None, None, None, 0, 40),
+    )
+    text = markdown(data([run()], changes=changes, baseline="baseline.json"))
+    section = text.partition("### Against <code>baseline.json</code>")[2].partition("###")[0]
+    assert cells(rendered(section)) == [
+        *("asr", "0.250", "0.500", "+0.250 (+0.125 to +0.375)", "40", "2"),
+        *("utility", "unknown", "unknown", "unknown", "0", "40"),
+    ]
 
 
 def test_unknown_cost_is_not_zero() -> None:

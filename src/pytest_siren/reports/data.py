@@ -13,6 +13,23 @@ import pandas as pd
 from pytest_siren.metrics.verdicts import GateResult
 
 
+@dataclass(frozen=True)
+class Change:
+    """How a measure differs from a baseline, over pairs of runs that are scored in both."""
+
+    measure: str
+    before: float | None
+    """Of the baseline, 0..1; ``None`` where no pair is scored on both sides."""
+    after: float | None
+    """Of these runs."""
+    low: float | None
+    """The interval of the difference, these runs minus baseline; -1..1."""
+    high: float | None
+    pairs: int
+    left_out: int
+    """Runs of either side without a scored counterpart."""
+
+
 @dataclass(frozen=True, eq=False)
 class ReportData:
     """All that a report may say. Texts in it are data of models and datasets: escape them."""
@@ -48,6 +65,8 @@ class ReportData:
     """A ``metrics.paired.Comparison`` of these runs with ``baseline``, or ``None``."""
     baseline: str | None = None
     """Name of what these runs are compared with."""
+    changes: tuple[Change, ...] = ()
+    """What differs from ``baseline``, a measure each."""
 
     def shown(self, path: Path) -> str:
         """Return ``path`` relative to ``root`` when it lies inside, with forward slashes."""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pytest_siren.metrics.estimates import Estimate
 from pytest_siren.metrics.verdicts import GateResult, Verdict
-from pytest_siren.reports.data import ReportData
+from pytest_siren.reports.data import Change, ReportData
 from pytest_siren.reports.figures import JobFigures, errors_by_type, hits, job_figures
 from pytest_siren.reports.mdtext import quoted, table
 from pytest_siren.reports.write import write_whole
@@ -87,6 +87,8 @@ def _sections(data: ReportData) -> Iterator[tuple[str, str]]:
     figures = job_figures(data.runs)
     if figures:
         yield "Rates", _rates(figures) + _more(len(figures) - _MOST_JOBS)
+    if data.changes:
+        yield f"Against {quoted(data.baseline or 'the baseline', 120)}", _changes(data.changes)
     yield from _couples(data)
     if errors := errors_by_type(data.runs):
         rows = [(quoted(name), f"{count:,}") for name, count in errors[:_MOST_ERRORS]]
@@ -132,6 +134,29 @@ def _rates(figures: Sequence[JobFigures]) -> str:
     return table(head, rows, right=(5, 6, 7, 8))
 
 
+def _changes(changes: Sequence[Change]) -> str:
+    rows = []
+    for one in changes[:_MOST_GATES]:
+        rows.append(
+            (
+                quoted(one.measure),
+                "unknown" if one.before is None else f"{one.before:.3f}",
+                "unknown" if one.after is None else f"{one.after:.3f}",
+                _difference(one),
+                f"{one.pairs:,}",
+                f"{one.left_out:,}",
+            )
+        )
+    head = ("measure", "before", "after", "difference (95 % interval)", "pairs", "left out")
+    return table(head, rows, right=(1, 2, 4, 5)) + _more(len(changes) - _MOST_GATES)
+
+
+def _difference(one: Change) -> str:
+    if one.before is None or one.after is None:
+        return "unknown"
+    return _interval(one.after - one.before, one.low, one.high, sign="+")
+
+
 def _couples(data: ReportData) -> Iterator[tuple[str, str]]:
     found = hits(data.runs)
     if not found:
@@ -172,12 +197,12 @@ def _rate(found: Estimate | None) -> str:
     return "unknown" if found is None else _interval(found.value, found.low, found.high)
 
 
-def _interval(value: float | None, low: float | None, high: float | None) -> str:
+def _interval(value: float | None, low: float | None, high: float | None, sign: str = "") -> str:
     if value is None:
         return "unknown"
     if low is None or high is None:
-        return f"{value:.3f}"
-    return f"{value:.3f} ({low:.3f} to {high:.3f})"
+        return f"{value:{sign}.3f}"
+    return f"{value:{sign}.3f} ({low:{sign}.3f} to {high:{sign}.3f})"
 
 
 def _cost(one: JobFigures) -> str:
