@@ -7,8 +7,9 @@ import pandas as pd
 import pytest
 
 from pytest_siren.metrics.difference import mean_difference
+from pytest_siren.metrics.matched import Unscored
 from pytest_siren.metrics.measures import Cluster, Measure
-from pytest_siren.metrics.paired import Increase, Unscored, increase
+from pytest_siren.metrics.paired import Increase, increase
 from pytest_siren.metrics.pairing import Alone
 from pytest_siren.metrics.runs import empty
 from tests.unit.paired_sample import couples, runs_of

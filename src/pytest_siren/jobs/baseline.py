@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from pytest_siren.jobs._runs import read_runs
 from pytest_siren.jobs.baselinefile import SUFFIX, BaselineError, read_baseline
 from pytest_siren.jobs.read import RecordError
 from pytest_siren.jobs.records import CONFIG_FILE
 from pytest_siren.jobs.sweeps import SweepError, find_jobs
+from pytest_siren.jobs.table import read_runs
 from pytest_siren.metrics.runs import COLUMNS, table
 
 

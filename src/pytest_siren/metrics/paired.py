@@ -1,136 +1,196 @@
-"""How much a measure differs between two tables of runs, pair by pair."""
+"""How much measures differ between two tables of runs, pair by pair."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from pytest_siren.metrics.difference import Difference, mean_difference
-from pytest_siren.metrics.measures import Cluster, Measure, run_scores, units
-from pytest_siren.metrics.measures import Errors as HowErrors
-from pytest_siren.metrics.pairing import Alone, about, pair
+from pytest_siren.metrics.balance import Balance, Usage, usage
+from pytest_siren.metrics.fdr import benjamini_hochberg
+from pytest_siren.metrics.increase import Increase, increase, over_pairs
+from pytest_siren.metrics.matched import match
+from pytest_siren.metrics.measures import Cluster, Measure
+from pytest_siren.metrics.meta import MetaAnalysis, meta_analysis
+from pytest_siren.metrics.pairing import Pairing, about, mixed, pair
+from pytest_siren.metrics.tested import How, Tested, put_to_tests
 
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
+__all__ = ["Compared", "Comparison", "Increase", "compare", "increase"]
 
+Bools = npt.NDArray[np.bool_]
 
-@dataclass(frozen=True)
-class Unscored:
-    """Why runs of one side, each with a counterpart on the other, count for nothing."""
-
-    errors: int
-    cancelled: int
-    unknown: int
-    """Scored, but this score is unknown."""
+MEASURES = ("utility", "utility_under_attack", "asr")
+SUBGROUPS = ("dataset", "suite", "attack")
 
 
 @dataclass(frozen=True)
-class Increase:
-    """How much a measure of ``runs`` lies above that of the baseline, over pairs scored in both."""
+class Compared:
+    """One measure of both sides."""
 
     measure: str
-    difference: Difference | None
-    """Runs minus baseline; ``None`` where no pair is scored on both sides."""
-    before: float | None
-    """The baseline's rate over these pairs."""
-    after: float | None
-    """The rate of the runs over these pairs."""
-    pairs: int
-    """Pairs of runs that are scored on both sides."""
-    left_out: int
-    """Pairs of which a side, or both, is not scored."""
-    unscored_baseline: Unscored
-    unscored_runs: Unscored
-    only_baseline: Alone
-    only_runs: Alone
-
-    @property
-    def complete(self) -> bool:
-        """Whether every run of either side was compared with its counterpart."""
-        alone = self.only_baseline.runs + self.only_runs.runs
-        return self.difference is not None and not self.left_out and not alone
+    balance: Balance
+    overlap: Increase
+    """The pairs, and what was left out of them; left is the baseline."""
+    tests: tuple[Tested, ...]
+    """Of all pairs first, then of subgroups; none where no pair is scored on both sides."""
+    meta: MetaAnalysis | None
+    """Over the first of the columns that divides the pairs; ``None`` where none does."""
 
 
 @dataclass(frozen=True)
-class Matched:
-    """The two values of every unit that has pairs, and the rows that they come from."""
+class Comparison:
+    """Two sides, compared pair by pair: right with left."""
 
-    before: Floats
-    after: Floats
-    clusters: Ints
-    runs: Ints
-    """Pairs behind each unit."""
-    rows: Ints
-    """Position, among the pairs, of one pair of each unit."""
-    scored: npt.NDArray[np.bool_]
-    """Which of all pairs are scored on both sides."""
+    confidence: float
+    margin: float | None
+    cluster: str
+    seed: int
+    measures: tuple[Compared, ...]
+    left: Usage
+    right: Usage
+    notes: tuple[str, ...]
+    """What the reader must know of how pairs were made."""
+    mixed: tuple[str, ...]
+    """Why a side is no single thing to compare: several configurations of the same runs."""
+
+    @property
+    def tests(self) -> tuple[Tested, ...]:
+        """All tests of all measures."""
+        return tuple(test for one in self.measures for test in one.tests)
+
+    @property
+    def worse(self) -> tuple[Tested, ...]:
+        """Tests in which the right side is worse, significantly so over all tests."""
+        level = 1.0 - self.confidence
+        return tuple(test for test in self.tests if test.q < level and test.worsening > 0.0)
+
+    @property
+    def not_shown(self) -> tuple[Tested, ...]:
+        """Measures over all pairs that may have worsened by the margin; none without a margin."""
+        return tuple(
+            test
+            for test in self.tests
+            if test.group == "all" and test.non_inferiority and not test.non_inferiority.shown
+        )
 
 
-def increase(
-    baseline: pd.DataFrame,
-    runs: pd.DataFrame,
-    measure: Measure,
+def compare(
+    left: pd.DataFrame,
+    right: pd.DataFrame,
     *,
+    by: Sequence[str] = SUBGROUPS,
+    margin: float | None = None,
     confidence: float = 0.95,
     cluster: Cluster = Cluster.COUPLE,
-) -> Increase:
-    """Compare ``runs`` with ``baseline``, two tables of ``metrics/runs.py``, in one measure.
+    seed: int = 0,
+) -> Comparison:
+    """Compare two tables of runs (``metrics/runs.py``) pair by pair, in every measure they have.
 
-    Pairs are made by dataset, task, attack and run index (``pairing.pair``). What cannot be
-    compared is counted and named, never guessed, and raises nothing.
+    Models, agents and configurations of the two sides may differ. ``by`` names columns whose values
+    are tested as subgroups; one that divides the pairs as one before it does is left out.
+    ``margin`` is what a measure may worsen by, a share. Where either side has exactly one attack,
+    those two are compared whatever they are called. Raises ``ValueError`` for a margin that is not
+    above 0.
     """
-    left, right = about(baseline, measure), about(runs, measure)
-    pairing = pair(left, right)
-    before, after = left.iloc[pairing.left], right.iloc[pairing.right]
+    how = How(confidence, margin, seed)
+    notes: list[str] = []
+    measures = [
+        found
+        for name in MEASURES
+        if (found := _compared(left, right, Measure.of(name), by, cluster, how, notes))
+    ]
+    tests = [test for one in measures for test in one.tests]
+    q_values = iter(benjamini_hochberg([test.p for test in tests]))
+    return Comparison(
+        confidence=confidence,
+        margin=margin,
+        cluster=str(cluster),
+        seed=seed,
+        measures=tuple(
+            replace(one, tests=tuple(replace(test, q=next(q_values)) for test in one.tests))
+            for one in measures
+        ),
+        left=usage(left),
+        right=usage(right),
+        notes=tuple(dict.fromkeys(notes)),
+        mixed=(*mixed(left, "left"), *mixed(right, "right")),
+    )
+
+
+def _compared(
+    left: pd.DataFrame,
+    right: pd.DataFrame,
+    measure: Measure,
+    by: Sequence[str],
+    cluster: Cluster,
+    how: How,
+    notes: list[str],
+) -> Compared | None:
+    left, right = about(left, measure), about(right, measure)
+    if not len(left) and not len(right):
+        return None
+    made = pair(left, right, rename=True)
+    before, after = left.iloc[made.left], right.iloc[made.right]
     matched = match(before, after, measure, cluster=cluster)
-    found = len(matched.before) > 0
-    return Increase(
+    tests: list[Tested] = []
+    meta = None
+    if len(matched.before):
+        tests.append(put_to_tests(str(measure), measure.stem, "all", matched, how))
+        groups = _subgroups(before.iloc[matched.rows], by)
+        for column, masks in groups.items():
+            found = [
+                put_to_tests(
+                    str(measure), measure.stem, f"{column}={value}", matched.only(mask), how
+                )
+                for value, mask in masks.items()
+            ]
+            tests += found
+            meta = meta or _meta(found, how.confidence)
+    notes += _notes(made, left, right)
+    return Compared(
         measure=str(measure),
-        difference=mean_difference(
-            matched.after - matched.before, matched.clusters, confidence=confidence
+        balance=Balance(len(left), len(right)),
+        overlap=over_pairs(made, before, after, matched, measure, how.confidence),
+        tests=tuple(tests),
+        meta=meta,
+    )
+
+
+def _subgroups(rows: pd.DataFrame, by: Sequence[str]) -> dict[str, dict[str, Bools]]:
+    """Return column to value to which units have it; only columns that divide anew."""
+    found: dict[str, dict[str, Bools]] = {}
+    divisions: set[bytes] = set()
+    for column in by:
+        codes, values = pd.factorize(np.asarray(rows[column], dtype=object), sort=False)
+        division = codes.tobytes()
+        if len(values) < 2 or division in divisions:
+            continue
+        divisions.add(division)
+        order = sorted(range(len(values)), key=lambda place: str(values[place]))
+        found[column] = {str(values[place]): codes == place for place in order}
+    return found
+
+
+def _meta(tests: Sequence[Tested], confidence: float) -> MetaAnalysis:
+    return meta_analysis(
+        [test.difference.value for test in tests],
+        [test.difference.error for test in tests],
+        confidence=confidence,
+    )
+
+
+def _notes(made: Pairing, left: pd.DataFrame, right: pd.DataFrame) -> list[str]:
+    notes = []
+    if made.renamed is not None:
+        one, other = made.renamed
+        notes.append(f"attack {one!r} of the left side is compared with {other!r} of the right")
+    if made.by_model:
+        notes.append("each side holds several agents or models: each is compared with itself")
+    elif len(made.left) > min(len(left), len(right)):
+        notes.append(
+            "one side holds several agents or models: each is compared with the one of the other"
         )
-        if found
-        else None,
-        before=float(matched.before.mean()) if found else None,
-        after=float(matched.after.mean()) if found else None,
-        pairs=int(matched.scored.sum()),
-        left_out=int((~matched.scored).sum()),
-        unscored_baseline=unscored(before, measure),
-        unscored_runs=unscored(after, measure),
-        only_baseline=pairing.only_left,
-        only_runs=pairing.only_right,
-    )
-
-
-def match(
-    before: pd.DataFrame, after: pd.DataFrame, measure: Measure, *, cluster: Cluster
-) -> Matched:
-    """Return the values of ``measure`` for the units of pairs: row by row of the two tables."""
-    scores = run_scores(before, measure, HowErrors.EXCLUDE) + run_scores(
-        after, measure, HowErrors.EXCLUDE
-    )
-    scored = ~np.isnan(scores)
-    kept = np.flatnonzero(scored)
-    left = before.iloc[kept].reset_index(drop=True)
-    right = after.iloc[kept].reset_index(drop=True)
-    # A unit is a task in one configuration of either side: the two tables must agree on it.
-    both = left["identity"].astype(str) + " " + right["identity"].astype(str)
-    shared = {name: left[name] for name in ("dataset", "task_id", "benign_task", "malicious_task")}
-    identity = pd.Categorical(both)
-    one = units(left.assign(identity=identity), measure, cluster=cluster)
-    other = units(right.assign(identity=identity, **shared), measure, cluster=cluster)
-    return Matched(one.values, other.values, one.clusters, one.runs, kept[one.rows], scored)
-
-
-def unscored(paired: pd.DataFrame, measure: Measure) -> Unscored:
-    """Count the runs of one side of the pairs that ``measure`` has no value for."""
-    lacking = paired["status"][np.isnan(run_scores(paired, measure, HowErrors.EXCLUDE))]
-    status = lacking.astype(str).value_counts()
-    return Unscored(
-        errors=int(status.get("error", 0)),
-        cancelled=int(status.get("cancelled", 0)),
-        unknown=int(status.get("scored", 0)),
-    )
+    return notes

@@ -96,6 +96,21 @@ def pair(left: pd.DataFrame, right: pd.DataFrame, *, rename: bool = False) -> Pa
     )
 
 
+def mixed(runs: pd.DataFrame, side: str) -> list[str]:
+    """Say which runs of a side stem from several configurations, and so are no single thing."""
+    same = ["dataset", "attack", "agent", "model"]
+    kinds = runs[[*same, "identity"]].drop_duplicates().astype(object)
+    found: dict[tuple[str, ...], int] = {}
+    for dataset, attack, agent, model in kinds[same].itertuples(index=False):
+        key = dataset, "no attack" if pd.isna(attack) else attack, agent, model
+        found[key] = found.get(key, 0) + 1
+    return [
+        f"the {side} side holds {count} configurations of {', '.join(key)}"
+        for key, count in found.items()
+        if count > 1
+    ]
+
+
 def _attacks(runs: pd.DataFrame) -> list[str]:
     return sorted(str(name) for name in runs["attack"].dropna().unique())
 
