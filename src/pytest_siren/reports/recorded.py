@@ -9,11 +9,9 @@ from pathlib import Path
 import pandas as pd
 
 from pytest_siren.jobs.table import read_runs
-from pytest_siren.metrics.measures import Measure
-from pytest_siren.metrics.paired import Increase, increase
-from pytest_siren.reports.data import ReportData
-
-COMPARED = ("utility", "utility_under_attack", "asr", "error_rate")
+from pytest_siren.metrics.increase import Increase
+from pytest_siren.metrics.paired import Comparison, compare
+from pytest_siren.reports.data import Change, ReportData
 
 
 def recorded(
@@ -31,6 +29,7 @@ def recorded(
     read = read_runs(folders, paths=True)
     ended = int(read.runs["status"].isin(["scored", "error"]).sum())
     pending = max(0, sum(read.planned.values()) - ended)
+    comparison = None if baseline is None else compare(baseline[1], read.runs)
     return ReportData(
         title=title,
         runs=read.runs,
@@ -40,12 +39,25 @@ def recorded(
         problems=tuple(read.problems),
         planned=read.planned,
         pending=pending,
-        comparison=None if baseline is None else increases(baseline[1], read.runs),
+        comparison=comparison,
         baseline=None if baseline is None else baseline[0],
+        changes=() if comparison is None else changes(comparison),
     )
 
 
-def increases(baseline: pd.DataFrame, runs: pd.DataFrame) -> tuple[Increase, ...]:
-    """Compare ``runs`` with ``baseline`` in each measure that both have runs for."""
-    found = (increase(baseline, runs, Measure.of(name)) for name in COMPARED)
-    return tuple(one for one in found if one.pairs or one.left_out)
+def changes(comparison: Comparison) -> tuple[Change, ...]:
+    """Return what a short report says of ``comparison``."""
+    return tuple(_change(one.overlap) for one in comparison.measures)
+
+
+def _change(one: Increase) -> Change:
+    difference = one.difference
+    return Change(
+        measure=one.measure,
+        before=one.before,
+        after=one.after,
+        low=None if difference is None else difference.low,
+        high=None if difference is None else difference.high,
+        pairs=one.pairs,
+        left_out=one.left_out + one.only_baseline.runs + one.only_runs.runs,
+    )

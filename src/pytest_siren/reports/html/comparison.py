@@ -2,45 +2,57 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pytest_siren.metrics.paired import Increase, Unscored
+from pytest_siren.metrics.increase import Increase
+from pytest_siren.metrics.matched import Unscored
+from pytest_siren.metrics.paired import Compared, Comparison
 from pytest_siren.metrics.pairing import Alone
+from pytest_siren.metrics.tested import Tested
 from pytest_siren.reports.html.numbers import plural
-
-_BETTER_WHEN_HIGHER = {
-    "utility": True,
-    "utility_under_attack": True,
-    "asr": False,
-    "error_rate": False,
-}
 
 
 @dataclass(frozen=True)
-class Compared:
-    """One measure, on both sides."""
+class Line:
+    """One measure over all pairs, or over those of a subgroup."""
 
-    increase: Increase
+    measure: str
+    group: str
+    """Empty for all pairs."""
+    tested: Tested | None
+    """``None`` where no pair has a score on both sides."""
     verdict: str
-    """``better``, ``worse`` or ``unclear``: whether the interval holds no difference."""
+    """``better``, ``worse`` or ``unclear``, over all tests."""
     apart: tuple[str, ...]
     """What could not be compared, in a few words each."""
 
 
-def compared(increases: Sequence[Increase] | None) -> list[Compared]:
+def lines(comparison: Comparison | None) -> list[Line]:
     """Return what is shown of a comparison; nothing without one."""
-    return [Compared(one, _verdict(one), _apart(one)) for one in increases or ()]
+    if comparison is None:
+        return []
+    level = 1.0 - comparison.confidence
+    return [line for one in comparison.measures for line in _lines(one, level)]
 
 
-def _verdict(one: Increase) -> str:
-    if one.difference is None or one.difference.low <= 0 <= one.difference.high:
+def _lines(one: Compared, level: float) -> list[Line]:
+    apart = tuple(_apart(one.overlap))
+    if not one.tests:
+        return [Line(one.measure, "", None, "unclear", apart)]
+    groups = ["", *(test.group for test in one.tests[1:])]
+    return [
+        Line(one.measure, group, test, _verdict(test, level), () if group else apart)
+        for group, test in zip(groups, one.tests, strict=True)
+    ]
+
+
+def _verdict(test: Tested, level: float) -> str:
+    if test.q >= level or not test.worsening:
         return "unclear"
-    rises = one.difference.value > 0
-    return "better" if rises is _BETTER_WHEN_HIGHER[one.measure] else "worse"
+    return "worse" if test.worsening > 0 else "better"
 
 
-def _apart(one: Increase) -> tuple[str, ...]:
+def _apart(one: Increase) -> list[str]:
     said: list[str] = []
     if one.left_out:
         said.append(f"{plural(one.left_out, 'pair')} without a score on both sides")
@@ -48,7 +60,7 @@ def _apart(one: Increase) -> tuple[str, ...]:
     said += _unscored(one.unscored_runs, "these runs")
     said += _alone(one.only_baseline, "in the baseline only")
     said += _alone(one.only_runs, "in these runs only")
-    return tuple(said)
+    return said
 
 
 def _unscored(found: Unscored, where: str) -> list[str]:

@@ -11,7 +11,7 @@ from pytest_siren import __version__
 from pytest_siren.jobs.redact import redact
 from pytest_siren.metrics.verdicts import GateResult
 from pytest_siren.reports.data import ReportData
-from pytest_siren.reports.html.comparison import compared
+from pytest_siren.reports.html.comparison import lines
 from pytest_siren.reports.html.numbers import dollars, percent
 from pytest_siren.reports.html.rows import Grouping
 
@@ -41,7 +41,8 @@ def content(data: ReportData, tables: list[Grouping]) -> dict[str, Any]:
         "groupings": tables,
         "resume": _command(data.resume),
         "reproduce": _command(data.reproduce),
-        "comparison": compared(data.comparison),
+        "comparison": data.comparison,
+        "lines": lines(data.comparison),
         "baseline": data.baseline,
         "measures": MEASURES,
         "names": {key: name for key, name, _, _ in MEASURES},
