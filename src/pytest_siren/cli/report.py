@@ -53,6 +53,7 @@ def _report(args: argparse.Namespace) -> int:
     # Each of these loads pandas.
     from pytest_siren.jobs.baselinefile import BaselineError
     from pytest_siren.reports.formats import ReportError, Target
+    from pytest_siren.reports.html.numbers import plural
     from pytest_siren.reports.recorded import recorded
 
     jobs_dir, here = Path(args.jobs_dir), Path.cwd()
@@ -70,7 +71,8 @@ def _report(args: argparse.Namespace) -> int:
         return NO_ANSWER
     for problem in data.problems:
         complain(problem)
-    say(f"{len(data.runs):,} runs of {len(jobs):,} jobs: {data.shown(target.file)}")
+    what = f"{plural(len(data.runs), 'run')} of {plural(len(jobs), 'job')}"
+    say(f"{what}: {data.shown(target.file)}")
     return OK
 
 

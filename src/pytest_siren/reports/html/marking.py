@@ -12,9 +12,12 @@ from functools import lru_cache
 from itertools import islice
 
 _TOKEN = re.compile(r"""[^\s'"\\]+""")
-# Possessive, for both texts may be hostile: a search that tries all ways to part them never ends.
-_BETWEEN = (r"""(?:\\[nrt]|[\s'"\\])++""", r"""[\s'"\\]++""")
-"""What may stand between two words: where ``\\n`` is a newline, and where it is an n."""
+# Bounded and possessive, for both texts may be hostile: no search may try all ways to part them.
+_BETWEEN = tuple(
+    rf"(?:{escapes}[\s'\"\\]){{1,200}}+" for escapes in (r"", r"\\\\|\\[nrt]|", r"\\+[nrt]|")
+)
+r"""What may stand between two words: as it is, escaped once, escaped any number of times. In these
+``\n`` is an n, or a newline unless the backslash is itself escaped, or a newline."""
 _SHORTEST = 3
 """Fewer characters would be found everywhere."""
 _MOST_FOUND = 1000
@@ -79,12 +82,14 @@ def _character(char: str) -> str:
     if char.isascii():
         return re.escape(char)
     code = ord(char)
-    escapes = [rf"\\U{code:08x}"]
+    # Without backslashes too, for what is between two words may have taken them.
+    escapes = [rf"\\*U{code:08x}"]
     if code <= 0xFF:
-        escapes.append(rf"\\x{code:02x}")
+        escapes.append(rf"\\*x{code:02x}")
     if code <= 0xFFFF:
-        escapes.append(rf"\\u{code:04x}")
+        escapes.append(rf"\\*u{code:04x}")
     else:
         high, low = divmod(code - 0x10000, 0x400)
-        escapes.append(rf"\\u{0xD800 + high:04x}\\u{0xDC00 + low:04x}")
-    return f"(?:{re.escape(char)}|(?i:{'|'.join(escapes)}))"
+        escapes.append(rf"\\*u{0xD800 + high:04x}\\*u{0xDC00 + low:04x}")
+    # YAML may go on in the next line after what it has escaped.
+    return rf"(?:{re.escape(char)}|(?i:{'|'.join(escapes)})(?:\\\n\ *+)?)"

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
+
+import pandas as pd
 
 from pytest_siren.metrics.estimates import Estimate
 from pytest_siren.reports.data import ReportData
@@ -16,7 +19,7 @@ def pagedata(
 ) -> dict[str, Any]:
     """Return the runs, the points of the scatter plot and the transcripts, as JSON data."""
     made: dict[str, Any] = {
-        "runs": columns(data.runs),
+        "runs": columns(_shown(data)),
         "points": {one.key: list(map(_point, one.rows)) for one in tables},
         "transcripts": None,
         "files": None,
@@ -31,6 +34,13 @@ def pagedata(
             "nonce": nonce,
         }
     return made
+
+
+def _shown(data: ReportData) -> pd.DataFrame:
+    """Return the table of runs with jobs by the paths that readers see."""
+    jobs = data.runs["job"].cat
+    names = {job: data.shown(Path(str(job))) for job in jobs.categories}
+    return data.runs.assign(job=jobs.rename_categories(names))
 
 
 def _point(row: Row) -> dict[str, Any]:

@@ -73,7 +73,10 @@ def _transcripts(data: ReportData) -> Iterator[Any]:
         if pd.isna(path):
             yield {"problems": ["the table of runs does not say where this run is recorded"]}
         else:
-            yield transcript(folders[job] / str(path))
+            shown = transcript(folders[job] / str(path))
+            inside = f"{data.root}{os.sep}"
+            shown["problems"] = [one.replace(inside, "") for one in shown["problems"]]
+            yield shown
 
 
 def job_folders(data: ReportData) -> dict[str, Path]:

@@ -82,7 +82,7 @@ function facts(run, shown) {
     rows.push(['Started', shown.started], ['Test', shown.nodeid]);
   }
   rows.push(['Record', name('job', run).split(/[\\/]/).pop() + '/' + name('folder', run) + '/' + table.run_id[run]]);
-  return el('dl', { class: 'facts' }, rows.map(([term, value]) => el('div', {}, el('dt', {}, term), el('dd', {}, value))));
+  return el('dl', { class: 'facts' }, rows.map(([term, value]) => el('div', { class: String(value).length > 60 ? 'long' : null }, el('dt', {}, term), el('dd', {}, value))));
 }
 
 function plantedTexts(shown, planted) {
