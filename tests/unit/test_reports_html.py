@@ -18,7 +18,7 @@ from pytest_siren.metrics.verdicts import Verdict
 from pytest_siren.reports.html import write_html
 from pytest_siren.reports.html.encode import script_json, visible
 from pytest_siren.reports.recorded import recorded
-from tests.unit.page_sample import BREAKOUT, two_jobs
+from tests.unit.page_sample import BREAKOUT, many_rows, two_jobs
 from tests.unit.reports_sample import data, error, gate, run
 
 
@@ -226,18 +226,7 @@ def test_no_path_of_this_machine_is_in_the_page(tmp_path: Path) -> None:
 
 
 def test_10_000_runs_make_a_page_of_a_few_hundred_kilobytes_in_seconds(tmp_path: Path) -> None:
-    rows = [
-        run(
-            task_id=f"user_task_{n % 40}:injection_task_{n % 14}",
-            run_index=n // 560,
-            benign_task=f"user_task_{n % 40}",
-            malicious_task=f"injection_task_{n % 14}",
-            attack_score=float(n % 3 == 0),
-            duration=n * 0.123,
-            run_id=f"{n:08x}",
-        )
-        for n in range(10_000)
-    ]
+    rows = many_rows(10_000)
     began = time.perf_counter()
     page = written(tmp_path, rows, root=tmp_path)
     assert time.perf_counter() - began < 15
