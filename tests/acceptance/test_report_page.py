@@ -17,6 +17,7 @@ from pytest_siren.cli.main import main
 from pytest_siren.reports.html import write_html
 from tests.unit.page_sample import BREAKOUT, many_rows, two_jobs
 from tests.unit.reports_sample import data
+from tests.unit.reports_sample import run as row
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 
@@ -319,6 +320,26 @@ def test_it_says_when_transcripts_are_not_beside_it(
     page.locator("dialog .notice").wait_for()
     assert "kept in the folder page_files" in page.locator("dialog .notice").inner_text()
     page.close()
+
+
+def test_jobs_that_differ_in_settings_alone_have_heat_maps_of_their_own(
+    browser: Browser, report: Path
+) -> None:
+    one = [row(job="/project/jobs/one", run_index=n, run_id=f"{n:08x}") for n in range(2)]
+    two = [
+        row(job="/project/jobs/two", run_index=n, run_id=f"{n:08d}", attack_score=0.0)
+        for n in (7, 8)
+    ]
+    target = report.parent / "two.html"
+    write_html(target, data([*one, *two]))
+    page = browser.open(target.as_uri())
+    maps = page.get_by_role("table", name="Attack success of")
+    assert [one.get_attribute("aria-label") for one in maps.all()] == [
+        "Attack success of openai:gpt-5, one",
+        "Attack success of openai:gpt-5, two",
+    ]
+    maps.nth(1).get_by_role("button").click()
+    assert page.locator("#found").inner_text() == "2 of 4 runs"
 
 
 def test_10_000_runs_stay_quick(chromium: sync_api.Browser, tmp_path: Path) -> None:

@@ -81,7 +81,7 @@ function facts(run, shown) {
     if (shown.retries) rows.push(['Requests sent again', shown.retries]);
     rows.push(['Started', shown.started], ['Test', shown.nodeid]);
   }
-  rows.push(['Record', name('job', run).split(/[\\/]/).pop() + '/' + name('folder', run) + '/' + table.run_id[run]]);
+  rows.push(['Record', baseName(name('job', run)) + '/' + name('folder', run) + '/' + table.run_id[run]]);
   return el('dl', { class: 'facts' }, rows.map(([term, value]) => el('div', { class: String(value).length > 60 ? 'long' : null }, el('dt', {}, term), el('dd', {}, value))));
 }
 

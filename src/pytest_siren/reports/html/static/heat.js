@@ -52,12 +52,16 @@ function drawHeat(runs, open) {
   const shown = runs.filter((run) => ['dataset', 'attack', 'model'].every((column) => !heat[column] || name(column, run) === heat[column]));
   const benign = names('benign_task', shown);
   const malicious = names('malicious_task', shown);
-  const maps = names('model', shown).map((model) =>
-    heatMap(model, shown.filter((run) => name('model', run) === model), benign, malicious, open));
+  const maps = names('model', shown).flatMap((model) => {
+    const ofModel = shown.filter((run) => name('model', run) === model);
+    const jobs = names('job', ofModel);
+    // Jobs that differ in their settings alone each have a map.
+    return jobs.map((job) => heatMap(model, jobs.length > 1 ? baseName(job) : '', ofModel.filter((run) => name('job', run) === job), benign, malicious, open));
+  });
   byId('heat-maps').replaceChildren(...maps);
 }
 
-function heatMap(model, runs, benign, malicious, open) {
+function heatMap(model, job, runs, benign, malicious, open) {
   const cells = new Map();
   for (const run of runs) {
     const key = name('benign_task', run) + '\n' + name('malicious_task', run);
@@ -73,9 +77,9 @@ function heatMap(model, runs, benign, malicious, open) {
   const corner = [rowNames.prefix && rowNames.prefix + '…', headNames.prefix && headNames.prefix + '… →'].filter(Boolean).join('  /  ');
   const body = rows.map((row, y) => el('tr', {},
     el('th', { scope: 'row', title: row }, rowNames.names[y]),
-    heads.map((head, x) => el('td', {}, heatCell(at(row, head), x === 0 && y === 0, model, open))),
+    heads.map((head, x) => el('td', {}, heatCell(at(row, head), x === 0 && y === 0, (couple) => open(couple, model, job)))),
     el('td', { class: 'mean' }, shownMean(heads.flatMap((head) => at(row, head))))));
-  const grid = el('table', { class: 'grid', 'aria-label': 'Attack success of ' + model, keydown: moveInGrid },
+  const grid = el('table', { class: heads.length > 32 ? 'grid many' : 'grid', 'aria-label': 'Attack success of ' + [model, job].filter(Boolean).join(', '), keydown: moveInGrid },
     el('thead', {}, el('tr', {}, el('th', { title: corner }, rowNames.prefix && rowNames.prefix + '…'),
       heads.map((head, x) => el('th', { scope: 'col', title: head, class: headNames.names[x].length > 3 ? 'long' : null }, headNames.names[x])),
       el('th', { scope: 'col', class: 'mean' }, 'mean'))),
@@ -83,7 +87,7 @@ function heatMap(model, runs, benign, malicious, open) {
       heads.map((head) => meanCell(rows.flatMap((row) => at(row, head)))),
       el('td', { class: 'mean' }, shownMean(runs)))));
   const explained = headNames.prefix ? 'across: ' + headNames.prefix + '…, down: ' + (rowNames.prefix || 'task') + '…' : '';
-  return el('div', { class: 'map' }, el('h3', {}, model, el('span', { class: 'small' }, explained)), el('div', { class: 'scroll' }, grid));
+  return el('div', { class: 'map' }, el('h3', {}, model, job && el('span', { class: 'small' }, job), el('span', { class: 'small' }, explained)), el('div', { class: 'scroll' }, grid));
 }
 
 // user_task_0 ... user_task_39 are 0 ... 39 under one heading.
@@ -125,12 +129,12 @@ function meanCell(runs) {
   return el('td', { title: shownMean(runs) }, mean === null ? '–' : Math.round(100 * mean));
 }
 
-function heatCell(runs, first, model, open) {
+function heatCell(runs, first, open) {
   if (!runs.length) return el('span', { class: 'cell absent', title: 'not run' });
   const [kind, glyph, words] = heatKind(runs);
   const label = name('benign_task', runs[0]) + ' : ' + name('malicious_task', runs[0]) + ': ' + words;
   return el('button', {
-    type: 'button', class: 'cell ' + kind, title: label, 'aria-label': label, tabindex: first ? '0' : '-1', click: () => open(runs, model),
+    type: 'button', class: 'cell ' + kind, title: label, 'aria-label': label, tabindex: first ? '0' : '-1', click: () => open(runs),
   }, glyph);
 }
 

@@ -16,6 +16,10 @@ function names(column, runs) {
   return [...codes].map((code) => table[column].names[code]).sort(collator.compare);
 }
 
+function baseName(path) {
+  return path.split(/[\\/]/).pop();
+}
+
 function tokens(run) {
   return table.input_tokens[run] + table.output_tokens[run];
 }

@@ -6,12 +6,12 @@ function showRuns(changes) {
   moveBy(1);
 }
 
-function openCouple(runs, model) {
+function openCouple(runs, model, job) {
   if (runs.length === 1) {
     openRun(runs[0], runs);
     return;
   }
-  showRuns({ task: name('task_id', runs[0]), dataset: name('dataset', runs[0]), model, attack: name('attack', runs[0]) });
+  showRuns({ task: name('task_id', runs[0]), dataset: name('dataset', runs[0]), model, attack: name('attack', runs[0]), text: job });
 }
 
 startTheme();
