@@ -139,14 +139,15 @@ def test_rates_stand_beside_their_errors(tmp_path: Path) -> None:
     rows = [
         *(run(task_id=f"t{n}:a", attack_score=float(n == 0)) for n in range(4)),
         error(task_id="t4:a"),
+        run(task_id="t5:a", attack_score=None),
         *(run(task_id=f"t{n}", job="/project/jobs/two", **benign) for n in range(2)),
     ]
     page = written(tmp_path, rows, pending=3)
-    said = text_of(page)
-    assert "7 runs in 2 jobs on mail" in said
-    assert "6 scored, 1 error , 3 pending" in said.replace("error,", "error ,")
-    assert re.search(r"25\.0 % [\d.]+ to [\d.]+ .*? 4 tasks, 1 error", said)
-    assert "1 of 7 runs" in said
+    said = text_of(page).replace("error,", "error ,")
+    assert "8 runs in 2 jobs on mail" in said
+    assert "7 scored, 1 error , 3 pending" in said
+    assert re.search(r"25\.0 % [\d.]+ to [\d.]+ .*? 4 tasks, 1 error , 1 unknown", said)
+    assert "1 of 8 runs" in said
     assert page.data["points"]["model"][0]["asr"][0] == 0.25
     assert page.data["points"]["model"][0]["utility"][0] == 1.0
 

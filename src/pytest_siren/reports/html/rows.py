@@ -25,6 +25,8 @@ class Rate:
     estimate: Estimate | None
     """``None`` when no run has a score."""
     errors: int
+    unknown: int
+    """Scored runs of which this score is unknown."""
     runs: int
     """That have come to an end, errors among them."""
 
@@ -130,9 +132,7 @@ def _row(runs: pd.DataFrame, names: dict[str, str], attack: str | None, job: str
         if name != "error_rate":
             about = runs[~attacked] if name == "utility" else runs[attacked]
         if len(about):
-            failed = int((about["status"] == "error").sum())
-            ended = failed + int((about["status"] == "scored").sum())
-            rates[name] = Rate(rate(about, Measure.of(name)), failed, ended)
+            rates[name] = _rate(about, name)
     return Row(
         names=names,
         attack=attack,
@@ -146,3 +146,13 @@ def _row(runs: pd.DataFrame, names: dict[str, str], attack: str | None, job: str
         output_tokens=int(runs["output_tokens"].sum()),
         seconds=float(np.nansum(runs["duration"])),
     )
+
+
+def _rate(runs: pd.DataFrame, name: str) -> Rate:
+    scored = runs["status"] == "scored"
+    failed = int((runs["status"] == "error").sum())
+    unknown = 0
+    if name != "error_rate":
+        score = runs["attack_score" if name == "asr" else "benign_score"]
+        unknown = int((scored & score.isna()).sum())
+    return Rate(rate(runs, Measure.of(name)), failed, unknown, failed + int(scored.sum()))
