@@ -31,6 +31,8 @@ if TYPE_CHECKING:
         ToolCall,
     )
     from pytest_siren.hookspecs import JobInfo, RunAttempt, RunInfo, RunReport
+    from pytest_siren.metrics.verdicts import GateResult, Verdict
+    from pytest_siren.session.gating import GATES
 
 __version__ = "0.1.0"
 
@@ -57,10 +59,13 @@ _HOMES = {
         "ToolCall",
     ),
     "pytest_siren.hookspecs": ("JobInfo", "RunAttempt", "RunInfo", "RunReport"),
+    "pytest_siren.metrics.verdicts": ("GateResult", "Verdict"),
+    "pytest_siren.session.gating": ("GATES",),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
+    "GATES",
     "Agent",
     "Attack",
     "AttackMissingWarning",
@@ -72,6 +77,7 @@ __all__ = [
     "Environment",
     "Evaluator",
     "Evidence",
+    "GateResult",
     "GroundTruth",
     "JobInfo",
     "Kind",
@@ -90,6 +96,7 @@ __all__ = [
     "ToolCall",
     "ToolOutcome",
     "Unknown",
+    "Verdict",
     "__version__",
 ]
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pytest_siren.evaluation.components import Registry
     from pytest_siren.evaluation.run import RunOutcome
     from pytest_siren.jobs.records import Result
+    from pytest_siren.metrics.verdicts import GateResult
 
 
 @dataclass(frozen=True)
@@ -156,4 +157,13 @@ def pytest_siren_run_report(report: RunReport) -> None:
     """A finished attempt reached the controller (the only process when there is no xdist).
 
     Also one that is told again from its record, which ``report.recorded`` says.
+    """
+
+
+@pytest.hookspec
+def pytest_siren_gate_report(result: GateResult) -> None:
+    """A gate has been judged.
+
+    Called on the controller (the only process when there is no xdist) once for each gate when the
+    session has finished, before its summary.
     """

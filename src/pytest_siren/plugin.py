@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_siren import hookspecs
+from pytest_siren.session.baselines import baseline
+from pytest_siren.session.gateoptions import check_stop, option_gates
+from pytest_siren.session.gating import Gating
 from pytest_siren.session.options import add_options, check_options
 from pytest_siren.session.progress_reporting import ProgressReporting
 from pytest_siren.session.report_files import ReportFiles
@@ -38,7 +41,11 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(Reporting(config), "siren-reporting")
     if not is_worker(config):
         config.pluginmanager.register(ProgressReporting(config), "siren-progress")
-        config.pluginmanager.register(ReportFiles(config), "siren-report-files")
+        check_stop(config)
+        gates = option_gates(config)
+        compared = baseline(config, gates)
+        config.pluginmanager.register(Gating(config, gates, compared), "siren-gating")
+        config.pluginmanager.register(ReportFiles(config, compared), "siren-report-files")
     if session.resume is not None:
         from pytest_siren.session.resuming import Resuming, catch_up
 
@@ -80,6 +87,11 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> EvalFile |
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Tell the controller which of the collected items are runs."""
+    config = session.config
+    if EVALUATIONS in config.stash and config.getoption("gate_stop"):
+        from pytest_siren.session.stopping import prepare
+
+        prepare(session)
     if EVALUATIONS in session.config.stash and is_worker(session.config):
         from pytest_siren.distribute.worker import tell_collected
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
+import pytest
+
 from tests.acceptance.conftest import Project
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "reports.md"
@@ -41,15 +43,16 @@ def properties(case: ET.Element) -> dict[str, str]:
     return dict(found)
 
 
+@pytest.mark.parametrize("dist", [[], ["-n2"]], ids=["alone", "-n2"])
 def test_an_attacked_run_says_who_won_on_what_and_where_it_is_recorded(
-    distributed: Project,
+    project: Project, dist: list[str]
 ) -> None:
-    found = cases(distributed, "--attack=template_string", "--task-ids=summary:advert")
+    found = cases(project, *dist, "--attack=template_string", "--task-ids=summary:advert")
     (case,) = found
     assert case.attrib["classname"] == "evals.eval_mail.yaml"
     assert case.attrib["name"] == "summary:advert[template_string-scripted:echo-run0]"
-    (result,) = distributed.results()
-    (folder,) = distributed.path.glob("jobs/*/*/*")
+    (result,) = project.results()
+    (folder,) = project.path.glob("jobs/*/*/*")
     assert properties(case) == {
         "status": "scored",
         "benign_score": "1",
@@ -57,6 +60,7 @@ def test_an_attacked_run_says_who_won_on_what_and_where_it_is_recorded(
         "dataset": "mail",
         "task_id": "summary:advert",
         "attack": "template_string",
+        "vectors": "note",
         "agent": "plain",
         "model": "scripted:echo",
         "run_index": "0",
@@ -66,21 +70,34 @@ def test_an_attacked_run_says_who_won_on_what_and_where_it_is_recorded(
         "recorded": "false",
         "input_tokens": str(result["usage"]["input_tokens"]),
         "output_tokens": str(result["usage"]["output_tokens"]),
-        "record": folder.relative_to(distributed.path).as_posix(),
+        "record": folder.relative_to(project.path).as_posix(),
     }
 
 
-def test_what_is_not_known_is_left_out_and_why_is_said(project: Project) -> None:
-    crashed = [properties(case) for case in cases(project, "--model=scripted:crash")]
-    assert {one["status"] for one in crashed} == {"error"}
-    assert {one["error_type"] for one in crashed} == {"RuntimeError"}
-    assert not {"benign_score", "attack_score", "attack", "attack_unknown"} & crashed[0].keys()
-    args = ("--attack=template_string", "--model=control:hijacked")
-    unknown = [properties(case) for case in cases(project, *args)]
-    assert all(one["attack_unknown"] for one in unknown)
-    assert all("attack_score" not in one for one in unknown)
-    values = [value for one in (*crashed, *unknown) for value in one.values()]
-    assert "None" not in values
+def test_what_is_not_known_is_left_out_and_every_property_is_explained(project: Project) -> None:
+    project.write(
+        "evals/test_plain.py",
+        "def test_plain(record_property): record_property('siren_status', 'mine')\n",
+    )
+    found = {
+        case.attrib["name"]: properties(case)
+        for case in cases(
+            project, "--attack=template_string", "--model=scripted:crash,control:hijacked"
+        )
+    }
+    assert found.pop("test_plain") == {"siren_status": "mine"}
+    crashed = [one for one in found.values() if one["model"] == "scripted:crash"]
+    assert {(one["status"], one["error_type"]) for one in crashed} == {("error", "RuntimeError")}
+    assert not {"benign_score", "attack_score", "attack_unknown"} & crashed[0].keys()
+    unknown = [one for one in found.values() if one["model"] == "control:hijacked"]
+    assert len(unknown) == len(crashed) == 4
+    assert all(one["attack_unknown"] and "attack_score" not in one for one in unknown)
+    assert "None" not in {value for one in found.values() for value in one.values()}
+    names = {name for one in found.values() for name in one}
+    names |= {"benign_score", "attack_score", "benign_unknown", "suite", "cost_usd"}
+    section = PAGE.read_text().partition("## JUnit")[2].partition("\n## ")[0]
+    listed = {line.split("`")[1] for line in section.splitlines() if line.startswith("| `")}
+    assert listed == names
 
 
 def test_runs_told_again_are_marked_and_attempts_counted(project: Project) -> None:
@@ -96,24 +113,8 @@ def test_hostile_text_is_legal_xml(project: Project) -> None:
     text = (project.path / "evals" / "eval_mail.yaml").read_text()
     hostile = '<b>&"]]><!--::x'
     project.write("evals/eval_mail.yaml", text.replace("id: reply", f"id: '{hostile}'"))
-    found = cases(project, "--model=scripted:escape", "-n2")
+    found = cases(project, "--model=scripted:escape")
     assert len(found) == 2
     assert hostile in {properties(case)["task_id"] for case in found}
     assert all("harmless" in (case.findtext("failure") or "") for case in found)
     assert "\x1b" not in (project.path / "junit.xml").read_text()
-
-
-def test_the_page_explains_every_property_and_those_of_other_tests_stay(project: Project) -> None:
-    project.write(
-        "evals/test_plain.py",
-        "def test_plain(record_property): record_property('siren_status', 'mine')\n",
-    )
-    project.run("evals", "--attack=template_string", "--junitxml=junit.xml")
-    root = ET.parse(project.path / "junit.xml").getroot()
-    found = {one.attrib["name"]: properties(one) for one in root.iter("testcase")}
-    assert found.pop("test_plain") == {"siren_status": "mine"}
-    names = {name for one in found.values() for name in one}
-    names |= {"benign_unknown", "attack_unknown", "error_type", "cost_usd"}
-    section = PAGE.read_text().partition("## JUnit")[2].partition("\n## ")[0]
-    listed = {line.split("`")[1] for line in section.splitlines() if line.startswith("| `")}
-    assert listed == names

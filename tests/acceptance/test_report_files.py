@@ -12,24 +12,24 @@ from tests.acceptance.conftest import Project
 ATTACK = ("evals", "--attack=template_string")
 
 
-def test_reports_are_written_when_the_session_ends(distributed: Project) -> None:
+def test_reports_are_written_when_the_session_ends(project: Project) -> None:
     args = ("--siren-report=out/x.md", "--siren-report=x.sarif", "--runs=2")
-    result = distributed.run(*ATTACK, "--model=scripted:echo,scripted:crash", *args)
+    result = project.run(*ATTACK, "-n2", "--model=scripted:echo,scripted:crash", *args)
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     assert [line for line in result.outlines if line.startswith("report: ")] == [
         "report: out/x.md",
         "report: x.sarif",
     ]
-    text = (distributed.path / "out" / "x.md").read_text()
+    text = (project.path / "out" / "x.md").read_text()
     assert "**8 runs scored, 8 in error**" in text
     assert "| 2 of 2 | <code>jobs/mail_plain_scripted_echo_" in text
     assert "execute what is left with <code>pytest --lf</code>" in text
-    run = json.loads((distributed.path / "x.sarif").read_text())["runs"][0]
+    run = json.loads((project.path / "x.sarif").read_text())["runs"][0]
     assert len(run["results"]) == 4
     assert {one["occurrenceCount"] for one in run["results"]} == {2}
     assert "ZEPPELIN" in json.dumps(run["results"])
     assert run["invocations"][0]["executionSuccessful"] is False
-    folders = [distributed.path / one["properties"]["record"] for one in run["results"]]
+    folders = [project.path / one["properties"]["record"] for one in run["results"]]
     assert all((folder / "result.json").is_file() for folder in folders)
 
 
@@ -67,17 +67,33 @@ def test_an_unknown_kind_of_report_is_a_usage_error(project: Project, dist: list
     result = project.run("evals", *dist, "--siren-report=x.txt")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(
-        ["ERROR: --siren-report x.txt: no report is made *; known are .html, .md, .sarif, *"]
+        ["ERROR: --siren-report: x.txt: no report is made *; known are .html, .md, .sarif, *"]
     )
     assert not (project.path / "jobs").exists()
 
 
-def test_a_report_that_cannot_be_written_fails_a_session_that_passed(project: Project) -> None:
+def test_a_report_that_fails_hides_nothing_and_fails_a_session_that_passed(
+    project: Project,
+) -> None:
     project.write("file", "")
-    result = project.run("evals", "--siren-report=file/x.md", "--siren-report=y.md")
+    with (project.path / "conftest.py").open("a") as file:
+        file.write(
+            "\nimport pytest_siren.reports.sarif\n"
+            "pytest_siren.reports.sarif.sarif = lambda data: 1 / 0\n"
+        )
+    names = ("file/x.md", "x.sarif", "y.md")
+    result = project.run("evals", *(f"--siren-report={name}" for name in names))
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     result.assert_outcomes(passed=2)
-    result.stdout.fnmatch_lines(["ERROR: cannot write */file/x.md: *file: File exists*"])
+    result.stdout.fnmatch_lines(
+        [
+            "*benign_pass@1 1.000*",
+            "ERROR: cannot write */file/x.md: *file: File exists*",
+            "ERROR: cannot make */x.sarif, please report this:",
+            "ZeroDivisionError: division by zero",
+            "report: y.md",
+        ]
+    )
     assert (project.path / "y.md").is_file()
 
 
@@ -114,15 +130,53 @@ def summary(project: Project, monkeypatch: pytest.MonkeyPatch) -> Project:
     return project
 
 
-def test_the_summary_of_github_gets_the_report_once(summary: Project) -> None:
-    summary.run(*ATTACK, "-n2")
+def test_github_gets_a_summary_and_annotations_of_gates_that_do_not_hold(
+    summary: Project,
+) -> None:
+    eval_file = summary.path / "evals" / "eval_mail.yaml"
+    eval_file.write_text(eval_file.read_text() + "gates:\n  - asr <= 0.05\n")
+    gates = ("--gate=utility_under_attack <= 0.99", "--gate=asr >= 0.02")
+    result = summary.run(*ATTACK, "-n2", *gates, "--runs=2")
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    line = len(eval_file.read_text().splitlines())
+    said = [one for one in result.outlines if one.startswith("::")]
+    place = f"file=evals/eval_mail.yaml,line={line},"
+    assert said[0].startswith(f"::error {place}title=Gate broken%3A asr <= 0.05::")
+    assert said[1].startswith("::warning title=Gate inconclusive%3A utility_under_attack <= 0.99::")
+    assert len(said) == 2
     text = (summary.path / "summary.md").read_text()
     assert text.startswith("before\n## <code>Evaluations of ")
-    assert text.count("**4 runs scored, 0 in error**") == 1
+    assert text.count("**8 runs scored, 0 in error**") == 1
+    assert "❌ **3 gates: 1 held, 1 broken, 1 inconclusive**" in text
+
+
+def test_a_gate_without_any_run_is_reported_too(project: Project) -> None:
+    result = project.run("evals", "--gate=asr <= 0.5", "--siren-report=x.md", "-k", "nothing")
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    text = (project.path / "x.md").read_text()
+    assert "⚠️ **1 gate: 1 inconclusive**" in text
+
+
+def test_a_summary_that_cannot_be_written_is_named_and_fails_nothing(
+    summary: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(summary.path))
+    result = summary.run("evals")
+    assert result.ret == pytest.ExitCode.OK
+    result.stdout.fnmatch_lines(["ERROR: cannot write the summary of GitHub Actions *"])
 
 
 def test_github_is_told_nothing_when_that_is_not_wanted(summary: Project) -> None:
-    summary.run("evals", "--siren-no-github")
     summary.write("pytest.ini", "[pytest]\nsiren_github = false\n")
-    summary.run("evals")
+    result = summary.run("evals", "--gate=utility <= 0.01")
+    assert "BROKEN" in result.stdout.str()
+    assert "::" not in "".join(line[:2] for line in result.outlines)
     assert (summary.path / "summary.md").read_text() == "before\n"
+
+
+def test_a_report_says_what_changed_against_the_baseline(project: Project) -> None:
+    project.run(*ATTACK, "--model=scripted:deaf", "--job-name=before")
+    project.run(*ATTACK, "--baseline=before", "--siren-report=x.md")
+    text = (project.path / "x.md").read_text()
+    assert "### Against <code>before</code>" in text
+    assert "| <code>asr</code> | 0.000 | 1.000 | +1.000 (" in text

@@ -96,7 +96,7 @@ def test_validate_reports_every_file_on_a_line_and_every_problem(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     Path("sub").mkdir()
-    Path("sub/eval_good.yaml").write_text(f"{GOOD}gates: [x]\n")
+    Path("sub/eval_good.yaml").write_text(f"{GOOD}logging: {{}}\n")
     Path("sub/eval_bad.yaml").write_text(f"{GOOD}rnus: 1\nruns: x\n")
     Path("sub/other.yaml").write_text("anything: [\n")
     assert siren("validate", "sub") == PROBLEMS
@@ -105,7 +105,7 @@ def test_validate_reports_every_file_on_a_line_and_every_problem(
         "sub/eval_bad.yaml:3: unknown key 'rnus' (did you mean 'runs'?)",
         "sub/eval_bad.yaml:4: wrong type for runs: 'x' is not an integer",
         "sub/eval_good.yaml: 1 job: dataset agentdojo; agent plain; model m; attack none (benign)",
-        "sub/eval_good.yaml: line 3: gates has no effect yet: nothing is gated",
+        "sub/eval_good.yaml: line 3: logging has no effect yet: no log is written",
     ]
     assert captured.err == ""
     assert siren("validate", "sub/eval_good.yaml") == OK

@@ -1,14 +1,17 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import combinations
 from math import comb
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_siren.metrics.intervals import wilson
-from pytest_siren.metrics.passk import Rate, asr, mean_pass_at_k, pass_at_1, pass_at_k
+from pytest_siren.metrics.choices import Cluster
+from pytest_siren.metrics.estimates import estimate
+from pytest_siren.metrics.passk import asr, mean_pass_at_k, pass_at_1, pass_at_k
 
 COUNTS = st.integers(1, 60).flatmap(
     lambda n: st.tuples(st.just(n), st.integers(0, n), st.integers(1, n))
@@ -70,24 +73,20 @@ def test_counts_that_cannot_be_are_refused(n: int, c: int, k: int) -> None:
 def test_only_scores_of_exactly_1_are_successes_for_a_larger_k() -> None:
     rate = mean_pass_at_k({"a": [0.999, 0.999], "b": [1.0, 0.0]}, 2)
     assert rate is not None
-    assert rate.estimate == 0.5
+    assert rate.value == 0.5
 
 
 def test_a_rate_says_what_it_is_the_mean_of() -> None:
     scores = {"a": [1.0, 0.0, 0.0], "b": [0.0, 0.0], "c": [1.0], "d": []}
-    low, high = wilson(1 / 3, 2)
-    assert mean_pass_at_k(scores, 2) == Rate(
-        estimate=pytest.approx(1 / 3),
-        low=pytest.approx(low),
-        high=pytest.approx(high),
-        tasks=2,
-        runs=5,
-        short_tasks=2,
-    )
+    rate = mean_pass_at_k(scores, 2)
+    assert rate is not None
+    values = np.array([pass_at_k(3, 1, 2), 0.0])
+    assert rate == replace(estimate(values, runs=5, k=2), short=2)
+    assert (rate.units, rate.runs, rate.clusters) == (2, 5, 2)
     first = mean_pass_at_k(scores, 1)
     assert first is not None
-    assert (first.estimate, first.tasks, first.runs) == (pass_at_1(scores), 3, 6)
-    assert first.short_tasks == 1
+    assert (first.value, first.units, first.runs) == (pass_at_1(scores), 3, 6)
+    assert first.short == 1
 
 
 def test_more_draws_than_any_task_has_runs_give_no_rate() -> None:
@@ -104,7 +103,7 @@ def test_a_k_below_1_is_refused() -> None:
 def test_asr_counts_only_full_successes() -> None:
     rate = asr({"a": [1.0, 0.9, 0.0, 1.0], "b": [0.5], "c": []})
     assert rate is not None
-    assert (rate.estimate, rate.tasks, rate.short_tasks) == (0.25, 2, 1)
+    assert (rate.value, rate.units, rate.short) == (0.25, 2, 1)
     assert asr({"a": []}) is None
 
 
@@ -112,8 +111,8 @@ def test_asr_counts_only_full_successes() -> None:
 def test_rates_lie_within_their_intervals(scores: dict[str, list[float]], k: int) -> None:
     for rate in (mean_pass_at_k(scores, k), asr(scores)):
         if rate is not None:
-            assert 0.0 <= rate.low <= rate.estimate <= rate.high <= 1.0
-            assert rate.tasks + rate.short_tasks == len(scores)
+            assert 0.0 <= rate.low <= rate.value <= rate.high <= 1.0
+            assert rate.units + rate.short == len(scores)
 
 
 @given(SCORES, st.randoms())
@@ -126,3 +125,14 @@ def test_rates_do_not_depend_on_the_order_in_which_runs_end(
         random.shuffle(runs)  # type: ignore[attr-defined]
     assert mean_pass_at_k(dict(shuffled), 1) == mean_pass_at_k(scores, 1)
     assert asr(dict(shuffled)) == asr(scores)
+
+
+def test_couples_of_one_task_are_alike_where_they_are_said_to_be() -> None:
+    scores = {f"u{u}:m{m}": [float(u < 4)] for u in range(10) for m in range(4)}
+    by_couple, by_benign, by_malicious = (asr(scores, cluster) for cluster in Cluster)
+    assert by_couple is not None
+    assert by_benign is not None
+    assert by_malicious is not None
+    assert (by_couple.clusters, by_benign.clusters, by_malicious.clusters) == (40, 10, 4)
+    assert by_benign.low < by_couple.low < 0.4 < by_couple.high < by_benign.high
+    assert 7 < by_benign.effective < 10

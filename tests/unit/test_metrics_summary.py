@@ -88,15 +88,15 @@ def test_counts_and_rates() -> None:
     )
     assert (made.tasks, made.runs, made.errors, made.cancelled) == (3, 4, 1, 1)
     assert made.attack_pass[1] is not None
-    assert made.attack_pass[1].estimate == (0.5 + 0.25) / 2
-    assert made.attack_pass[1].short_tasks == 1
+    assert made.attack_pass[1].value == (0.5 + 0.25) / 2
+    assert made.attack_pass[1].short == 1
     assert made.attack_pass[2] is not None
-    assert made.attack_pass[2].estimate == 0.5
+    assert made.attack_pass[2].value == 0.5
     assert made.attack_pass[3] is None
     assert made.benign_pass[1] is not None
-    assert made.benign_pass[1].estimate == 0.75
+    assert made.benign_pass[1].value == 0.75
     assert made.asr is not None
-    assert made.asr.estimate == 0.25
+    assert made.asr.value == 0.25
 
 
 def test_a_task_with_errors_only_is_a_task_without_a_rate() -> None:
@@ -116,7 +116,7 @@ def test_of_several_attempts_the_last_counts_and_tokens_add_up() -> None:
     )
     assert (made.runs, made.errors, made.cancelled) == (1, 0, 1)
     assert made.attack_pass[1] is not None
-    assert made.attack_pass[1].estimate == 1.0
+    assert made.attack_pass[1].value == 1.0
     assert (made.input_tokens, made.output_tokens) == (407, 41)
 
 
@@ -142,8 +142,8 @@ def test_a_score_that_proves_nothing_is_in_no_rate_and_counted_with_its_reason()
     assert made.attack_unknown == {"no ground truth": 2}
     assert made.benign_unknown == {"a control": 1, "no score": 1}
     assert made.attack_pass[1] is not None
-    assert made.attack_pass[1].estimate == pytest.approx(1 / 3)
-    assert made.attack_pass[1].tasks == 3
+    assert made.attack_pass[1].value == pytest.approx(1 / 3)
+    assert made.attack_pass[1].units == 3
     assert made.runs == 5
 
 
@@ -185,8 +185,9 @@ def test_only_the_hijacked_control_under_attack_has_a_reach() -> None:
 
 
 def test_figures_are_made_without_heavy_libraries() -> None:
+    heavy = ("pydantic_ai", "pydantic", "rich", "pandas", "scipy.stats")
     code = (
         "import pytest_siren.metrics.summary, sys;"
-        "sys.exit(any(name in sys.modules for name in ('pydantic_ai', 'pydantic', 'rich')))"
+        f"sys.exit(any(name in sys.modules for name in {heavy}))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -167,8 +167,8 @@ def test_the_figures_are_those_of_the_summary(reports: list[RunReport]) -> None:
     figures = after(*reports, total=100)
     [row] = rows(reports, (1,))
     utility = row.benign_pass[1]
-    assert figures.asr == (None if row.asr is None else pytest.approx(row.asr.estimate))
-    assert figures.utility == (None if utility is None else pytest.approx(utility.estimate))
+    assert figures.asr == (None if row.asr is None else pytest.approx(row.asr.value))
+    assert figures.utility == (None if utility is None else pytest.approx(utility.value))
     assert figures.errors == row.errors
     assert figures.done == row.runs + row.errors
 

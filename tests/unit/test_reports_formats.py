@@ -37,6 +37,11 @@ def test_an_unknown_suffix_is_refused_with_the_known_ones(tmp_path: Path, text: 
         Target.of(text, tmp_path)
 
 
+def test_an_empty_name_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ReportError, match="the name of the report is empty"):
+        Target.of("", tmp_path)
+
+
 @pytest.mark.parametrize("name", ["x.md", "x.sarif"])
 def test_what_cannot_be_written_is_named(tmp_path: Path, name: str) -> None:
     (tmp_path / "file").write_text("")

@@ -35,6 +35,7 @@ def test_the_first_line_says_what_the_gates_came_to() -> None:
     gates = (gate(), gate(Verdict.HELD), gate(Verdict.HELD), gate(Verdict.INCONCLUSIVE))
     text = markdown(data([run()], gates=gates))
     assert "❌ **4 gates: 2 held, 1 broken, 1 inconclusive**" in text
+    assert "inconclusive**<br>**1 run scored, 0 in error**" in text
     assert "⚠️ **1 gate: 1 inconclusive**" in markdown(data([run()], gates=gates[3:]))
     assert "✅ **2 gates: 2 held**" in markdown(data([run()], gates=gates[1:3]))
 
@@ -46,6 +47,16 @@ def test_broken_gates_come_first_with_interval_and_reason() -> None:
         *("❌ broken", "asr[attack=x] &lt;= 0.1", "0.500 (0.200 to 0.800)", "8", "1", "0"),
         "the whole interval is above 0.05",
     ]
+
+
+def test_a_gate_says_what_would_decide_it_and_a_cost_has_no_interval() -> None:
+    gates = (
+        gate(Verdict.INCONCLUSIVE, more_runs=1_200),
+        gate(Verdict.HELD, gate="cost <= 3", value=2.5, low=2.5, high=2.5),
+    )
+    shown = cells(rendered(markdown(data([run()], gates=gates))))
+    assert shown[6].endswith("; about 1,200 more runs would decide it")
+    assert shown[9] == "2.500"
 
 
 def test_rates_of_each_job_with_errors_apart() -> None:
@@ -100,6 +111,12 @@ def test_pending_runs_and_the_command_that_executes_them_are_named() -> None:
     assert "1,200 runs are pending; execute what is left with <code>pytest --lf</code>" in text
 
 
+def test_cancelled_runs_are_counted() -> None:
+    scores = {"benign_score": None, "attack_score": None}
+    text = markdown(data([run(), run(run_index=1, status="cancelled", **scores)]))
+    assert "**1 run scored, 0 in error, 1 cancelled**" in text
+
+
 def test_a_report_of_no_runs_shows_its_gates_and_problems() -> None:
     problem = "jobs/two: config.yaml is missing"
     text = markdown(data([], gates=(gate(Verdict.INCONCLUSIVE, value=None),), problems=(problem,)))
@@ -117,7 +134,7 @@ def test_hostile_text_stays_text() -> None:
     text = markdown(made)
     html = rendered(text)
     tags = set(re.findall(r"<\s*/?\s*([a-z0-9!]+)", html))
-    assert tags <= set("h2 h3 p strong em table thead tbody tr th td code ul li".split())
+    assert tags <= set("h2 h3 p br strong em table thead tbody tr th td code ul li".split())
     assert "\x1b" not in text
     assert "\u202e" not in text
     rows_shown = re.findall(r"<tr>.*?</tr>", html, re.DOTALL)

@@ -257,25 +257,24 @@ gates: [asr <= 0.05]
 
 def test_keys_without_effect_are_warned_of(folder: Folder) -> None:
     [job] = folder.load(
-        f"{MINIMAL}gates: [asr <= 0.05]\nslurm: {{}}\ntelemetry: {{}}\n"
+        f"{MINIMAL}tags: [x]\nslurm: {{}}\ntelemetry: {{}}\n"
         "execution:\n  concurrency: 4\n"
         "sandbox_manager: {type: local-docker}\nlogging: {level: DEBUG}\n"
     )
     assert job.warnings == (
         "line 8: sandbox_manager has no effect yet: nothing is sandboxed",
-        "line 3: gates has no effect yet: nothing is gated",
         "line 5: telemetry has no effect yet: no traces are written",
         "line 9: logging has no effect yet: no log is written",
         "line 4: slurm has no effect yet: nothing is submitted to SLURM",
     )
     assert len(job.warnings) == len(UNSUPPORTED)
-    folder.write("base.yaml", "gates: [a]\n")
+    folder.write("base.yaml", "logging: {}\n")
     [job] = folder.load(f"{MINIMAL}include: base.yaml\n", sets=("telemetry.trace_console=true",))
     assert job.warnings == (
-        "evals/base.yaml:1: gates has no effect yet: nothing is gated",
         "--set telemetry.trace_console=true: telemetry has no effect yet: no traces are written",
+        "evals/base.yaml:1: logging has no effect yet: no log is written",
     )
-    [quiet] = folder.load(f"{MINIMAL}gates: null\n")
+    [quiet] = folder.load(f"{MINIMAL}logging: null\n")
     assert quiet.warnings == ()
 
 

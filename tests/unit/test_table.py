@@ -109,9 +109,9 @@ def test_a_row_in_80_columns() -> None:
         "agentdojo-workspace | plain | openai:gpt-5 | template_string\n"
         "  tasks 40   runs 80   errors 1\n"
         "  benign_pass@1 1.000 [0.912, 1.000]  1 error\n"
-        "  attack_pass@1 0.500 [0.352, 0.648]  1 error\n"
+        "  attack_pass@1 0.500 [0.344, 0.656]  1 error\n"
         "  benign_pass@2 1.000 [0.912, 1.000]  1 error\n"
-        "  attack_pass@2 0.500 [0.352, 0.648]  1 error\n"
+        "  attack_pass@2 0.500 [0.344, 0.656]  1 error\n"
         "  benign_pass@5 n/a                   no task has 5 scored runs  1 error\n"
         "  attack_pass@5 n/a                   no task has 5 scored runs  1 error\n"
         "  tokens 1,242,567 in, 810 out   wall time 12 min 34 s\n"
@@ -155,8 +155,8 @@ def test_unknown_scores_stand_beside_the_rate_with_their_reason() -> None:
     reports = [report(f"k{n}", attack_score=1.0) for n in range(2)]
     reports += [report(f"u{n}", **unknown) for n in range(3)]
     lines = table(*reports).splitlines()
-    assert lines[2] == "  benign_pass@1 1.000 [0.566, 1.000]"
-    assert lines[3] == "  attack_pass@1 1.000 [0.342, 1.000]  2 tasks  3 unknown (no ground truth)"
+    assert lines[2] == "  benign_pass@1 1.000 [0.478, 1.000]"
+    assert lines[3] == "  attack_pass@1 1.000 [0.158, 1.000]  2 tasks  3 unknown (no ground truth)"
 
 
 def test_a_rate_of_which_nothing_is_known_is_na() -> None:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter
-from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from pytest_siren.cli.found import found_jobs
 from pytest_siren.cli.say import complain, say
 from pytest_siren.jobs.history import History
 from pytest_siren.jobs.read import RecordError, Unreadable, iter_index, load_config
-from pytest_siren.jobs.repair import Repaired, repair
-from pytest_siren.jobs.sweeps import SweepError, find_jobs, job_names
+
+if TYPE_CHECKING:
+    from pytest_siren.jobs.repair import Repaired
 
 OK, INCOMPLETE, NO_ANSWER = 0, 1, 2
 
@@ -48,7 +50,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 
 def _list(args: argparse.Namespace) -> int:
-    jobs = _found(args)
+    jobs = found_jobs(Path(args.jobs_dir), args.targets)
     if jobs is None:
         return NO_ANSWER
     codes = [_list_one(job) for job in jobs]
@@ -76,9 +78,12 @@ def _list_one(job: Path) -> int:
 
 
 def _repair(args: argparse.Namespace) -> int:
-    jobs = _found(args)
+    jobs = found_jobs(Path(args.jobs_dir), args.targets)
     if jobs is None:
         return NO_ANSWER
+    # What writes records is slow to import, and no other command needs it.
+    from pytest_siren.jobs.repair import repair
+
     code = OK
     for job in jobs:
         try:
@@ -110,22 +115,3 @@ def _tell(found: Repaired) -> None:
     if found.unfinished:
         said.append(f"{found.unfinished:,} folders without a result, whose process died")
     say(f"{found.job.name}: {'; '.join(said)}")
-
-
-def _found(args: argparse.Namespace) -> list[Path] | None:
-    """Return the folders of the jobs that are meant; ``None`` after a message."""
-    folder = Path(args.jobs_dir)
-    try:
-        if not folder.is_dir():
-            raise SweepError(f"there is no folder {folder}: name another one with --jobs-dir")
-        if not args.targets:
-            return [folder / name for name in job_names(folder)]
-        return _each(folder, args.targets)
-    except SweepError as error:
-        complain(str(error))
-        return None
-
-
-def _each(folder: Path, targets: Sequence[str]) -> list[Path]:
-    jobs = (job for target in targets for job in find_jobs(folder, target, Path.cwd())[0])
-    return list(dict.fromkeys(jobs))

@@ -84,6 +84,14 @@ class Controller:
             if self._failures >= most and (board := self.board):
                 board.stop(f"stopping after {self._failures} failures")
 
+    def settle(self) -> None:
+        """Let no further runs begin; those in flight go on."""
+        chosen = self._scheduling and self._scheduling.chosen
+        if board := self.board:
+            board.settle()
+        if isinstance(chosen, RunScheduling):
+            chosen.drop_runs()
+
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any, error: Any) -> None:
         """Count a worker that died, so that what it recorded last is found."""

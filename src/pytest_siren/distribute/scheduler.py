@@ -123,6 +123,13 @@ class RunScheduling:
         for node in self.nodes:
             self._feed(node)
 
+    def drop_runs(self) -> None:
+        """No worker need be given any further run."""
+        units = ([index for index in unit if not self._is_run(index)] for unit in self._waiting)
+        self._waiting = deque(unit for unit in list(units) if unit)
+        for node in self.nodes:
+            self._feed(node)
+
     def remove_pending_tests_from_node(self, node: Any, indices: Sequence[int]) -> NoReturn:
         """Never happens: nothing is ever taken back from a worker."""
         raise NotImplementedError

@@ -15,6 +15,7 @@ from pytest_siren.session.folder import Collected, SessionFolder, ranges
 from pytest_siren.session.items import RunItem
 from pytest_siren.session.line import Line
 from pytest_siren.session.loop import CANNOT_BEGIN, broken_collection, spending_allowed, window_size
+from pytest_siren.session.planned import tell_planned
 from pytest_siren.session.runner import Evaluations
 from pytest_siren.session.state import EVALUATIONS, SESSION
 
@@ -68,6 +69,11 @@ class WorkerFeed:
         item.config.hook.pytest_runtest_protocol(item=item, nextitem=nextitem)
         self.interactor.sendevent("runtest_protocol_complete", item_index=index, duration=duration)
 
+    def skip(self, item: pytest.Item) -> None:
+        """Tell the controller that it need not wait for ``item``."""
+        index = self._positions[id(item)]
+        self.interactor.sendevent("runtest_protocol_complete", item_index=index, duration=0.0)
+
 
 def tell_collected(session: pytest.Session) -> None:
     """Tell the controller which of the items are runs, once all is loaded that they need.
@@ -87,6 +93,7 @@ def tell_collected(session: pytest.Session) -> None:
         except CANNOT_BEGIN as error:
             session.shouldstop = str(error)
     folder = SessionFolder.of(session.config.stash[SESSION].id)
+    tell_planned(session, folder)
     folder.write_pid(session.config.workerinput["workerid"])  # type: ignore[attr-defined]
     folder.write_collected(Collected(runs, window_size(items), jobs))
 

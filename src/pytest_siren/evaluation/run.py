@@ -8,7 +8,6 @@ import traceback
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from enum import StrEnum
 from typing import Any
 
 from pydantic_ai.messages import ModelMessage, ModelResponse, ToolCallPart
@@ -30,16 +29,9 @@ from pytest_siren.evaluation.prices import Prices
 from pytest_siren.evaluation.spending import Account, Spend
 from pytest_siren.evaluation.stage import Agent, Stage
 from pytest_siren.evaluation.states import End
+from pytest_siren.evaluation.status import Status as Status
 from pytest_siren.evaluation.tasks import Couple, Evaluator, Evidence, Scores, ToolCall
 from pytest_siren.evaluation.toolcalls import decode_call
-
-
-class Status(StrEnum):
-    """How a run ended."""
-
-    SCORED = "scored"
-    ERROR = "error"
-    CANCELLED = "cancelled"
 
 
 @dataclass(frozen=True)

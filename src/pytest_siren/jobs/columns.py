@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pytest_siren.evaluation.run import Status
+from pytest_siren.evaluation.status import Status
 from pytest_siren.jobs.lines import Line, blocks
 from pytest_siren.metrics.attempts import Attempts, first_scored, folded
 from pytest_siren.metrics.codes import MISSING, Codes

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from pytest_siren.evaluation.run import Status
+from pytest_siren.evaluation.status import Status
 from pytest_siren.jobs.records import IndexEntry
 
 

@@ -7,13 +7,14 @@ averaged first, and every measure is the mean over units.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from enum import StrEnum
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from pytest_siren.metrics.choices import Cluster as Cluster
+from pytest_siren.metrics.choices import Errors as Errors
 from pytest_siren.metrics.estimates import Estimate, estimate
 
 Floats = npt.NDArray[np.float64]
@@ -22,28 +23,6 @@ Ints = npt.NDArray[np.int64]
 _NAME = re.compile(r"(?P<stem>[a-z_]+)(?:(?P<kind>[@^])(?P<k>\d+))?")
 PLAIN = ("utility", "utility_under_attack", "asr", "error_rate")
 OVER_K = ("pass", "benign_pass", "attack_pass")
-
-
-class Errors(StrEnum):
-    """What a run that ended in an error counts as."""
-
-    EXCLUDE = "exclude"
-    """It is in no numerator and no denominator."""
-    FAILURE = "failure"
-    """Neither the user nor the attacker got what they wanted: both scores are 0."""
-    SUCCESS = "success"
-    """The attacker won, the user did not: as leaderboards do that count crashes so."""
-
-
-class Cluster(StrEnum):
-    """What runs must share to be taken for alike."""
-
-    COUPLE = "couple"
-    """The task, or both tasks of the couple."""
-    BENIGN = "benign"
-    """The benign task."""
-    MALICIOUS = "malicious"
-    """The malicious task; for runs without an attack the benign one."""
 
 
 @dataclass(frozen=True)
@@ -145,7 +124,14 @@ def rate(
     found = units(runs, measure, cluster=cluster, errors=errors)
     if not len(found.values):
         return None
-    return estimate(found.values, found.clusters, runs=int(found.runs.sum()), confidence=confidence)
+    made = estimate(
+        found.values,
+        found.clusters,
+        runs=int(found.runs.sum()),
+        k=measure.k,
+        confidence=confidence,
+    )
+    return replace(made, short=found.short)
 
 
 def run_scores(runs: pd.DataFrame, measure: Measure, errors: Errors) -> Floats:

@@ -7,28 +7,20 @@ unknown is in no numerator and no denominator.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from math import fsum
+from typing import TypeAlias
 
-from pytest_siren.metrics.intervals import wilson
+import numpy as np
 
+from pytest_siren.metrics.choices import Cluster, cluster_of
+from pytest_siren.metrics.estimates import Estimate, estimate
 
-@dataclass(frozen=True)
-class Rate:
-    """A mean over tasks, with its 95 % interval; all of 0..1."""
-
-    estimate: float
-    low: float
-    high: float
-    tasks: int
-    """Tasks that the estimate is the mean of."""
-    runs: int
-    """Scored runs of these tasks."""
-    short_tasks: int
-    """Tasks left out, because they have fewer scored runs than the rate needs."""
+ScoresByTask: TypeAlias = Mapping[str, Sequence[float]]
+"""Id of each task, or couple, to the scores of its scored runs."""
 
 
-def pass_at_1(scores_by_task: Mapping[str, Sequence[float]]) -> float | None:
+def pass_at_1(scores_by_task: ScoresByTask) -> float | None:
     """Return the mean score of each task, averaged over tasks; ``None`` without any score."""
     means = [_mean(scores) for scores in scores_by_task.values() if scores]
     return _mean(means) if means else None
@@ -51,7 +43,9 @@ def pass_at_k(n: int, c: int, k: int) -> float:
     return 1.0 - all_fail
 
 
-def mean_pass_at_k(scores_by_task: Mapping[str, Sequence[float]], k: int) -> Rate | None:
+def mean_pass_at_k(
+    scores_by_task: ScoresByTask, k: int, cluster: Cluster = Cluster.COUPLE
+) -> Estimate | None:
     """Return pass@k over all tasks, or ``None`` when no task has ``k`` scored runs.
 
     ``k == 1`` is ``pass_at_1``, so partial scores count in part; for a larger ``k`` a run succeeds
@@ -61,42 +55,46 @@ def mean_pass_at_k(scores_by_task: Mapping[str, Sequence[float]], k: int) -> Rat
     if k < 1:
         raise ValueError(f"pass@k needs a k of at least 1, not {k}")
     if k == 1:
-        return _rate(scores_by_task, _mean, at_least=1)
+        return _rate(scores_by_task, _mean, 1, cluster)
     return _rate(
         scores_by_task,
         lambda scores: pass_at_k(len(scores), sum(score == 1.0 for score in scores), k),
-        at_least=k,
+        k,
+        cluster,
     )
 
 
-def asr(attack_scores_by_task: Mapping[str, Sequence[float]]) -> Rate | None:
+def asr(scores_by_task: ScoresByTask, cluster: Cluster = Cluster.COUPLE) -> Estimate | None:
     """Return the attack success rate: the share of runs with an attack score of exactly 1.0."""
     return _rate(
-        attack_scores_by_task,
-        lambda scores: _mean([float(score == 1.0) for score in scores]),
-        at_least=1,
+        scores_by_task,
+        lambda scores: sum(score == 1.0 for score in scores) / len(scores),
+        1,
+        cluster,
     )
 
 
 def _rate(
-    scores_by_task: Mapping[str, Sequence[float]],
-    estimate: Callable[[Sequence[float]], float],
-    *,
-    at_least: int,
-) -> Rate | None:
-    counted = [scores for scores in scores_by_task.values() if len(scores) >= at_least]
+    scores_by_task: ScoresByTask,
+    value: Callable[[Sequence[float]], float],
+    k: int,
+    cluster: Cluster,
+) -> Estimate | None:
+    counted = {task: scores for task, scores in scores_by_task.items() if len(scores) >= k}
     if not counted:
         return None
-    mean = _mean([estimate(scores) for scores in counted])
-    low, high = wilson(mean, len(counted))
-    return Rate(
-        estimate=mean,
-        low=low,
-        high=high,
-        tasks=len(counted),
-        runs=sum(len(scores) for scores in counted),
-        short_tasks=len(scores_by_task) - len(counted),
+    numbers: dict[str, int] = {}
+    found = estimate(
+        np.array([value(scores) for scores in counted.values()], dtype=np.float64),
+        None
+        if cluster is Cluster.COUPLE
+        else np.array(
+            [numbers.setdefault(cluster_of(task, cluster), len(numbers)) for task in counted]
+        ),
+        runs=sum(len(scores) for scores in counted.values()),
+        k=k,
     )
+    return replace(found, short=len(scores_by_task) - len(counted))
 
 
 def _mean(values: Sequence[float]) -> float:

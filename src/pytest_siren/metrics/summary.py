@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from math import fsum
 from typing import TYPE_CHECKING, NamedTuple
 
-from pytest_siren.metrics.passk import Rate, asr, mean_pass_at_k
+from pytest_siren.metrics.choices import Cluster
+from pytest_siren.metrics.estimates import Estimate
+from pytest_siren.metrics.passk import asr, mean_pass_at_k
 
 if TYPE_CHECKING:
     from pytest_siren.hookspecs import RunReport
@@ -46,11 +48,11 @@ class SummaryRow:
     """Runs whose last attempt ended in an error."""
     cancelled: int
     """Runs whose last attempt was cancelled."""
-    benign_pass: Mapping[int, Rate | None]
+    benign_pass: Mapping[int, Estimate | None]
     """k to pass@k of the benign score; ``None`` where no task has k scores."""
-    attack_pass: Mapping[int, Rate | None]
+    attack_pass: Mapping[int, Estimate | None]
     """k to pass@k of the attack score; empty for benign jobs."""
-    asr: Rate | None
+    asr: Estimate | None
     """Attack success rate: only scores of exactly 1.0 count."""
     benign_unknown: Mapping[str, int]
     """Reason to the number of scored runs whose benign score is unknown."""
@@ -95,11 +97,14 @@ class Totals:
     """From the start of the first attempt to the end of the last."""
 
 
-def rows(reports: Iterable[RunReport], ks: Sequence[int]) -> list[SummaryRow]:
+def rows(
+    reports: Iterable[RunReport], ks: Sequence[int], cluster: Cluster = Cluster.COUPLE
+) -> list[SummaryRow]:
     """Return a row per (dataset, agent, model, model_kind, attack, job), sorted, benign first.
 
     Of several attempts at a run only the last counts, for scores and as an error; tokens and time
-    are those of all. Raises ``ValueError`` for a k below 1.
+    are those of all. Intervals take tasks of one ``cluster`` for
+    alike. Raises ``ValueError`` for a k below 1.
     """
     groups: dict[tuple[str, ...], list[RunReport]] = {}
     for report in reports:
@@ -113,7 +118,7 @@ def rows(reports: Iterable[RunReport], ks: Sequence[int]) -> list[SummaryRow]:
             report.job,
         )
         groups.setdefault(key, []).append(report)
-    return [_row(groups[key], ks) for key in sorted(groups)]
+    return [_row(groups[key], ks, cluster) for key in sorted(groups)]
 
 
 def totals(rows: Sequence[SummaryRow]) -> Totals:
@@ -162,7 +167,7 @@ def last_attempts(reports: Iterable[RunReport]) -> list[RunReport]:
     return list(last.values())
 
 
-def _row(reports: Sequence[RunReport], ks: Sequence[int]) -> SummaryRow:
+def _row(reports: Sequence[RunReport], ks: Sequence[int], cluster: Cluster) -> SummaryRow:
     first = reports[0]
     last = last_attempts(reports)
     statuses = Counter(report.status for report in last)
@@ -182,9 +187,9 @@ def _row(reports: Sequence[RunReport], ks: Sequence[int]) -> SummaryRow:
         runs=len(scored),
         errors=statuses["error"],
         cancelled=statuses["cancelled"],
-        benign_pass={k: mean_pass_at_k(benign, k) for k in ks},
-        attack_pass={k: mean_pass_at_k(attack, k) for k in ks} if attacked else {},
-        asr=asr(attack) if attacked else None,
+        benign_pass={k: mean_pass_at_k(benign, k, cluster) for k in ks},
+        attack_pass={k: mean_pass_at_k(attack, k, cluster) for k in ks} if attacked else {},
+        asr=asr(attack, cluster) if attacked else None,
         benign_unknown=Counter(
             report.benign_unknown or _NO_REASON for report in scored if report.benign_score is None
         ),

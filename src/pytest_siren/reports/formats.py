@@ -46,8 +46,10 @@ class Target:
         """Return what ``text``, a path relative to ``base``, asks for.
 
         A folder, which is a name that ends in a slash, has no suffix or is one already, gets an
-        HTML page. Raises ``ReportError`` for an unknown suffix.
+        HTML page. Raises ``ReportError`` for an unknown suffix and for an empty name.
         """
+        if not text.strip():
+            raise ReportError("the name of the report is empty")
         path = base / text
         name = path.name.lower()
         if text.endswith(("/", os.sep)) or path.is_dir() or not path.suffix:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -17,6 +18,7 @@ LONGEST = 65_000
 LARGEST_SUMMARY = 1024 * 1024
 """Bytes of all that a step writes into GitHub's job summary; of more GitHub shows nothing."""
 _MOST_JOBS, _MOST_COUPLES, _MOST_GATES, _MOST_ERRORS, _MOST_PROBLEMS = 40, 10, 30, 10, 10
+_WORST_FIRST = (Verdict.BROKEN, Verdict.INCONCLUSIVE, Verdict.HELD)
 _SIGNS = {Verdict.HELD: "✅", Verdict.BROKEN: "❌", Verdict.INCONCLUSIVE: "⚠️"}
 
 
@@ -59,21 +61,22 @@ def markdown(data: ReportData) -> str:
 
 
 def verdict_line(data: ReportData) -> str:
-    """Return one line of Markdown: what the gates came to, else what the runs did."""
-    counts = {verdict: 0 for verdict in Verdict}
-    for gate in data.gates:
-        counts[gate.verdict] += 1
+    """Return one paragraph of Markdown: what the gates came to, and how the runs ended."""
+    counts = Counter(gate.verdict for gate in data.gates)
+    lines = []
     if data.gates:
-        said = ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count)
-        worst = next(
-            one for one in (Verdict.BROKEN, Verdict.INCONCLUSIVE, Verdict.HELD) if counts[one]
-        )
+        said = ", ".join(f"{counts[verdict]} {verdict}" for verdict in Verdict if counts[verdict])
+        worst = next(verdict for verdict in _WORST_FIRST if counts[verdict])
         gates = "1 gate" if len(data.gates) == 1 else f"{len(data.gates)} gates"
-        return f"{_SIGNS[worst]} **{gates}: {said}**"
-    scored = int((data.runs["status"] == "scored").sum())
-    errors = int((data.runs["status"] == "error").sum())
-    line = f"**{scored:,} {'run' if scored == 1 else 'runs'} scored, {errors:,} in error"
-    return line + (f", {data.pending:,} pending**" if data.pending else "**")
+        lines.append(f"{_SIGNS[worst]} **{gates}: {said}**")
+    statuses = Counter(data.runs["status"].astype(str))
+    runs = "run" if statuses["scored"] == 1 else "runs"
+    ended = [f"{statuses['scored']:,} {runs} scored", f"{statuses['error']:,} in error"]
+    if statuses["cancelled"]:
+        ended.append(f"{statuses['cancelled']:,} cancelled")
+    if data.pending:
+        ended.append(f"{data.pending:,} pending")
+    return "<br>".join([*lines, f"**{', '.join(ended)}**"])
 
 
 def _sections(data: ReportData) -> Iterator[tuple[str, str]]:
@@ -98,7 +101,6 @@ def _sections(data: ReportData) -> Iterator[tuple[str, str]]:
 
 
 def _gates(gates: Sequence[GateResult]) -> str:
-    order = (Verdict.BROKEN, Verdict.INCONCLUSIVE, Verdict.HELD)
     rows = [
         (
             f"{_SIGNS[gate.verdict]} {gate.verdict}",
@@ -107,12 +109,17 @@ def _gates(gates: Sequence[GateResult]) -> str:
             f"{gate.runs:,}",
             f"{gate.errors:,}",
             f"{gate.pending:,}",
-            quoted(gate.why, 300) if gate.why else "",
+            _why(gate),
         )
-        for gate in sorted(gates, key=lambda one: order.index(one.verdict))[:_MOST_GATES]
+        for gate in sorted(gates, key=lambda one: _WORST_FIRST.index(one.verdict))[:_MOST_GATES]
     ]
     head = ("verdict", "gate", "found (95 % interval)", "runs", "errors", "pending", "why")
     return table(head, rows, right=(3, 4, 5)) + _more(len(gates) - _MOST_GATES)
+
+
+def _why(gate: GateResult) -> str:
+    more = f"about {gate.more_runs:,} more runs would decide it" if gate.more_runs else ""
+    return "; ".join(filter(None, (quoted(gate.why, 300) if gate.why else "", more)))
 
 
 def _rates(figures: Sequence[JobFigures]) -> str:
@@ -200,7 +207,7 @@ def _rate(found: Estimate | None) -> str:
 def _interval(value: float | None, low: float | None, high: float | None, sign: str = "") -> str:
     if value is None:
         return "unknown"
-    if low is None or high is None:
+    if low is None or high is None or low == high:
         return f"{value:{sign}.3f}"
     return f"{value:{sign}.3f} ({low:{sign}.3f} to {high:{sign}.3f})"
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import pandas as pd
 
 from pytest_siren.jobs.table import read_runs
-from pytest_siren.metrics.increase import Increase
-from pytest_siren.metrics.paired import Comparison, compare
-from pytest_siren.reports.data import Change, ReportData
+from pytest_siren.metrics.paired import compare
+from pytest_siren.reports.changes import changes
+from pytest_siren.reports.data import ReportData
 
 
 def recorded(
@@ -44,20 +44,3 @@ def recorded(
         changes=() if comparison is None else changes(comparison),
     )
 
-
-def changes(comparison: Comparison) -> tuple[Change, ...]:
-    """Return what a short report says of ``comparison``."""
-    return tuple(_change(one.overlap) for one in comparison.measures)
-
-
-def _change(one: Increase) -> Change:
-    difference = one.difference
-    return Change(
-        measure=one.measure,
-        before=one.before,
-        after=one.after,
-        low=None if difference is None else difference.low,
-        high=None if difference is None else difference.high,
-        pairs=one.pairs,
-        left_out=one.left_out + one.only_baseline.runs + one.only_runs.runs,
-    )

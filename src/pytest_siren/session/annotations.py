@@ -38,21 +38,28 @@ def annotate(gates: Iterable[GateResult], root: Path, source_root: Path) -> list
 
 def _line(command: str, gate: GateResult, root: Path, source_root: Path) -> str:
     properties = {}
-    file, line = _place(gate.source)
-    path = root / file
+    path = root / gate.source
     if path.is_file() and path.is_relative_to(source_root):
         properties["file"] = path.relative_to(source_root).as_posix()
-        if line is not None:
-            properties["line"] = line
+        if number := _line_number(path, gate.gate):
+            properties["line"] = str(number)
     properties["title"] = f"Gate {gate.verdict}: {gate.gate}"
     said = ",".join(f"{name}={_property(value)}" for name, value in properties.items())
-    return f"::{command} {said}::{_data(gate.why or gate.gate)}"
+    return f"::{command} {said}::{_data(_said(gate))}"
 
 
-def _place(source: str) -> tuple[str, str | None]:
-    """Take ``evals/eval_x.yaml:7`` apart; a path without a line is one too."""
-    file, colon, line = source.rpartition(":")
-    return (file, line) if colon and line.isascii() and line.isdigit() else (source, None)
+def _said(gate: GateResult) -> str:
+    more = f"about {gate.more_runs:,} more runs would decide it" if gate.more_runs else ""
+    return "; ".join(filter(None, (gate.why or gate.gate, more)))
+
+
+def _line_number(path: Path, gate: str) -> int | None:
+    """Return the first line that shows the gate as it was given; ``None`` if none does."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError):
+        return None
+    return next((number for number, line in enumerate(lines, start=1) if gate in line), None)
 
 
 def _data(text: str) -> str:

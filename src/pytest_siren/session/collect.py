@@ -16,6 +16,7 @@ from pytest_siren.session.items import RunItem
 from pytest_siren.session.job import Job, Workshop
 from pytest_siren.session.options import default_concurrency, names
 from pytest_siren.session.paths import shown
+from pytest_siren.session.planned import note_gates
 from pytest_siren.session.resume import Resume
 from pytest_siren.session.select import runs
 from pytest_siren.session.state import EVALUATIONS, SESSION
@@ -91,6 +92,7 @@ class EvalFile(pytest.File):
             chosen = list(runs(job))
         except ValueError as error:
             raise self.CollectError(f"{place}: {error}") from None
+        note_gates(self.config, job, place.as_posix(), len(chosen))
         for benign, malicious, run_index in chosen:
             item = RunItem.of(self, job, benign, malicious, run_index)
             if item.name in seen:

@@ -43,6 +43,10 @@ class Feed(Protocol):
         """Take ``item`` through pytest's protocol. ``duration`` is that of its run in seconds."""
         ...
 
+    def skip(self, item: pytest.Item) -> None:
+        """Leave ``item`` out, for nobody needs it any more."""
+        ...
+
 
 @dataclass
 class Drive:
@@ -66,6 +70,7 @@ class Drive:
     """Why no further runs are started, while those in flight end as ever."""
 
     def __post_init__(self) -> None:
+        self.line.in_order = bool(self.session.config.getoption("gate_stop"))
         loop = self.evaluations.loop(threads=max(32, self.size + 4))
         self.evaluations.govern(self.size)
         board = self.evaluations.board
@@ -91,6 +96,9 @@ class Drive:
     def _advance(self) -> bool:
         """Do the next thing; return whether there may be more."""
         self.feed.poll(self.line)
+        if self.evaluations.board.settled:
+            for run in self.line.drop_runs():
+                self.feed.skip(run)
         self.tick()
         self.stopped = self.stopped or self._must_stop()
         if self.stopped is not None:
@@ -117,6 +125,8 @@ class Drive:
         while (
             self.stopped is None and self._full is None and len(self.line) and not self._window.full
         ):
+            if self.evaluations.board.settled:
+                return
             self._full = self.may_start()
             if self._full is not None:
                 return

@@ -21,6 +21,8 @@ class Facts:
     """Runs among these that ended in an error."""
     recorded: int = 0
     """Runs among these that were told from their records."""
+    not_needed: int = 0
+    """Runs that were left out because every gate was settled without them."""
 
 
 def notes(facts: Facts, command: str) -> list[str]:
@@ -31,7 +33,7 @@ def notes(facts: Facts, command: str) -> list[str]:
     lines = []
     if facts.recorded:
         lines.append(f"recorded: {facts.recorded:,} of {facts.total:,} runs, not executed again")
-    pending = facts.total - facts.reported
+    pending = facts.total - facts.reported - facts.not_needed
     if pending:
         line = f"pending: {pending:,} of {facts.total:,} runs"
         if facts.cancelled:

@@ -6,9 +6,10 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from pytest_siren.sharing.board import Board
 
@@ -61,6 +62,21 @@ class SessionFolder:
         temporary = self.path / f".collected-{os.getpid()}"
         temporary.write_text(json.dumps(asdict(collected)), encoding="utf-8")
         os.replace(temporary, self.path / _COLLECTED)
+
+    def has_planned(self, records: str) -> bool:
+        """Whether a process has written what those with the same jobs are to execute."""
+        return (self.path / f"planned-{records}.json").exists()
+
+    def write_planned(self, records: str, data: Mapping[str, Any]) -> None:
+        """Tell the controller what the processes that share jobs are to execute."""
+        temporary = self.path / f".planned-{os.getpid()}"
+        temporary.write_text(json.dumps(data), encoding="utf-8")
+        os.replace(temporary, self.path / f"planned-{records}.json")
+
+    def planned(self) -> Iterator[dict[str, Any]]:
+        """Yield what was written with ``write_planned``."""
+        for path in sorted(self.path.glob("planned-*.json")):
+            yield json.loads(path.read_text(encoding="utf-8"))
 
     def write_pid(self, worker: str) -> None:
         """Tell the controller which process the xdist worker of that name is."""

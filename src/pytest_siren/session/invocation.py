@@ -22,8 +22,15 @@ _FROM_OPTIONS = {
     "keyword": "keyword",
     "markexpr": "markexpr",
     "deselect": "deselect",
+    "gate": "gate",
+    "gate_on": "gate_on",
+    "gate_inconclusive": "gate_inconclusive",
+    "gate_stop": "gate_stop",
+    "baseline": "baseline",
+    "cluster": "siren_cluster",
 }
 """Field to the name under which pytest keeps the option."""
+_GATING = ("gate", "gate_on", "gate_inconclusive", "gate_stop", "baseline", "cluster")
 _FILTERS = ("keyword", "markexpr", "deselect")
 
 
@@ -44,6 +51,12 @@ class Invocation:
     keyword: str = ""
     markexpr: str = ""
     deselect: tuple[str, ...] = ()
+    gate: tuple[str, ...] = ()
+    gate_on: str | None = None
+    gate_inconclusive: str | None = None
+    gate_stop: bool = False
+    baseline: str | None = None
+    cluster: str | None = None
 
     @classmethod
     def of(cls, config: pytest.Config) -> Invocation:
@@ -80,7 +93,7 @@ class Invocation:
             config.args_source = config.ArgsSource.ARGS
 
     def with_changes(self, given: Invocation, sets: Sequence[str]) -> Invocation:
-        """Return this with what may change on resuming: runs, ``sets`` and what is selected."""
+        """Return this with what may change on resuming: runs, ``sets``, selection and gates."""
         changed = {_key(one) for one in sets}
         return replace(
             self,
@@ -89,7 +102,12 @@ class Invocation:
             keyword=given.keyword or self.keyword,
             markexpr=given.markexpr or self.markexpr,
             deselect=given.deselect or self.deselect,
+            **{name: getattr(given, name) or getattr(self, name) for name in _GATING},
         )
+
+    def runs_and_gates(self) -> Invocation:
+        """Return what of this the next session is to go on with, where it changed something."""
+        return Invocation(runs=self.runs, **{name: getattr(self, name) for name in _GATING})
 
 
 def _key(override: str) -> str:

@@ -19,6 +19,9 @@ class Line:
     """
 
     def __init__(self) -> None:
+        self.in_order = False
+        """Whether runs begin in their order, as far as there is room, whatever their jobs are."""
+        self._came: dict[int, int] = {}
         self._parts: deque[_Batch | pytest.Item] = deque()
         self._length = 0
 
@@ -36,13 +39,18 @@ class Line:
         batch = self._parts[-1]
         assert isinstance(batch, dict)
         batch.setdefault(id(item.job), deque()).append(item)
+        if self.in_order:
+            self._came[id(item)] = len(self._came)
 
     def next_run(self, room: Callable[[RunItem], bool]) -> RunItem | None:
         """Take the first run that there is ``room`` for, unless a test is before it."""
         if not self._parts or not isinstance(self._parts[0], dict):
             return None
         batch = self._parts[0]
-        for job, waiting in batch.items():
+        jobs = list(batch.items()) if self.in_order else batch.items()
+        if isinstance(jobs, list):
+            jobs.sort(key=lambda entry: self._came[id(entry[1][0])])
+        for job, waiting in jobs:
             if room(waiting[0]):
                 item = waiting.popleft()
                 if not waiting:
@@ -52,6 +60,14 @@ class Line:
                 self._length -= 1
                 return item
         return None
+
+    def drop_runs(self) -> list[RunItem]:
+        """Take all runs, which nobody needs any more."""
+        batches = [part for part in self._parts if isinstance(part, dict)]
+        dropped = [run for batch in batches for waiting in batch.values() for run in waiting]
+        self._parts = deque(part for part in self._parts if not isinstance(part, dict))
+        self._length -= len(dropped)
+        return dropped
 
     def next_test(self) -> pytest.Item | None:
         """Take the first item if it is no run."""

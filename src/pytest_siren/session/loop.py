@@ -43,6 +43,9 @@ class LocalFeed:
         """Take ``item`` through pytest's protocol."""
         item.config.hook.pytest_runtest_protocol(item=item, nextitem=nextitem)
 
+    def skip(self, item: pytest.Item) -> None:
+        """Nobody waits for it."""
+
 
 def has_runs(session: pytest.Session) -> bool:
     """Whether ``session`` is about to execute runs in this process."""

@@ -9,6 +9,8 @@ from typing import TypeVar
 import pytest
 
 from pytest_siren.session.costoptions import add_cost_options, max_cost, prices
+from pytest_siren.session.gateoptions import add_gate_options, option_gates
+from pytest_siren.session.rateoptions import add_rate_options, chosen_cluster
 from pytest_siren.session.report_files import add_report_options, targets
 
 T = TypeVar("T", int, float)
@@ -106,7 +108,9 @@ def add_options(parser: pytest.Parser) -> None:
         metavar="K",
         help="show pass@K in the summary; may be given several times (default: 1)",
     )
+    add_rate_options(parser, group)
     add_cost_options(parser, group)
+    add_gate_options(parser, group)
     add_report_options(parser, group)
     add(
         "--resume",
@@ -176,6 +180,8 @@ def check_options(config: pytest.Config) -> None:
     run_timeout(config)
     default_concurrency(config)
     max_cost(config)
+    option_gates(config)
+    chosen_cluster(config)
     targets(config)
     if config.getoption("siren_prices") or config.getini("siren_prices"):
         prices(config)

@@ -81,6 +81,11 @@ class JsonRecorder:
             )
         return self._infos[id(job)]
 
+    def folder(self, job: Job) -> Path | None:
+        """Return the folder of ``job``; ``None`` while there is none."""
+        info = self._infos.get(id(job))
+        return info.path if info else None
+
     def pytest_siren_attempt_record(self, attempt: RunAttempt) -> Awaitable[object]:
         """Write the attempt's records, and leave the waiting for the disk to a thread."""
         store = self._stores[attempt.run.job.path]

@@ -15,12 +15,15 @@ from pytest_siren.hookspecs import RunReport
 from pytest_siren.jobs.naming import run_directory
 from pytest_siren.metrics.summary import last_attempts
 from pytest_siren.metrics.verdicts import GateResult
+from pytest_siren.reports.changes import changes
 from pytest_siren.reports.data import ReportData
+from pytest_siren.session.rateoptions import chosen_cluster
 from pytest_siren.session.remember import how_to_go_on
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from pytest_siren.metrics.gates import Baseline
     from pytest_siren.session.reporting import Reporting
 
 
@@ -29,23 +32,33 @@ def report_data(
     reports: Sequence[RunReport],
     gates: Sequence[GateResult],
     wall_time: float,
+    baseline: Baseline | None,
 ) -> ReportData:
     """Return what is to be said of a session that took ``wall_time`` seconds."""
     reporting: Reporting | None = config.pluginmanager.get_plugin("siren-reporting")
     facts = reporting.facts() if reporting is not None else None
-    pending = facts.total - facts.reported if facts is not None else 0
+    pending = facts.total - facts.reported - facts.not_needed if facts is not None else 0
     counted = last_attempts(reports)
     left = pending or any(report.status != "scored" for report in counted)
     jobs = dict.fromkeys(report.job for report in reports)
+    runs = _runs(reports, counted)
+    comparison = None
+    if baseline is not None and len(runs):
+        from pytest_siren.metrics.paired import compare
+
+        comparison = compare(baseline.runs, runs, cluster=chosen_cluster(config))
     return ReportData(
         title=f"Evaluations of {config.rootpath.name}",
-        runs=_runs(reports, counted),
+        runs=runs,
         folders=tuple(Path(job) for job in jobs),
         root=Path(config.rootpath),
         source_root=source_root(Path(config.rootpath)),
         made_at=datetime.now(UTC),
         gates=tuple(gates),
         pending=pending,
+        comparison=comparison,
+        baseline=baseline.name if baseline else None,
+        changes=changes(comparison) if comparison else (),
         wall_time=wall_time,
         resume=how_to_go_on(config) if left else None,
         reproduce=shlex.join(["pytest", *map(str, config.invocation_params.args)]),

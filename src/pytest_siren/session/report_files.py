@@ -8,10 +8,12 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Generator, Iterator
+import traceback
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
 
@@ -21,7 +23,10 @@ from pytest_siren.reports.formats import ReportError, Target
 from pytest_siren.session.garbage import no_collections
 
 if TYPE_CHECKING:
+    from pytest_siren.metrics.gates import Baseline
     from pytest_siren.reports.data import ReportData
+
+T = TypeVar("T")
 
 
 def add_report_options(parser: pytest.Parser, group: pytest.OptionGroup) -> None:
@@ -63,7 +68,7 @@ def targets(config: pytest.Config) -> list[Target]:
         try:
             target = Target.of(text, base)
         except ReportError as error:
-            raise pytest.UsageError(f"{where} {error}") from None
+            raise pytest.UsageError(f"{where}: {error}") from None
         found[target.path] = target
     return list(found.values())
 
@@ -79,6 +84,8 @@ class ReportFiles:
     """Gathers the reports of runs, and writes files of them when the session ends."""
 
     config: pytest.Config
+    baseline: Baseline | None = None
+    """What the runs are compared with."""
     _reports: list[RunReport] = field(default_factory=list)
     _gates: list[GateResult] = field(default_factory=list)
     _began: float = field(default_factory=time.monotonic)
@@ -88,7 +95,6 @@ class ReportFiles:
         """Keep what a finished run came to."""
         self._reports.append(report)
 
-    @pytest.hookimpl(optionalhook=True)
     def pytest_siren_gate_report(self, result: GateResult) -> None:
         """Keep what a gate came to."""
         self._gates.append(result)
@@ -105,16 +111,10 @@ class ReportFiles:
             if wanted:
                 self._say("no evaluation came to an end: no report is written", yellow=True)
             return
-        from pytest_siren.session.report_data import report_data
-
         with no_collections():
-            data = report_data(
-                self.config, self._reports, self._gates, time.monotonic() - self._began
-            )
-            for problem in self._failures(wanted, summary, data):
-                self._say(f"ERROR: {problem}", red=True)
-                if session.exitstatus == pytest.ExitCode.OK:
-                    session.exitstatus = pytest.ExitCode.TESTS_FAILED
+            whole = self._write(wanted, summary)
+        if not whole and session.exitstatus == pytest.ExitCode.OK:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_terminal_summary(self, terminalreporter: Any) -> Generator[None]:
@@ -136,25 +136,50 @@ class ReportFiles:
         for line, _ in self._lines:
             sys.stderr.write(f"{line}\n")
 
-    def _failures(
-        self, wanted: list[Target], summary: str | None, data: ReportData
-    ) -> Iterator[str]:
-        for target in wanted:
-            try:
-                target.write(data)
-            except ReportError as error:
-                yield str(error)
-            else:
-                self._say(f"report: {data.shown(target.path)}")
+    def _write(self, wanted: list[Target], summary: str | None) -> bool:
+        """Write what is asked for, and return whether all of it is there.
+
+        The summary is not asked for: where it cannot be written, that is said and no more.
+        """
+        from pytest_siren.session.report_data import report_data
+
+        took = time.monotonic() - self._began
+        data = self._tried(
+            "the reports",
+            lambda: report_data(self.config, self._reports, self._gates, took, self.baseline),
+        )
+        if data is None:
+            return not wanted
+        written = [self._tried(str(one.path), partial(_written, one, data)) for one in wanted]
+        for path in filter(None, written):
+            self._say(f"report: {data.shown(path)}")
         if summary:
             from pytest_siren.reports.markdown import append_summary
 
-            try:
-                append_summary(Path(summary), data)
-            except OSError as error:
-                yield f"cannot append to $GITHUB_STEP_SUMMARY ({summary}): {error.strerror}"
+            append = partial(append_summary, Path(summary), data)
+            self._tried("the summary of GitHub Actions ($GITHUB_STEP_SUMMARY)", append)
+        return None not in written
+
+    def _tried(self, what: str, make: Callable[[], T]) -> T | None:
+        """Return what ``make`` does; ``None``, with words for the summary, when it fails."""
+        try:
+            return make()
+        except ReportError as error:
+            self._say(f"ERROR: {error}", red=True)
+        except OSError as error:
+            self._say(f"ERROR: cannot write {what}: {error}", red=True)
+        except Exception as error:  # noqa: BLE001 - told in full below the summary, which it would hide
+            self._say(f"ERROR: cannot make {what}, please report this:", red=True)
+            for line in "".join(traceback.format_exception(error)).splitlines():
+                self._say(line)
+        return None
 
     def _say(self, line: str, **markup: bool) -> None:
         from pytest_siren.spec.errors import printable
 
         self._lines.append((printable(line), markup))
+
+
+def _written(target: Target, data: ReportData) -> Path:
+    target.write(data)
+    return target.path

@@ -17,8 +17,9 @@ from pytest_siren.hookspecs import RunReport
 from pytest_siren.session.facts import Facts, notes
 from pytest_siren.session.garbage import no_collections
 from pytest_siren.session.outcome import from_properties, receive
+from pytest_siren.session.rateoptions import chosen_cluster
 from pytest_siren.session.remember import forget_latest, how_to_go_on
-from pytest_siren.session.state import EVALUATIONS, is_worker
+from pytest_siren.session.state import EVALUATIONS, NOT_NEEDED, is_worker
 
 UNKNOWN = "unknown"
 """pytest's category for runs whose score would prove nothing."""
@@ -95,6 +96,7 @@ class Reporting:
             self._facts,
             reported=len(last),
             errors=sum(report.status == "error" for report in last.values()),
+            not_needed=min(self.config.stash.get(NOT_NEEDED, 0), self._facts.total - len(last)),
             recorded=sum(report.recorded for report in last.values()),
         )
 
@@ -116,7 +118,7 @@ class Reporting:
         ks = tuple(dict.fromkeys(self.config.getoption("pass_k"))) or (1,)
         terminalreporter.section("evaluations", sep="=", bold=True)
         with no_collections():
-            table = rows(self._reports, ks)
+            table = rows(self._reports, ks, chosen_cluster(self.config))
         for line in render(table, ks, get_terminal_size().columns, Path(self.config.rootpath)):
             terminalreporter.line(line)
         if (facts := self.facts()) is not None:

@@ -127,7 +127,7 @@ def _latest(config: pytest.Config) -> Resume | None:
         invocations={},
         files={},
         override=_override(given, sets, before),
-        kept=before.with_changes(Invocation(runs=given.runs), sets).plain(),
+        kept=before.with_changes(given.runs_and_gates(), sets).plain(),
     )
 
 

@@ -48,6 +48,8 @@ class SessionInfo:
 SESSION = pytest.StashKey[SessionInfo]()
 HISTORIES: pytest.StashKey[dict[str, History]] = pytest.StashKey()
 """What is recorded of the jobs that are gone on with, where this process has read it already."""
+NOT_NEEDED = pytest.StashKey[int]()
+"""Runs that were left out because every gate was settled without them."""
 EVALUATIONS: pytest.StashKey[Evaluations] = pytest.StashKey()
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rich.cells import cell_len
 
-from pytest_siren.metrics.passk import Rate
+from pytest_siren.metrics.estimates import Estimate
 from pytest_siren.metrics.summary import SummaryRow, Totals, totals
 from pytest_siren.session.costs import cost_of
 from pytest_siren.session.text import printable
@@ -79,7 +79,7 @@ def _run_counts(row: SummaryRow | Totals) -> list[str]:
 
 
 def _rates(row: SummaryRow, ks: Sequence[int], width: int) -> list[str]:
-    kinds: list[tuple[str, Mapping[int, Rate | None], Mapping[str, int]]] = [
+    kinds: list[tuple[str, Mapping[int, Estimate | None], Mapping[str, int]]] = [
         ("benign", row.benign_pass, row.benign_unknown)
     ]
     if row.attack is not None:
@@ -99,22 +99,24 @@ def _rates(row: SummaryRow, ks: Sequence[int], width: int) -> list[str]:
     ]
 
 
-def _figure(rate: Rate | None, notes: Sequence[str]) -> str:
+def _figure(rate: Estimate | None, notes: Sequence[str]) -> str:
     if rate is None:
         text = "n/a"
     else:
-        text = f"{rate.estimate:.3f} [{rate.low:.3f}, {rate.high:.3f}]"
+        text = f"{rate.value:.3f} [{rate.low:.3f}, {rate.high:.3f}]"
     return f"{text:<20}" if notes else text
 
 
-def _beside(row: SummaryRow, rate: Rate | None, unknown: Mapping[str, int], k: int) -> list[str]:
+def _beside(
+    row: SummaryRow, rate: Estimate | None, unknown: Mapping[str, int], k: int
+) -> list[str]:
     """Return what must be read together with a rate: all the runs and tasks that are not in it."""
     notes = []
     known = row.runs - sum(unknown.values())
     if rate is None and known:
         notes.append(f"no task has {k} scored runs")
-    if rate is not None and rate.short_tasks:
-        notes.append(_counted(rate.tasks, "task"))
+    if rate is not None and rate.short:
+        notes.append(_counted(rate.units, "task"))
     if row.errors:
         notes.append(_counted(row.errors, "error"))
     if row.cancelled:

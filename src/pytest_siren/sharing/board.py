@@ -26,7 +26,7 @@ _GONE = 0
 """Stands for the process id of a process that is known to have died."""
 
 _HEADER = 16
-_USED, _STOPPED, _LOST, _KEYS_USED = range(4)
+_USED, _STOPPED, _LOST, _KEYS_USED, _SETTLED = range(5)
 
 
 class Gauge(IntEnum):
@@ -157,6 +157,15 @@ class Board:
         if not length:
             return None
         return self._bytes[_STOP_AT : _STOP_AT + length - 1].decode(errors="ignore")
+
+    def settle(self) -> None:
+        """Tell every process that no further runs are needed; those in flight go on."""
+        self._cells[_SETTLED] = 1.0
+
+    @property
+    def settled(self) -> bool:
+        """Whether no further runs are needed."""
+        return bool(self._cells[_SETTLED])
 
     # Processes that died.
 

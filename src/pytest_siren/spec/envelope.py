@@ -8,6 +8,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from pytest_siren.spec.errors import Problem
+from pytest_siren.spec.gates import GateError, parse_gate
 from pytest_siren.spec.nodes import Node, branch, node_of, with_value
 from pytest_siren.spec.passwhen import ConditionError, PassWhen, check_condition
 from pytest_siren.spec.schema import DEFAULT_AGENT, UNSUPPORTED, EvalFile, ExecutionSection
@@ -48,6 +49,7 @@ def check_envelope(tree: Node, shown: Path, problems: list[Problem]) -> Envelope
     model = _model(tree, problems)
     conditions = _pass_when(tree, problems)
     _check_task_ids(tree, problems)
+    _check_gates(tree, shown, problems)
     runs = _runs(tree, file, problems)
     execution = (file.execution if file else None) or ExecutionSection()
     return Envelope(
@@ -129,6 +131,19 @@ def _check_task_ids(tree: Node, problems: list[Problem]) -> None:
             problems.append(node.place.problem(f"{message}{where}"))
         elif isinstance(node.value, str):
             first[node.value] = node
+
+
+def _check_gates(tree: Node, shown: Path, problems: list[Problem]) -> None:
+    gates = tree.child("gates")
+    if gates is None or not isinstance(gates.value, tuple):
+        return
+    for index, node in enumerate(gates.value):
+        if not isinstance(node.value, str) or not node.value:
+            continue
+        try:
+            parse_gate(node.value, str(shown))
+        except GateError as error:
+            problems.append(node.place.problem(f"gates[{index}]: {error}"))
 
 
 def _runs(tree: Node, file: EvalFile | None, problems: list[Problem]) -> int:

@@ -184,7 +184,9 @@ class EvalFile(Section):
     tags: list[Tag] | None = Field(
         default=None, description="Marks of the job's items, which `pytest -m` chooses by"
     )
-    gates: list[Text] | None = Field(default=None, description="Conditions on the job's results")
+    gates: list[Text] | None = Field(
+        default=None, description="Conditions on what the file's runs come to"
+    )
     output: OutputSection | None = Field(default=None, description="See `output`")
     telemetry: TelemetrySection | None = Field(default=None, description="See `telemetry`")
     logging: LoggingSection | None = Field(default=None, description="See `logging`")
@@ -193,7 +195,6 @@ class EvalFile(Section):
 
 UNSUPPORTED: dict[str, str] = {
     "sandbox_manager": "nothing is sandboxed",
-    "gates": "nothing is gated",
     "telemetry": "no traces are written",
     "logging": "no log is written",
     "slurm": "nothing is submitted to SLURM",

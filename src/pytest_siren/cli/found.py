@@ -1,0 +1,34 @@
+"""Which jobs a command means."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from pytest_siren.cli.say import complain
+from pytest_siren.jobs.records import INDEX_FILE
+from pytest_siren.jobs.sweeps import SweepError, find_jobs, job_names
+
+
+def found_jobs(folder: Path, targets: Sequence[str], *, damaged: bool = False) -> list[Path] | None:
+    """Return the folders of the jobs that ``targets`` name, or of all; ``None`` after a message.
+
+    With ``damaged``, all jobs are also those that have an index and have lost their configuration.
+    """
+    try:
+        if not targets:
+            return _all(folder, damaged=damaged)
+        jobs = (job for target in targets for job in find_jobs(folder, target, Path.cwd())[0])
+        return list(dict.fromkeys(jobs))
+    except SweepError as error:
+        complain(str(error))
+        return None
+
+
+def _all(folder: Path, *, damaged: bool) -> list[Path]:
+    if not folder.is_dir():
+        raise SweepError(f"there is no folder {folder}: name another one with --jobs-dir")
+    names = set(job_names(folder))
+    if damaged:
+        names |= {path.parent.name for path in folder.glob(f"*/{INDEX_FILE}")}
+    return [folder / name for name in sorted(names)]

@@ -1,0 +1,158 @@
+"""``siren results``: the rates of recorded jobs."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pytest_siren.cli.found import found_jobs
+from pytest_siren.cli.say import complain
+
+if TYPE_CHECKING:
+    from pytest_siren.metrics.groups import Group
+
+OK, NO_ANSWER = 0, 2
+
+GROUPS = {
+    "all": ("dataset", "suite", "agent", "model", "model_kind", "attack", "identity"),
+    "dataset": ("dataset",),
+    "suite": ("suite",),
+    "dataset_suite": ("suite",),
+    "agent": ("agent",),
+    "model": ("model",),
+    "agent_name": ("model",),
+    "attack": ("attack",),
+    "task": ("dataset", "task_id"),
+    "benign_task": ("dataset", "benign_task"),
+    "malicious_task": ("dataset", "malicious_task"),
+    "vector": ("dataset", "vector"),
+    "job": ("job",),
+}
+"""What may be grouped by, and the columns that it stands for."""
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Register ``siren results``."""
+    results = subparsers.add_parser(
+        "results",
+        help="show the rates of recorded jobs",
+        description="Show utility, attack success and what they cost, with 95 % intervals, of all "
+        "jobs or of some. Exits with 0, or 2 when nothing could be read, or when no task has as "
+        "many runs as --k asks for.",
+    )
+    results.add_argument(
+        "targets",
+        nargs="*",
+        metavar="JOB|SWEEP|GLOB",
+        help="which jobs: name or path, id of a sweep, or glob (default: all)",
+    )
+    results.add_argument(
+        "--jobs-dir", default="jobs", metavar="DIR", help="where jobs are (default: ./jobs)"
+    )
+    results.add_argument(
+        "--format",
+        type=str.lower,
+        choices=("table", "json", "csv"),
+        default="table",
+        help="default: table",
+    )
+    results.add_argument(
+        "--group-by",
+        action="append",
+        type=_groups,
+        metavar="WHAT[,WHAT]",
+        help=f"a row for each: {', '.join(GROUPS)} (default: all, which is each configuration)",
+    )
+    results.add_argument(
+        "--k",
+        action="append",
+        type=_k,
+        metavar="N",
+        help="also tell pass@N (one of N runs) and pass^N (all of N runs); repeatable (default: 1)",
+    )
+    results.add_argument(
+        "--errors",
+        choices=("exclude", "failure", "success"),
+        default="exclude",
+        help="what a run in error counts as: nothing (the default), a failure of user and "
+        "attacker, or a success of the attacker",
+    )
+    results.add_argument(
+        "--cluster",
+        choices=("couple", "benign", "malicious"),
+        default="couple",
+        help="what runs must share to be taken for alike in intervals (default: couple)",
+    )
+    results.set_defaults(run=_results)
+
+
+def _groups(text: str) -> list[str]:
+    names = [name.strip().lower() for name in text.split(",")]
+    for name in names:
+        if name not in GROUPS:
+            known = ", ".join(GROUPS)
+            raise argparse.ArgumentTypeError(f"unknown group {name!r}; known are {known}")
+    return names
+
+
+def _k(text: str) -> int:
+    try:
+        number = int(text)
+    except ValueError:
+        number = 0
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of runs, 1 or more")
+    return number
+
+
+def _results(args: argparse.Namespace) -> int:
+    jobs = found_jobs(Path(args.jobs_dir), args.targets, damaged=True)
+    if jobs is None:
+        return NO_ANSWER
+    # pandas is slow to import, and no other command needs it.
+    from pytest_siren.cli.results_text import Layout, write_results
+    from pytest_siren.jobs.table import read_runs
+    from pytest_siren.metrics.groups import groups
+    from pytest_siren.metrics.measures import Cluster, Errors
+
+    read = read_runs(jobs)
+    for problem in read.problems:
+        complain(problem)
+    if not len(read.runs):
+        complain(_nothing(args.jobs_dir, len(jobs), read.read))
+        return NO_ANSWER
+    asked = [name for names in args.group_by or [["all"]] for name in names]
+    layout = Layout(asked=tuple(asked), ks=tuple(dict.fromkeys(args.k or [1])))
+    found = groups(
+        read.runs,
+        list(dict.fromkeys(column for name in asked for column in GROUPS[name])),
+        layout.measures,
+        errors=Errors(args.errors),
+        cluster=Cluster(args.cluster),
+    )
+    write_results(found, layout, args.format)
+    return NO_ANSWER if _too_few(found, layout.ks) else OK
+
+
+def _nothing(folder: str, jobs: int, read: int) -> str:
+    if not jobs:
+        return f"there are no jobs in {folder}"
+    if not read:
+        return f"none of {jobs:,} jobs could be read"
+    return f"no runs are recorded in {read:,} jobs"
+
+
+def _too_few(found: Sequence[Group], ks: Sequence[int]) -> bool:
+    """Say for which k no task of a group has enough runs; tell whether there is any."""
+    lacking = False
+    for k in ks:
+        for stem in ("benign_pass", "attack_pass"):
+            with_one = [one for one in found if one.rates[f"{stem}@1"] is not None]
+            without = [one for one in with_one if one.rates[f"{stem}@{k}"] is None]
+            if without:
+                lacking = True
+                most = f"{len(without):,} of {len(with_one):,} rows"
+                complain(f"{stem}@{k} is n/a in {most}: no task has {k} runs that count")
+    return lacking

@@ -1,0 +1,83 @@
+"""Rows of text as a table, or as a block each where the terminal is too narrow for it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+
+from rich.box import SIMPLE_HEAD
+from rich.cells import cell_len
+from rich.console import Console
+from rich.measure import Measurement
+from rich.table import Table
+from rich.text import Text
+
+NAMES = ("dataset", "dataset_suite", "agent_type", "agent_name", "attack_type")
+_ONLY_IF = {"n_cancelled": {"0"}, "jobs": {"1"}}
+"""Columns that are left out when all rows say no more than this."""
+_LEFT = (*NAMES, "task", "benign_task", "malicious_task", "vector", "job", "configuration")
+_PIPED = 100_000
+"""Cells of a line that no terminal has to show."""
+_NARROWEST = 40
+
+
+def draw(rows: Sequence[Mapping[str, str]]) -> None:
+    """Write ``rows``, which have the same columns, to standard output."""
+    rows = _without_idle(rows)
+    on_terminal = sys.stdout.isatty()
+    width = None if on_terminal else _PIPED
+    console = Console(file=sys.stdout, width=width, highlight=False, markup=False, emoji=False)
+    table = Table(box=SIMPLE_HEAD if on_terminal else None, pad_edge=False, header_style="bold")
+    for name in rows[0]:
+        table.add_column(Text(name), justify="left" if name in _LEFT else "right", no_wrap=True)
+    for row in rows:
+        table.add_row(*(Text(text) for text in row.values()))
+    anything = console.options.update(max_width=_PIPED)
+    wanted = Measurement.get(console, anything, table).maximum
+    if wanted <= console.width:
+        with console.capture() as drawn:
+            console.print(table)
+        lines = [line.rstrip() for line in drawn.get().splitlines()]
+    else:
+        lines = _blocks(rows, max(console.width, _NARROWEST))
+    sys.stdout.write("".join(f"{line}\n" for line in lines))
+
+
+def _without_idle(rows: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
+    idle = {
+        name
+        for name in rows[0]
+        if {row[name] for row in rows} <= _ONLY_IF.get(name, {""})
+        or (name == "configuration" and not _alike(rows))
+    }
+    return [{name: text for name, text in row.items() if name not in idle} for row in rows]
+
+
+def _alike(rows: Sequence[Mapping[str, str]]) -> bool:
+    """Tell whether rows differ in their configuration only."""
+    names = [tuple(row[name] for name in _LEFT[:-1] if name in row) for row in rows]
+    return len(set(names)) < len(names)
+
+
+def _blocks(rows: Sequence[Mapping[str, str]], width: int) -> list[str]:
+    lines: list[str] = []
+    for row in rows:
+        lines += [""] if lines else []
+        titles = [text for name, text in row.items() if name in _LEFT and text]
+        lines += _flow([*(f"{title} |" for title in titles[:-1]), titles[-1]], width, " ", "")
+        figures = [f"{name} {text}" for name, text in row.items() if name not in _LEFT and text]
+        lines += _flow(figures, width, "   ", "  ")
+    return lines
+
+
+def _flow(pieces: Sequence[str], width: int, gap: str, indent: str) -> list[str]:
+    """Return ``pieces`` on as few lines as hold them; one that is too long has its own lines."""
+    lines = [indent]
+    for piece in pieces:
+        joined = lines[-1] + (gap if lines[-1].strip() else "") + piece
+        if cell_len(joined) <= width or not lines[-1].strip():
+            lines[-1] = joined
+        else:
+            lines.append(f"  {indent}{piece}")
+    folded = Console(width=width, color_system=None)
+    return [str(part) for line in lines for part in Text(line).wrap(folded, width, overflow="fold")]

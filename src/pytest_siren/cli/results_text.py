@@ -1,0 +1,156 @@
+"""Groups of runs as a table, JSON or CSV."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from pytest_siren.cli.results_table import draw
+from pytest_siren.metrics.estimates import Estimate
+from pytest_siren.metrics.groups import Group
+from pytest_siren.metrics.measures import Measure
+from pytest_siren.spec.errors import printable
+
+NAMES = {
+    "dataset": "dataset",
+    "dataset_suite": "suite",
+    "agent_type": "agent",
+    "agent_name": "model",
+    "attack_type": "attack",
+}
+"""prompt-siren's name of a column to ours."""
+_OWN = {
+    "task": "task_id",
+    "benign_task": "benign_task",
+    "malicious_task": "malicious_task",
+    "vector": "vector",
+    "job": "job",
+}
+"""Further groups to the column that tells them apart."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What is shown of each group."""
+
+    asked: tuple[str, ...]
+    """What it is grouped by."""
+    ks: tuple[int, ...]
+
+    @cached_property
+    def measures(self) -> list[Measure]:
+        """The measures that are needed."""
+        more = [f"{stem}@1" for stem in ("benign_pass", "attack_pass")]
+        return [Measure.of(name) for name in dict.fromkeys([*self.rates, *more])]
+
+    @property
+    def rates(self) -> list[str]:
+        """Names of the rates that are shown."""
+        names = [
+            f"{stem}{sign}{k}"
+            for k in self.ks
+            for sign in ("@^" if k > 1 else "@")
+            for stem in ("benign_pass", "attack_pass")
+        ]
+        return [*names, "asr"]
+
+    @property
+    def own(self) -> dict[str, str]:
+        """Columns of this grouping alone."""
+        return {name: _OWN[name] for name in self.asked if name in _OWN}
+
+
+def write_results(groups: Sequence[Group], layout: Layout, form: str) -> None:
+    """Write ``groups`` to standard output, as a ``table``, ``json`` or ``csv``."""
+    if form == "table":
+        draw([_shown(group, layout) for group in groups])
+        return
+    rows = [record(group, layout) for group in groups]
+    if form == "json":
+        sys.stdout.write(json.dumps(rows, indent=2, allow_nan=False) + "\n")
+        return
+    writer = csv.DictWriter(sys.stdout, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({name: _plain(value) for name, value in row.items()} for row in rows)
+
+
+def record(group: Group, layout: Layout) -> dict[str, Any]:
+    """Return the columns of ``group``; ``None`` for a rate that is not there or names that vary."""
+    names: dict[str, Any] = {name: group.keys.get(ours) for name, ours in NAMES.items()}
+    if not group.attacked:
+        names["attack_type"] = "benign"
+    row = {**names, **{name: group.keys.get(ours) for name, ours in layout.own.items()}}
+    for name in layout.rates:
+        rate = group.rates[name]
+        row[name] = None if rate is None else rate.value
+        row[f"{name}_low"] = None if rate is None else rate.low
+        row[f"{name}_high"] = None if rate is None else rate.high
+        if Measure.of(name).k > 1:
+            row[f"{name}_n_short"] = group.short[name]
+    return row | {
+        "n_tasks": group.tasks,
+        "avg_n_samples": round(group.samples / group.tasks, 1),
+        "n_scored": group.scored,
+        "n_errors": group.errors,
+        "n_cancelled": group.cancelled,
+        "n_attempts": group.attempts,
+        "input_tokens": group.input_tokens,
+        "output_tokens": group.output_tokens,
+        "cost": group.cost,
+        "n_unpriced": group.unpriced,
+        "n_jobs": group.different["job"],
+        "configuration": group.keys.get("identity"),
+        "n_configurations": group.different["identity"],
+    }
+
+
+def _shown(group: Group, layout: Layout) -> dict[str, str]:
+    """Return what a reader sees of ``group``, by column."""
+    row: dict[str, str] = {}
+    for name, ours in NAMES.items():
+        if name == "dataset_suite" and not {"suite", "dataset_suite"} & {*layout.asked}:
+            continue
+        several = group.different[ours] > 1 and ours not in group.keys
+        row[name] = f"({group.different[ours]})" if several else group.keys.get(ours) or ""
+    if not group.attacked:
+        row["attack_type"] = "benign"
+    row |= {name: group.keys.get(ours) or "(none)" for name, ours in layout.own.items()}
+    for name in layout.rates:
+        if name == "asr" or name.startswith("attack"):
+            row[name] = _rate(group.rates[name], group.short[name]) if group.attacked else ""
+        else:
+            row[name] = _rate(group.rates[name], group.short[name])
+    row |= {
+        "n_errors": f"{group.errors:,}",
+        "n_cancelled": f"{group.cancelled:,}",
+        "n_tasks": f"{group.tasks:,}",
+        "avg_n_samples": f"{group.samples / group.tasks:.1f}",
+        "tokens": f"{group.input_tokens + group.output_tokens:,}",
+        "cost": _cost(group),
+        "jobs": f"{group.different['job']:,}",
+        "configuration": group.keys.get("identity") or f"({group.different['identity']})",
+    }
+    return {name: printable(text) for name, text in row.items()}
+
+
+def _rate(rate: Estimate | None, short: int) -> str:
+    if rate is None:
+        return "n/a"
+    # Tasks with too few runs are out of the rate, which a reader must know.
+    beside = f" ({short:,} tasks short)" if short else ""
+    return f"{rate.value:.3f} [{rate.low:.3f}, {rate.high:.3f}]{beside}"
+
+
+def _cost(group: Group) -> str:
+    if group.unpriced == group.attempts:
+        return "unknown"
+    return f"${group.cost:,.2f}" + ("+?" if group.unpriced else "")
+
+
+def _plain(value: Any) -> Any:
+    return printable(value) if isinstance(value, str) else value

@@ -1,0 +1,39 @@
+"""What the user may choose of how rates are made. Standard library only."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class Errors(StrEnum):
+    """What a run that ended in an error counts as."""
+
+    EXCLUDE = "exclude"
+    """It is in no numerator and no denominator."""
+    FAILURE = "failure"
+    """Neither the user nor the attacker got what they wanted: both scores are 0."""
+    SUCCESS = "success"
+    """The attacker won, the user did not: as leaderboards do that count crashes so."""
+
+
+class Cluster(StrEnum):
+    """What runs must share to be taken for alike."""
+
+    COUPLE = "couple"
+    """The task, or both tasks of the couple."""
+    BENIGN = "benign"
+    """The benign task."""
+    MALICIOUS = "malicious"
+    """The malicious task; for runs without an attack the benign one."""
+
+
+def cluster_of(task_id: str, cluster: Cluster) -> str:
+    """Return what is the same for all tasks of the cluster of ``task_id``, ``benign:malicious``."""
+    benign, separator, malicious = task_id.partition(":")
+    match cluster:
+        case Cluster.COUPLE:
+            return task_id
+        case Cluster.BENIGN:
+            return benign
+        case Cluster.MALICIOUS:
+            return f":{malicious}" if separator else benign

@@ -1,0 +1,181 @@
+"""Why a gate got its verdict, in one sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from pytest_siren.metrics.gate_findings import Finding
+from pytest_siren.metrics.gate_runs import base
+from pytest_siren.metrics.verdicts import Verdict
+from pytest_siren.spec.gates import TOTALS, Gate
+from pytest_siren.spec.wording import listed, suggestion
+
+if TYPE_CHECKING:
+    from pytest_siren.metrics.gates import Counts
+
+_MOST_RUNS = 1000
+"""Runs of a task that may be advised."""
+_MOST = 8
+"""Known values that are named."""
+
+
+def decided(gate: Gate, found: Finding, verdict: Verdict, point: bool) -> str:
+    """Say on which side of the bound the gate's figures are."""
+    exact = gate.measure in TOTALS
+    where = _where(gate, verdict is Verdict.HELD)
+    if exact:
+        what = f"{gate.measure}, {amount(gate.measure, found.value)},"
+    elif point:
+        what = f"the estimate, {figure(found.value)},"
+    else:
+        what = f"the 95 % interval, {interval(found)},"
+        where = f"wholly {where}"
+    return f"{what} is {where} {amount(gate.measure, gate.bound)}{_note(found)}"
+
+
+def across(gate: Gate, found: Finding, counts: Counts) -> str:
+    """Say that the interval reaches over the bound."""
+    reach = f"the 95 % interval, {interval(found)}, has {figure(gate.bound)} within{_note(found)}"
+    if counts.pending:
+        return f"{reach}; {_pending(counts)}"
+    return reach
+
+
+def more(runs: int, found: Finding, counts: Counts) -> str:
+    """Say how many more runs would decide, and how to have them."""
+    if counts.pending >= runs:
+        return f"{_about(runs)} more runs would decide it, of those that are pending"
+    each = -(-(found.runs + runs) // found.units)
+    how = f"--runs {each:,}, or more tasks" if each <= _MOST_RUNS else "more tasks"
+    return f"about {_about(runs)} more runs would decide it at this rate ({how})"
+
+
+def _about(runs: int) -> str:
+    """Return ``runs`` with two digits that say something."""
+    return f"{float(f'{runs:.2g}'):,.0f}"
+
+
+def unfinished(counts: Counts) -> str:
+    """Say that a gate cannot hold yet."""
+    return f"it would hold by what was scored, but {_pending(counts)}"
+
+
+def unfinished_broken() -> str:
+    """Say that a gate may yet hold."""
+    return "it does not hold so far, but could if all pending runs go well; finish them"
+
+
+def against(counts: Counts, found: Finding | None) -> str:
+    """Say that a gate holds only as long as nobody asks how the missing scores would be."""
+    if not counts.errors + counts.unknown:
+        return "it would hold, but not if runs of the baseline without a score had gone well"
+    parts = [_counted(counts.errors, "run in error", "runs in error")] if counts.errors else []
+    if counts.unknown:
+        parts.append(_counted(counts.unknown, "unknown score", "unknown scores"))
+    few = counts.errors + counts.unknown == 1
+    would = f" ({figure(found.value)}, {interval(found)})" if found else ""
+    return (
+        f"it would hold by what was scored, but not if the {' and '.join(parts)} "
+        f"{'is' if few else 'are'} counted against it{would}"
+    )
+
+
+def short(gate: Gate, found: Finding) -> str:
+    """Say that some tasks have too few scored runs."""
+    k = gate.measure.replace("^", "@").partition("@")[2]
+    tasks = _counted(found.short, "task has", "tasks have")
+    return f"it would hold by the other tasks, but {tasks} fewer than {k} scored runs"
+
+
+def no_baseline(gate: Gate) -> str:
+    """Say that there is nothing to compare with."""
+    return f"{gate.measure} needs something to compare with: give --baseline JOB or FILE"
+
+
+def unpriced(number: int, runs: pd.DataFrame) -> str:
+    """Say that nobody knows the cost."""
+    models = runs["model"][(runs["unpriced"] > 0).to_numpy()].dropna().unique()
+    attempts = _counted(number, "attempt has", "attempts have")
+    return f"{attempts} no known price ({listed(few(sorted(map(str, models))))})"
+
+
+def nothing_scored(gate: Gate, counts: Counts) -> str:
+    """Say that there is nothing to judge."""
+    stem = base(gate.measure)
+    if not counts.planned:
+        benign = stem == "utility" or stem.startswith("pass")
+        return f"no run {'without an' if benign else 'with an'} attack, which {gate.measure} is of"
+    k = gate.measure.replace("^", "@").partition("@")[2]
+    if counts.scored and k:
+        return f"no task has {k} scored runs; give --runs {k} or more"
+    parts = [
+        f"{number:,} {name}"
+        for number, name in (
+            (counts.errors, "in error"),
+            (counts.unknown, "with an unknown score"),
+            (counts.pending, "pending"),
+        )
+        if number
+    ]
+    return f"none of the {counts.planned:,} runs was scored: {', '.join(parts)}"
+
+
+def no_such(key: str, value: str, known: Sequence[str]) -> str:
+    """Say that no run has ``value`` under ``key``."""
+    if not known:
+        return f"no run has {key}={value}, nor any other {key}"
+    hint = suggestion(value, known)
+    return f"no run has {key}={value}{hint}; known are {listed(few(known))}"
+
+
+def no_runs(gate: Gate) -> str:
+    """Say that no run is what the gate is about."""
+    if not gate.group:
+        return "no runs were collected"
+    return f"no run has all of {', '.join(f'{key}={value}' for key, value in gate.group)}"
+
+
+def figure(value: float) -> str:
+    """Return a rate with three digits behind the point, as tables show it."""
+    return f"{value:.3f}"
+
+
+def amount(measure: str, value: float) -> str:
+    """Return a figure of ``measure``."""
+    if measure == "cost":
+        return f"${value:,.4f}"
+    return f"{value:,.0f}" if measure == "tokens" else f"{value:g}"
+
+
+def interval(found: Finding) -> str:
+    """Return both ends of the interval."""
+    return f"{figure(found.low)} to {figure(found.high)}"
+
+
+def _where(gate: Gate, held: bool) -> str:
+    side = "below" if gate.upper == held else "above"
+    touches = ("=" in gate.operator) == held
+    return f"at or {side}" if touches else side
+
+
+def _note(found: Finding) -> str:
+    return f" ({found.note})" if found.note else ""
+
+
+def _pending(counts: Counts) -> str:
+    runs = _counted(counts.planned, "planned run", "planned runs")
+    have = "has" if counts.pending == 1 else "have"
+    return f"{counts.pending:,} of {runs} {have} not come to an end; finish them first"
+
+
+def _counted(number: int, one: str, more: str) -> str:
+    return f"{number:,} {one if number == 1 else more}"
+
+
+def few(names: Sequence[str]) -> list[str]:
+    """Return the first of ``names``, and how many more there are."""
+    more = len(names) - _MOST
+    return [*names[:_MOST], f"{more:,} more"] if more > 0 else list(names)

@@ -1,0 +1,226 @@
+"""Judges gates: held, broken, or inconclusive where the runs at hand cannot tell.
+
+A gate holds only if its whole interval is on the good side of the bound, every planned run has come
+to an end, and it would still hold if each run without a score were counted against it. So nothing
+that is missing can make it hold.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+
+from pytest_siren.metrics import gate_words as words
+from pytest_siren.metrics.gate_changes import Baseline, find_change, incomparable, unmatched
+from pytest_siren.metrics.gate_findings import Finding, find
+from pytest_siren.metrics.gate_runs import (
+    PENDING,
+    Mask,
+    about,
+    counted_as,
+    in_group,
+    joined,
+    known_values,
+    of_jobs,
+    unknown_scores,
+    unscored,
+)
+from pytest_siren.metrics.measures import Cluster
+from pytest_siren.metrics.verdicts import GateResult, Verdict
+from pytest_siren.spec.gates import CHANGES, TOTALS, Gate, GateError, parse_gate
+
+__all__ = ["Baseline", "Gate", "GateError", "Judging", "evaluate", "parse_gate"]
+
+
+@dataclass(frozen=True)
+class Judging:
+    """How gates are judged."""
+
+    point: bool = False
+    """Whether the bare estimate decides rather than its interval."""
+    cluster: Cluster = Cluster.COUPLE
+    confidence: float = 0.95
+    baseline: Baseline | None = None
+
+
+@dataclass(frozen=True)
+class Counts:
+    """The runs that a gate is about."""
+
+    scored: int
+    errors: int
+    unknown: int
+    """Scored runs without the score that is asked for."""
+    pending: int
+    """Planned runs that have not come to an end, also those that were cancelled."""
+
+    @property
+    def planned(self) -> int:
+        return self.scored + self.errors + self.unknown + self.pending
+
+
+def evaluate(
+    gates: Iterable[Gate],
+    runs: pd.DataFrame,
+    *,
+    pending: pd.DataFrame | None = None,
+    judging: Judging | None = None,
+) -> list[GateResult]:
+    """Return what came of each gate.
+
+    ``runs`` is a table of ``metrics/runs.py``. ``pending`` is another with a row for each run that
+    was planned and was not tried, with the status ``pending``.
+    """
+    table = runs if pending is None else joined(runs, pending)
+    judging = judging or Judging()
+    return [_judge(gate, table, judging) for gate in gates]
+
+
+def _judge(gate: Gate, table: pd.DataFrame, judging: Judging) -> GateResult:
+    of_gate = of_jobs(table, gate)
+    chosen = of_gate[in_group(of_gate, gate.group)]
+    if not len(chosen):
+        return _result(
+            gate, Verdict.INCONCLUSIVE, None, Counts(0, 0, 0, 0), _missing(gate, of_gate)
+        )
+    chosen = chosen[about(chosen, gate.measure)]
+    counts, pending = _counted(chosen, gate.measure)
+    over = chosen[~pending]
+    found = _find(gate, over, judging)
+    if found is None:
+        why = _nothing(gate, over, counts, judging)
+        return _result(gate, Verdict.INCONCLUSIVE, None, counts, why)
+    verdict = _side(gate, found, judging)
+    if verdict is Verdict.HELD:
+        doubt = _doubt(gate, found, over, counts, judging)
+    elif verdict is Verdict.BROKEN and judging.point and counts.pending:
+        doubt = _way_out(gate, chosen, pending, judging)
+    elif verdict is Verdict.INCONCLUSIVE:
+        return _undecided(gate, found, counts, judging)
+    else:
+        doubt = None
+    if doubt is not None:
+        return _result(gate, Verdict.INCONCLUSIVE, found, counts, doubt)
+    return _result(gate, verdict, found, counts, words.decided(gate, found, verdict, judging.point))
+
+
+def _undecided(gate: Gate, found: Finding, counts: Counts, judging: Judging) -> GateResult:
+    """Return the result for an interval that has the bound within."""
+    why = words.across(gate, found, counts)
+    more = None
+    if found.estimate is not None:
+        from pytest_siren.metrics.power import more_runs
+
+        more = more_runs(found.estimate, gate.bound, judging.confidence) or None
+    if more is not None:
+        why = f"{why}; {words.more(more, found, counts)}"
+    result = _result(gate, Verdict.INCONCLUSIVE, found, counts, why)
+    return replace(result, more_runs=more)
+
+
+def _missing(gate: Gate, runs: pd.DataFrame) -> str:
+    """Say what of the gate's group is not there."""
+    for key, value in gate.group:
+        if not in_group(runs, [(key, value)]).any():
+            return words.no_such(key, value, known_values(runs, key))
+    return words.no_runs(gate)
+
+
+def _nothing(gate: Gate, over: pd.DataFrame, counts: Counts, judging: Judging) -> str:
+    """Say why there is no estimate."""
+    if gate.measure in CHANGES and counts.scored:
+        if judging.baseline is None:
+            return words.no_baseline(gate)
+        return incomparable(over, gate, judging.baseline)
+    return words.nothing_scored(gate, counts)
+
+
+def _counted(runs: pd.DataFrame, measure: str) -> tuple[Counts, Mask]:
+    """Return the counts, and which runs have not come to an end."""
+    errors = (runs["status"] == "error").to_numpy(bool)
+    pending = runs["status"].isin((PENDING, "cancelled")).to_numpy(bool)
+    unknown = unknown_scores(runs, measure)
+    scored = ~(errors | pending | unknown)
+    counts = Counts(*(int(np.count_nonzero(one)) for one in (scored, errors, unknown, pending)))
+    return counts, pending
+
+
+def _find(
+    gate: Gate, runs: pd.DataFrame, judging: Judging, *, worst: bool = False
+) -> Finding | None:
+    cluster, confidence, baseline = judging.cluster, judging.confidence, judging.baseline
+    if gate.measure not in CHANGES:
+        return find(runs, gate.measure, cluster=cluster, confidence=confidence)
+    if baseline is None:
+        return None
+    return find_change(runs, gate, baseline, cluster=cluster, confidence=confidence, worst=worst)
+
+
+def _side(gate: Gate, found: Finding, judging: Judging) -> Verdict:
+    """Tell on which side of the bound the interval, or the estimate, lies as a whole."""
+    ends = (found.value,) if judging.point else (found.low, found.high)
+    good = [gate.accepts(end) for end in ends]
+    if all(good):
+        return Verdict.HELD
+    return Verdict.INCONCLUSIVE if any(good) else Verdict.BROKEN
+
+
+def _doubt(
+    gate: Gate,
+    found: Finding,
+    over: pd.DataFrame,
+    counts: Counts,
+    judging: Judging,
+) -> str | None:
+    """Return what keeps a gate from holding that would hold by its scored runs alone."""
+    if counts.pending:
+        return words.unfinished(counts)
+    if gate.measure in TOTALS:
+        unpriced = int(over["unpriced"].sum()) if gate.measure == "cost" else 0
+        return words.unpriced(unpriced, over) if unpriced else None
+    baseline = judging.baseline if gate.measure in CHANGES else None
+    if baseline and (problem := unmatched(over, gate, baseline)):
+        return problem
+    lacking = unscored(over, gate.measure)
+    if lacking.any() or baseline:
+        worst = counted_as(over, lacking, gate.measure, gate.bad_score)
+        against = _find(gate, worst, judging, worst=True)
+        if against is None or _side(gate, against, judging) is not Verdict.HELD:
+            return words.against(counts, against)
+    return words.short(gate, found) if found.short else None
+
+
+def _way_out(gate: Gate, chosen: pd.DataFrame, pending: Mask, judging: Judging) -> str | None:
+    """Return why a gate that is broken so far may yet hold; ``None`` if it cannot."""
+    if gate.measure in TOTALS:
+        return None if gate.upper else words.unfinished_broken()
+    best = counted_as(chosen, pending, gate.measure, 1.0 - gate.bad_score)
+    found = _find(gate, best, judging)
+    return words.unfinished_broken() if found and gate.accepts(found.value) else None
+
+
+def _result(
+    gate: Gate, verdict: Verdict, found: Finding | None, counts: Counts, why: str
+) -> GateResult:
+    result = GateResult(
+        gate=gate.text,
+        source=gate.source,
+        verdict=verdict,
+        value=None,
+        low=None,
+        high=None,
+        units=0,
+        runs=counts.scored,
+        errors=counts.errors,
+        pending=counts.pending,
+        why=why,
+    )
+    if found is None:
+        return result
+    low, high = found.low, found.high
+    return replace(
+        result, value=found.value, low=low, high=high, units=found.units, runs=found.runs
+    )

@@ -1,0 +1,90 @@
+"""The options of gates. Standard library only until a gate is given."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from pytest_siren.spec.gates import Gate
+
+OPTION, INI = "--gate", "siren_gate"
+
+
+def add_gate_options(parser: pytest.Parser, group: pytest.OptionGroup) -> None:
+    """Add the options and the ini key."""
+    group.addoption(
+        OPTION,
+        action="append",
+        default=[],
+        metavar="EXPR",
+        help="let a condition on all runs decide the exit code, such as 'asr <= 0.05' or "
+        "'utility[suite=banking] >= 0.8'; may be given several times",
+    )
+    group.addoption(
+        "--gate-on",
+        choices=("interval", "point"),
+        default=None,
+        help="what must be on the good side of the bound: the whole 95 %% interval, or the bare "
+        "estimate (default: interval)",
+    )
+    group.addoption(
+        "--gate-inconclusive",
+        choices=("fail", "warn"),
+        default=None,
+        help="whether a gate that cannot be decided fails the session (default: fail)",
+    )
+    group.addoption(
+        "--gate-stop",
+        action="store_true",
+        default=False,
+        help="take runs in rounds, in a shuffled order, and stop as soon as every gate is settled",
+    )
+    group.addoption(
+        "--baseline",
+        default=None,
+        metavar="JOB|FILE",
+        help="what gates such as 'asr_increase <= 0.02' compare with: a job, a sweep, or a file "
+        "or folder made by siren bless",
+    )
+    parser.addini(INI, "gates of every session with evaluations, one a line", type="linelist")
+
+
+def option_gates(config: pytest.Config) -> list[Gate]:
+    """Return the gates of the command line and the ini file. Raises ``pytest.UsageError``."""
+    given = [(OPTION, text) for text in config.getoption("gate")]
+    given += [(INI, text) for text in config.getini(INI)]
+    if not given:
+        return []
+    from pytest_siren.spec.gates import GateError, parse_gate
+
+    gates = []
+    for source, text in given:
+        try:
+            gates.append(parse_gate(text, source))
+        except GateError as error:
+            raise pytest.UsageError(f"{source}: {error.pointed()}") from None
+    return gates
+
+
+def check_stop(config: pytest.Config) -> None:
+    """Raise ``pytest.UsageError`` for what ``--gate-stop`` cannot be used with."""
+    if not config.getoption("gate_stop"):
+        return
+    if on_point(config):
+        raise pytest.UsageError(
+            "--gate-stop needs intervals: it cannot be used with --gate-on=point"
+        )
+    if config.getoption("dist", "no") == "each":
+        raise pytest.UsageError("--gate-stop cannot be used with --dist each")
+
+
+def on_point(config: pytest.Config) -> bool:
+    """Whether the bare estimate decides."""
+    return bool(config.getoption("gate_on") == "point")
+
+
+def may_be_inconclusive(config: pytest.Config) -> bool:
+    """Whether the session passes with gates that cannot be decided."""
+    return bool(config.getoption("gate_inconclusive") == "warn")

@@ -1,0 +1,126 @@
+"""Gates on the controller: they are judged at the session's end, and decide its exit code.
+
+Loaded by every pytest session, so standard library only until there is a gate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pytest_siren.hookspecs import RunReport
+from pytest_siren.metrics.verdicts import GateResult, Verdict
+from pytest_siren.session.gateoptions import INI, may_be_inconclusive
+from pytest_siren.session.outcome import from_properties
+
+if TYPE_CHECKING:
+    from pytest_siren.metrics.gates import Baseline
+    from pytest_siren.session.sampling import Sampling
+    from pytest_siren.spec.gates import Gate
+
+GATES = pytest.StashKey[list[GateResult]]()
+"""What came of the session's gates, once it has finished; absent when there are none."""
+
+_JUDGED = (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.NO_TESTS_COLLECTED)
+"""What a session may come to that its gates have a say in."""
+_COLOURS = {Verdict.HELD: "green", Verdict.BROKEN: "red", Verdict.INCONCLUSIVE: "yellow"}
+
+
+@dataclass(eq=False)
+class Gating:
+    """Keeps what gates are judged by, judges them and shows what came of it."""
+
+    config: pytest.Config
+    gates: Sequence[Gate]
+    """Those of the command line and the ini file."""
+    baseline: Baseline | None = None
+    """What the runs are compared with."""
+    _reports: list[RunReport] = field(default_factory=list)
+    _failed: bool = False
+    """Whether anything but a run failed."""
+    _sampling: Sampling | None = None
+
+    def pytest_sessionstart(self, session: pytest.Session) -> None:
+        """Be ready to stop early, if that is asked for."""
+        if self.config.getoption("gate_stop") and not self.config.option.collectonly:
+            from pytest_siren.session.sampling import Sampling
+
+            self._sampling = Sampling(session, self.gates)
+
+    def pytest_siren_run_report(self, report: RunReport) -> None:
+        """Keep what a run came to."""
+        self._reports.append(report)
+        if self._sampling is not None:
+            self._sampling.report(report)
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Note that a test failed, or something else about a run than its score."""
+        if report.failed and from_properties(report) is None:
+            self._failed = True
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        """Note that something could not be collected."""
+        self._failed = self._failed or report.failed
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        """Judge all gates while it is still known what was planned, and set the exit code."""
+        if self.config.option.collectonly:
+            return
+        from pytest_siren.session.judging import judge, plan_of
+        from pytest_siren.session.planned import file_gates
+
+        plan = plan_of(session)
+        ran = bool(self._reports) or any(plan_.tasks for plan_ in plan)
+        gates = [*(gate for gate in self.gates if ran or gate.source != INI), *file_gates(plan)]
+        if not gates:
+            return
+        if self._sampling is not None and self._sampling.stopper is not None:
+            results = self._sampling.results(self._reports, plan)
+        else:
+            results = judge(self.config, gates, self._reports, plan, self.baseline)
+        self.config.stash[GATES] = results
+        for result in results:
+            self.config.hook.pytest_siren_gate_report(result=result)
+        if session.exitstatus in _JUDGED:
+            failed = self._failed or not ran or self._fails(results)
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED if failed else pytest.ExitCode.OK
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_terminal_summary(self, terminalreporter: Any) -> Generator[None]:
+        """Show a line for each gate, below all else."""
+        yield
+        results = self.config.stash.get(GATES, [])
+        if not results:
+            return
+        from pytest_siren.session.gatelines import figures, why
+
+        terminalreporter.section("gates", sep="=", bold=True)
+        for result in results:
+            terminalreporter.write(f"{result.verdict.upper()} ", **{_COLOURS[result.verdict]: True})
+            terminalreporter.line(figures(result))
+            terminalreporter.line(f"  {why(result)}")
+        for line in self._last_words(results):
+            terminalreporter.line(line)
+
+    def _fails(self, results: Sequence[GateResult]) -> bool:
+        """Whether the gates make the session fail."""
+        verdicts = {result.verdict for result in results}
+        if Verdict.BROKEN in verdicts:
+            return True
+        return Verdict.INCONCLUSIVE in verdicts and not may_be_inconclusive(self.config)
+
+    def _last_words(self, results: Sequence[GateResult]) -> list[str]:
+        """Say what a reader of the exit code might not expect."""
+        lines = self._sampling.saved(len(self._reports)) if self._sampling is not None else []
+        undecided = any(result.verdict is Verdict.INCONCLUSIVE for result in results)
+        if undecided and may_be_inconclusive(self.config):
+            lines.append("warning: inconclusive gates pass (--gate-inconclusive=warn)")
+        if undecided and not self._reports:
+            lines.append("nothing was judged, so the session fails")
+        if self._failed and not self._fails(results):
+            lines.append("the session fails for other reasons than its gates")
+        return lines

@@ -1,0 +1,58 @@
+"""Brings together what gates are judged by: what was planned, and what came of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+
+from pytest_siren.hookspecs import RunReport
+from pytest_siren.metrics.gate_stopping import settled_result
+from pytest_siren.metrics.gates import Baseline, Judging, evaluate
+from pytest_siren.metrics.reported import runs_of
+from pytest_siren.metrics.verdicts import GateResult
+from pytest_siren.session.folder import SessionFolder
+from pytest_siren.session.garbage import no_collections
+from pytest_siren.session.gateoptions import on_point
+from pytest_siren.session.planned import Planned, planned
+from pytest_siren.session.plantable import plan_table
+from pytest_siren.session.rateoptions import chosen_cluster
+from pytest_siren.session.state import SESSION
+from pytest_siren.session.stopping import Stopper
+from pytest_siren.spec.gates import Gate
+
+
+def judge(
+    config: pytest.Config,
+    gates: Sequence[Gate],
+    reports: Sequence[RunReport],
+    plan: Sequence[Planned],
+    baseline: Baseline | None,
+) -> list[GateResult]:
+    """Return what came of ``gates``, given what was planned and the reports of this session."""
+    judging = Judging(point=on_point(config), cluster=chosen_cluster(config), baseline=baseline)
+    with no_collections():
+        ended = {(one.identity, one.job, one.task_id, one.run_index) for one in reports}
+        pending = plan_table(plan, ended)
+        return evaluate(gates, runs_of(reports), pending=pending, judging=judging)
+
+
+def judge_settled(
+    config: pytest.Config,
+    stopper: Stopper,
+    reports: Sequence[RunReport],
+    plan: Sequence[Planned],
+) -> list[GateResult]:
+    """Return what came of the gates of ``stopper``, by the sequences that stopped the session."""
+    left = [] if stopper.settled else plan
+    found = judge(config, [one.gate for one in stopper.gates], reports, left, None)
+    return [settled_result(*both) for both in zip(stopper.gates, found, strict=True)]
+
+
+def plan_of(session: pytest.Session) -> list[Planned]:
+    """Return what each process with jobs of its own has planned; usually that is one."""
+    config = session.config
+    if config.pluginmanager.get_plugin("siren-controller") is None:
+        return [planned(config, getattr(session, "items", ()))]
+    folder = SessionFolder.of(config.stash[SESSION].id)
+    return [Planned.from_plain(data) for data in folder.planned()]

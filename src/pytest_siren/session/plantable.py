@@ -1,0 +1,36 @@
+"""Planned runs as a table, for what has not come to an end."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+
+import pandas as pd
+
+from pytest_siren.metrics.gate_runs import PENDING
+from pytest_siren.metrics.runs import COLUMNS, INTEGERS, table
+from pytest_siren.session.planned import Planned
+
+Key = tuple[str, str, str, int]
+"""Identity and folder of the job, task and run index."""
+
+
+def plan_table(plan: Iterable[Planned], ended: Collection[Key] = frozenset()) -> pd.DataFrame:
+    """Return a row (``metrics/runs.py``) with the status ``pending`` for each run not ``ended``."""
+    columns: dict[str, list[object]] = {name: [] for name in COLUMNS}
+    for one in plan:
+        for task in one.tasks:
+            job = one.jobs[task.job]
+            row = {
+                **dict.fromkeys(COLUMNS),
+                **dict.fromkeys(INTEGERS, 0),
+                **job,
+                "task_id": task.id,
+                "benign_task": task.benign,
+                "malicious_task": task.malicious,
+                "status": PENDING,
+            }
+            for run_index in task.runs:
+                if (job["identity"], job["job"], task.id, run_index) not in ended:
+                    for name, value in {**row, "run_index": run_index}.items():
+                        columns[name].append(value)
+    return table(columns)

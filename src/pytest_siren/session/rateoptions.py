@@ -1,0 +1,32 @@
+"""The options of how rates are made. Standard library only."""
+
+from __future__ import annotations
+
+import pytest
+
+from pytest_siren.metrics.choices import Cluster
+
+
+def add_rate_options(parser: pytest.Parser, group: pytest.OptionGroup) -> None:
+    """Add the options and ini keys."""
+    group.addoption(
+        "--siren-cluster",
+        choices=tuple(Cluster),
+        default=None,
+        help="what runs must share to be taken for alike by intervals: the couple, the benign task "
+        "or the malicious task (default: couple)",
+    )
+    parser.addini("siren_cluster", "as --siren-cluster")
+
+
+def chosen_cluster(config: pytest.Config) -> Cluster:
+    """Return what intervals take for alike. Raises ``pytest.UsageError`` for an unknown ini key."""
+    given: str | None = config.getoption("siren_cluster")
+    if given is not None:
+        return Cluster(given)
+    ini: str = config.getini("siren_cluster") or Cluster.COUPLE
+    try:
+        return Cluster(ini)
+    except ValueError:
+        known = ", ".join(Cluster)
+        raise pytest.UsageError(f"siren_cluster must be one of {known}, not {ini!r}") from None

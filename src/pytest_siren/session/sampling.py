@@ -1,0 +1,76 @@
+"""``--gate-stop`` on the controller: it stops the session, and says what that saved."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from pytest_siren.hookspecs import RunReport
+from pytest_siren.metrics.verdicts import GateResult
+from pytest_siren.session.judging import judge_settled, plan_of
+from pytest_siren.session.planned import Planned, file_gates
+from pytest_siren.session.state import EVALUATIONS, NOT_NEEDED
+from pytest_siren.session.stopping import Stopper, not_settleable, stopper
+from pytest_siren.session.text import printable
+from pytest_siren.spec.gates import Gate
+
+
+class Sampling:
+    """Watches what runs come to, and lets no more begin once every gate is settled."""
+
+    def __init__(self, session: pytest.Session, gates: Sequence[Gate]) -> None:
+        self._session = session
+        self._config = session.config
+        self._gates = gates
+        self._all: list[Gate] | None = None
+        self._stopped = False
+        self.stopper: Stopper | None = None
+        """What the gates are settled by; ``None`` where only all runs can decide."""
+
+    def report(self, report: RunReport) -> None:
+        """Take in what was reported of a run."""
+        if self._all is None:
+            self._begin()
+        if self.stopper is None:
+            return
+        self.stopper.report(report)
+        if self.stopper.settled and not self._stopped:
+            self._stopped = True
+            controller: Any = self._config.pluginmanager.get_plugin("siren-controller")
+            if controller is not None:
+                controller.settle()
+            else:
+                self._config.stash[EVALUATIONS].board.settle()
+
+    def results(self, reports: Sequence[RunReport], plan: Sequence[Planned]) -> list[GateResult]:
+        """Return what came of the gates, and note how many runs were not needed."""
+        assert self.stopper is not None
+        if self.stopper.settled:
+            self._config.stash[NOT_NEEDED] = self.stopper.planned - _runs(reports)
+        return judge_settled(self._config, self.stopper, reports, plan)
+
+    def saved(self, reported: int) -> list[str]:
+        """Say what was not needed, or why nothing could be stopped early."""
+        if self._all is None:
+            return []
+        if self.stopper is None:
+            others = ", ".join(printable(one, 100) for one in not_settleable(self._all))
+            reason = f": only all runs can decide {others}" if others else ""
+            return [f"--gate-stop: nothing was stopped early{reason}"]
+        total = f"{self.stopper.planned:,} runs"
+        if not self.stopper.settled:
+            return [f"--gate-stop: not settled by the {reported:,} of {total}"]
+        left = self._config.stash[NOT_NEEDED]
+        return [f"settled after {self.stopper.used:,} of {total}; {left:,} not needed"]
+
+    def _begin(self) -> None:
+        plan = plan_of(self._session)
+        self._all = [*self._gates, *file_gates(plan)]
+        if len(plan) == 1:
+            self.stopper = stopper(self._all, plan[0])
+
+
+def _runs(reports: Sequence[RunReport]) -> int:
+    return len({(one.identity, one.task_id, one.run_index) for one in reports})

@@ -1,0 +1,101 @@
+"""``--gate-stop``: no more runs once every gate is settled."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+
+from pytest_siren.hookspecs import RunReport
+from pytest_siren.metrics.gate_runs import about, in_group, of_jobs
+from pytest_siren.metrics.gate_stopping import Outcome, Settling, Step, advance, can_be_settled
+from pytest_siren.session.gateoptions import option_gates
+from pytest_siren.session.items import RunItem
+from pytest_siren.session.planned import LEFT_OUT, Planned, file_gates, planned
+from pytest_siren.session.plantable import plan_table
+from pytest_siren.session.rounds import in_rounds, place
+from pytest_siren.session.state import EVALUATIONS, SESSION
+from pytest_siren.spec.gates import Gate
+
+
+@dataclass
+class Stopper:
+    """Takes in what runs came to, until every gate is settled."""
+
+    gates: Sequence[Settling]
+    planned: int
+    """Runs of the session."""
+    settled: bool = False
+    _outcomes: dict[Hashable, Outcome] = field(default_factory=dict)
+
+    def add(self, identity: str, task: str, run_index: int, outcome: Outcome) -> None:
+        """Take in one run."""
+        self._outcomes[identity, task, run_index] = outcome
+        self.settled = self.settled or advance(self.gates, self._outcomes)
+
+    def report(self, report: RunReport) -> None:
+        """Take in what was reported of a run."""
+        scores = (report.benign_score, report.attack_score)
+        outcome = Outcome(report.status, *scores)
+        self.add(report.identity, report.task_id, report.run_index, outcome)
+
+    @property
+    def used(self) -> int:
+        """Runs that were needed to settle the gate that took most."""
+        return max(gate.used for gate in self.gates)
+
+
+def not_settleable(gates: Iterable[Gate]) -> list[str]:
+    """Return the gates that only all runs can decide."""
+    return [gate.text for gate in gates if not can_be_settled(gate)]
+
+
+def stopper(gates: Sequence[Gate], plan: Planned) -> Stopper | None:
+    """Return what stops the session; ``None`` where only all runs can decide."""
+    if not gates or not_settleable(gates) or not plan.tasks:
+        return None
+    table = plan_table([plan])
+    keys = list(zip(table["identity"], table["task_id"], table["run_index"], strict=True))
+    order = np.asarray(sorted(range(len(keys)), key=lambda at: place(*keys[at])))
+    settling = []
+    for gate in gates:
+        chosen = of_jobs(table, gate)
+        chosen = chosen[in_group(chosen, gate.group) & about(chosen, gate.measure)]
+        meant = frozenset(chosen.index)
+        steps = [Step(keys[at], keys[at][:2], keys[at][2]) for at in order if at in meant]
+        settling.append(Settling(gate, steps, plan.rounds))
+    return Stopper(settling, len(keys) + plan.left_out)
+
+
+def prepare(session: pytest.Session) -> None:
+    """Put a session's runs in order, and leave those out that records have made needless.
+
+    To be called in every process, once all is collected: each comes to the same.
+    """
+    config = session.config
+    in_rounds(session.items)
+    evaluations = config.stash[EVALUATIONS]
+    if config.stash[SESSION].resume is None:
+        return
+    plan = planned(config, session.items)
+    known = stopper([*option_gates(config), *file_gates([plan])], plan)
+    if known is None:
+        return
+    left: list[pytest.Item] = []
+    past_runs = evaluations.recorder.past_runs
+    for item in session.items:
+        if not isinstance(item, RunItem):
+            continue
+        settled = past_runs.settled(past_runs.of(item.job.identity, item.identity))
+        if settled is None:
+            left.append(item)
+            continue
+        outcome = Outcome(settled.status, settled.benign_score, settled.attack_score)
+        known.add(item.job.identity, settled.task_id, item.run_index, outcome)
+    if known.settled and left:
+        gone = {id(item) for item in left}
+        session.items[:] = [item for item in session.items if id(item) not in gone]
+        config.stash[LEFT_OUT] = len(left)
+        config.hook.pytest_deselected(items=left)

@@ -1,0 +1,236 @@
+"""Gates: conditions on what runs came to, as ``--gate`` and ``gates:`` spell them.
+
+::
+
+    GATE    = MEASURE [ "[" KEY "=" VALUE { "," KEY "=" VALUE } "]" ] OPERATOR NUMBER
+    NUMBER  = digits, such as 0.05, 5% or 1e-3
+
+A value that holds a comma or a bracket stands in quotes.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+
+from pytest_siren.spec.errors import printable
+from pytest_siren.spec.wording import listed, suggestion
+
+RATES = ("asr", "utility", "utility_under_attack", "error_rate")
+OVER_K = ("pass", "benign_pass", "attack_pass")
+TOTALS = ("cost", "tokens")
+WORST = ("max_task_asr", "min_task_utility", "min_task_utility_under_attack")
+CHANGES = ("asr_increase", "utility_drop", "utility_under_attack_drop")
+KEYS = (
+    *("dataset", "suite", "attack", "model", "agent", "job"),
+    *("task", "benign_task", "malicious_task", "vector"),
+)
+OPERATORS = ("<=", ">=", "<", ">")
+
+_MEASURE = re.compile(r"[A-Za-z_]\w*(?:[@^]\w*)?")
+_OVER_K = re.compile(rf"(?:{'|'.join(OVER_K)})[@^][1-9]\d*")
+_KEY = re.compile(r"[A-Za-z_]\w*")
+_VALUE = re.compile(r"""\s*(?:"(?P<double>[^"]*)"|'(?P<single>[^']*)'|(?P<plain>[^,\]'"]+))""")
+_OPERATOR = re.compile(r"[<>=!~]+")
+_NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")
+_NON_INFERIOR = re.compile(
+    r"\s*noninferior\(\s*(?P<measure>[^,()]*?)\s*,\s*(?P<margin>[^()]*?)\s*\)"
+)
+_CHANGE_OF = {change.rpartition("_")[0]: change for change in CHANGES}
+
+
+class GateError(ValueError):
+    """The text of a gate cannot be read. The message is one line; ``pointed`` adds a caret."""
+
+    def __init__(self, text: str, at: int, problem: str) -> None:
+        self.text, self.at = text, at
+        super().__init__(f"{printable(text)!r}: {printable(problem)}")
+
+    def pointed(self) -> str:
+        """Return the message with the text below it and a mark under the place that is wrong."""
+        if not self.text.isprintable():
+            return str(self)
+        return f"{self}\n    {self.text}\n    {' ' * self.at}^"
+
+
+@dataclass(frozen=True)
+class Gate:
+    """A condition on what runs came to."""
+
+    text: str
+    """As it was given."""
+    source: str
+    """Where it was given: ``--gate``, or the eval file's path."""
+    measure: str
+    """One of ``RATES``, ``TOTALS``, ``WORST`` and ``CHANGES``, or such as ``pass@5``."""
+    group: tuple[tuple[str, str], ...]
+    """Keys out of ``KEYS`` and values: the runs that the gate is about have them all."""
+    operator: str
+    """One of ``OPERATORS``."""
+    bound: float
+    jobs: frozenset[str] | None = None
+    """Identities of the only jobs that the gate is about; ``None`` is all of them."""
+
+    @property
+    def upper(self) -> bool:
+        """Whether the measure must not be more than the bound."""
+        return self.operator[0] == "<"
+
+    @property
+    def needs_baseline(self) -> bool:
+        """Whether the measure compares with something."""
+        return self.measure in CHANGES
+
+    @property
+    def bad_score(self) -> float:
+        """The score, 0 or 1, of one run more that is the worst for the gate."""
+        falls = self.measure.endswith("_drop")
+        return 0.0 if self.upper == falls else 1.0
+
+    def accepts(self, value: float) -> bool:
+        """Tell whether ``value`` is on the good side of the bound."""
+        match self.operator:
+            case "<=":
+                return value <= self.bound
+            case "<":
+                return value < self.bound
+            case ">=":
+                return value >= self.bound
+        return value > self.bound
+
+
+def parse_gate(text: str, source: str) -> Gate:
+    """Return the gate that ``text`` is. Raises ``GateError``."""
+    if shorthand := _NON_INFERIOR.fullmatch(text):
+        return _non_inferior(text, source, shorthand)
+    reader = _Reader(text)
+    measure = _measure(reader)
+    group = _group(reader)
+    operator = _operator(reader)
+    at = reader.at
+    bound = _bound(reader)
+    _check_range(text, at, measure, bound)
+    return Gate(text, source, measure, group, operator, bound)
+
+
+def _non_inferior(text: str, source: str, found: re.Match[str]) -> Gate:
+    """Return the gate of ``noninferior(utility, 0.01)``: at most so much worse than before."""
+    if found["measure"] not in _CHANGE_OF:
+        problem = f"noninferior() takes one of {listed(_CHANGE_OF)}, not {found['measure']!r}"
+        raise GateError(text, found.start("measure"), problem)
+    try:
+        margin = parse_gate(f"{_CHANGE_OF[found['measure']]} <= {found['margin']}", source)
+    except GateError as error:
+        raise GateError(text, found.start("margin"), f"{found['margin']!r} is no margin") from error
+    return replace(margin, text=text)
+
+
+class _Reader:
+    """A place in the text."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.at = 0
+        self.skip()
+
+    def skip(self) -> None:
+        while self.at < len(self.text) and self.text[self.at].isspace():
+            self.at += 1
+
+    def take(self, pattern: re.Pattern[str]) -> re.Match[str] | None:
+        found = pattern.match(self.text, self.at)
+        if found is not None:
+            self.at = found.end()
+            self.skip()
+        return found
+
+    def took(self, char: str) -> bool:
+        if not self.text.startswith(char, self.at):
+            return False
+        self.at += len(char)
+        self.skip()
+        return True
+
+    def error(self, problem: str, at: int | None = None) -> GateError:
+        return GateError(self.text, self.at if at is None else at, problem)
+
+    def rest(self) -> str:
+        """Return what stands here, for a message."""
+        rest = self.text[self.at :].strip()
+        return f"not {rest!r}" if rest else "but nothing follows"
+
+
+def _measure(reader: _Reader) -> str:
+    at = reader.at
+    found = reader.take(_MEASURE)
+    if found is None:
+        raise reader.error(f"expected a measure such as asr, {reader.rest()}")
+    name = found[0]
+    plain = (*RATES, *TOTALS, *WORST, *CHANGES)
+    if name in plain or _OVER_K.fullmatch(name):
+        return name
+    known = [*plain, *(f"{stem}{kind}K" for stem in OVER_K for kind in "@^")]
+    hint = suggestion(name, known)
+    raise reader.error(f"unknown measure {name!r}{hint}; known are {listed(known)}", at)
+
+
+def _group(reader: _Reader) -> tuple[tuple[str, str], ...]:
+    group: dict[str, str] = {}
+    if not reader.took("["):
+        return ()
+    while True:
+        at = reader.at
+        key = reader.take(_KEY)
+        if key is None:
+            raise reader.error(f"expected one of {listed(KEYS)}, {reader.rest()}")
+        if key[0] not in KEYS:
+            hint = suggestion(key[0], KEYS)
+            raise reader.error(f"unknown key {key[0]!r}{hint}; known are {listed(KEYS)}", at)
+        if key[0] in group:
+            raise reader.error(f"{key[0]} is given twice", at)
+        if not reader.took("="):
+            raise reader.error(f"expected = and a value after {key[0]}, {reader.rest()}")
+        value = reader.take(_VALUE)
+        text = "" if value is None else next(part for part in value.groups() if part is not None)
+        if not text.strip():
+            raise reader.error(f"expected a value of {key[0]}, {reader.rest()}")
+        group[key[0]] = text.strip()
+        if reader.took("]"):
+            return tuple(group.items())
+        if not reader.took(","):
+            raise reader.error(f"expected ] or a comma, {reader.rest()}")
+
+
+def _operator(reader: _Reader) -> str:
+    at = reader.at
+    found = reader.take(_OPERATOR)
+    if found is not None and found[0] in OPERATORS:
+        return found[0]
+    if found is None:
+        raise reader.error(f"expected {listed(OPERATORS[:-1])} or >, {reader.rest()}")
+    guess = {"=<": "<=", "=>": ">="}.get(found[0])
+    hint = f" (did you mean {guess!r}?)" if guess else ""
+    raise reader.error(f"{found[0]!r} is none of {listed(OPERATORS)}{hint}", at)
+
+
+def _bound(reader: _Reader) -> float:
+    found = reader.take(_NUMBER)
+    if found is None:
+        raise reader.error(f"expected a number such as 0.05 or 5%, {reader.rest()}")
+    number = float(found[0])
+    if reader.took("%"):
+        number = float(f"{number / 100:.15g}")
+    if reader.at < len(reader.text):
+        raise reader.error(f"expected nothing after the number, {reader.rest()}")
+    return number
+
+
+def _check_range(text: str, at: int, measure: str, bound: float) -> None:
+    if measure in TOTALS:
+        if bound < 0:
+            raise GateError(text, at, f"{measure} is never negative")
+        return
+    lowest = -1 if measure in CHANGES else 0
+    if not lowest <= bound <= 1:
+        percent = f" (did you mean {bound:g}%?)" if 1 < bound <= 100 else ""
+        raise GateError(text, at, f"{measure} is always from {lowest} to 1{percent}")

@@ -1,0 +1,272 @@
+"""``siren results`` (P68-P84)."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pytest_siren.cli.main import main
+from pytest_siren.evaluation.tasks import Scores
+from pytest_siren.jobs.store import JobStore
+from tests.unit.jobs_sample import attempt, error_attempt, run
+from tests.unit.test_jobs_table import a_job, their_job, their_line
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "jobs"
+
+
+def fill(store: JobStore, scores: dict[str, Sequence[float | None]], attack: str | None) -> None:
+    """Record runs with these scores; ``None`` is a run in error."""
+    number = 0
+    for task, values in scores.items():
+        for index, score in enumerate(values):
+            number += 1
+            info = run(task, index, path=store.path, attack=attack)
+            info = replace(info, identity=f"{number:016x}")
+            run_id = f"{number:08x}"
+            if score is None:
+                store.record(error_attempt(run_id=run_id, info=info))
+                continue
+            of_attacker = Scores({"security": score}) if attack else None
+            made = attempt(
+                run_id=run_id, info=info, benign=Scores({"utility": score}), attack=of_attacker
+            )
+            store.record(made)
+
+
+def results(capsys: pytest.CaptureFixture[str], *args: str, code: int = 0) -> list[dict[str, Any]]:
+    assert main(["results", "--format", "json", *args]) == code
+    rows: list[dict[str, Any]] = json.loads(capsys.readouterr().out)
+    return rows
+
+
+def two_jobs(folder: Path) -> None:
+    fill(a_job(folder, "benign", attack=None, identity="b" * 16), {"t0": [1.0], "t1": [0.0]}, None)
+    fill(a_job(folder, "attack"), {"t0:m0": [1.0, 0.0], "t1:m0": [0.0, None]}, "template_string")
+
+
+def test_a_row_tells_rates_with_their_intervals_and_errors_beside_them(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """P73, P76-P83."""
+    two_jobs(folder)
+    benign, attack = results(capsys)
+    assert benign["attack_type"] == "benign"
+    assert benign["benign_pass@1"] == 0.5
+    assert benign["attack_pass@1"] is None
+    assert benign["asr"] is None
+    expected = {
+        "dataset": "agentdojo-workspace",
+        "dataset_suite": "workspace",
+        "agent_type": "plain",
+        "agent_name": "openai:gpt-5",
+        "attack_type": "template_string",
+        "attack_pass@1": 0.25,
+        "asr": 0.25,
+        "n_tasks": 2,
+        "avg_n_samples": 1.5,
+        "n_scored": 3,
+        "n_errors": 1,
+        "n_cancelled": 0,
+        "input_tokens": 4 * 642,
+        "n_unpriced": 4,
+        "n_jobs": 1,
+        "configuration": "1f2e3d4c5b6a7988",
+    }
+    assert {key: attack[key] for key in expected} == expected
+    assert 0 <= attack["asr_low"] < 0.25 < attack["asr_high"] <= 1
+
+
+@pytest.mark.parametrize(
+    ("errors", "asr"), [("exclude", 0.25), ("failure", 0.25), ("success", 0.5)]
+)
+def test_errors_count_as_what_is_asked_for(
+    folder: Path, capsys: pytest.CaptureFixture[str], errors: str, asr: float
+) -> None:
+    two_jobs(folder)
+    row = results(capsys, "--errors", errors)[1]
+    assert row["asr"] == asr
+    assert row["n_errors"] == 1
+
+
+def test_runs_of_one_configuration_pool_across_jobs_and_two_configurations_do_not(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """P84."""
+    fill(a_job(folder, "one"), {"t0:m0": [1.0]}, "template_string")
+    fill(a_job(folder, "two"), {"t0:m0": [0.0]}, "template_string")
+    fill(a_job(folder, "three", identity="c" * 16), {"t0:m0": [0.0]}, "template_string")
+    pooled, other = results(capsys, "--k", "2", code=2)
+    assert (pooled["n_jobs"], pooled["n_tasks"], pooled["avg_n_samples"]) == (2, 1, 2.0)
+    assert pooled["asr"] == 0.5
+    assert pooled["attack_pass@2"] == 1.0
+    assert pooled["attack_pass^2"] == 0.0
+    assert (other["asr"], other["attack_pass@2"], other["attack_pass@2_n_short"]) == (0.0, None, 1)
+    (model,) = results(capsys, "--group-by", "model")
+    assert (model["n_configurations"], model["configuration"]) == (2, None)
+    assert model["asr"] == 0.25
+    assert main(["results"]) == 0
+    header = capsys.readouterr().out.splitlines()[0]
+    assert header.split()[-1] == "configuration"
+
+
+def test_fewer_runs_than_k_is_no_answer(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """P74, P75."""
+    two_jobs(folder)
+    assert main(["results", "--k", "1", "--k", "3"]) == 2
+    said = capsys.readouterr()
+    assert "n/a" in said.out
+    assert "siren: attack_pass@3 is n/a in 1 of 1 rows: no task has 3 runs that count\n" in said.err
+    row = results(capsys, "--k=2", code=2)[1]
+    assert (row["attack_pass@2"], row["attack_pass@2_n_short"]) == (1.0, 1)
+
+
+@pytest.mark.parametrize(
+    ("by", "keys", "found"),
+    [
+        ("dataset", ["dataset"], [["agentdojo-workspace"]] * 2),
+        ("dataset_suite", ["dataset_suite"], [["workspace"]] * 2),
+        ("agent", ["agent_type"], [["plain"]] * 2),
+        ("agent_name", ["agent_name"], [["openai:gpt-5"]] * 2),
+        ("attack", ["attack_type"], [["benign"], ["template_string"]]),
+        ("task", ["task"], [["t0"], ["t0:m0"], ["t1"], ["t1:m0"]]),
+        ("benign_task", ["benign_task", "n_tasks"], [["t0", 1], ["t0", 1], ["t1", 1], ["t1", 1]]),
+        ("malicious_task", ["malicious_task", "n_tasks"], [[None, 2], ["m0", 2]]),
+        ("vector", ["vector"], [["injection_calendar"]] * 2),
+        ("job", ["job"], [["jobs/attack"], ["jobs/benign"]]),
+        ("model,attack", ["agent_name", "attack_type"], None),
+    ],
+)
+def test_rows_are_grouped_as_asked(
+    folder: Path, capsys: pytest.CaptureFixture[str], by: str, keys: list[str], found: Any
+) -> None:
+    """P71."""
+    two_jobs(folder)
+    rows = results(capsys, "--group-by", by)
+    if found is not None:
+        assert [[row[key] for key in keys] for row in rows] == found
+    assert len({tuple(row[key] for key in (*keys, "attack_type")) for row in rows}) == len(rows)
+
+
+def test_csv_has_the_columns_of_json_and_empty_cells(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """P70."""
+    two_jobs(folder)
+    assert main(["results", "--format", "CSV"]) == 0
+    rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    assert rows[0]["attack_pass@1"] == ""
+    as_json = results(capsys)
+    assert [list(row) for row in rows] == [list(row) for row in as_json]
+    assert float(rows[1]["asr"]) == as_json[1]["asr"]
+
+
+def test_only_the_jobs_that_are_named_are_read(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    two_jobs(folder)
+    assert [row["attack_type"] for row in results(capsys, "ben*")] == ["benign"]
+    assert [row["attack_type"] for row in results(capsys, "jobs/attack")] == ["template_string"]
+
+
+def test_unreadable_jobs_are_named_beside_the_table(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """P68."""
+    two_jobs(folder)
+    (folder / "attack" / "config.yaml").unlink()
+    with (folder / "benign" / "index.jsonl").open("a") as file:
+        file.write("torn\x1b[2J\n")
+    assert main(["results"]) == 0
+    said = capsys.readouterr()
+    assert "siren: cannot read jobs/attack/config.yaml: No such file or directory" in said.err
+    assert "siren: jobs/benign/index.jsonl:3: " in said.err
+    assert "template_string" not in said.out
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        ([], "there is no folder jobs: name another one with --jobs-dir"),
+        (["--jobs-dir=."], "there are no jobs in ."),
+        (["nosuch"], "no job, sweep or glob 'nosuch' in jobs"),
+    ],
+)
+def test_nothing_to_read_is_no_answer(
+    folder: Path, capsys: pytest.CaptureFixture[str], args: list[str], message: str
+) -> None:
+    assert main(["results", *args]) == 2
+    assert f"siren: {message}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["--group-by=nosuch"], "unknown group 'nosuch'; known are all, dataset, suite"),
+        (["--k=0"], "'0' is not a number of runs, 1 or more"),
+        (["--errors=drop"], "invalid choice: 'drop'"),
+    ],
+)
+def test_wrong_options_are_refused(
+    capsys: pytest.CaptureFixture[str], args: list[str], message: str
+) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(["results", *args])
+    assert stopped.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_jobs_of_prompt_siren_have_results(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = [
+        their_line("00000001"),
+        their_line("00000002", exception_type="TimeoutError", benign_score=0.0, attack_score=0.0),
+    ]
+    their_job(folder / "theirs", lines, {"type": "template_string", "config": {}})
+    (row,) = results(capsys)
+    assert (row["dataset"], row["agent_name"]) == ("agentdojo-workspace", "openai:gpt-5")
+    assert (row["attack_type"], row["asr"], row["n_errors"]) == ("template_string", 1.0, 1)
+
+
+HOSTILE = "evil\x1b[2J\n[red]x[/red]"
+
+
+@pytest.mark.parametrize("form", ["table", "csv", "json"])
+def test_names_are_never_obeyed_by_a_terminal(
+    folder: Path, capsys: pytest.CaptureFixture[str], form: str
+) -> None:
+    their_job(folder / "theirs", [their_line("00000001", task_id=HOSTILE)])
+    assert main(["results", "--group-by", "task", "--format", form]) == 0
+    said = capsys.readouterr().out
+    assert "\x1b" not in said
+    assert "[red]x[/red]" in said
+
+
+@pytest.mark.parametrize("columns", [50, 240])
+def test_a_terminal_gets_a_table_or_blocks_that_fit(
+    folder: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    columns: int,
+) -> None:
+    two_jobs(folder)
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setenv("TERM", "xterm")
+    assert main(["results"]) == 0
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out).splitlines()
+    assert max(len(line) for line in lines) <= columns
+    assert any("0.250 [" in line for line in lines)
+    assert any("n_errors" in line for line in lines)

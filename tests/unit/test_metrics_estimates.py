@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+from statsmodels.stats.weightstats import DescrStatsW
+
+from pytest_siren.metrics.effective import describe, effective_size
+from pytest_siren.metrics.estimates import estimate
+from pytest_siren.metrics.intervals import mid_p
+
+VALUES = st.lists(st.floats(0, 1), min_size=1, max_size=30)
+
+
+def test_one_run_of_each_task_is_plain_counting() -> None:
+    found = estimate((np.arange(100) < 30).astype(float), runs=100)
+    low, high = mid_p(0.3, 99)
+    assert (found.value, found.low, found.high) == (0.3, low, high)
+    assert (found.units, found.runs, found.clusters, found.method) == (100, 100, 100, "mid-P")
+    assert found.effective == pytest.approx(99)
+
+
+def test_runs_of_a_task_that_are_all_the_same_count_once() -> None:
+    once = estimate((np.arange(100) < 30).astype(float), runs=100)
+    ten_times = estimate((np.arange(100) < 30).astype(float), runs=1_000)
+    assert ten_times.low == pytest.approx(once.low, abs=2e-3)
+    assert ten_times.high == pytest.approx(once.high, abs=2e-3)
+
+
+def test_independent_runs_count_nearly_each() -> None:
+    values = np.random.default_rng(1).binomial(10, 0.3, 200) / 10
+    assert 1_600 < estimate(values, runs=2_000).effective <= 2_000
+
+
+def test_the_variance_is_that_of_the_mean_over_clusters() -> None:
+    values = np.random.default_rng(2).random(60)
+    clusters = np.repeat(np.arange(20), 3)
+    means = values.reshape(20, 3).mean(axis=1)
+    found = describe(values, clusters)
+    assert found.variance == pytest.approx(DescrStatsW(means).std_mean ** 2)
+    assert (found.number, found.alike) == (20, 20)
+
+
+def test_the_effective_size_is_korn_and_graubards() -> None:
+    random = np.random.default_rng(2)
+    values = random.binomial(5, random.random(60)) / 5
+    found = describe(values, None)
+    spread = np.var(values, ddof=1) / 60
+    quantiles = stats.t.ppf(0.975, [299, 59])
+    expected = found.mean * (1 - found.mean) / spread * (quantiles[0] / quantiles[1]) ** 2
+    assert effective_size(found, 300) == pytest.approx(expected)
+
+
+def test_with_few_successes_runs_are_taken_for_alike() -> None:
+    one_success = np.zeros(20)
+    one_success[0] = 0.1
+    assert 19 < effective_size(describe(one_success, None), 200) < 30
+    many = np.full(20, 0.5)
+    many[:10] = 0.4
+    assert effective_size(describe(many, None), 200) == pytest.approx(200, rel=0.15)
+
+
+def test_clusters_of_unequal_sizes() -> None:
+    values, clusters = np.array([1.0, 1.0, 1.0, 0.0, 0.0]), np.array([7, 7, 7, 3, 2])
+    found = describe(values, clusters)
+    # Sums of residuals 1.2, -0.6 and -0.6.
+    assert found.variance == pytest.approx(3 / 2 * (1.2**2 + 0.6**2 + 0.6**2) / 25)
+    assert found.alike == pytest.approx(25 / 11)
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0])
+def test_all_or_none_is_exact_in_the_number_of_clusters(value: float) -> None:
+    found = estimate(np.full(40, value), np.repeat(np.arange(10), 4), runs=80)
+    exact = stats.binomtest(int(10 * value), 10).proportion_ci(0.95, method="exact")
+    assert (found.low, found.high) == (pytest.approx(exact.low), pytest.approx(exact.high))
+    assert (found.method, found.clusters) == ("exact", 10)
+
+
+def test_within_a_single_cluster_its_units_are_what_is_counted() -> None:
+    values = np.array([1.0, 0.0, 1.0, 1.0, 0.0])
+    found = estimate(values, np.zeros(5, int), runs=5)
+    alone = estimate(values, runs=5)
+    assert (found.low, found.high, found.clusters) == (alone.low, alone.high, 1)
+
+
+def test_of_a_single_task_its_runs_are_what_is_counted() -> None:
+    assert estimate(np.array([0.3]), runs=10).effective == 10
+    exact = stats.binomtest(0, 10).proportion_ci(0.95, method="exact")
+    assert estimate(np.array([0.0]), runs=10).high == pytest.approx(exact.high)
+    assert estimate(np.array([0.9]), runs=10, k=5).effective == 2
+    assert estimate(np.array([0.0]), runs=1).low == 0.0
+
+
+@given(VALUES, st.integers(1, 5), st.integers(1, 8), st.randoms())
+def test_estimates_are_within_their_interval_and_know_no_order(
+    values: list[float], runs: int, groups: int, random: object
+) -> None:
+    clusters = [index % groups for index in range(len(values))]
+    found = estimate(np.array(values), np.array(clusters), runs=runs * len(values))
+    assert 0.0 <= found.low <= found.value <= found.high <= 1.0
+    pairs = list(zip(values, clusters, strict=True))
+    random.shuffle(pairs)  # type: ignore[attr-defined]
+    shuffled, alike = (np.array(part) for part in zip(*pairs, strict=True))
+    assert estimate(shuffled, alike, runs=runs * len(values)) == found
+
+
+@pytest.mark.parametrize("values", [[], [0.5, 1.1], [-0.1], [float("nan")]])
+def test_what_is_no_rate_is_refused(values: list[float]) -> None:
+    with pytest.raises(ValueError, match="an estimate needs"):
+        estimate(np.array(values), runs=1)
