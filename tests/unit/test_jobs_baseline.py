@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -70,6 +71,12 @@ def test_the_file_is_one_line_per_run_in_order_and_depends_on_nothing_else(tmp_p
         ("u1:m0", 2),
     ]
     assert "jobs/j" not in first
+
+
+def test_the_reference_explains_every_field() -> None:
+    page = (Path(__file__).parents[2] / "docs/reference/baseline.md").read_text()
+    explained = set(re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE))
+    assert explained == {key for line in lines_of(couples(SCORES)) for key in line}
 
 
 def test_one_score_changed_is_one_line_changed(tmp_path: Path) -> None:
@@ -146,10 +153,10 @@ def test_several_files_of_a_folder_are_one_baseline(tmp_path: Path) -> None:
 
 def test_what_cannot_be_a_baseline_says_why(jobs: Path) -> None:
     base = jobs.parent
-    with pytest.raises(BaselineError, match=r"no job, sweep .* 'nosuch' in .*no such baseline"):
+    with pytest.raises(BaselineError, match=r"no job, sweep .* 'nosuch' in .*no baseline file"):
         load_baseline("nosuch", jobs, base)
     written(base / "none.jsonl", couples({}))
-    with pytest.raises(BaselineError, match=r"the baseline 'none.jsonl' holds no run"):
+    with pytest.raises(BaselineError, match=r"'none.jsonl' holds no run"):
         load_baseline("none.jsonl", jobs, base)
     with (jobs / "first/index.jsonl").open("a") as index:
         index.write("junk\n")

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from pytest_siren.metrics.difference import mean_difference
+from pytest_siren.metrics.intervals import wilson
 from pytest_siren.metrics.matched import Unscored
 from pytest_siren.metrics.measures import Cluster, Measure
 from pytest_siren.metrics.paired import Increase, increase
@@ -101,25 +102,37 @@ def test_each_model_is_compared_with_itself_where_both_sides_hold_several() -> N
     assert (many.pairs, many.after) == (2, 0.5)
 
 
-def test_a_difference_of_single_pairs_has_agresti_and_mins_interval() -> None:
-    """Statistics in Medicine 24, 729-740: half a pair added to each of the four cells."""
-    gained, lost, same = 7, 2, 41
-    values = np.array([1.0] * gained + [-1.0] * lost + [0.0] * same)
+def test_gains_and_losses_are_joined_by_square_and_add() -> None:
+    """Zou and Donner 2008, with Wilson's interval of either; many pairs, so that t is normal."""
+    gained, lost, count = 600, 200, 20_000
+    values = np.array([1.0] * gained + [-1.0] * lost + [0.0] * (count - gained - lost))
     found = mean_difference(values)
-    n, b, c = gained + lost + same + 2, gained + 0.5, lost + 0.5
-    error = np.sqrt((b + c) - (b - c) ** 2 / n) / n
-    assert found.value == pytest.approx(0.1)
-    assert found.error == pytest.approx(error)
-    assert (found.low + found.high) / 2 == pytest.approx((b - c) / n)
-    # Normal quantiles there, those of t with 49 degrees of freedom here.
-    assert (found.high - found.low) / 2 == pytest.approx(error * 2.00958, rel=1e-5)
+    gain, loss = gained / count, lost / count
+    (gain_low, gain_high), (loss_low, loss_high) = wilson(gain, count), wilson(loss, count)
+    correlation = -np.sqrt(gain * loss / ((1 - gain) * (1 - loss)))
+    down, up = gain - gain_low, loss_high - loss
+    half = np.sqrt(down**2 + up**2 - 2 * correlation * down * up)
+    assert found.low == pytest.approx(0.02 - half, rel=5e-3)
+    down, up = loss - loss_low, gain_high - gain
+    half = np.sqrt(down**2 + up**2 - 2 * correlation * down * up)
+    assert found.high == pytest.approx(0.02 + half, rel=5e-3)
+    # And so it is nearly Wald's, where there is plenty of both.
+    assert found.error == pytest.approx(np.std(values) / np.sqrt(count), rel=2e-3)
+
+
+def test_gains_alone_have_wilsons_upper_end() -> None:
+    found = mean_difference(np.array([1.0] * 3 + [0.0] * 997))
+    assert found.high == pytest.approx(wilson(0.003, 1000)[1], rel=0.01)
+    mirrored = mean_difference(-np.array([1.0] * 3 + [0.0] * 997))
+    assert (mirrored.low, mirrored.high) == (-found.high, -found.low)
 
 
 def test_where_no_pair_differs_the_interval_has_a_width_nevertheless() -> None:
     few, many = mean_difference(np.zeros(20)), mean_difference(np.zeros(1000))
     assert few.low < -0.05
     assert few.high > 0.05
-    assert 0.001 < many.high < 0.005
+    assert few.high == pytest.approx(-few.low)
+    assert 0.003 < many.high < 0.005
     alike = mean_difference(np.zeros(1000), np.repeat(np.arange(10), 100))
     assert alike.high > 0.1
     alone = mean_difference(np.ones(5), np.zeros(5, dtype=np.int64))
@@ -135,7 +148,10 @@ def test_clusters_that_are_alike_widen_the_interval() -> None:
 
 @pytest.mark.parametrize(
     ("tasks", "runs", "worse", "better"),
-    [(20, 1, 0.1, 0.1), (20, 5, 0.15, 0.05), (100, 1, 0.03, 0.0), (100, 5, 0.3, 0.2)],
+    [
+        *((20, 1, 0.1, 0.1), (20, 1, 0.1, 0.0), (20, 5, 0.15, 0.05)),
+        *((100, 1, 0.03, 0.0), (100, 1, 0.1, 0.0), (100, 5, 0.3, 0.2)),
+    ],
 )
 def test_the_interval_covers_the_true_difference(
     tasks: int, runs: int, worse: float, better: float

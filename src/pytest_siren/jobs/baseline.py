@@ -2,27 +2,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
 from pytest_siren.jobs.baselinefile import SUFFIX, BaselineError, read_baseline
-from pytest_siren.jobs.read import RecordError
 from pytest_siren.jobs.records import CONFIG_FILE
 from pytest_siren.jobs.sweeps import SweepError, find_jobs
 from pytest_siren.jobs.table import read_runs
 from pytest_siren.metrics.runs import COLUMNS, table
 
 
-def baseline_files(target: str, base: Path) -> list[Path]:
-    """Return the baseline files that ``target`` names; none when it names something else.
+@dataclass(frozen=True)
+class Source:
+    """Runs to compare, and where they are from."""
 
-    It is the path, from ``base``, of a file, or of a folder that holds ``*.baseline.jsonl``.
-    """
-    path = base / target
-    if path.is_dir() and not (path / CONFIG_FILE).exists():
-        return sorted(path.glob(f"*{SUFFIX}"))
-    return [path] if path.is_file() else []
+    target: str
+    """What the user called it."""
+    runs: pd.DataFrame
+    """The table of ``metrics/runs.py``, at least one row."""
+    jobs: tuple[Path, ...]
+    """Folders of jobs; none for baseline files."""
+    files: tuple[Path, ...]
+    """Baseline files; none for jobs."""
+    planned: Mapping[str, int]
+    """Path of a job's folder to the runs that were planned, where that is recorded."""
+
+    @property
+    def pending(self) -> int:
+        """Runs that were planned and have not come to any end."""
+        tried = self.runs["job"].astype(str).value_counts()
+        return sum(max(0, runs - int(tried.get(job, 0))) for job, runs in self.planned.items())
 
 
 def load_baseline(target: str, jobs_dir: Path, base: Path) -> pd.DataFrame:
@@ -32,35 +44,50 @@ def load_baseline(target: str, jobs_dir: Path, base: Path) -> pd.DataFrame:
     the id of a sweep, or a glob over names of jobs in ``jobs_dir``. Raises ``BaselineError`` with a
     message for the user: nothing goes by that name, a file is damaged, or there is no run in it.
     """
-    files = baseline_files(target, base)
+    return load_source(target, jobs_dir, base).runs
+
+
+def load_source(target: str, jobs_dir: Path, base: Path) -> Source:
+    """Return the runs of what ``target`` names, as ``load_baseline``, and where they are from."""
+    files = _baseline_files(target, base)
     if files:
-        runs = stacked([read_baseline(file) for file in files])
-    else:
-        try:
-            jobs, _ = find_jobs(jobs_dir, target, base)
-            read = read_runs(jobs)
-        except SweepError as error:
-            raise BaselineError(f"{error}, and no such baseline file in {base}") from error
-        except RecordError as error:
-            raise BaselineError(str(error)) from error
-        if read.problems:
-            more = f", and {len(read.problems) - 1} more" if len(read.problems) > 1 else ""
-            raise BaselineError(
-                f"{target!r} cannot be a baseline while parts of it are unreadable: "
-                f"{read.problems[0]}{more}; siren jobs repair names them all"
-            )
-        runs = read.runs
-    if not len(runs):
-        raise BaselineError(f"the baseline {target!r} holds no run")
-    return runs
+        runs = _stacked([read_baseline(file) for file in files])
+        return _filled(Source(target, runs, (), tuple(files), {}))
+    return load_jobs(target, jobs_dir, base)
 
 
-def stacked(tables: list[pd.DataFrame]) -> pd.DataFrame:
+def load_jobs(target: str, jobs_dir: Path, base: Path) -> Source:
+    """Return the runs of the jobs that ``target`` names. Raises ``BaselineError`` as above."""
+    try:
+        jobs, _ = find_jobs(jobs_dir, target, base)
+    except SweepError as error:
+        raise BaselineError(f"{error}, and no baseline file of that name in {base}") from error
+    read = read_runs(jobs)
+    if read.problems:
+        more = f", and {len(read.problems) - 1} more" if len(read.problems) > 1 else ""
+        raise BaselineError(
+            f"{target!r} cannot be compared while parts of it are unreadable: "
+            f"{read.problems[0]}{more}; 'siren jobs repair' rebuilds what can be rebuilt"
+        )
+    return _filled(Source(target, read.runs, tuple(jobs), (), read.planned))
+
+
+def _baseline_files(target: str, base: Path) -> list[Path]:
+    path = base / target
+    if path.is_dir() and not (path / CONFIG_FILE).exists():
+        return sorted(path.glob(f"*{SUFFIX}"))
+    return [path] if path.is_file() else []
+
+
+def _filled(source: Source) -> Source:
+    if not len(source.runs):
+        raise BaselineError(f"{source.target!r} holds no run, so nothing can be compared with it")
+    return source
+
+
+def _stacked(tables: list[pd.DataFrame]) -> pd.DataFrame:
     """Return one table of the rows of ``tables``, of which there is at least one."""
     if len(tables) == 1:
         return tables[0]
-    joined = pd.concat(
-        [one.astype(dict.fromkeys(one.select_dtypes("category"), object)) for one in tables],
-        ignore_index=True,
-    )
+    joined = pd.concat([one.astype(object) for one in tables], ignore_index=True)
     return table({name: joined[name].tolist() for name in COLUMNS})

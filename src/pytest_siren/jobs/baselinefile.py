@@ -82,6 +82,12 @@ def read_baseline(path: Path) -> pd.DataFrame:
     return table({name: [row.get(name) for row in rows] for name in COLUMNS})
 
 
+def raw_lines(path: Path) -> list[Line]:
+    """Return the lines of a baseline file. Raises ``BaselineError``, also where one is no run."""
+    read_baseline(path)
+    return [line for _, line in _lines(path)]
+
+
 def default_name(configuration: Line) -> str:
     """Return ``<dataset>_<attack or benign>_<model>.baseline.jsonl``."""
     parts = configuration["dataset"], configuration["attack"] or "benign", configuration["model"]

@@ -57,16 +57,22 @@ def non_inferior(
 ) -> NonInferiority:
     """Test whether the measure has worsened by less than ``margin``, a share from 0 to 1.
 
-    The one-sided t test of ``tost``, with the standard error of ``mean_difference``: it respects
-    clusters, and is not 0 where no pair differs. Raises ``ValueError`` for a margin that is not
-    above 0.
+    The one-sided t test of ``tost``, with the half of the interval of ``mean_difference`` on the
+    side of what is worse in place of the standard error: so it respects clusters, is blind to
+    nothing where no pair differs, and agrees with the interval. Raises ``ValueError`` for a margin
+    that is not above 0.
     """
     if not margin > 0.0:
         raise ValueError(f"the margin must be above 0, not {margin}")
-    worsening = difference.value if higher_is_worse else -difference.value
-    if difference.clusters < 2:
+    freedom = difference.clusters - 1
+    if freedom < 1:
         return NonInferiority(margin, 1.0, shown=False)
-    p = _upper_tail(margin - worsening, difference.error, difference.clusters - 1)
+    value = difference.value
+    worsening, half = (
+        (value, difference.high - value) if higher_is_worse else (-value, value - difference.low)
+    )
+    error = half / float(student.ppf((1.0 + confidence) / 2.0, freedom))
+    p = _upper_tail(margin - worsening, error, freedom)
     return NonInferiority(margin, p, shown=p < 1.0 - confidence)
 
 

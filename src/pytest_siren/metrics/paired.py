@@ -12,13 +12,13 @@ import pandas as pd
 from pytest_siren.metrics.balance import Balance, Usage, usage
 from pytest_siren.metrics.fdr import benjamini_hochberg
 from pytest_siren.metrics.increase import Increase, increase, over_pairs
-from pytest_siren.metrics.matched import match
+from pytest_siren.metrics.matched import Unscored, match
 from pytest_siren.metrics.measures import Cluster, Measure
 from pytest_siren.metrics.meta import MetaAnalysis, meta_analysis
 from pytest_siren.metrics.pairing import Pairing, about, mixed, pair
 from pytest_siren.metrics.tested import How, Tested, put_to_tests
 
-__all__ = ["Compared", "Comparison", "Increase", "compare", "increase"]
+__all__ = ["Compared", "Comparison", "Increase", "Unscored", "compare", "increase"]
 
 Bools = npt.NDArray[np.bool_]
 

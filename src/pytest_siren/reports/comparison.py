@@ -1,0 +1,145 @@
+"""A comparison of two sides, with all that its report says."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from pytest_siren.jobs.baseline import Source
+from pytest_siren.jobs.differences import Difference, differences
+from pytest_siren.jobs.read import load_config
+from pytest_siren.metrics.paired import Comparison
+from pytest_siren.metrics.tested import Tested
+
+_SHARED = ("agent", "model", "attack")
+
+
+@dataclass(frozen=True)
+class Side:
+    """What is compared, in a few words."""
+
+    target: str
+    where: str
+    """``4 jobs``, ``1 baseline file`` ..."""
+    contents: tuple[str, ...]
+    """Datasets, agents, models and attacks, each as ``model m``."""
+    runs: int
+    errors: int
+    cancelled: int
+    pending: int
+    """Runs that were planned and have not come to any end."""
+
+
+@dataclass(frozen=True)
+class ComparisonReport:
+    """Two sides, how their configurations differ, and how their scores do."""
+
+    left: Side
+    right: Side
+    differences: tuple[str, ...]
+    """Keys of the configuration with both values, in a line each."""
+    comparison: Comparison
+
+    @property
+    def worse(self) -> bool:
+        """Whether the right side is worse, or not shown to be as good as the margin wants it."""
+        return bool(self.comparison.worse or self.comparison.not_shown)
+
+    @property
+    def verdict(self) -> str:
+        """One sentence: what came of the comparison."""
+        found = self.comparison
+        if found.worse:
+            return f"B is worse: {'; '.join(_changed(test) for test in found.worse)}"
+        if found.not_shown:
+            missed = ", ".join(test.measure for test in found.not_shown)
+            return f"not shown that B worsens by less than {found.margin:g}: {missed}"
+        if found.margin is not None:
+            return f"B is not worse than A by {found.margin:g} or more"
+        return "B is not significantly worse"
+
+
+def report(left: Source, right: Source, comparison: Comparison) -> ComparisonReport:
+    """Return all that is said of a comparison of ``left`` and ``right``. Raises ``RecordError``."""
+    return ComparisonReport(_side(left), _side(right), tuple(_differences(left, right)), comparison)
+
+
+def as_json(found: ComparisonReport) -> dict[str, Any]:
+    """Return the report as JSON data. ``docs/how-to/compare.md`` explains it."""
+    return {**asdict(found), "worse": found.worse, "verdict": found.verdict}
+
+
+def _side(source: Source) -> Side:
+    status = source.runs["status"].astype(str).value_counts()
+    kind, number = (
+        ("job", len(source.jobs)) if source.jobs else ("baseline file", len(source.files))
+    )
+    return Side(
+        target=source.target,
+        where=f"{number:,} {kind}{'' if number == 1 else 's'}",
+        contents=tuple(
+            f"{column} {', '.join(names)}"
+            for column in ("dataset", *_SHARED)
+            if (names := _names(source.runs, column))
+        ),
+        runs=len(source.runs),
+        errors=int(status.get("error", 0)),
+        cancelled=int(status.get("cancelled", 0)),
+        pending=source.pending,
+    )
+
+
+def _differences(left: Source, right: Source) -> list[str]:
+    """Return what differs between configurations of the same dataset, each only once."""
+    if not (left.jobs and right.jobs):
+        return _differences_of_columns(left.runs, right.runs)
+    found: list[str] = []
+    ours, theirs = _configurations(left), _configurations(right)
+    for part, one in ours.items():
+        if part in theirs:
+            found += map(str, _between(one, theirs[part]))
+    return list(dict.fromkeys(found))
+
+
+def _between(left: Path, right: Path) -> list[Difference]:
+    return differences(load_config(left).values, load_config(right).values)
+
+
+def _configurations(source: Source) -> Mapping[tuple[str, bool], Path]:
+    """Return the first job of each dataset, with and without an attack."""
+    jobs = source.runs[["dataset", "attack", "job"]].drop_duplicates().astype(object)
+    found: dict[tuple[str, bool], Path] = {}
+    for dataset, attack, job in jobs.itertuples(index=False):
+        found.setdefault((str(dataset), bool(pd.isna(attack))), Path(str(job)))
+    return found
+
+
+def _differences_of_columns(left: pd.DataFrame, right: pd.DataFrame) -> list[str]:
+    """Compare what baseline files keep of configurations."""
+    said = [
+        str(Difference(column, ", ".join(ours), ", ".join(theirs)))
+        for column in _SHARED
+        if (ours := _names(left, column)) != (theirs := _names(right, column))
+    ]
+    ours, theirs = _names(left, "identity"), _names(right, "identity")
+    if not said and ours != theirs:
+        said.append("another configuration, of which a baseline file keeps nothing but the names")
+    return said
+
+
+def _names(runs: pd.DataFrame, column: str) -> Sequence[str]:
+    return sorted(str(name) for name in runs[column].dropna().unique())
+
+
+def _changed(test: Tested) -> str:
+    group = "" if test.group == "all" else f" ({test.group})"
+    return f"{test.measure}{group} {test.left:.3f} -> {test.right:.3f}, q {p_text(test.q)}"
+
+
+def p_text(p: float) -> str:
+    """Return a p-value with four decimals."""
+    return "<0.0001" if p < 0.0001 else f"{p:.4f}"
