@@ -43,4 +43,3 @@ def recorded(
         baseline=None if baseline is None else baseline[0],
         changes=() if comparison is None else changes(comparison),
     )
-

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections import Counter
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import pandas as pd
 
 from pytest_siren import __version__
 from pytest_siren.jobs.redact import redact
-from pytest_siren.metrics.verdicts import GateResult
+from pytest_siren.metrics.verdicts import GateResult, Verdict
 from pytest_siren.reports.data import ReportData
 from pytest_siren.reports.html.comparison import lines
-from pytest_siren.reports.html.numbers import dollars, percent
+from pytest_siren.reports.html.numbers import dollars, percent, points
 from pytest_siren.reports.html.rows import Grouping
 
 
@@ -36,14 +40,14 @@ def content(data: ReportData, tables: list[Grouping]) -> dict[str, Any]:
         "output_tokens": int(runs["output_tokens"].sum()),
         "seconds": float(runs["duration"].sum()),
         "wall_time": data.wall_time,
-        "gates": [_gate(one) for one in data.gates],
+        "gates": [_gate(one) for one in sorted(data.gates, key=_urgency)],
         "problems": data.problems,
         "groupings": tables,
         "resume": _command(data.resume),
         "reproduce": _command(data.reproduce),
         "comparison": data.comparison,
         "lines": lines(data.comparison),
-        "baseline": data.baseline,
+        "baseline": (data.baseline or "").removeprefix(f"{data.root}{os.sep}"),
         "measures": MEASURES,
         "names": {key: name for key, name, _, _ in MEASURES},
     }
@@ -57,14 +61,28 @@ MEASURES = (
 )
 
 
+def _points(value: float) -> str:
+    return f"{points(value)} points"
+
+
+_UNITS: Mapping[str, Callable[[float], str]] = MappingProxyType(
+    {"cost": dollars, "increase": _points}
+)
+
+
+def _urgency(gate: GateResult) -> int:
+    return [Verdict.BROKEN, Verdict.INCONCLUSIVE, Verdict.HELD].index(gate.verdict)
+
+
 def _gate(gate: GateResult) -> dict[str, Any]:
     """Return a gate with its figures in the unit of its measure."""
-    shown = dollars if gate.gate.lstrip().startswith("cost") else percent
-    known = gate.low is not None and gate.high is not None
+    measure = re.match(r"\w*", gate.gate.strip())
+    shown = _UNITS.get(measure[0].rpartition("_")[2] if measure else "", percent)
+    ends = [shown(end) for end in (gate.low, gate.high) if end is not None]
     return {
         "result": gate,
         "value": None if gate.value is None else shown(gate.value),
-        "ends": f"{shown(gate.low)} to {shown(gate.high)}" if known else None,  # type: ignore[arg-type]
+        "ends": " to ".join(ends) if len(ends) == 2 else None,
     }
 
 

@@ -8,7 +8,6 @@ from importlib.resources import files
 from typing import Any
 
 import jinja2
-from markupsafe import Markup
 
 from pytest_siren.reports.html.encode import script_json, visible
 from pytest_siren.reports.html.numbers import FILTERS
@@ -41,9 +40,9 @@ def render(content: dict[str, Any], data: dict[str, Any], nonce: str | None) -> 
     return environment.get_template("page.html").render(
         **content,
         policy=policy(script, style, nonce),
-        style=Markup(style),
-        script=Markup(script),
-        data=Markup(script_json(data)),
+        style=style,
+        script=script,
+        data=script_json(data),
     )
 
 
