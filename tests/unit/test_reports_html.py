@@ -222,6 +222,13 @@ def test_what_is_not_kept_or_not_readable_is_named(tmp_path: Path) -> None:
     ]
 
 
+def test_what_was_planned_and_has_not_ended_is_pending(tmp_path: Path) -> None:
+    jobs = two_jobs(tmp_path / "jobs", 3, 1)
+    config = jobs[0] / "config.yaml"
+    config.write_text(f"{config.read_text()}\nplanned_runs: 8\n")
+    assert recorded(jobs, tmp_path, "x").pending == 5
+
+
 def test_no_path_of_this_machine_is_in_the_page(tmp_path: Path) -> None:
     jobs = two_jobs(tmp_path / "jobs", 2, 1)
     write_html(tmp_path / "x.html", recorded(jobs, tmp_path, "x"))

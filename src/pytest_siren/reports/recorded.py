@@ -27,8 +27,8 @@ def recorded(
     """
     folders = tuple(job.absolute() for job in jobs)
     read = read_runs(folders, paths=True)
-    ended = int(read.runs["status"].isin(["scored", "error"]).sum())
-    pending = max(0, sum(read.planned.values()) - ended)
+    ended = read.runs["job"][read.runs["status"].isin(["scored", "error"])].value_counts()
+    pending = sum(max(0, runs - int(ended.get(job, 0))) for job, runs in read.planned.items())
     comparison = None if baseline is None else compare(baseline[1], read.runs)
     return ReportData(
         title=title,
