@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 
@@ -30,6 +31,25 @@ def test_reports_are_written_when_the_session_ends(project: Project) -> None:
     assert run["invocations"][0]["executionSuccessful"] is False
     folders = [project.path / one["properties"]["record"] for one in run["results"]]
     assert all((folder / "result.json").is_file() for folder in folders)
+
+
+def test_a_page_is_written_with_the_transcripts_of_the_session(project: Project) -> None:
+    args = ("--siren-report=out/", "--siren-report=one.html", "--siren-transcripts=failed")
+    result = project.run(*ATTACK, "--benign", "--model=scripted:deaf", "-n2", *args)
+    assert [line for line in result.outlines if line.startswith("report: ")] == [
+        "report: out",
+        "report: one.html",
+    ]
+    text = (project.path / "one.html").read_text()
+    assert "6 runs in 2 jobs on mail" in text
+    found = re.search(r'id="data">(.*?)</script>', text)
+    assert found
+    transcripts = json.loads(found[1])["transcripts"]
+    kept = [one for one in transcripts if "messages" in one]
+    # Those that resisted passed, and passed runs keep no transcript here.
+    assert (len(kept), len(transcripts)) == (2, 6)
+    assert all("was not kept" in one["problems"][0] for one in transcripts if one not in kept)
+    assert (project.path / "out" / "index.html").is_file()
 
 
 def test_the_ini_key_and_pending_runs(project: Project) -> None:

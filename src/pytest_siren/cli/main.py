@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from pytest_siren import __version__
-from pytest_siren.cli import bless, compare, config, diff, jobs, models, results, resume
+from pytest_siren.cli import bless, compare, config, diff, jobs, models, report, results, resume
 
 NO_ANSWER = 2
 
@@ -20,7 +20,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--version", action="version", version=f"pytest-siren {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for module in (results, compare, bless, jobs, diff, resume, config, models):
+    for module in (results, compare, bless, report, jobs, diff, resume, config, models):
         module.add_parser(commands)
     args = parser.parse_args(argv)
     try:

@@ -127,6 +127,14 @@ def load_execution(run_dir: Path) -> Execution:
         raise RecordError(f"{path}: {_one_line(error)}") from error
 
 
+def load_transcript(run_dir: Path) -> dict[str, Any]:
+    """Return the fields of the attempt's ``execution.json`` as they are. Raises ``RecordError``.
+
+    Far quicker than ``load_execution``, which makes messages of pydantic-ai of them.
+    """
+    return _document(_transcript(run_dir))
+
+
 def load_attacks(run_dir: Path) -> dict[str, str]:
     """Return what the attempt in the folder ``run_dir`` planted, by the name of the vector.
 

@@ -63,6 +63,12 @@ class Target:
             "(for a page with its transcripts)"
         )
 
+    @property
+    def file(self) -> Path:
+        """The file that is to be opened; of a page in a folder, the page."""
+        in_folder = self.kind is Kind.HTML and not self.path.name.lower().endswith(".html")
+        return self.path / "index.html" if in_folder or self.path.is_dir() else self.path
+
     def write(self, data: ReportData) -> None:
         """Make the report. Raises ``ReportError`` when it cannot be written."""
         write: Callable[[Path, ReportData], Any] = resolve_name(self.kind)

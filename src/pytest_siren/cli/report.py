@@ -1,0 +1,93 @@
+"""``siren report``: a page, or another report, of recorded jobs."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pytest_siren.cli.say import complain, say
+from pytest_siren.jobs.sweeps import SweepError, find_jobs
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+OK, NO_ANSWER = 0, 2
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Register ``siren report``."""
+    report = subparsers.add_parser(
+        "report",
+        help="write a report of recorded jobs",
+        description="Write a report of recorded jobs. Exits with 0 when it is written, with 2 when "
+        "it cannot be.",
+    )
+    report.add_argument(
+        "targets",
+        nargs="+",
+        metavar="JOB|SWEEP|GLOB",
+        help="which jobs: name or path, id of a sweep, or glob",
+    )
+    report.add_argument(
+        "-o",
+        "--output",
+        required=True,
+        metavar="PATH",
+        help="what to write: x.html or a folder for a page, x.md, x.sarif",
+    )
+    report.add_argument(
+        "--baseline",
+        metavar="JOB|FILE",
+        help="compare with this job, sweep, glob or baseline file, pair by pair",
+    )
+    report.add_argument(
+        "--jobs-dir", default="jobs", metavar="DIR", help="where jobs are (default: ./jobs)"
+    )
+    report.add_argument("--title", metavar="TEXT", help="title of the report")
+    report.set_defaults(run=_report)
+
+
+def _report(args: argparse.Namespace) -> int:
+    # Each of these loads pandas.
+    from pytest_siren.jobs.baselinefile import BaselineError
+    from pytest_siren.reports.formats import ReportError, Target
+    from pytest_siren.reports.html.numbers import plural
+    from pytest_siren.reports.recorded import recorded
+
+    jobs_dir, here = Path(args.jobs_dir), Path.cwd()
+    try:
+        jobs = _jobs(jobs_dir, args.targets)
+        baseline = _baseline(args.baseline, jobs_dir, here)
+        target = Target.of(args.output, here)
+        data = recorded(jobs, here, args.title or _title(args.targets), baseline)
+        if data.runs.empty:
+            reasons = "; ".join(data.problems) or "no run has come to an end"
+            raise ReportError(f"there is nothing to report: {reasons}")
+        target.write(data)
+    except (SweepError, BaselineError, ReportError) as error:
+        complain(str(error))
+        return NO_ANSWER
+    for problem in data.problems:
+        complain(problem)
+    what = f"{plural(len(data.runs), 'run')} of {plural(len(jobs), 'job')}"
+    say(f"{what}: {data.shown(target.file)}")
+    return OK
+
+
+def _jobs(jobs_dir: Path, targets: Sequence[str]) -> list[Path]:
+    found = (job for target in targets for job in find_jobs(jobs_dir, target, Path.cwd())[0])
+    return list(dict.fromkeys(found))
+
+
+def _baseline(name: str | None, jobs_dir: Path, here: Path) -> tuple[str, pd.DataFrame] | None:
+    if name is None:
+        return None
+    from pytest_siren.jobs.baseline import load_baseline
+
+    return name, load_baseline(name, jobs_dir, here)
+
+
+def _title(targets: Sequence[str]) -> str:
+    return f"Evaluations: {', '.join(targets)}"

@@ -1,0 +1,80 @@
+"""The comparison with a baseline, as the template shows it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pytest_siren.metrics.increase import Increase
+from pytest_siren.metrics.matched import Unscored
+from pytest_siren.metrics.paired import Compared, Comparison
+from pytest_siren.metrics.pairing import Alone
+from pytest_siren.metrics.tested import Tested
+from pytest_siren.reports.html.numbers import plural
+
+
+@dataclass(frozen=True)
+class Line:
+    """One measure over all pairs, or over those of a subgroup."""
+
+    measure: str
+    group: str
+    """Empty for all pairs."""
+    tested: Tested | None
+    """``None`` where no pair has a score on both sides."""
+    verdict: str
+    """``better``, ``worse`` or ``unclear``, over all tests."""
+    apart: tuple[str, ...]
+    """What could not be compared, in a few words each."""
+
+
+def lines(comparison: Comparison | None) -> list[Line]:
+    """Return what is shown of a comparison; nothing without one."""
+    if comparison is None:
+        return []
+    level = 1.0 - comparison.confidence
+    return [line for one in comparison.measures for line in _lines(one, level)]
+
+
+def _lines(one: Compared, level: float) -> list[Line]:
+    apart = tuple(_apart(one.overlap))
+    if not one.tests:
+        return [Line(one.measure, "", None, "unclear", apart)]
+    groups = ["", *(test.group for test in one.tests[1:])]
+    return [
+        Line(one.measure, group, test, _verdict(test, level), () if group else apart)
+        for group, test in zip(groups, one.tests, strict=True)
+    ]
+
+
+def _verdict(test: Tested, level: float) -> str:
+    if test.q >= level or not test.worsening:
+        return "unclear"
+    return "worse" if test.worsening > 0 else "better"
+
+
+def _apart(one: Increase) -> list[str]:
+    said: list[str] = []
+    if one.left_out:
+        said.append(f"{plural(one.left_out, 'pair')} without a score on both sides")
+    said += _unscored(one.unscored_baseline, "the baseline")
+    said += _unscored(one.unscored_runs, "these runs")
+    said += _alone(one.only_baseline, "in the baseline only")
+    said += _alone(one.only_runs, "in these runs only")
+    return said
+
+
+def _unscored(found: Unscored, where: str) -> list[str]:
+    counts = (
+        plural(found.errors, "error") if found.errors else "",
+        f"{found.cancelled:,} cancelled" if found.cancelled else "",
+        f"{found.unknown:,} unknown" if found.unknown else "",
+    )
+    told = ", ".join(filter(None, counts))
+    return [f"{told} in {where}"] if told else []
+
+
+def _alone(found: Alone, where: str) -> list[str]:
+    if not found.runs:
+        return []
+    named = ", ".join([*found.datasets, *found.examples][:5])
+    return [f"{plural(found.runs, 'run')} {where}" + (f" ({named})" if named else "")]

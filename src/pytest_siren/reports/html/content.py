@@ -1,0 +1,95 @@
+"""What the page's template shows."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any
+
+import pandas as pd
+
+from pytest_siren import __version__
+from pytest_siren.jobs.redact import redact
+from pytest_siren.metrics.verdicts import GateResult, Verdict
+from pytest_siren.reports.data import ReportData
+from pytest_siren.reports.html.comparison import lines
+from pytest_siren.reports.html.numbers import dollars, percent, points
+from pytest_siren.reports.html.rows import Grouping
+
+
+def content(data: ReportData, tables: list[Grouping]) -> dict[str, Any]:
+    """Return the variables of the template."""
+    runs = data.runs
+    return {
+        "title": data.title,
+        "version": __version__,
+        "made_at": data.made_at,
+        "jobs": len(data.folders),
+        "models": _distinct(runs["model"]),
+        "datasets": _distinct(runs["dataset"]),
+        "attacks": _distinct(runs["attack"]),
+        "statuses": Counter(map(str, runs["status"].dropna())),
+        "runs": len(runs),
+        "pending": data.pending,
+        "cost": float(runs["cost"].sum()),
+        "unpriced": int(runs["unpriced"].sum()),
+        "input_tokens": int(runs["input_tokens"].sum()),
+        "output_tokens": int(runs["output_tokens"].sum()),
+        "seconds": float(runs["duration"].sum()),
+        "wall_time": data.wall_time,
+        "gates": [_gate(one) for one in sorted(data.gates, key=_urgency)],
+        "problems": data.problems,
+        "groupings": tables,
+        "resume": _command(data.resume),
+        "reproduce": _command(data.reproduce),
+        "comparison": data.comparison,
+        "lines": lines(data.comparison),
+        "baseline": (data.baseline or "").removeprefix(f"{data.root}{os.sep}"),
+        "measures": MEASURES,
+        "names": {key: name for key, name, _, _ in MEASURES},
+    }
+
+
+MEASURES = (
+    ("utility", "Utility", "benign tasks solved, without an attack", "good"),
+    ("utility_under_attack", "Utility under attack", "benign tasks solved all the same", "good"),
+    ("asr", "Attack success", "malicious tasks that the attacker got done", "bad"),
+    ("error_rate", "Errors", "runs that crashed; they are in no other rate", "plain"),
+)
+
+
+def _points(value: float) -> str:
+    return f"{points(value)} points"
+
+
+_UNITS: Mapping[str, Callable[[float], str]] = MappingProxyType(
+    {"cost": dollars, "increase": _points}
+)
+
+
+def _urgency(gate: GateResult) -> int:
+    return [Verdict.BROKEN, Verdict.INCONCLUSIVE, Verdict.HELD].index(gate.verdict)
+
+
+def _gate(gate: GateResult) -> dict[str, Any]:
+    """Return a gate with its figures in the unit of its measure."""
+    measure = re.match(r"\w*", gate.gate.strip())
+    shown = _UNITS.get(measure[0].rpartition("_")[2] if measure else "", percent)
+    ends = [shown(end) for end in (gate.low, gate.high) if end is not None]
+    return {
+        "result": gate,
+        "value": None if gate.value is None else shown(gate.value),
+        "ends": " to ".join(ends) if len(ends) == 2 else None,
+    }
+
+
+def _command(line: str | None) -> str | None:
+    """Return a command line without the secrets that it may have been given."""
+    return None if line is None else redact(line.encode("utf-8", "replace")).decode()
+
+
+def _distinct(column: pd.Series[Any]) -> list[str]:
+    return sorted(map(str, column.dropna().unique()))

@@ -1,0 +1,158 @@
+"""What the page shows of one run: everything but the row of the table."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from pytest_siren.jobs.read import RecordError, load_result, load_transcript
+from pytest_siren.jobs.records import Result
+from pytest_siren.reports.html.marking import marked
+
+MOST_CHARACTERS = 200_000
+"""Of one text; the rest is left out, and said to be."""
+
+_TITLES = {
+    "system-prompt": "system",
+    "user-prompt": "user",
+    "tool-return": "result",
+    "builtin-tool-return": "result",
+    "retry-prompt": "retry",
+    "text": "assistant",
+    "thinking": "thinking",
+    "tool-call": "call",
+    "builtin-tool-call": "call",
+}
+_READ = frozenset({"system", "user", "result", "retry", "instructions"})
+"""What an agent reads: only there planted text is looked for."""
+
+
+def transcript(folder: Path) -> dict[str, Any]:
+    """Return all that the page shows of the attempt in ``folder``, as JSON data.
+
+    ``problems`` says what could not be read; nothing is raised for it.
+    """
+    shown: dict[str, Any] = {"problems": []}
+    try:
+        shown |= _outcome(load_result(folder))
+    except RecordError as error:
+        shown["problems"].append(str(error))
+    try:
+        document = load_transcript(folder)
+        contents = _contents(document.get("attacks"))
+        shown["planted"] = [[names, _bounded(content)] for content, names in contents.items()]
+        numbers = {content: number for number, content in enumerate(contents)}
+        shown["messages"] = list(_messages(document.get("messages"), numbers))
+    except RecordError as error:
+        shown["problems"].append(str(error))
+    return shown
+
+
+def _outcome(result: Result) -> dict[str, Any]:
+    error = result.exception_info
+    return {
+        "nodeid": result.nodeid,
+        "started": result.started_at.strftime("%Y-%m-%d %H:%M:%S %Z"),
+        "output": _bounded(result.output),
+        "evaluators": [
+            [kind, name, score]
+            for kind, scores in (
+                ("utility", result.benign_evaluators),
+                ("attack", result.attack_evaluators),
+            )
+            for name, score in scores.items()
+        ],
+        "unknown": [
+            [kind, why]
+            for kind, why in (("utility", result.benign_unknown), ("attack", result.attack_unknown))
+            if why is not None
+        ],
+        "retries": len(result.retries),
+        "error": None
+        if error is None
+        else {
+            "type": error.exception_type,
+            "message": _bounded(error.exception_message),
+            "traceback": _bounded(error.exception_traceback),
+        },
+    }
+
+
+def _contents(attacks: Any) -> dict[str, list[str]]:
+    """Return each planted content with the names of the vectors that hold it."""
+    contents: dict[str, list[str]] = {}
+    for vector, attack in attacks.items() if isinstance(attacks, dict) else ():
+        content = attack.get("content") if isinstance(attack, dict) else attack
+        contents.setdefault(_text(content), []).append(str(vector))
+    return contents
+
+
+def _messages(messages: Any, planted: Mapping[str, int]) -> Iterator[dict[str, Any]]:
+    if not isinstance(messages, list):
+        raise RecordError("the messages are not an array")
+    for message in messages:
+        if not isinstance(message, dict):
+            yield {"kind": "other", "text": [[_text(message)]]}
+            continue
+        if message.get("instructions"):
+            yield _shown("instructions", message["instructions"], planted)
+        parts = message.get("parts")
+        for part in parts if isinstance(parts, list) else [parts]:
+            yield _part(part, planted)
+
+
+def _part(part: Any, planted: Mapping[str, int]) -> dict[str, Any]:
+    kind = _TITLES.get(str(part.get("part_kind"))) if isinstance(part, dict) else None
+    if kind is None:
+        return {"kind": "other", "text": [[_bounded(_text(_without_bytes(part)))]]}
+    value = part.get("args") if kind == "call" else part.get("content")
+    shown = _shown(kind, value, planted)
+    if part.get("tool_name"):
+        shown["tool"] = str(part["tool_name"])
+        shown["id"] = str(part.get("tool_call_id") or "")
+    if part.get("outcome") not in (None, "success"):
+        shown["outcome"] = str(part["outcome"])
+    return shown
+
+
+def _shown(kind: str, value: Any, planted: Mapping[str, int]) -> dict[str, Any]:
+    text = _bounded(_text(value))
+    pieces = marked(text, planted) if kind in _READ else [(text, ())]
+    return {"kind": kind, "text": [[piece, *numbers] for piece, numbers in pieces]}
+
+
+def _text(value: Any) -> str:
+    """Return ``value`` as it is read: text as it is, several texts joined, all else as JSON."""
+    if isinstance(value, str):
+        return value
+    if value is None:
+        return ""
+    if _is_media(value):
+        return str(_without_bytes(value))
+    if isinstance(value, list) and any(isinstance(one, str) or _is_media(one) for one in value):
+        return "\n".join(_text(one) for one in value)
+    return json.dumps(_without_bytes(value), indent=2, ensure_ascii=False)
+
+
+def _is_media(value: Any) -> bool:
+    return isinstance(value, dict) and isinstance(value.get("data"), str) and "media_type" in value
+
+
+def _without_bytes(value: Any) -> Any:
+    """Replace pictures and other files by a word about them."""
+    if _is_media(value):
+        return f"[{value['media_type']}, {len(value['data']) * 3 // 4:,} bytes]"
+    if isinstance(value, dict):
+        return {name: _without_bytes(one) for name, one in value.items()}
+    if isinstance(value, list):
+        return [_without_bytes(one) for one in value]
+    return value
+
+
+def _bounded(text: str) -> str:
+    if len(text) <= MOST_CHARACTERS:
+        return text
+    left = len(text) - MOST_CHARACTERS
+    return f"{text[:MOST_CHARACTERS]}\n[{left:,} more characters are in the record]"
