@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import fields
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from pytest_siren.hookspecs import RunInfo, RunReport
 from pytest_siren.jobs.spent import NOTHING, Spent
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from pytest_siren.jobs.records import Result
 
 _PROPERTIES = {field.name: f"siren_{field.name}" for field in fields(RunReport)}
+Properties: TypeAlias = Sequence[tuple[str, object]]
 _FIELDS = {name: field for field, name in _PROPERTIES.items()}
 
 
@@ -65,10 +67,19 @@ def report_of(
     )
 
 
-def to_properties(report: RunReport) -> list[tuple[str, object]]:
-    """Return ``report`` as user properties, which pytest and xdist carry along."""
-    # The same names for every report: pytest keeps all reports until the end.
-    return [(_PROPERTIES[field], value) for field, value in vars(report).items()]
+def to_properties(report: RunReport, before: Properties = ()) -> list[tuple[str, object]]:
+    """Return ``report`` as user properties, which pytest and xdist carry along.
+
+    Those that are the same as in ``before``, the properties of another run, are the same objects:
+    pytest keeps all of them until the end.
+    """
+    values = vars(report).values()
+    if not before:
+        return list(zip(_PROPERTIES.values(), values, strict=True))
+    return [
+        known if known[1] is value else (known[0], value)
+        for known, value in zip(before, values, strict=True)
+    ]
 
 
 def from_properties(report: pytest.TestReport) -> RunReport | None:

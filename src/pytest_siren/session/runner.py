@@ -27,7 +27,13 @@ from pytest_siren.session.capture import OUTPUT, RunOutput
 from pytest_siren.session.facts import Facts
 from pytest_siren.session.folder import SessionFolder
 from pytest_siren.session.job import Workshop, task_id
-from pytest_siren.session.outcome import RunErrorError, RunFailedError, report_of, to_properties
+from pytest_siren.session.outcome import (
+    Properties,
+    RunErrorError,
+    RunFailedError,
+    report_of,
+    to_properties,
+)
 from pytest_siren.session.recorder import JsonRecorder
 from pytest_siren.session.state import SESSION, is_worker
 from pytest_siren.session.threads import DaemonThreads
@@ -78,6 +84,8 @@ class Evaluations:
     """Runs that this process is to execute, where it is the only one."""
     _run_ids: RunIds = field(default_factory=RunIds)
     _kept: dict[str, Ended] = field(default_factory=dict)
+    _properties: Properties = ()
+    """Of the run that was told last."""
 
     def govern(self, size: int) -> None:
         """Let the models share rate limits, with at most ``size`` runs in flight here."""
@@ -212,7 +220,8 @@ class Evaluations:
         if ended.cancelled:
             raise KeyboardInterrupt
         assert ended.report is not None
-        item.user_properties += to_properties(ended.report)
+        self._properties = to_properties(ended.report, self._properties)
+        item.user_properties += self._properties
         if ended.output is not None:
             for name, text in ended.output.sections():
                 item.add_report_section("call", name, text)
