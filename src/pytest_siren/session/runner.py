@@ -18,6 +18,7 @@ from pytest_siren.evaluation.run import ErrorInfo, RunOutcome, Status, execute
 from pytest_siren.hookspecs import RunAttempt, RunInfo, RunReport
 from pytest_siren.jobs.build import index_entry_of, result_of
 from pytest_siren.jobs.history import Past
+from pytest_siren.jobs.messages import make_ready
 from pytest_siren.jobs.read import RecordError, load_result
 from pytest_siren.jobs.records import IndexEntry, Result
 from pytest_siren.jobs.spent import NOTHING, Spent
@@ -123,6 +124,7 @@ class Evaluations:
         if settled is not None and known is not None and not self._again(settled):
             executed()
             return self._told_again(item, run, past, known)
+        make_ready()
         hook = item.ihook
         hook.pytest_siren_run_start(run=run)
         outcome = await self._execute(item)
