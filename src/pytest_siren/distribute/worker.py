@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from pytest_siren.evaluation.models import Warmed
+from pytest_siren.jobs.messages import make_ready
 from pytest_siren.session.drive import Drive
 from pytest_siren.session.folder import Collected, SessionFolder, ranges
 from pytest_siren.session.garbage import no_collections
@@ -82,9 +83,10 @@ def tell_collected(session: pytest.Session) -> None:
 
     The workers begin together, when the last of them has collected.
     """
-    for model in session.config.stash[EVALUATIONS].workshop.models():
-        if isinstance(model, Warmed):
-            with no_collections():
+    with no_collections():
+        make_ready()
+        for model in session.config.stash[EVALUATIONS].workshop.models():
+            if isinstance(model, Warmed):
                 model.warm()
     items = session.items
     runs = ranges([index for index, item in enumerate(items) if isinstance(item, RunItem)])

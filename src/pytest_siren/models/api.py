@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Collection
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from difflib import get_close_matches
@@ -13,7 +14,7 @@ from pydantic_ai.models import Model, known_model_names
 from pytest_siren.evaluation.models import ModelKind, ModelUnavailableError, RunContext, Unknown
 from pytest_siren.evaluation.providers import is_provider, provider_names
 from pytest_siren.models.limits.budget import Budget
-from pytest_siren.models.limits.clients import opened, without_own_retries
+from pytest_siren.models.limits.clients import opened, takes_httpx2, without_own_retries
 from pytest_siren.models.limits.estimate import Estimate
 from pytest_siren.models.limits.governed import GovernedModel
 from pytest_siren.models.limits.governor import Governor
@@ -67,13 +68,22 @@ class ApiModelSource:
         )
 
     def warm(self) -> None:
-        """Import the provider's client, which takes a third of a second and more."""
+        """Import the provider's client, which takes half a second and more."""
         provider = self.id.partition(":")[0]
         name = "openai" if provider.startswith("openai") else provider.replace("-", "_")
         for package in ("pydantic_ai.providers", "pydantic_ai.models"):
             # Of a wrong name or a missing package ``bind`` says what to do.
             with suppress(ImportError):
                 import_module(f"{package}.{name}")
+        with suppress(Exception):
+            if takes_httpx2(provider):
+                # It imports the rest when it is made for the first time.
+                with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
+                    runner.run(self._try())
+
+    async def _try(self) -> None:
+        async with self._open():
+            pass
 
     def unknown(self, run: RunContext) -> Unknown:
         """A model gives both scores."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from pytest_siren.hookspecs import RunInfo, RunReport
 from pytest_siren.jobs.naming import run_directory
@@ -19,8 +20,10 @@ if TYPE_CHECKING:
 
 _RECEIVED = "_siren_run"
 """Attribute of a pytest report on the controller that holds its run."""
-_PROPERTIES = {field.name: f"siren_{field.name}" for field in fields(RunReport)}
-_FIELDS = {name: field for field, name in _PROPERTIES.items()}
+_PROPERTIES = {each.name: f"siren_{each.name}" for each in fields(RunReport)}
+_FIELDS = {name: each for each, name in _PROPERTIES.items()}
+
+Properties: TypeAlias = Sequence[tuple[str, object]]
 
 
 class RunFailedError(Exception):
@@ -74,11 +77,24 @@ def report_of(
     )
 
 
-def to_properties(report: RunReport) -> list[tuple[str, object]]:
-    """Return ``report`` as user properties, which pytest and xdist carry along."""
-    values = {**vars(report), "vectors": list(report.vectors)}
-    # The same names for every report: pytest keeps all reports until the end.
-    return [(_PROPERTIES[field], value) for field, value in values.items()]
+def to_properties(report: RunReport, before: Properties = ()) -> list[tuple[str, object]]:
+    """Return ``report`` as user properties, which pytest and xdist carry along.
+
+    Those that are the same as in ``before``, the properties of another run, are the same objects:
+    pytest keeps all of them until the end.
+    """
+    values = {**vars(report), "vectors": list(report.vectors)}.values()
+    if not before:
+        return list(zip(_PROPERTIES.values(), values, strict=True))
+    return [
+        known if known[1] is value else (known[0], value)
+        for known, value in zip(before, values, strict=True)
+    ]
+
+
+def without_run(properties: Properties) -> list[tuple[str, object]]:
+    """Return ``properties`` but for those that carry a run; one report of it is enough."""
+    return [(name, value) for name, value in properties if name not in _FIELDS]
 
 
 def from_properties(report: pytest.TestReport) -> RunReport | None:
@@ -89,18 +105,24 @@ def from_properties(report: pytest.TestReport) -> RunReport | None:
     return received or _parsed(report)
 
 
-def receive(report: pytest.TestReport, root: Path) -> None:
-    """Give ``report``, on the controller, the properties that other tools are to see.
+@dataclass
+class Received:
+    """Gives reports, on the controller, the properties that other tools are to see."""
 
-    Those that carried the run are taken away; ``from_properties`` finds the run as before.
-    """
-    # Of any phase: JUnit files take them from the last one.
-    run = _parsed(report)
-    if run is None:
-        return
-    setattr(report, _RECEIVED, run)
-    others = [(name, value) for name, value in report.user_properties if name not in _FIELDS]
-    report.user_properties = [*others, *public_properties(run, root)]
+    root: Path
+    _waiting: dict[str, list[tuple[str, object]]] = field(default_factory=dict)
+    """By node id, for the last report of an item, from which JUnit files take them."""
+
+    def receive(self, report: pytest.TestReport) -> None:
+        """Take the properties away that carry a run; ``from_properties`` finds it as before."""
+        if report.when == "teardown":
+            report.user_properties += self._waiting.pop(report.nodeid, [])
+        run = _parsed(report) if report.when == "call" else None
+        if run is None:
+            return
+        setattr(report, _RECEIVED, run)
+        public = self._waiting[report.nodeid] = public_properties(run, self.root)
+        report.user_properties = [*without_run(report.user_properties), *public]
 
 
 def public_properties(run: RunReport, root: Path) -> list[tuple[str, object]]:

@@ -16,7 +16,7 @@ import pytest
 from pytest_siren.hookspecs import RunReport
 from pytest_siren.session.facts import Facts, notes
 from pytest_siren.session.garbage import no_collections
-from pytest_siren.session.outcome import from_properties, receive
+from pytest_siren.session.outcome import Received, from_properties
 from pytest_siren.session.rateoptions import chosen_cluster
 from pytest_siren.session.remember import forget_latest, how_to_go_on
 from pytest_siren.session.state import EVALUATIONS, NOT_NEEDED, is_worker
@@ -31,8 +31,12 @@ class Reporting:
 
     config: pytest.Config
     _reports: list[RunReport] = field(default_factory=list)
+    _received: Received = field(init=False)
     _nodeids: set[str] = field(default_factory=set)
     _facts: Facts | None = None
+
+    def __post_init__(self) -> None:
+        self._received = Received(Path(self.config.rootpath))
 
     # First: what other reporting plugins see of the report is what a person can read.
     @pytest.hookimpl(tryfirst=True)
@@ -40,7 +44,7 @@ class Reporting:
         """Keep what a finished run came to."""
         if is_worker(self.config):
             return
-        receive(report, Path(self.config.rootpath))
+        self._received.receive(report)
         run = from_properties(report)
         if run is not None:
             self._reports.append(run)

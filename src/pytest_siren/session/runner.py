@@ -18,6 +18,7 @@ from pytest_siren.evaluation.run import ErrorInfo, RunOutcome, Status, execute
 from pytest_siren.hookspecs import RunAttempt, RunInfo, RunReport
 from pytest_siren.jobs.build import index_entry_of, result_of
 from pytest_siren.jobs.history import Past
+from pytest_siren.jobs.messages import make_ready
 from pytest_siren.jobs.read import RecordError, load_result
 from pytest_siren.jobs.records import IndexEntry, Result
 from pytest_siren.jobs.spent import NOTHING, Spent
@@ -27,7 +28,14 @@ from pytest_siren.session.capture import OUTPUT, RunOutput
 from pytest_siren.session.facts import Facts
 from pytest_siren.session.folder import SessionFolder
 from pytest_siren.session.job import Workshop, task_id
-from pytest_siren.session.outcome import RunErrorError, RunFailedError, report_of, to_properties
+from pytest_siren.session.outcome import (
+    Properties,
+    RunErrorError,
+    RunFailedError,
+    report_of,
+    to_properties,
+    without_run,
+)
 from pytest_siren.session.recorder import JsonRecorder
 from pytest_siren.session.state import SESSION, is_worker
 from pytest_siren.session.threads import DaemonThreads
@@ -78,6 +86,8 @@ class Evaluations:
     """Runs that this process is to execute, where it is the only one."""
     _run_ids: RunIds = field(default_factory=RunIds)
     _kept: dict[str, Ended] = field(default_factory=dict)
+    _properties: Properties = ()
+    """Of the run that was told last."""
 
     def govern(self, size: int) -> None:
         """Let the models share rate limits, with at most ``size`` runs in flight here."""
@@ -115,6 +125,7 @@ class Evaluations:
         if settled is not None and known is not None and not self._again(settled):
             executed()
             return self._told_again(item, run, past, known)
+        make_ready()
         hook = item.ihook
         hook.pytest_siren_run_start(run=run)
         outcome = await self._execute(item)
@@ -212,7 +223,8 @@ class Evaluations:
         if ended.cancelled:
             raise KeyboardInterrupt
         assert ended.report is not None
-        item.user_properties += to_properties(ended.report)
+        self._properties = to_properties(ended.report, self._properties)
+        item.user_properties += self._properties
         if ended.output is not None:
             for name, text in ended.output.sections():
                 item.add_report_section("call", name, text)
@@ -230,6 +242,8 @@ class Evaluations:
         if times is not None and call.when == "call":
             report.start, report.duration = times
             report.stop = report.start + report.duration
+        if times is not None and call.when == "teardown":
+            report.user_properties = without_run(report.user_properties)
         return report
 
     def facts(self) -> Facts | None:
