@@ -70,7 +70,7 @@ dataset: {config: {tasks: [{prompt: "Grüße", id: a}], version: v2}, type: toy}
         "logging.level=DEBUG",
         "slurm.time_minutes=1",
         "tags=[x]",
-        "gates=[x]",
+        "gates=[asr <= 1]",
         "name=x",
         "task_ids=[a]",
         "pass_when.attack=always",
