@@ -109,7 +109,7 @@ def pytest_siren_components_register(registry):
 def test_junit_xml_holds_the_scores(distributed: Project) -> None:
     distributed.run("evals", "--attack=template_string", "--junitxml=out.xml")
     xml = (distributed.path / "out.xml").read_text()
-    assert xml.count('name="siren_attack_score" value="1.0"') == 4
+    assert xml.count('name="attack_score" value="1"') == 4
     assert len(re.findall(r"<failure message", xml)) == 4
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+from statsmodels.stats.proportion import proportion_confint
 
 from pytest_siren.metrics.difference import mean_difference
-from pytest_siren.metrics.intervals import wilson
 from pytest_siren.metrics.matched import Unscored
 from pytest_siren.metrics.measures import Cluster, Measure
 from pytest_siren.metrics.paired import Increase, increase
@@ -100,6 +100,11 @@ def test_each_model_is_compared_with_itself_where_both_sides_hold_several() -> N
     assert (found.pairs, found.difference.value) == (2, 0.0)
     many = increase(runs_of(one), runs_of(two, one), ASR)
     assert (many.pairs, many.after) == (2, 0.5)
+
+
+def wilson(mean: float, count: int) -> tuple[float, float]:
+    low, high = proportion_confint(mean * count, count, method="wilson")
+    return float(low), float(high)
 
 
 def test_gains_and_losses_are_joined_by_square_and_add() -> None:

@@ -46,9 +46,9 @@ class Controller:
         return self._board
 
     def facts(self) -> Facts | None:
-        """Return what is to be said at the end; ``None`` when there were no runs."""
+        """Return what is to be said at the end; ``None`` when there were no runs to begin with."""
         collected = SessionFolder.of(self._config.stash[SESSION].id).collected()
-        if (board := self.board) is None or collected is None:
+        if (board := self.board) is None or collected is None or not collected.jobs:
             return None
         cancelled = int(board.total(Gauge.CANCELLED))
         deaths = getattr(self._scheduling and self._scheduling.chosen, "deaths", 0)

@@ -66,7 +66,9 @@ class ConfidenceSequence:
         for value in values:
             if not 0.0 <= value <= 1.0:
                 raise ValueError(f"a confidence sequence needs values within 0..1, not {value}")
-            self._counts[float(value)] = self._counts.get(float(value), 0) + 1
+            # Next to 0 or 1 is 0 or 1: the capital of a bet on it would be out of bounds.
+            known = float(value) if _NEAREST < value < 1.0 - _NEAREST else float(round(value))
+            self._counts[known] = self._counts.get(known, 0) + 1
             self._stale = True
         self._sides.clear()
 

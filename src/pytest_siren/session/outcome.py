@@ -87,7 +87,7 @@ def to_properties(report: RunReport, before: Properties = ()) -> list[tuple[str,
     if not before:
         return list(zip(_PROPERTIES.values(), values, strict=True))
     return [
-        known if known[1] is value else (known[0], value)
+        known if known[1] is value or value == [] == known[1] else (known[0], value)
         for known, value in zip(before, values, strict=True)
     ]
 

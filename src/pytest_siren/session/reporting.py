@@ -64,7 +64,7 @@ class Reporting:
         pytest's own sections give every failure at least two lines, so runs are kept out of them
         unless ``-v`` asks for more.
         """
-        if not self._reports and not (self._facts and self._facts.cancelled):
+        if not (self._reports or self._facts):
             yield
             return
         stats = terminalreporter.stats
@@ -84,12 +84,14 @@ class Reporting:
     def pytest_sessionfinish(self) -> None:
         """Count what is pending while the processes' board is still there."""
         controller = self.config.pluginmanager.get_plugin("siren-controller")
-        if not (self._reports or is_worker(self.config) or self.config.option.collectonly):
-            forget_latest(self.config)
         if controller is not None:
             self._facts = controller.facts()
         elif EVALUATIONS in self.config.stash:
             self._facts = self.config.stash[EVALUATIONS].facts()
+        # A session that was stopped before its first run had ended is to be finished all the same.
+        begun = self._reports or self._facts
+        if not (begun or is_worker(self.config) or self.config.option.collectonly):
+            forget_latest(self.config)
 
     def facts(self) -> Facts | None:
         """Return the counts of the session, once it has ended; ``None`` if there were no runs."""
