@@ -67,18 +67,18 @@ def effective_size(found: Clusters, runs: int, confidence: float = 0.95) -> floa
     Survey Methodology 24, 193-201.
 
     They take that factor in full, as is right where runs are all the same and only clusters tell
-    the variance. Where they are independent every run tells it, and intervals would hold more than
-    98 %. So it is raised to the power ``sqrt(1 - size / runs)``, for ``size`` with the factor in
-    full: the share, as standard errors go, of what may lie between clusters. Few clusters that
-    happen to look alike keep nearly all of the factor, as they may differ all the same. The root
-    was chosen by simulation.
+    the variance. Where they are independent every run tells it, and with few successes intervals
+    would hold more than 98 %. So it is raised to the power ``sqrt(1 - size / runs)``, for ``size``
+    with the factor in full: the share, as standard errors go, of what may lie between clusters. Few
+    clusters that happen to look alike keep nearly all of the factor, as they may differ all the
+    same. The root was chosen by simulation.
 
     With few successes the spread between clusters says next to nothing of how alike runs are: a
     single success looks like independent runs in any case. There the variance is drawn, on the
     scale of logarithms, towards that of clusters whose runs are all the same, with the weight
     ``exp(-(x / 3) ** 4)`` for x effective successes or failures, whichever are fewer: next to 1
     below 2, next to 0 above 4. Chosen by simulation (``benchmarks/coverage.py``); without it
-    intervals hold as little as 87 % at a rate of 1 %.
+    intervals hold as little as 88 % at a rate of 1 %.
 
     Where all or none succeed there is no spread, and it is the number of clusters. ``found`` must
     have two clusters at least.
