@@ -38,6 +38,11 @@ class Cell:
         effective = self.tasks * alike / (1.0 + (alike - 1) * self.alike)
         return min(self.rate, 1.0 - self.rate) * effective
 
+    @property
+    def fewer_runs(self) -> float:
+        """Runs of the rarer outcome that are expected, however alike."""
+        return min(self.rate, 1.0 - self.rate) * self.tasks * self.couples * self.runs
+
 
 @dataclass(frozen=True)
 class Coverage:

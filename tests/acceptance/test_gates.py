@@ -72,7 +72,7 @@ def test_the_gate_decides_and_is_judged_again_from_records(half: Project) -> Non
     assert result.ret == HELD
     result.assert_outcomes(failed=4, passed=4)
     assert gates(result) == [
-        "HELD asr <= 0.9  0.500 [0.014, 0.986]  8 runs of 4 tasks",
+        "HELD asr <= 0.9  0.500 [0.017, 0.983]  8 runs of 4 tasks",
         "  the estimate, 0.500, is at or below 0.9",
     ]
     assert asked(half) == 8

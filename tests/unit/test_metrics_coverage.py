@@ -39,6 +39,13 @@ def test_intervals_hold_the_rate_where_couples_of_a_task_are_alike(alike: float)
         held(Cell(100, 2, rate, alike, couples=3))
 
 
+def test_intervals_hold_the_rate_with_two_clusters() -> None:
+    """Two clusters often look alike by chance; the upper bound is for 20 tasks and more."""
+    for rate in (0.3, 0.5):
+        found = coverage(np.random.default_rng(4), Cell(2, 40, rate, 0.3), 1_500)
+        assert found.share >= 0.93, (rate, found)
+
+
 def test_taking_alike_couples_for_independent_would_hold_far_less() -> None:
     cell = Cell(20, 1, 0.3, alike=1.0, couples=5)
     values = means(np.random.default_rng(1), cell, 500)

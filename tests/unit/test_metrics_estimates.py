@@ -43,20 +43,39 @@ def test_the_variance_is_that_of_the_mean_over_clusters() -> None:
     assert (found.number, found.alike) == (20, 20)
 
 
-def test_the_effective_size_is_korn_and_graubards() -> None:
+def korn_graubard(values: np.ndarray, runs: int) -> tuple[float, float]:
+    """Return their effective size without and with the quantiles of Student's t."""
+    mean = values.mean()
+    plain = mean * (1 - mean) / (np.var(values, ddof=1) / len(values))
+    quantiles = stats.t.ppf(0.975, [runs - 1, len(values) - 1])
+    return plain, plain * (quantiles[0] / quantiles[1]) ** 2
+
+
+def test_the_effective_size_is_between_that_of_korn_and_graubard_and_the_plain_one() -> None:
     random = np.random.default_rng(2)
-    values = random.binomial(5, random.random(60)) / 5
-    found = describe(values, None)
-    spread = np.var(values, ddof=1) / 60
-    quantiles = stats.t.ppf(0.975, [299, 59])
-    expected = found.mean * (1 - found.mean) / spread * (quantiles[0] / quantiles[1]) ** 2
-    assert effective_size(found, 300) == pytest.approx(expected)
+    values = random.binomial(5, random.random(20)) / 5
+    plain, adjusted = korn_graubard(values, 100)
+    power = (1 - adjusted / 100) ** 0.5
+    expected = plain * (adjusted / plain) ** power
+    assert adjusted < expected < plain
+    assert effective_size(describe(values, None), 100) == pytest.approx(expected)
+
+
+def test_the_effective_size_is_nearly_korn_and_graubards_where_runs_are_all_the_same() -> None:
+    values = (np.arange(20) < 8).astype(float)
+    plain, adjusted = korn_graubard(values, 200)
+    found = effective_size(describe(values, None), 200)
+    assert adjusted <= found < adjusted + (plain - adjusted) / 10
+
+
+def test_two_clusters_that_look_alike_are_not_taken_for_independent_runs() -> None:
+    assert effective_size(describe(np.array([0.5, 0.52]), None), 100) < 50
 
 
 def test_with_few_successes_runs_are_taken_for_alike() -> None:
     one_success = np.zeros(20)
     one_success[0] = 0.1
-    assert 19 < effective_size(describe(one_success, None), 200) < 30
+    assert 18 < effective_size(describe(one_success, None), 200) < 22
     many = np.full(20, 0.5)
     many[:10] = 0.4
     assert effective_size(describe(many, None), 200) == pytest.approx(200, rel=0.15)

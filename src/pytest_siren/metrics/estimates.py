@@ -49,14 +49,15 @@ def estimate(
 
     The interval is for the mean over tasks that might have been drawn, clusters being independent:
     an effective number of observations (``effective_size``) in a mid-P interval (``mid_p``), and
-    exact where all or none succeed (``all_or_none``). It holds the true rate at least 93 % of the
-    time at a nominal 95 %, for 20 tasks or more, however alike their runs are.
+    exact where all or none succeed (``all_or_none``). For 20 tasks or more with up to 10 runs of
+    each it holds the true rate about 93 % of the time at least, at a nominal 95 %, however alike
+    the runs are; with 20 runs of each about 92 % (``docs/explanation/statistics.md``).
 
     Where all units are of one cluster, nothing can be said of others: the interval is for this
     cluster, and its units are the independent observations. Likewise for a single unit, whose runs
     are: for ``k`` > 1, one for each ``k`` of them, which is at most what they are worth (Hoeffding
     1948, "A class of statistics with asymptotically normal distribution", Annals of Mathematical
-    Statistics 19, 293-325, theorem 5.2).
+    Statistics 19, 293-325, section 5).
 
     Raises ``ValueError`` without any value, or when one is not of 0..1.
     """
