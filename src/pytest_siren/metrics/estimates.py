@@ -11,6 +11,9 @@ import numpy.typing as npt
 from pytest_siren.metrics.effective import Clusters, describe, effective_size
 from pytest_siren.metrics.intervals import all_or_none, mid_p
 
+_LEAST = 1e-12
+"""A value below it is taken for 0."""
+
 
 @dataclass(frozen=True)
 class Estimate:
@@ -65,6 +68,8 @@ def estimate(
         raise ValueError("an estimate needs at least one value")
     if not (np.min(values) >= 0.0 and np.max(values) <= 1.0):
         raise ValueError("an estimate needs values within 0..1")
+    # Squares of numbers that small are no numbers any more.
+    values = np.where(values < _LEAST, 0.0, values)
     found = describe(values, clusters)
     number = found.number
     if number == 1 and len(values) > 1:
