@@ -8,31 +8,8 @@ from scipy.stats import hypergeom
 
 from pytest_siren.metrics.measures import Cluster, Errors, Measure, rate, units
 from pytest_siren.metrics.passk import pass_at_k
-from pytest_siren.metrics.runs import COLUMNS, empty, table
-
-DEFAULTS: dict[str, Any] = {
-    "dataset": "d",
-    "agent": "plain",
-    "model": "m",
-    "model_kind": "model",
-    "job": "jobs/j",
-    "identity": "i",
-    "vectors": "",
-    "status": "scored",
-    "attempts": 1,
-}
-
-
-def runs(*rows: dict[str, Any]) -> pd.DataFrame:
-    full = []
-    for row in rows:
-        benign, _, malicious = row["task_id"].partition(":")
-        made = {"benign_task": benign, "malicious_task": malicious or None, **DEFAULTS, **row}
-        full.append(made)
-    numbers = {"run_index", "input_tokens", "output_tokens", "unpriced"}
-    return table(
-        {name: [row.get(name, 0 if name in numbers else None) for row in full] for name in COLUMNS}
-    )
+from pytest_siren.metrics.runs import empty
+from tests.unit.paired_sample import runs_of
 
 
 def attacked(task: str, *scores: float | None, benign: float = 1.0, **more: Any) -> list[Any]:
@@ -56,27 +33,27 @@ def value(table: pd.DataFrame, name: str, **options: Any) -> float | None:
 
 
 def test_runs_are_averaged_per_task_first() -> None:
-    table = runs(*attacked("u0:m0", 1.0), *attacked("u1:m0", 0.0, 0.0, 1.0, 0.0))
+    table = runs_of(*attacked("u0:m0", 1.0), *attacked("u1:m0", 0.0, 0.0, 1.0, 0.0))
     assert value(table, "asr") == pytest.approx((1.0 + 0.25) / 2)
 
 
 def test_only_a_full_score_is_an_attack_success() -> None:
-    assert value(runs(*attacked("u0:m0", 0.9, 1.0)), "asr") == 0.5
-    assert value(runs(*attacked("u0:m0", 0.9, 1.0)), "attack_pass@1") == pytest.approx(0.95)
+    assert value(runs_of(*attacked("u0:m0", 0.9, 1.0)), "asr") == 0.5
+    assert value(runs_of(*attacked("u0:m0", 0.9, 1.0)), "attack_pass@1") == pytest.approx(0.95)
 
 
 @pytest.mark.parametrize(
     ("errors", "asr"), [("exclude", 0.5), ("failure", 1 / 3), ("success", 2 / 3)]
 )
 def test_errors_count_as_they_are_told_to(errors: str, asr: float) -> None:
-    table = runs(*attacked("u0:m0", 1.0), *attacked("u1:m0", 0.0), *attacked("u2:m0", None))
+    table = runs_of(*attacked("u0:m0", 1.0), *attacked("u1:m0", 0.0), *attacked("u2:m0", None))
     assert value(table, "asr", errors=Errors(errors)) == pytest.approx(asr)
     assert value(table, "error_rate") == pytest.approx(1 / 3)
 
 
 def test_utility_is_of_runs_without_an_attack() -> None:
     benign = {"task_id": "u0", "benign_score": 0.0}
-    table = runs(benign, *attacked("u0:m0", 1.0))
+    table = runs_of(benign, *attacked("u0:m0", 1.0))
     assert value(table, "utility") == 0.0
     assert value(table, "utility_under_attack") == 1.0
     assert value(table, "pass@1") == 0.0
@@ -85,7 +62,7 @@ def test_utility_is_of_runs_without_an_attack() -> None:
 
 @pytest.mark.parametrize("k", [1, 2, 3, 4])
 def test_pass_at_k_and_pass_hat_k(k: int) -> None:
-    table = runs(*attacked("u0:m0", 1.0, 0.0, 1.0, 0.0))
+    table = runs_of(*attacked("u0:m0", 1.0, 0.0, 1.0, 0.0))
     assert value(table, f"attack_pass@{k}") == pytest.approx(pass_at_k(4, 2, k))
     all_succeed = {1: 0.5, 2: 1 / 6, 3: 0.0, 4: 0.0}[k]
     assert value(table, f"attack_pass^{k}") == pytest.approx(all_succeed)
@@ -94,35 +71,35 @@ def test_pass_at_k_and_pass_hat_k(k: int) -> None:
 @pytest.mark.parametrize("k", [1, 3, 5, 10])
 @pytest.mark.parametrize("successes", [0, 1, 4, 9, 10])
 def test_pass_at_k_and_pass_hat_k_agree_with_scipy(successes: int, k: int) -> None:
-    table = runs(*attacked("u0:m0", *[1.0] * successes, *[0.0] * (10 - successes)))
+    table = runs_of(*attacked("u0:m0", *[1.0] * successes, *[0.0] * (10 - successes)))
     drawn = hypergeom(10, successes, k)
     assert value(table, f"attack_pass@{k}") == pytest.approx(drawn.sf(0), abs=1e-12)
     assert value(table, f"attack_pass^{k}") == pytest.approx(drawn.pmf(k), abs=1e-12)
 
 
 def test_an_estimate_says_how_many_units_were_left_out() -> None:
-    table = runs(*attacked("u0:m0", 1.0, 0.0), *attacked("u1:m0", 1.0))
+    table = runs_of(*attacked("u0:m0", 1.0, 0.0), *attacked("u1:m0", 1.0))
     found = rate(table, Measure.of("attack_pass@2"))
     assert found is not None
     assert (found.units, found.short) == (1, 1)
 
 
 def test_tasks_with_too_few_runs_are_left_out_and_counted() -> None:
-    table = runs(*attacked("u0:m0", 1.0, 0.0), *attacked("u1:m0", 1.0))
+    table = runs_of(*attacked("u0:m0", 1.0, 0.0), *attacked("u1:m0", 1.0))
     found = units(table, Measure.of("attack_pass@2"))
     assert (found.values.tolist(), found.runs.tolist(), found.short) == ([1.0], [2], 1)
 
 
 @pytest.mark.parametrize(("cluster", "number"), [("couple", 4), ("benign", 2), ("malicious", 2)])
 def test_clusters(cluster: str, number: int) -> None:
-    table = runs(*(row for u in "01" for m in "01" for row in attacked(f"u{u}:m{m}", 1.0, 0.0)))
+    table = runs_of(*(row for u in "01" for m in "01" for row in attacked(f"u{u}:m{m}", 1.0, 0.0)))
     found = rate(table, Measure.of("asr"), cluster=Cluster(cluster))
     assert found is not None
     assert (found.clusters, found.units, found.runs) == (number, 4, 8)
 
 
 def test_configurations_do_not_pool_and_share_clusters() -> None:
-    table = runs(*attacked("u0:m0", 1.0, 1.0), *attacked("u0:m0", 0.0, identity="j"))
+    table = runs_of(*attacked("u0:m0", 1.0, 1.0), *attacked("u0:m0", 0.0, identity="j"))
     found = rate(table, Measure.of("asr"))
     assert found is not None
     assert (found.value, found.units, found.clusters) == (0.5, 2, 1)
@@ -130,7 +107,7 @@ def test_configurations_do_not_pool_and_share_clusters() -> None:
 
 def test_no_runs_give_no_rate() -> None:
     assert rate(empty(), Measure.of("asr")) is None
-    assert rate(runs(*attacked("u0:m0", None)), Measure.of("asr")) is None
+    assert rate(runs_of(*attacked("u0:m0", None)), Measure.of("asr")) is None
 
 
 @pytest.mark.parametrize("name", ["ars", "pass", "pass@0", "asr@2", "pass@-1", "", "pass@x"])
