@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -76,6 +76,7 @@ class Drive:
         self._window.refill = self._fill
         self._capture = Capture(self.session.config)
         self._interrupts = Interrupts(self._interrupt)
+        self._far: dict[pytest.Collector, pytest.Item] = {}
         self._mixed = any(not isinstance(item, RunItem) for item in self.session.items)
 
     def run(self) -> None:
@@ -143,7 +144,7 @@ class Drive:
             return False
         self._interrupts.__exit__()
         try:
-            self.feed.protocol(test, self.line.first(), 0.0)
+            self.feed.protocol(test, self._after(test), 0.0)
         finally:
             self._interrupts.__enter__()
         return True
@@ -158,14 +159,28 @@ class Drive:
         duration = ended.report.duration if ended.report else 0.0
         self.feed.protocol(item, self._after(item), duration)
 
-    def _after(self, item: RunItem) -> pytest.Item | None:
+    def _after(self, item: pytest.Item) -> pytest.Item | None:
         """Return an item that pytest may take for the next, so that it keeps what tests share."""
         if not self._mixed:
             return None
-        known = self.line.first() or self._window.running()
-        if known is not None or self.feed.closed:
-            return known
-        return next((other for other in self.session.items if other is not item), None)
+        first = self.line.first()
+        if first is None and self.feed.closed and not self._window:
+            return None
+        if not (first is None or isinstance(first, RunItem) or self._window):
+            return first
+        # Which run ends next, and whether it will be needed at all, nobody knows.
+        return self._farthest(item)
+
+    def _farthest(self, item: pytest.Item) -> pytest.Item:
+        """Return the item that shares least with ``item``: all others share that too."""
+        assert item.parent is not None
+        found = self._far.get(item.parent)
+        if found is None:
+            chain = item.parent.listchain()
+            by_parent = {id(other.parent): other for other in self.session.items}
+            found = min(by_parent.values(), key=lambda other: _shared(chain, other))
+            self._far[item.parent] = found
+        return found
 
     def _step(self, seconds: float) -> None:
         self._capture.step(self._window.step, seconds)
@@ -205,3 +220,8 @@ class Drive:
         where a run does not let itself be cancelled.
         """
         self._window.abandon()
+
+
+def _shared(chain: Sequence[object], other: pytest.Item) -> int:
+    """Return how many of the collectors in ``chain``, outermost first, hold ``other`` too."""
+    return sum(one is two for one, two in zip(chain, other.listchain(), strict=False))
