@@ -56,7 +56,7 @@ torture: $(VENV)/dev ## Kill sessions fifty times, and let --lf finish them (a q
 	SIREN_TORTURE=50 $(BIN)/pytest tests/acceptance/test_torture.py
 
 # Every harness gets an environment of its own in .bench/; what cannot be installed is left out.
-bench: $(VENV)/made ## Compare with other harnesses and measure scale: benchmarks/results.md (half an hour)
+bench: $(VENV)/run ## Compare with other harnesses and measure scale: benchmarks/results.md (half an hour)
 	$(BIN)/python -m benchmarks.install
 	$(BIN)/python -m benchmarks.throughput
 	$(BIN)/python -m benchmarks.scale
