@@ -6,8 +6,8 @@ import random
 import time
 
 from benchmarks.recorded import ATTACKS, COUPLES, MODELS
-from pytest_siren.hookspecs import RunReport
 from pytest_siren.metrics.summary import rows
+from pytest_siren.payloads import RunReport
 from pytest_siren.session.table import render
 
 

@@ -30,8 +30,8 @@ if TYPE_CHECKING:
         MaliciousTask,
         ToolCall,
     )
-    from pytest_siren.hookspecs import JobInfo, RunAttempt, RunInfo, RunReport
     from pytest_siren.metrics.verdicts import GateResult, Verdict
+    from pytest_siren.payloads import JobInfo, RunAttempt, RunInfo, RunReport
     from pytest_siren.session.gating import GATES
 
 __version__ = "0.1.0"
@@ -58,7 +58,7 @@ _HOMES = {
         "MaliciousTask",
         "ToolCall",
     ),
-    "pytest_siren.hookspecs": ("JobInfo", "RunAttempt", "RunInfo", "RunReport"),
+    "pytest_siren.payloads": ("JobInfo", "RunAttempt", "RunInfo", "RunReport"),
     "pytest_siren.metrics.verdicts": ("GateResult", "Verdict"),
     "pytest_siren.session.gating": ("GATES",),
 }

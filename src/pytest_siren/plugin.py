@@ -11,15 +11,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_siren import hookspecs
-from pytest_siren.session.baselines import baseline
-from pytest_siren.session.garbage import no_collections
-from pytest_siren.session.gateoptions import check_stop, option_gates
-from pytest_siren.session.gating import Gating
-from pytest_siren.session.options import add_options, check_options
-from pytest_siren.session.progress_reporting import ProgressReporting
-from pytest_siren.session.report_files import ReportFiles
-from pytest_siren.session.reporting import Reporting
-from pytest_siren.session.state import EVALUATIONS, SESSION, decide, for_worker, is_worker
+from pytest_siren.session.latest import forget_latest
+from pytest_siren.session.options import add_options, asks_for_evaluations, check_options
+from pytest_siren.session.state import EVALUATIONS, SESSION, is_worker
 
 if TYPE_CHECKING:
     from pytest_siren.session.collect import EvalFile
@@ -36,23 +30,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Check the options and register what reports."""
+    """Check the options; begin if they speak of evaluations, or if workers may find some."""
     check_options(config)
-    session = config.stash[SESSION] = decide(config)
-    config.pluginmanager.register(Reporting(config), "siren-reporting")
-    if not is_worker(config):
-        config.pluginmanager.register(ProgressReporting(config), "siren-progress")
-        check_stop(config)
-        gates = option_gates(config)
-        compared = baseline(config, gates)
-        config.pluginmanager.register(Gating(config, gates, compared), "siren-gating")
-        config.pluginmanager.register(ReportFiles(config, compared), "siren-report-files")
-    if session.resume is not None:
-        from pytest_siren.session.resuming import Resuming, catch_up
+    if asks_for_evaluations(config) or config.getoption("dist", "no") != "no":
+        from pytest_siren.session.begin import begin
 
-        if not is_worker(config):
-            catch_up(config, session.resume)
-        config.pluginmanager.register(Resuming(config, session.resume), "siren-resuming")
+        begin(config)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -68,6 +51,8 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
     """Tell an xdist worker what the controller decided."""
+    from pytest_siren.session.info import for_worker
+
     info = for_worker(node.config.stash[SESSION], node.config.getvalue("dist"), node.gateway.id)
     node.workerinput["siren_session"] = info
 
@@ -78,10 +63,14 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> EvalFile |
         return None
     if not file_path.name.startswith("eval_") and not parent.session.isinitpath(file_path):
         return None
+    from pytest_siren.session.garbage import no_collections
+
     with no_collections():
+        from pytest_siren.session.begin import begin
         from pytest_siren.session.collect import EvalFile
         from pytest_siren.session.start import start
 
+        begin(parent.config, failed=parent.session.testsfailed > 0)
         start(parent.config)
     return EvalFile.from_parent(parent, path=file_path)
 
@@ -118,3 +107,11 @@ def pytest_runtestloop(session: pytest.Session) -> bool | None:
     else:
         run_locally(session, config.stash[EVALUATIONS], grace)
     return True
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Note that evaluations were not what ran last."""
+    config = session.config
+    if SESSION not in config.stash and not (is_worker(config) or config.option.collectonly):
+        forget_latest(config)

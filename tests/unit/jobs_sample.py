@@ -22,7 +22,7 @@ from pydantic_ai.usage import RequestUsage, RunUsage
 from pytest_siren.evaluation.models import Unknown
 from pytest_siren.evaluation.run import ErrorInfo, RunOutcome, Status
 from pytest_siren.evaluation.tasks import Scores
-from pytest_siren.hookspecs import JobInfo, RunAttempt, RunInfo
+from pytest_siren.payloads import JobInfo, RunAttempt, RunInfo
 
 START = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
 END = START + timedelta(seconds=12.5)

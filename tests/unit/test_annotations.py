@@ -9,7 +9,7 @@ import pytest
 
 from pytest_siren.metrics.verdicts import Verdict
 from pytest_siren.session.annotations import MOST, annotate
-from pytest_siren.session.report_files import on_github
+from pytest_siren.session.reportoptions import on_github
 from tests.unit.reports_sample import gate
 
 

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from pytest_siren.hookspecs import RunAttempt
 from pytest_siren.jobs.history import History, Past
 from pytest_siren.jobs.marks import forget_dead_writers, mark, marks
 from pytest_siren.jobs.read import Unreadable, iter_index
@@ -19,6 +18,7 @@ from pytest_siren.jobs.records import IndexEntry
 from pytest_siren.jobs.repair import repair, up_to_date
 from pytest_siren.jobs.spent import Spent
 from pytest_siren.jobs.store import JobStore, RunIds
+from pytest_siren.payloads import RunAttempt
 from tests.unit.jobs_sample import CONFIG, CREATED, JOB_NAME, attempt, run
 
 PROCESSES, RECORDS = 8, 20_000

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from pytest_siren.hookspecs import RunReport
 from pytest_siren.metrics.summary import Reach, SummaryRow, reach, rows
+from pytest_siren.payloads import RunReport
 
 
 def report(task_id: str = "t0", run_index: int = 0, **changes: Any) -> RunReport:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from pytest_siren.hookspecs import RunReport
+from pytest_siren.payloads import RunReport
 from pytest_siren.session.outcome import to_properties
 
 REPORT = RunReport(

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_siren.hookspecs import RunReport
 from pytest_siren.metrics.summary import rows
+from pytest_siren.payloads import RunReport
 from pytest_siren.session.progress import Figures, Progress, Rate
 from pytest_siren.sharing.board import Gauge
 from tests.unit.test_metrics_summary import error, report

@@ -12,7 +12,7 @@ from pytest_siren.jobs.messages import dump_messages, dump_usage
 from pytest_siren.jobs.records import SCHEMA_VERSION, ExceptionInfo, IndexEntry, Result, RetryInfo
 
 if TYPE_CHECKING:
-    from pytest_siren.hookspecs import RunAttempt
+    from pytest_siren.payloads import RunAttempt
 
 _LONGEST_OUTPUT = 2_000
 

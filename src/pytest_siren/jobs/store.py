@@ -28,7 +28,7 @@ from pytest_siren.jobs.records import (
 from pytest_siren.jobs.write import Form, Written, append, put, write
 
 if TYPE_CHECKING:
-    from pytest_siren.hookspecs import RunAttempt
+    from pytest_siren.payloads import RunAttempt
 
 _PATIENCE = 2.0
 """Seconds to wait for another process that has created its configuration and not yet filled it."""

@@ -13,7 +13,7 @@ from pytest_siren.metrics.codes import Codes, task_columns
 from pytest_siren.metrics.runs import empty, table
 
 if TYPE_CHECKING:
-    from pytest_siren.hookspecs import RunReport
+    from pytest_siren.payloads import RunReport
 
 _TEXTS = ("dataset", "suite", "agent", "model", "model_kind", "attack", "job", "identity")
 

@@ -13,7 +13,7 @@ from pytest_siren.metrics.estimates import Estimate
 from pytest_siren.metrics.passk import asr, mean_pass_at_k
 
 if TYPE_CHECKING:
-    from pytest_siren.hookspecs import RunReport
+    from pytest_siren.payloads import RunReport
 
 HIJACKED = "control:hijacked"
 """The model that does whatever injected text says, to show which couples an attack can reach."""

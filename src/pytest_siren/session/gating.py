@@ -1,7 +1,4 @@
-"""Gates on the controller: they are judged at the session's end, and decide its exit code.
-
-Loaded by every pytest session, so standard library only until there is a gate.
-"""
+"""Gates on the controller: they are judged at the session's end, and decide its exit code."""
 
 from __future__ import annotations
 
@@ -11,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_siren.hookspecs import RunReport
 from pytest_siren.metrics.verdicts import GateResult, Verdict
+from pytest_siren.payloads import RunReport
 from pytest_siren.session.gateoptions import INI, may_be_inconclusive
 from pytest_siren.session.outcome import from_properties
 from pytest_siren.session.state import EVALUATIONS
@@ -40,9 +37,9 @@ class Gating:
     """Those of the command line and the ini file."""
     baseline: Baseline | None = None
     """What the runs are compared with."""
-    _reports: list[RunReport] = field(default_factory=list)
-    _failed: bool = False
+    failed: bool = False
     """Whether anything but a run failed."""
+    _reports: list[RunReport] = field(default_factory=list)
     _sampling: Sampling | None = None
 
     def pytest_sessionstart(self, session: pytest.Session) -> None:
@@ -61,11 +58,11 @@ class Gating:
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Note that a test failed, or something else about a run than its score."""
         if report.failed and from_properties(report) is None:
-            self._failed = True
+            self.failed = True
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         """Note that something could not be collected."""
-        self._failed = self._failed or report.failed
+        self.failed = self.failed or report.failed
 
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
@@ -87,7 +84,7 @@ class Gating:
         for result in results:
             self.config.hook.pytest_siren_gate_report(result=result)
         if session.exitstatus in _JUDGED:
-            failed = self._failed or not ran or self._fails(results)
+            failed = self.failed or not ran or self._fails(results)
             session.exitstatus = pytest.ExitCode.TESTS_FAILED if failed else pytest.ExitCode.OK
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -132,6 +129,6 @@ class Gating:
             lines.append("warning: inconclusive gates pass (--gate-inconclusive=warn)")
         if undecided and not self._reports:
             lines.append("nothing was judged, so the session fails")
-        if self._failed and not self._fails(results):
+        if self.failed and not self._fails(results):
             lines.append("the session fails for other reasons than its gates")
         return lines

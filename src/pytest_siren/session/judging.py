@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 import pytest
 
-from pytest_siren.hookspecs import RunReport
 from pytest_siren.metrics.gate_stopping import settled_result
 from pytest_siren.metrics.gates import Baseline, Judging, evaluate
 from pytest_siren.metrics.reported import runs_of
 from pytest_siren.metrics.verdicts import GateResult
+from pytest_siren.payloads import RunReport
 from pytest_siren.session.garbage import no_collections
 from pytest_siren.session.gateoptions import on_point
 from pytest_siren.session.planned import Planned

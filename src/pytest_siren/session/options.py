@@ -11,9 +11,12 @@ import pytest
 from pytest_siren.session.costoptions import add_cost_options, max_cost, prices
 from pytest_siren.session.gateoptions import add_gate_options, option_gates
 from pytest_siren.session.rateoptions import add_rate_options, chosen_cluster
-from pytest_siren.session.report_files import add_report_options, targets
+from pytest_siren.session.reportoptions import add_report_options, targets
 
 T = TypeVar("T", int, float)
+
+_PROGRESS_PERIOD = 30.0
+_RESUMING = ("lf", "siren_resume", "retry_on_error", "only_failed", "rerun_scored")
 
 
 def add_options(parser: pytest.Parser) -> None:
@@ -179,6 +182,7 @@ def check_options(config: pytest.Config) -> None:
             raise pytest.UsageError(f"{option} must be at least 1, not {value}")
     run_timeout(config)
     default_concurrency(config)
+    progress_period(config)
     max_cost(config)
     option_gates(config)
     chosen_cluster(config)
@@ -204,6 +208,16 @@ def check_options(config: pytest.Config) -> None:
             raise pytest.UsageError(f"--set {given}: expected KEY=VALUE or ~KEY")
 
 
+def asks_for_evaluations(config: pytest.Config) -> bool:
+    """Whether there is something to say at the end even of a session that finds no eval file."""
+    workerinput = getattr(config, "workerinput", None)
+    if workerinput is not None:
+        return workerinput["siren_session"]["resume"] is not None
+    options = ("gate", "gate_stop", "baseline", "siren_report", *_RESUMING)
+    asked = any(config.getoption(name, None) for name in options)
+    return asked or any(config.getini(name) for name in ("siren_gate", "siren_report"))
+
+
 def chosen_jobs_dir(config: pytest.Config) -> Path | None:
     """Return where the user wants jobs; ``None`` when neither option nor ini key says."""
     if option := config.getoption("jobs_dir"):
@@ -222,6 +236,21 @@ def run_timeout(config: pytest.Config) -> float | None:
         seconds = _number(where, text, float)
     if seconds is not None and not seconds > 0:
         raise pytest.UsageError(f"{where} must be more than 0 seconds, not {seconds:g}")
+    return seconds
+
+
+def progress_period(config: pytest.Config) -> float:
+    """Return the seconds between two plain lines. Raises ``pytest.UsageError``."""
+    given = config.getini("siren_progress_seconds")
+    try:
+        seconds = float(given or _PROGRESS_PERIOD)
+    except ValueError:
+        seconds = 0.0
+    # Not a number, which is not greater than anything, is refused as well.
+    if not 0.0 < seconds < float("inf"):
+        raise pytest.UsageError(
+            f"siren_progress_seconds must be a number of seconds above 0, not {given!r}"
+        )
     return seconds
 
 

@@ -8,9 +8,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
-from pytest_siren.hookspecs import RunInfo, RunReport
 from pytest_siren.jobs.naming import run_directory
 from pytest_siren.jobs.spent import NOTHING, Spent
+from pytest_siren.payloads import RunInfo, RunReport
 from pytest_siren.session.paths import shown
 
 if TYPE_CHECKING:

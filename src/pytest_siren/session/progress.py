@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 from pytest_siren.sharing.board import Gauge
 
 if TYPE_CHECKING:
-    from pytest_siren.hookspecs import RunReport
+    from pytest_siren.payloads import RunReport
 
 _WINDOW = 30.0
 """Seconds over which the rate is taken."""

@@ -1,7 +1,4 @@
-"""Progress while evaluations run, on the controller: a live line, or plain lines in a log.
-
-Loaded by every pytest session, so standard library only until evaluations begin.
-"""
+"""Progress while evaluations run, on the controller: a live line, or plain lines in a log."""
 
 from __future__ import annotations
 
@@ -11,22 +8,21 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pytest_siren.session.options import progress_period
+
 if TYPE_CHECKING:
-    from pytest_siren.hookspecs import RunReport
+    from pytest_siren.payloads import RunReport
     from pytest_siren.session.live import LiveLine
     from pytest_siren.session.progress import Gauges, Progress
     from pytest_siren.session.progress_lines import PlainLines
-
-_DEFAULT_PERIOD = 30.0
 
 
 class ProgressReporting:
     """Shows how far the evaluations are, between ``begin`` and ``end``."""
 
     def __init__(self, config: pytest.Config) -> None:
-        """Raises ``pytest.UsageError`` for an ini value that is no period."""
         self._config = config
-        self._period = period(config)
+        self._period = progress_period(config)
         self._progress: Progress | None = None
         self._live: LiveLine | None = None
         self._lines: PlainLines | None = None
@@ -128,18 +124,3 @@ class ProgressReporting:
             os.close(fd)
             return None
         return fd
-
-
-def period(config: pytest.Config) -> float:
-    """Return the seconds between two plain lines. Raises ``pytest.UsageError``."""
-    given = config.getini("siren_progress_seconds")
-    try:
-        seconds = float(given or _DEFAULT_PERIOD)
-    except ValueError:
-        seconds = 0.0
-    # Not a number, which is not greater than anything, is refused as well.
-    if not 0.0 < seconds < float("inf"):
-        raise pytest.UsageError(
-            f"siren_progress_seconds must be a number of seconds above 0, not {given!r}"
-        )
-    return seconds

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_siren.hookspecs import JobInfo, RunAttempt, RunInfo
 from pytest_siren.jobs.amend import amend
 from pytest_siren.jobs.history import Past
 from pytest_siren.jobs.marks import mark
@@ -20,6 +19,7 @@ from pytest_siren.jobs.naming import job_name
 from pytest_siren.jobs.records import CONFIG_FILE, Result
 from pytest_siren.jobs.recover import finished_attempt
 from pytest_siren.jobs.store import JobStore, Transcripts
+from pytest_siren.payloads import JobInfo, RunAttempt, RunInfo
 from pytest_siren.session.job import Job
 from pytest_siren.session.past import PastRuns
 from pytest_siren.session.state import HISTORIES, SESSION, worker_name

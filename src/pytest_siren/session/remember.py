@@ -1,7 +1,4 @@
-"""Notes down what a session is about to do, before anything runs.
-
-Loaded by every pytest session, so standard library only until something is noted.
-"""
+"""Notes down what a session is about to do, before anything runs."""
 
 from __future__ import annotations
 
@@ -11,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_siren.session.resume import CACHE_KEY
+from pytest_siren.session.latest import CACHE_KEY
 from pytest_siren.session.state import SESSION
 
 
@@ -56,14 +53,6 @@ def _write_sweeps(config: pytest.Config, jobs: Mapping[str, str]) -> None:
         except (OSError, ValueError) as error:
             warning = f"the sweep {session.sweep} cannot be written: {error}"
             config.issue_config_time_warning(pytest.PytestWarning(warning), stacklevel=2)
-
-
-def forget_latest(config: pytest.Config) -> None:
-    """Note that a session without evaluations was the last one: ``--lf`` is pytest's own again."""
-    cache = getattr(config, "cache", None)
-    record = cache.get(CACHE_KEY, None) if cache is not None else None
-    if cache is not None and isinstance(record, dict) and record["latest"]:
-        cache.set(CACHE_KEY, {**record, "latest": False})
 
 
 def how_to_go_on(config: pytest.Config) -> str:

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_siren.hookspecs import RunReport
 from pytest_siren.jobs.naming import run_directory
 from pytest_siren.metrics.summary import last_attempts
 from pytest_siren.metrics.verdicts import GateResult
+from pytest_siren.payloads import RunReport
 from pytest_siren.reports.changes import changes
 from pytest_siren.reports.data import ReportData
 from pytest_siren.session.rateoptions import chosen_cluster

@@ -1,7 +1,4 @@
-"""The reporting side, on the controller: words, letters, failure lines and the summary.
-
-Loaded by every pytest session, so standard library only until a run is reported.
-"""
+"""The reporting side, on the controller: words, letters, failure lines and the summary."""
 
 from __future__ import annotations
 
@@ -13,12 +10,13 @@ from typing import Any
 
 import pytest
 
-from pytest_siren.hookspecs import RunReport
+from pytest_siren.payloads import RunReport
 from pytest_siren.session.facts import Facts, notes
 from pytest_siren.session.garbage import no_collections
+from pytest_siren.session.latest import forget_latest
 from pytest_siren.session.outcome import Received, from_properties
 from pytest_siren.session.rateoptions import chosen_cluster
-from pytest_siren.session.remember import forget_latest, how_to_go_on
+from pytest_siren.session.remember import how_to_go_on
 from pytest_siren.session.state import EVALUATIONS, NOT_NEEDED, is_worker
 
 UNKNOWN = "unknown"

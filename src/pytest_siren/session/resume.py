@@ -1,7 +1,4 @@
-"""Which earlier session this one goes on with: ``--lf`` and ``--resume``.
-
-Loaded by every pytest session, so standard library only until something is resumed.
-"""
+"""Which earlier session this one goes on with: ``--lf`` and ``--resume``."""
 
 from __future__ import annotations
 
@@ -13,13 +10,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_siren.session.invocation import Invocation
+from pytest_siren.session.latest import CACHE_KEY
 from pytest_siren.session.options import chosen_jobs_dir
 
 if TYPE_CHECKING:
     from pytest_siren.jobs.records import JobConfig
 
-CACHE_KEY = "siren/session"
-"""Where pytest's cache keeps the last session with evaluations."""
 _NOTED = frozenset({"sweep", "jobs", "jobs_dir", "invocation", "target", "latest"})
 """Its keys; a note of another version that lacks any of them is none."""
 ALLOWED = ("execution", "telemetry", "output", "usage_limits")

@@ -15,7 +15,6 @@ import pytest
 
 from pytest_siren.evaluation.models import Governed, HoldsResources
 from pytest_siren.evaluation.run import ErrorInfo, RunOutcome, Status, execute
-from pytest_siren.hookspecs import RunAttempt, RunInfo, RunReport
 from pytest_siren.jobs.build import index_entry_of, result_of
 from pytest_siren.jobs.history import Past
 from pytest_siren.jobs.messages import make_ready
@@ -24,6 +23,7 @@ from pytest_siren.jobs.records import IndexEntry, Result
 from pytest_siren.jobs.spent import NOTHING, Spent
 from pytest_siren.jobs.store import RunIds
 from pytest_siren.models.limits.governor import Governor
+from pytest_siren.payloads import RunAttempt, RunInfo, RunReport
 from pytest_siren.session.capture import OUTPUT, RunOutput
 from pytest_siren.session.facts import Facts
 from pytest_siren.session.folder import SessionFolder

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from pytest_siren.hookspecs import RunReport
 from pytest_siren.metrics.verdicts import GateResult
+from pytest_siren.payloads import RunReport
 from pytest_siren.session.judging import judge_settled
 from pytest_siren.session.planned import Planned, file_gates, plan_of
 from pytest_siren.session.state import EVALUATIONS, NOT_NEEDED

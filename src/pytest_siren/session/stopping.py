@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pytest_siren.hookspecs import RunReport
 from pytest_siren.metrics.gate_runs import about, in_group, of_jobs
 from pytest_siren.metrics.gate_stopping import Outcome, Settling, Step, advance, can_be_settled
+from pytest_siren.payloads import RunReport
 from pytest_siren.session.gateoptions import option_gates
 from pytest_siren.session.items import RunItem
 from pytest_siren.session.planned import LEFT_OUT, Planned, file_gates, planned

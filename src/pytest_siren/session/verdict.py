@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_siren.evaluation.run import RunOutcome, Status
-from pytest_siren.hookspecs import RunInfo
 from pytest_siren.jobs.naming import run_directory
 from pytest_siren.jobs.records import Result
+from pytest_siren.payloads import RunInfo
 from pytest_siren.session.paths import shown
 from pytest_siren.session.text import printable
 from pytest_siren.spec.passwhen import PassWhen

@@ -1,0 +1,115 @@
+"""What the hooks are given: frozen dataclasses, to which fields are only ever added."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pytest_siren.evaluation.run import RunOutcome
+    from pytest_siren.jobs.records import Result
+
+
+@dataclass(frozen=True)
+class JobInfo:
+    """The job that a run belongs to."""
+
+    name: str
+    path: Path
+    dataset: str
+    """Name of the dataset, such as ``agentdojo-workspace``."""
+    agent: str
+    """Type of the agent, such as ``plain``."""
+    model: str
+    """Short name of the model, such as ``openai:gpt-5``."""
+    model_kind: str
+    """``model``, ``replay`` or ``control``."""
+    attack: str | None
+    """Name of the attack; ``None`` for benign jobs."""
+    identity: str
+    """Hash of the job's configuration."""
+    suite: str | None = None
+    """The suite within the dataset; ``None`` where it has none."""
+
+
+@dataclass(frozen=True)
+class RunInfo:
+    """One run, before it is executed."""
+
+    nodeid: str
+    job: JobInfo
+    task_id: str
+    """Raw id of the benign task or couple."""
+    run_index: int
+    """0-based."""
+    identity: str
+    """Hash of the job's configuration, the task and the run index."""
+
+
+@dataclass(frozen=True)
+class RunAttempt:
+    """One try at a run, with all that happened."""
+
+    run: RunInfo
+    run_id: str
+    """8 hexadecimal digits, unique among the attempts of the job."""
+    attempt: int
+    """1-based."""
+    outcome: RunOutcome
+    passed: bool | None
+    """Whether the item passes; ``None`` for errors and for scores that prove nothing."""
+    record: Result | None = None
+    """What ``result.json`` says of it."""
+
+
+@dataclass(frozen=True)
+class RunReport:
+    """What the controller learns of a finished attempt: ids and scores only."""
+
+    nodeid: str
+    dataset: str
+    agent: str
+    model: str
+    model_kind: str
+    attack: str | None
+    job: str
+    """Path of the job's directory."""
+    task_id: str
+    run_id: str
+    run_index: int
+    attempt: int
+    status: str
+    """``scored``, ``error`` or ``cancelled``."""
+    benign_score: float | None
+    attack_score: float | None
+    benign_unknown: str | None
+    """Why utility is unknown, when it is."""
+    attack_unknown: str | None
+    """Why the attacker's success is unknown, when it is."""
+    error_type: str | None
+    input_tokens: int
+    output_tokens: int
+    duration: float
+    """Seconds."""
+    finished_at: float
+    """Seconds since the epoch."""
+    cost: float | None = None
+    """US dollars; ``None`` when the price of any answer is unknown."""
+    recorded: bool = False
+    """Whether this is an earlier attempt, told again from its record."""
+    other_attempts: int = 0
+    """Attempts at the same run beside this one."""
+    other_input_tokens: int = 0
+    """What these took."""
+    other_output_tokens: int = 0
+    other_cost: float = 0.0
+    """US dollars of those whose cost is known."""
+    other_unpriced: int = 0
+    """Those whose cost is unknown."""
+    suite: str | None = None
+    """The suite within the dataset; ``None`` where it has none."""
+    identity: str = ""
+    """Hash of the job's configuration."""
+    vectors: tuple[str, ...] = ()
+    """Names of the injection vectors that were planted, sorted."""

@@ -1,0 +1,40 @@
+"""What a session with evaluations begins with, in every process."""
+
+from __future__ import annotations
+
+import pytest
+
+from pytest_siren.session.baselines import baseline
+from pytest_siren.session.gateoptions import check_stop, option_gates
+from pytest_siren.session.gating import Gating
+from pytest_siren.session.info import decide
+from pytest_siren.session.progress_reporting import ProgressReporting
+from pytest_siren.session.report_files import ReportFiles
+from pytest_siren.session.reporting import Reporting
+from pytest_siren.session.state import SESSION, is_worker
+
+
+def begin(config: pytest.Config, *, failed: bool = False) -> None:
+    """Decide what the session is, and register what reports; only once, if called again.
+
+    ``failed`` tells whether something could not be collected by now. Raises ``pytest.UsageError``
+    for what options cannot mean.
+    """
+    if SESSION in config.stash:
+        return
+    session = config.stash[SESSION] = decide(config)
+    plugins = config.pluginmanager
+    plugins.register(Reporting(config), "siren-reporting")
+    if not is_worker(config):
+        plugins.register(ProgressReporting(config), "siren-progress")
+        check_stop(config)
+        gates = option_gates(config)
+        compared = baseline(config, gates)
+        plugins.register(Gating(config, gates, compared, failed), "siren-gating")
+        plugins.register(ReportFiles(config, compared), "siren-report-files")
+    if session.resume is not None:
+        from pytest_siren.session.resuming import Resuming, catch_up
+
+        if not is_worker(config):
+            catch_up(config, session.resume)
+        plugins.register(Resuming(config, session.resume), "siren-resuming")

@@ -1,0 +1,16 @@
+"""Whether evaluations were what ran last. Loaded by every pytest session."""
+
+from __future__ import annotations
+
+import pytest
+
+CACHE_KEY = "siren/session"
+"""Where pytest's cache keeps the last session with evaluations."""
+
+
+def forget_latest(config: pytest.Config) -> None:
+    """Note that a session without evaluations was the last one: ``--lf`` is pytest's own again."""
+    cache = getattr(config, "cache", None)
+    record = cache.get(CACHE_KEY, None) if cache is not None else None
+    if cache is not None and isinstance(record, dict) and record["latest"]:
+        cache.set(CACHE_KEY, {**record, "latest": False})
