@@ -63,7 +63,8 @@ class RunAttempt:
     """What ``result.json`` says of it."""
 
 
-@dataclass(frozen=True)
+# Slots: a session keeps one for each run, and a dictionary of so many fields takes 1.6 KB.
+@dataclass(frozen=True, slots=True)
 class RunReport:
     """What the controller learns of a finished attempt: ids and scores only."""
 

@@ -70,7 +70,9 @@ class _Converter:
             return "<nested too deeply>"
         self._open.add(id(value))
         try:
-            if type(value) is dict or isinstance(value, Mapping):
+            if type(value) is dict:
+                return self._dict(value, depth + 1)
+            if isinstance(value, Mapping):
                 return self._object(value.items(), depth + 1)
             if isinstance(value, list | tuple):
                 return [self.convert(item, depth + 1) for item in value]
@@ -83,19 +85,26 @@ class _Converter:
         finally:
             self._open.discard(id(value))
 
+    def _dict(self, value: dict[Any, Any], depth: int) -> dict[str, Any]:
+        """Return what ``_object`` does of its items, and sooner where nearly all is plain."""
+        result = dict(value)
+        for key, item in value.items():
+            if type(key) is not str or not key.isascii():
+                return self._object(value.items(), depth)
+            # What most items are is told apart here, for a call would take longer.
+            kind = type(item)
+            if item is None or kind is int or kind is bool or (kind is str and item.isascii()):
+                continue
+            result[key] = self.convert(item, depth)
+        return result
+
     def _object(self, pairs: Iterable[tuple[Any, Any]], depth: int) -> dict[str, Any]:
         result: dict[str, Any] = {}
         for key, item in pairs:
             name = key if type(key) is str and key.isascii() else _key(key)
             while name in result:
                 name += "'"
-            # What most items are is told apart here, for a call would take longer.
-            kind = type(item)
-            as_it_is = item is None or kind is int or kind is bool
-            if as_it_is or (kind is str and item.isascii()):
-                result[name] = item
-            else:
-                result[name] = self.convert(item, depth)
+            result[name] = self.convert(item, depth)
         return result
 
 

@@ -7,8 +7,9 @@ import re
 import time
 from functools import lru_cache
 
+from ahocorasick_rs import BytesAhoCorasick
+
 REDACTED = b"<redacted>"
-_INDENTATION = b" " * 6
 
 _SHORTEST = 8
 """Characters that a variable's value has at least to be taken for a key."""
@@ -123,26 +124,25 @@ def redact(data: bytes) -> bytes:
     for value in _secrets(_environment(int(time.monotonic()))):
         if value in data:
             data = data.replace(value, REDACTED)
-    # Half of a JSON document is indentation, and no trigger has more than one space.
-    searched = data.lower().replace(_INDENTATION, b" ")
-    for triggers, rules in _BY_TRIGGERS.items():
-        for trigger in triggers:
-            if trigger in searched:
-                for pattern, replacement in rules:
-                    data = pattern.sub(replacement, data)
-                break
+    found = _TRIGGERS.find_matches_as_indexes(data.lower(), overlapping=True)
+    for rule in sorted({rule for trigger, _, _ in found for rule in _RULES_OF[trigger]}):
+        _, pattern, replacement = _RULES[rule]
+        data = pattern.sub(replacement, data)
     return data
 
 
-def _by_triggers() -> dict[tuple[bytes, ...], list[tuple[re.Pattern[bytes], bytes]]]:
-    """Return the rules, those with the same triggers together."""
-    found: dict[tuple[bytes, ...], list[tuple[re.Pattern[bytes], bytes]]] = {}
-    for triggers, pattern, replacement in _RULES:
-        found.setdefault(triggers, []).append((pattern, replacement))
+def _rules_of_triggers() -> dict[bytes, list[int]]:
+    """Return each trigger with the positions of its rules."""
+    found: dict[bytes, list[int]] = {}
+    for position, (triggers, _, _) in enumerate(_RULES):
+        for trigger in triggers:
+            found.setdefault(trigger, []).append(position)
     return found
 
 
-_BY_TRIGGERS = _by_triggers()
+# All of them are looked for at once: one by one they took ten times as long as the patterns do.
+_TRIGGERS = BytesAhoCorasick(list(_rules_of_triggers()))
+_RULES_OF = list(_rules_of_triggers().values())
 
 
 @lru_cache(maxsize=1)

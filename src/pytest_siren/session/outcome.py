@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from functools import lru_cache
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -22,6 +23,12 @@ _RECEIVED = "_siren_run"
 """Attribute of a pytest report on the controller that holds its run."""
 _PROPERTIES = {each.name: f"siren_{each.name}" for each in fields(RunReport)}
 _FIELDS = {name: each for each, name in _PROPERTIES.items()}
+_values = attrgetter(*_PROPERTIES)
+_VECTORS = [*_PROPERTIES].index("vectors")
+_OF_ONE_RUN = frozenset(
+    {"task_id", "run_id", "input_tokens", "output_tokens", "cost_usd", "record"}
+)
+"""Public properties that runs seldom share."""
 
 Properties: TypeAlias = Sequence[tuple[str, object]]
 
@@ -83,7 +90,8 @@ def to_properties(report: RunReport, before: Properties = ()) -> list[tuple[str,
     Those that are the same as in ``before``, the properties of another run, are the same objects:
     pytest keeps all of them until the end.
     """
-    values = {**vars(report), "vectors": list(report.vectors)}.values()
+    values = list(_values(report))
+    values[_VECTORS] = list(report.vectors)
     if not before:
         return list(zip(_PROPERTIES.values(), values, strict=True))
     return [
@@ -112,6 +120,8 @@ class Received:
     root: Path
     _waiting: dict[str, list[tuple[str, object]]] = field(default_factory=dict)
     """By node id, for the last report of an item, from which JUnit files take them."""
+    _known: dict[tuple[str, object], tuple[str, object]] = field(default_factory=dict)
+    """Properties that runs share, as one object each: pytest keeps all of them until the end."""
 
     def receive(self, report: pytest.TestReport) -> None:
         """Take the properties away that carry a run; ``from_properties`` finds it as before."""
@@ -121,7 +131,10 @@ class Received:
         if run is None:
             return
         setattr(report, _RECEIVED, run)
-        public = self._waiting[report.nodeid] = public_properties(run, self.root)
+        public = self._waiting[report.nodeid] = [
+            one if one[0] in _OF_ONE_RUN else self._known.setdefault(one, one)
+            for one in public_properties(run, self.root)
+        ]
         report.user_properties = [*without_run(report.user_properties), *public]
 
 

@@ -244,6 +244,7 @@ class Evaluations:
             report.stop = report.start + report.duration
         if times is not None and call.when == "teardown":
             report.user_properties = without_run(report.user_properties)
+            item.user_properties[:] = without_run(item.user_properties)
         return report
 
     def facts(self) -> Facts | None:
