@@ -1,15 +1,14 @@
 """A provider that refuses and fails for a while: ``python -m benchmarks.recovery``.
 
-AgentDojo's couples against a server that for some seconds answers 30 % of the requests with 429 and
-``Retry-After: 1``, 3 % with 500, and cuts the connection of 2 %; and against one whose quota is used
-up in mid-session. ``--quick`` takes fewer runs; it writes no results unless ``--results`` names a
-file.
+AgentDojo's couples against a server that for some seconds answers 30 % of the requests with 429
+and ``Retry-After: 1``, 3 % with 500, and cuts the connection of 2 %; and against one whose quota
+is used up in mid-session. ``--quick`` takes fewer runs; it writes no results unless ``--results``
+names a file.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import time
 from dataclasses import dataclass

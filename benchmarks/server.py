@@ -3,8 +3,8 @@
 ``python -m benchmarks.server --latency 0.3`` prints its port and serves until it is killed, or
 until its standard input ends where ``--with-parent`` is given. It answers ``POST
 /v1/chat/completions`` and ``POST /v1/responses``, without streaming; ``GET /stats`` returns what
-``Stats`` holds as JSON, and ``POST /reset`` returns the same and starts anew. ``GET /trace`` returns
-what ``--trace`` noted of each request, see ``State.trace``.
+``Stats`` holds as JSON, and ``POST /reset`` returns the same and starts anew. ``GET /trace``
+returns what ``--trace`` noted of each request, see ``State.trace``.
 """
 
 from __future__ import annotations
@@ -180,7 +180,12 @@ def parse_arguments(arguments: list[str] | None = None) -> tuple[State, int, boo
     add("--faults", type=parse, default={}, metavar="KIND=SHARE,...", help="429, 500, reset, quota")
     add("--retry-after", type=float, default=1.0, help="seconds, sent with faults of kind 429")
     add("--faults-from", type=float, default=0.0, metavar="SECONDS", help="after the first request")
-    add("--faults-for", type=float, metavar="SECONDS", help="no faults later than so long after that")
+    add(
+        "--faults-for",
+        type=float,
+        metavar="SECONDS",
+        help="no faults later than so long after that",
+    )
     add("--max-in-flight", type=int, default=0, help="answer 429 beyond so many at a time")
     add("--seed", type=int, default=0)
     add("--trace", action="store_true", help="note when each request came")

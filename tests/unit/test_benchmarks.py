@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from pathlib import Path
 
 import httpx2
@@ -15,6 +16,7 @@ from benchmarks.recorded import RUNS_PER_JOB, write_jobs
 from benchmarks.report import Report, Target, write
 from benchmarks.serving import Serving, serving
 from benchmarks.simulation import Cell, Coverage
+from benchmarks.trace import trace_of
 
 from pytest_siren.jobs.table import read_runs
 
@@ -77,6 +79,45 @@ def test_an_exhausted_quota_and_a_cut_connection() -> None:
 def test_faults_end_after_their_time() -> None:
     with serving(0.0, [], "--faults", "500=1", "--faults-for", "0") as server:
         assert [ask(server).status_code for _ in range(2)] == [500, 200]
+
+
+def test_faults_begin_after_their_time_and_every_request_is_noted() -> None:
+    faults = ("--faults=500=1", "--faults-from=0.2", "--trace")
+    with serving(0.0, [], *faults) as server:
+        statuses = [ask(server).status_code]
+        time.sleep(0.25)
+        statuses.append(ask(server).status_code)
+        noted = server.trace()
+        server.reset()
+        assert server.trace() == []
+    assert statuses == [200, 500]
+    assert [(number, fault) for _, number, fault in noted] == [(1, ""), (0, "500")]
+    assert noted[1][0] - noted[0][0] >= 0.2
+
+
+def requests(start: float, end: float, rate: float) -> list[tuple[float, int, str]]:
+    return [(start + number / rate, 1, "") for number in range(round((end - start) * rate))]
+
+
+def test_the_recovery_ends_with_the_first_second_that_is_as_good_as_before() -> None:
+    steady, slow = requests(100.0, 110.0, 50.0), requests(110.0, 117.0, 20.0)
+    refused = [(112.0, 1, "429")]
+    trace = trace_of([*refused, *steady, *slow, *requests(117.0, 140.0, 50.0)], 0.1, (10.0, 15.0))
+    assert trace.before == pytest.approx(50.0, rel=0.02)
+    assert trace.during == pytest.approx(20.0, rel=0.02)
+    # Two seconds after the faults it is as before; a tenth of the second may be worse.
+    assert trace.recovery == pytest.approx(3.0, abs=0.25)
+    assert trace.after == pytest.approx(50.0, rel=0.02)
+    never = trace_of([*steady, *slow, *requests(117.0, 140.0, 20.0)], 0.1, (10.0, 15.0))
+    assert (never.recovery, never.after) == (None, 0.0)
+
+
+def test_requests_that_come_and_go_together_are_no_higher_throughput() -> None:
+    waves = [(100.0 + 1.1 * wave, 1, "") for wave in range(40) for _ in range(64)]
+    trace = trace_of(waves, 1.0, (8.0, 12.0))
+    rates = [trace.rate(20.0 + 0.1 * step, 21.0 + 0.1 * step) for step in range(20)]
+    assert max(rates) <= 64.001
+    assert min(rates) >= 0.89 * 64.0
 
 
 @pytest.mark.parametrize(
