@@ -15,12 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks import machine
+from benchmarks.course import BACK, WINDOW, Course, Sampled, Throughput
 from benchmarks.folders import temporary
+from benchmarks.inflight import InFlight
 from benchmarks.peers import siren
 from benchmarks.processes import Command, FailedError, Finished, execute
 from benchmarks.report import Report, Target, say, write
 from benchmarks.serving import ROOT, Serving, serving
-from benchmarks.trace import BACK, WINDOW, Trace, trace_of
 from benchmarks.work import ALL_COUPLES, Work, couples
 
 RESULTS = Path(__file__).resolve().parent / "results_recovery.md"
@@ -52,6 +53,11 @@ class Case:
         return f"{each}{ALL_COUPLES} couples x 3 calls of {1000 * self.latency:g} ms"
 
     @property
+    def cpu_bound(self) -> bool:
+        """Whether answers come faster than two cores take them."""
+        return self.latency < 0.3
+
+    @property
     def faults_until(self) -> float:
         return self.faults_from + self.faults_for
 
@@ -63,8 +69,8 @@ class Case:
         )
 
 
-CASES = (Case(0.1, 3, 4.0, 4.0), Case(1.0, 1, 5.0, 5.0))
-"""The first is bound by this machine's CPU, the second by the places in flight alone."""
+CASES = (Case(0.1, 2, 4.0, 4.0), Case(1.0, 1, 5.0, 5.0))
+"""The first is bound by the CPU, so that its throughput tells of the machine's other work too."""
 QUICK_CASES = (Case(0.1, 1, 1.5, 1.5),)
 
 
@@ -79,9 +85,11 @@ def command(folder: Path, server: Serving, repeats: int, shape: tuple[int, int])
     config = {"suite_name": "workspace", "version": "v1.2.2"}
     dataset: dict[str, object] = {"type": "agentdojo", "config": config}
     siren.write_eval(folder / "eval_couples.yaml", dataset, siren.MODEL, repeats)
-    made = siren.session(folder, "eval_couples.yaml", *shape, "--attack", "template_string")
+    # Hypothesis is there for the project's own tests alone, and loads itself when a session ends.
+    more = ("--attack", "template_string", "-p", "no:hypothesispytest")
+    made = siren.session(folder, "eval_couples.yaml", *shape, *more)
     variables = {"OPENAI_BASE_URL": server.url, "OPENAI_API_KEY": "none"}
-    variables["PYTHONPATH"] = str(ROOT / "src")
+    variables |= {"PYTHONPATH": str(ROOT / "src"), "TMPDIR": str(folder)}
     return Command(made.arguments, folder, variables, made.good_codes | {2})
 
 
@@ -91,42 +99,47 @@ def with_faults(report: Report, case: Case, shape: tuple[int, int]) -> tuple[str
     say(f"{name}: {work.requests} requests, faults from {case.faults_from:g} s")
     with temporary() as place, serving(case.latency, work.calls, *case.options()) as server:
         folder = Path(place)
-        finished = execute(command(folder, server, case.repeats, shape))
+        with InFlight(folder, siren.MODEL) as watch:
+            finished = execute(command(folder, server, case.repeats, shape), watch=watch)
         stats, noted = server.stats(), server.trace()
         siren.check(folder, work, finished)
     if stats["answered"] != work.requests:
         raise FailedError(f"{stats['answered']} requests were answered, not {work.requests}")
-    trace = trace_of(noted, case.latency, (case.faults_from, case.faults_until))
+    first = stats["first_received"]
+    rate = Throughput([at - first for at, _, fault in noted if not fault], case.latency)
+    held = Sampled([(at - first, number) for at, number in watch.samples])
+    throughput, in_flight = (
+        Course(mean, case.faults_from, case.faults_until, rate.tail) for mean in (rate, held)
+    )
     faults = sum(stats["faults"].values())
     note = f"{work.runs} of {work.runs} runs scored; {faults} requests met a fault"
     figure = stats["requests"] / work.requests
     report.target(Target(f"{name}: requests", figure, REQUESTS, "x needed", note))
-    note = (
-        f"until {WINDOW:g} s at {BACK:.0%} of {trace.undisturbed:.0f}/s is over, the undisturbed "
-        "throughput"
-    )
-    report.target(Target(f"{name}: recovery", trace.recovery, RECOVERY_SECONDS, "s", note))
-    return row(case, shape, finished, trace)
+    by, what = ("requests in flight", in_flight) if case.cpu_bound else ("throughput", throughput)
+    note = f"until a second at {BACK:.0%} of the undisturbed {by} is over"
+    report.target(Target(f"{name}: recovery", what.recovery, RECOVERY_SECONDS, "s", note))
+    return row(case, shape, finished, throughput, in_flight)
 
 
 HEAD = (
-    *("calls", "shape", "whole process", "CPU", "before the faults", "during"),
-    *("after", "after / undisturbed", "recovery"),
+    *("calls", "shape", "whole process", "CPU"),
+    *("answers a second: before the faults, during, after", "recovery"),
+    *("requests in flight: before, during, after", "recovery"),
 )
 
 
-def row(case: Case, shape: tuple[int, int], finished: Finished, trace: Trace) -> tuple[str, ...]:
+def row(
+    case: Case, shape: tuple[int, int], finished: Finished, *courses: Course
+) -> tuple[str, ...]:
     """Return a row under ``HEAD``."""
-    recovery = "none" if trace.recovery is None else f"{trace.recovery:.1f} s"
-    return (
-        f"{1000 * case.latency:g} ms",
-        shape_name(*shape),
-        f"{finished.wall:.1f} s",
-        f"{finished.cpu:.1f} s",
-        *(f"{rate:.0f}/s" for rate in (trace.before, trace.during, trace.after)),
-        f"{trace.after / trace.undisturbed:.2f}",
-        recovery,
-    )
+    cells = [f"{1000 * case.latency:g} ms", shape_name(*shape)]
+    cells += [f"{finished.wall:.1f} s", f"{finished.cpu:.1f} s"]
+    for course in courses:
+        means = (course.before, course.during, course.after)
+        cells.append(", ".join(f"{mean:.0f}" for mean in means))
+        recovery = course.recovery
+        cells.append("none" if recovery is None else f"{recovery:.1f} s")
+    return tuple(cells)
 
 
 def without_quota(report: Report, shape: tuple[int, int]) -> None:
@@ -144,11 +157,13 @@ def without_quota(report: Report, shape: tuple[int, int]) -> None:
     in_flight = next(number for at, number, fault in noted if fault)
     later = sum(at > first for at, _, _ in noted)
     messages = finished.output.count(f"model '{siren.MODEL}':")
+    if not messages:
+        raise FailedError(f"the session does not say why it ended:\n{finished.output[-3000:]}")
     note = f"from the first such answer until the process is gone; {in_flight} were in flight"
     report.target(Target(f"{name}: end", ended - first, QUOTA_SECONDS, "s", note))
-    report.target(Target(f"{name}: messages", messages, 1, "", digits=0))
+    report.target(Target(f"{name}: messages", messages, 1, "message", digits=0))
     note = "as many as may be in flight"
-    report.target(Target(f"{name}: requests sent after it", later, 64, "", note, digits=0))
+    report.target(Target(f"{name}: requests sent after it", later, 64, "requests", note, digits=0))
 
 
 def measure(report: Report, cases: tuple[Case, ...]) -> None:
@@ -160,13 +175,18 @@ def measure(report: Report, cases: tuple[Case, ...]) -> None:
             say("  " + ", ".join(rows[-1]))
     for shape in SHAPES:
         without_quota(report, shape)
-    report.tables.append(("Answers a second", HEAD, rows))
+    report.tables.append(("Before, during and after the faults", HEAD, rows))
     for case in cases:
         report.notes.append(
             f"Calls of {1000 * case.latency:g} ms: the server fails from {case.faults_from:g} s to "
             f"{case.faults_until:g} s after the first request, and the ideal is "
-            f"{case.work.in_flight / case.latency:g} requests a second."
+            f"{case.work.in_flight / case.latency:g} answers a second."
         )
+    report.notes.append(
+        f"A recovery ends with the first second whose mean is {BACK:.0%} of what it is without "
+        f"faults, so that it is {WINDOW:g} s at least. Requests in flight are the session's own "
+        "count, with those that wait for this machine's CPU."
+    )
 
 
 def main() -> None:
