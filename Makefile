@@ -61,6 +61,7 @@ bench: $(VENV)/run ## Compare with other harnesses and measure scale: benchmarks
 	$(BIN)/python -m benchmarks.throughput
 	$(BIN)/python -m benchmarks.scale
 	$(BIN)/python -m benchmarks.results
+	$(BIN)/python -m benchmarks.recovery
 
 clean: ## Remove what make made, but not the jobs
 	rm -rf $(VENV) .bench .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis build dist

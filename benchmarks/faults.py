@@ -17,7 +17,8 @@ class Faults:
     ``shares`` maps a kind to 0..1: ``429`` (with ``Retry-After``), ``500``, ``reset`` (the
     connection is cut without an answer) and ``quota`` (429 with the code ``insufficient_quota``).
     Beyond ``max_in_flight`` requests at a time every further one is a ``429``; 0 is no limit.
-    Requests that come later than ``seconds`` after the first are all answered well.
+    Requests that come earlier than ``begin`` seconds after the first, or later than ``seconds``
+    after that, are all answered well.
     """
 
     shares: dict[str, float] = field(default_factory=dict)
@@ -25,6 +26,7 @@ class Faults:
     seconds: float | None = None
     max_in_flight: int = 0
     seed: int = 0
+    begin: float = 0.0
 
     def __post_init__(self) -> None:
         self._random = random.Random(self.seed)
@@ -41,7 +43,10 @@ class Faults:
 
         ``since_first`` is in seconds; ``in_flight`` counts the requests besides this one.
         """
-        if self._none or (self.seconds is not None and since_first > self.seconds):
+        since_begin = since_first - self.begin
+        if self._none or since_begin < 0:
+            return None
+        if self.seconds is not None and since_begin > self.seconds:
             return None
         if self.max_in_flight and in_flight >= self.max_in_flight:
             return "429"

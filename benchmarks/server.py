@@ -3,7 +3,8 @@
 ``python -m benchmarks.server --latency 0.3`` prints its port and serves until it is killed, or
 until its standard input ends where ``--with-parent`` is given. It answers ``POST
 /v1/chat/completions`` and ``POST /v1/responses``, without streaming; ``GET /stats`` returns what
-``Stats`` holds as JSON, and ``POST /reset`` returns the same and starts anew.
+``Stats`` holds as JSON, and ``POST /reset`` returns the same and starts anew. ``GET /trace``
+returns what ``--trace`` noted of each request, see ``State.trace``.
 """
 
 from __future__ import annotations
@@ -51,11 +52,20 @@ class State:
     answers: Answers
     faults: Faults
     stats: Stats = field(default_factory=Stats)
+    trace: list[tuple[float, int, str]] | None = None
+    """Of each request: when it came, how many were in flight with it, its fault or nothing."""
 
     def reset(self) -> Stats:
         """Start counting anew and return the counts so far."""
         old, self.stats = self.stats, Stats(in_flight=self.stats.in_flight)
+        if self.trace is not None:
+            self.trace.clear()
         return old
+
+    def note(self, now: float, fault: str) -> None:
+        """Note a request if there is a trace."""
+        if self.trace is not None:
+            self.trace.append((now, self.stats.in_flight, fault))
 
 
 class Connection(asyncio.Protocol):
@@ -98,10 +108,12 @@ class Connection(asyncio.Protocol):
         fault = state.faults.draw(now - stats.first_received, stats.in_flight)
         if fault is not None:
             stats.faults[fault] = stats.faults.get(fault, 0) + 1
+            state.note(now, fault)
             self.fail(fault)
             return
         stats.in_flight += 1
         stats.most_in_flight = max(stats.most_in_flight, stats.in_flight)
+        state.note(now, "")
         self.loop.call_later(state.latency, self.reply, answer)
 
     def reply(self, answer: bytes) -> None:
@@ -128,6 +140,8 @@ class Connection(asyncio.Protocol):
             self.transport.write(http(200, asdict(self.state.stats)))
         elif path == "/reset":
             self.transport.write(http(200, asdict(self.state.reset())))
+        elif path == "/trace":
+            self.transport.write(http(200, self.state.trace or []))
         else:
             self.state.stats.unknown += 1
             self.transport.write(http(404, {"error": {"message": f"nothing is served at {path}"}}))
@@ -165,20 +179,31 @@ def parse_arguments(arguments: list[str] | None = None) -> tuple[State, int, boo
     add("--text", default="Done.", help="the closing words")
     add("--faults", type=parse, default={}, metavar="KIND=SHARE,...", help="429, 500, reset, quota")
     add("--retry-after", type=float, default=1.0, help="seconds, sent with faults of kind 429")
-    add("--faults-for", type=float, metavar="SECONDS", help="none later after the first request")
+    add("--faults-from", type=float, default=0.0, metavar="SECONDS", help="after the first request")
+    add(
+        "--faults-for",
+        type=float,
+        metavar="SECONDS",
+        help="no faults later than so long after that",
+    )
     add("--max-in-flight", type=int, default=0, help="answer 429 beyond so many at a time")
     add("--seed", type=int, default=0)
+    add("--trace", action="store_true", help="note when each request came")
     add("--with-parent", action="store_true", help="end when standard input ends")
     options = parser.parse_args(arguments)
     faults = Faults(
-        options.faults, options.retry_after, options.faults_for, options.max_in_flight, options.seed
+        shares=options.faults,
+        retry_after=options.retry_after,
+        seconds=options.faults_for,
+        max_in_flight=options.max_in_flight,
+        seed=options.seed,
+        begin=options.faults_from,
     )
     calls = [(name, given) for name, given in json.loads(options.calls)]
-    return (
-        State(options.latency, Answers(calls, options.text), faults),
-        options.port,
-        options.with_parent,
-    )
+    state = State(options.latency, Answers(calls, options.text), faults)
+    if options.trace:
+        state.trace = []
+    return state, options.port, options.with_parent
 
 
 def main() -> None:

@@ -29,18 +29,23 @@ class Serving:
 
     def stats(self) -> dict[str, Any]:
         """Return the counts; see ``benchmarks.server.Stats``."""
-        return self._ask("stats", None)
+        stats: dict[str, Any] = self._ask("stats", None)
+        return stats
 
     def reset(self) -> dict[str, Any]:
         """Return the counts and start anew."""
-        return self._ask("reset", b"")
+        stats: dict[str, Any] = self._ask("reset", b"")
+        return stats
 
-    def _ask(self, path: str, body: bytes | None) -> dict[str, Any]:
+    def trace(self) -> list[tuple[float, int, str]]:
+        """Return what was noted of each request; see ``benchmarks.server.State``."""
+        return [(at, in_flight, fault) for at, in_flight, fault in self._ask("trace", None)]
+
+    def _ask(self, path: str, body: bytes | None) -> Any:
         address = f"http://127.0.0.1:{self.port}/{path}"
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         with opener.open(urllib.request.Request(address, data=body), timeout=30) as answer:
-            stats: dict[str, Any] = json.load(answer)
-        return stats
+            return json.load(answer)
 
 
 @contextmanager

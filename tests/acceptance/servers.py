@@ -27,6 +27,12 @@ class Server:
             stats: dict[str, int] = json.load(answer)
         return stats
 
+    def trace(self) -> list[tuple[float, int, str]]:
+        """Return seconds after the first request, requests in flight, and fault of each request."""
+        with urlopen(f"{self.url}/trace") as answer:
+            noted = sorted(json.load(answer))
+        return [(at - noted[0][0], in_flight, fault) for at, in_flight, fault in noted]
+
     def reset(self) -> None:
         """Let it count anew."""
         urlopen(Request(f"{self.url}/reset", method="POST")).close()

@@ -16,31 +16,40 @@ def tasks(count: int) -> str:
     return eval_file({f"t{index:03}": 0 for index in range(count)}, model="openai-chat:gpt-4o-mini")
 
 
-@pytest.mark.parametrize("dist", [["-p", "no:xdist"], ["-n2"]], ids=["no-xdist", "n2"])
+@pytest.mark.parametrize(
+    "shape",
+    [["-p", "no:xdist", "--concurrency=16"], ["-n2", "--concurrency=8"]],
+    ids=["no-xdist", "n2"],
+)
 def test_refusals_and_faults_cost_time_and_no_run(
-    project: Project, serve: StartServer, dist: list[str]
+    project: Project, serve: StartServer, shape: list[str]
 ) -> None:
     server = serve(
-        "--latency=0.1",
+        "--latency=0.3",
         "--text=wait",
         "--faults=429=0.3,500=0.03,reset=0.02",
-        "--faults-for=2",
+        "--faults-for=1.5",
         "--retry-after=1",
+        "--trace",
     )
-    project.write("evals/eval_mail.yaml", tasks(300))
-    result = project.run(*dist, "--concurrency", "16")
-    result.assert_outcomes(passed=300)
+    project.write("evals/eval_mail.yaml", tasks(220))
+    result = project.run(*shape)
+    result.assert_outcomes(passed=220)
     results = project.results()
-    assert [one["status"] for one in results] == ["scored"] * 300
+    assert [one["status"] for one in results] == ["scored"] * 220
     stats = server.stats()
-    assert stats["answered"] == 300
-    assert stats["requests"] <= 1.3 * 300
+    assert stats["answered"] == 220
+    assert stats["requests"] <= 1.3 * 220
     retries = [retry for one in results for retry in one["retries"]]
     # What the server refused is what was recorded as sent again.
-    assert len(retries) == stats["requests"] - 300 > 0
+    assert len(retries) == stats["requests"] - 220 > 0
     assert Counter(retry["status"] for retry in retries)[429] > 0
     waited = [retry["waited"] for retry in retries if retry["status"] == 429]
     assert min(waited) >= 1.0
+    trace = server.trace()
+    late_in_the_faults = [number for at, number, _ in trace if 1.0 < at < 1.5]
+    after_the_faults = [number for at, number, _ in trace if at > 1.5]
+    assert max(late_in_the_faults) < max(after_the_faults) == 16
 
 
 @pytest.mark.parametrize("dist", [["-p", "no:xdist"], ["-n2"]], ids=["no-xdist", "n2"])

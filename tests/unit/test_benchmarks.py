@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from pathlib import Path
 
 import httpx2
 import openai
 import pytest
+from benchmarks.course import Course, Sampled, Throughput
 from benchmarks.coverage import shown
 from benchmarks.faults import parse
 from benchmarks.growth import Growth, above
+from benchmarks.inflight import InFlight
 from benchmarks.recorded import RUNS_PER_JOB, write_jobs
 from benchmarks.report import Report, Target, write
 from benchmarks.serving import Serving, serving
 from benchmarks.simulation import Cell, Coverage
 
 from pytest_siren.jobs.table import read_runs
+from pytest_siren.models.limits.budget import Budget
+from pytest_siren.models.limits.cells import BoardCells
+from pytest_siren.session.folder import SessionFolder
 
 CALLS = [("get_day", {}), ("search", {"query": "lunch"})]
 
@@ -77,6 +83,57 @@ def test_an_exhausted_quota_and_a_cut_connection() -> None:
 def test_faults_end_after_their_time() -> None:
     with serving(0.0, [], "--faults", "500=1", "--faults-for", "0") as server:
         assert [ask(server).status_code for _ in range(2)] == [500, 200]
+
+
+def test_faults_begin_after_their_time_and_every_request_is_noted() -> None:
+    faults = ("--faults=500=1", "--faults-from=0.2", "--trace")
+    with serving(0.0, [], *faults) as server:
+        statuses = [ask(server).status_code]
+        time.sleep(0.25)
+        statuses.append(ask(server).status_code)
+        noted = server.trace()
+        server.reset()
+        assert server.trace() == []
+    assert statuses == [200, 500]
+    assert [(number, fault) for _, number, fault in noted] == [(1, ""), (0, "500")]
+    assert noted[1][0] - noted[0][0] >= 0.2
+
+
+def arrivals(start: float, end: float, rate: float) -> list[float]:
+    return [start + number / rate for number in range(round((end - start) * rate))]
+
+
+def test_the_recovery_ends_with_the_first_second_that_is_as_good_as_before() -> None:
+    disturbed = [*arrivals(0.0, 10.0, 50.0), *arrivals(10.0, 17.0, 20.0)]
+    rate = Throughput([*disturbed, *arrivals(17.0, 40.0, 50.0)], 0.1)
+    course = Course(rate, 10.0, 15.0, rate.tail)
+    assert course.before == pytest.approx(50.0, rel=0.02)
+    assert course.during == pytest.approx(20.0, rel=0.02)
+    # Two seconds after the faults it is as before; a tenth of the second may be worse.
+    assert course.recovery == pytest.approx(3.0, abs=0.25)
+    assert course.after == pytest.approx(50.0, rel=0.02)
+    rate = Throughput([*disturbed, *arrivals(17.0, 40.0, 20.0)], 0.1)
+    never = Course(rate, 10.0, 15.0, rate.tail)
+    assert (never.recovery, never.after) == (None, 0.0)
+
+
+def test_requests_that_come_and_go_together_are_no_higher_throughput() -> None:
+    rate = Throughput([1.1 * wave for wave in range(40) for _ in range(64)], 1.0)
+    rates = [rate(20.0 + 0.1 * step, 21.0 + 0.1 * step) for step in range(20)]
+    assert max(rates) <= 64.001
+    assert min(rates) >= 0.89 * 64.0
+
+
+def test_requests_in_flight_are_looked_at_on_the_sessions_own_board(tmp_path: Path) -> None:
+    folder = SessionFolder(tmp_path / "pytest-siren-1")
+    with InFlight(tmp_path, "a:model") as watch:
+        watch(0.0)
+        budget = Budget(BoardCells(folder.board().key("a:model")), ceiling=4)
+        for moment in range(4):
+            asyncio.run(budget.acquire())
+            watch(float(moment))
+    assert [number for _, number in watch.samples] == [2, 3, 4]
+    assert Sampled(watch.samples)(0.0, watch.samples[-1][0] + 1.0) == 3.0
 
 
 @pytest.mark.parametrize(

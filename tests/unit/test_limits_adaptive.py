@@ -72,36 +72,68 @@ def test_it_never_falls_below_one(clock: FakeClock) -> None:
     assert lowered(clock).value == 1
 
 
-def test_it_is_back_at_the_ceiling_within_seconds_of_success_and_rises_evenly(
+def test_after_a_disturbance_it_rises_evenly_at_first_and_then_ever_faster(
     clock: FakeClock,
 ) -> None:
     limit = lowered(clock)
     clock.now += 5.0
     limit.succeeded(0.3, NO_ADVICE)
-    values = []
-    for _ in range(6):
-        answers(limit, clock, 1.0)
+    values = [limit.value]
+    while limit.binding:
+        answers(limit, clock, 0.5)
         values.append(limit.value)
     steps = [later - earlier for earlier, later in pairwise(values)]
-    assert values[5] == 64
-    assert not limit.binding
-    assert all(10 <= step <= 15 for step in steps[:3]), values
+    # Five seconds from 1 to 64 are 6.4 in half a second; then up to four times as much.
+    assert values[-1] == 64
+    assert 6 <= steps[0] <= 7, values
+    assert steps[0] < steps[1] < steps[2] <= 4 * 6.4, values
 
 
-def test_slow_answers_raise_it_in_ten_latencies(clock: FakeClock) -> None:
+@pytest.mark.parametrize("latency", [0.1, 0.5, 1.0, 3.0, 20.0])
+def test_it_is_back_from_chance_refusals_in_four_answers_time(
+    latency: float, clock: FakeClock
+) -> None:
+    """A third is refused at random for a while; then the limit is a third of the ceiling or so."""
+    limit = limit_of(clock)
+    limit.succeeded(latency, NO_ADVICE)
+    for number in range(3_000):
+        clock.now += latency / 30
+        if number % 10 < 3:
+            limit.refused(Advice(retry_after=1.0))
+        else:
+            limit.succeeded(latency, NO_ADVICE)
+    lowest = limit.value
+    assert lowest < 58
+    ended = clock.now
+    while limit.value < 58:
+        clock.now += latency / 30
+        limit.succeeded(latency, NO_ADVICE)
+    assert clock.now - ended <= 4 * max(latency, 0.5), lowest
+
+
+def test_a_refusal_makes_it_rise_evenly_again(clock: FakeClock) -> None:
+    limit = lowered(clock)
+    answers(limit, clock, 1.5)
+    limit.refused(NO_ADVICE)
+    before = limit.value
+    answers(limit, clock, 0.5)
+    assert 5 <= limit.value - before <= 7
+
+
+def test_slow_answers_raise_it_by_a_tenth_of_the_ceiling_each_time(clock: FakeClock) -> None:
     limit = limit_of(clock)
     limit.succeeded(3.0, NO_ADVICE)
     for _ in range(4):
         limit.refused(NO_ADVICE)
         clock.now += 3.0
     lowest = limit.value
-    limit.succeeded(3.0, NO_ADVICE)
-    for _ in range(4):
-        clock.now += 3.0
+    values = []
+    for _ in range(5):
         limit.succeeded(3.0, NO_ADVICE)
+        values.append(limit.value)
+        clock.now += 3.0
     assert lowest == 15
-    # Half of ten latencies, half of the ceiling.
-    assert 15 + 26 <= limit.value <= 15 + 34
+    assert values == [21, 27, 40, 64, 64]
 
 
 def test_silence_is_no_success(clock: FakeClock) -> None:

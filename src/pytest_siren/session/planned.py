@@ -10,12 +10,11 @@ import pytest
 
 from pytest_siren.session.folder import SessionFolder
 from pytest_siren.session.gateoptions import INI
-from pytest_siren.session.items import RunItem
-from pytest_siren.session.job import Job
 from pytest_siren.session.state import EVALUATIONS, SESSION
 from pytest_siren.spec.gates import Gate, parse_gate
 
 if TYPE_CHECKING:
+    from pytest_siren.session.job import Job
     from pytest_siren.session.recorder import JsonRecorder
 
 
@@ -110,6 +109,9 @@ def has_gates(config: pytest.Config) -> bool:
 
 def planned(config: pytest.Config, items: Iterable[pytest.Item]) -> Planned:
     """Return what this process has collected."""
+    # A controller reads what its workers have told: it need not load what runs are made of.
+    from pytest_siren.session.items import RunItem
+
     jobs: dict[int, int] = {}
     facts: list[Mapping[str, str | None]] = []
     runs: dict[tuple[int, str, str | None], list[int]] = {}

@@ -1,4 +1,8 @@
-"""The adaptive limit: additive increase, multiplicative decrease (Chiu and Jain, 1989)."""
+"""The adaptive limit: additive increase, multiplicative decrease (Chiu and Jain, 1989).
+
+Where nothing is refused any more the increase becomes faster, like the "hyper increase" of Zhu and
+others, "Congestion control for large-scale RDMA deployments", SIGCOMM 2015.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +18,12 @@ _SHORTEST = 1.0
 _RAMP = 5.0
 """Seconds of success from 1 to the ceiling, at least."""
 _RAMP_LATENCIES = 10.0
+_ROUNDS = 10.0
+"""Rounds of the ramp, each an answer's time or more."""
+_CALM_ROUNDS = 2.0
+"""Rounds without a refusal after which the pace doubles with each further one. In the first those
+answers come that were under way at the last refusal; only the second proves anything."""
+_DOUBLINGS = 2.0
 _SMOOTHING = 0.1
 _WINDOW = 10
 """Refusals in a row that are no chance, at least: a third of all refused at random, 1 in 60,000."""
@@ -82,6 +92,7 @@ class AdaptiveLimit:
         with cells.lock():
             now = self._clock()
             self._refusals.add(True, now, self._memory)
+            cells[Cell.CALM] = 0.0
             cells[Cell.REFUSALS] += 1
             if cells[Cell.REFUSALS] == 1:
                 cells[Cell.REFUSED_AT] = now
@@ -99,8 +110,11 @@ class AdaptiveLimit:
         # A silence is no success: what nobody tried for a while does not count.
         elapsed = min(now - cells[Cell.RAISED_AT], max(_SHORTEST, 2 * self.latency))
         cells[Cell.RAISED_AT] = now
-        calm = (_EXCESSIVE - self._refusals.value) / (_EXCESSIVE - _BEARABLE)
-        pace = self.ceiling / ramp * min(max(calm, 0.0), 1.0)
+        cells[Cell.CALM] += min(elapsed, ramp / _ROUNDS)
+        rounds = cells[Cell.CALM] * _ROUNDS / ramp
+        haste = 2.0 ** min(max(rounds - _CALM_ROUNDS, 0.0), _DOUBLINGS)
+        tolerance = (_EXCESSIVE - self._refusals.value) / (_EXCESSIVE - _BEARABLE)
+        pace = self.ceiling / ramp * haste * min(max(tolerance, 0.0), 1.0)
         raised = cells[Cell.LIMIT] + pace * elapsed
         cells[Cell.LIMIT] = min(self.ceiling, raised)
 

@@ -33,6 +33,8 @@ class Cell(IntEnum):
     """When the first of ``REFUSALS`` was."""
     REJECTED = 10
     """How many requests were rejected for a reason that the provider did not explain."""
+    CALM = 11
+    """Seconds of success since the last refusal, while ``LIMIT`` was below the ceiling."""
 
 
 class Cells(Protocol):
