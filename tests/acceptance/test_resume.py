@@ -15,6 +15,8 @@ import yaml
 
 from tests.acceptance.conftest import Project
 
+pytestmark = pytest.mark.inside
+
 ATTACKED = ("evals", "--attack=template_string")
 ORDINARY = "def test_bad():\n    assert 0\ndef test_good():\n    pass\n"
 FLAKY = """
