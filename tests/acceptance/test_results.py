@@ -25,6 +25,7 @@ def results(folder: Path, *args: str) -> list[dict[str, Any]]:
     return rows
 
 
+@pytest.mark.inside
 def test_recorded_runs_have_results(distributed: Project) -> None:
     """P68."""
     distributed.run("evals", "--attack", "template_string", "--benign", "--runs", "2")
