@@ -19,6 +19,7 @@ from pytest_siren.session.options import add_options, check_options
 from pytest_siren.session.progress_reporting import ProgressReporting
 from pytest_siren.session.report_files import ReportFiles
 from pytest_siren.session.reporting import Reporting
+from pytest_siren.session.results import Results, results_asked
 from pytest_siren.session.state import EVALUATIONS, SESSION, decide, for_worker, is_worker
 
 if TYPE_CHECKING:
@@ -47,6 +48,8 @@ def pytest_configure(config: pytest.Config) -> None:
         compared = baseline(config, gates)
         config.pluginmanager.register(Gating(config, gates, compared), "siren-gating")
         config.pluginmanager.register(ReportFiles(config, compared), "siren-report-files")
+        if results_asked(config):
+            config.pluginmanager.register(Results(config), "siren-results")
     if session.resume is not None:
         from pytest_siren.session.resuming import Resuming, catch_up
 

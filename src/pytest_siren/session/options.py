@@ -12,6 +12,7 @@ from pytest_siren.session.costoptions import add_cost_options, max_cost, prices
 from pytest_siren.session.gateoptions import add_gate_options, option_gates
 from pytest_siren.session.rateoptions import add_rate_options, chosen_cluster
 from pytest_siren.session.report_files import add_report_options, targets
+from pytest_siren.session.results import add_results_options
 
 T = TypeVar("T", int, float)
 
@@ -112,6 +113,7 @@ def add_options(parser: pytest.Parser) -> None:
     add_cost_options(parser, group)
     add_gate_options(parser, group)
     add_report_options(parser, group)
+    add_results_options(group)
     add(
         "--resume",
         action="append",
