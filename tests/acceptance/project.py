@@ -13,6 +13,16 @@ import pytest
 
 _MOST_SECONDS = 240
 """A session that takes longer hangs."""
+_NOTED = """
+scripted_answer = answer
+
+def answer(how, messages):
+    if how != "{name}":
+        return scripted_answer(how, messages)
+    with open("asked.txt", "a") as asked:
+        asked.write("x")
+    return {name}(messages)
+"""
 
 
 @dataclass
@@ -31,6 +41,21 @@ class Project:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(dedent(text), encoding="utf-8")
         return path
+
+    def use_model(self, name: str, source: str) -> None:
+        """Let the eval file's model be ``scripted:NAME``, and note how often it is asked.
+
+        ``source`` defines a function ``NAME``, which takes messages and returns parts.
+        """
+        with open(self.path / "conftest.py", "a", encoding="utf-8") as conftest:
+            conftest.write(source + _NOTED.format(name=name))
+        eval_file = self.path / "evals/eval_mail.yaml"
+        eval_file.write_text(eval_file.read_text().replace("scripted:echo", f"scripted:{name}"))
+
+    def asked(self) -> int:
+        """Return how often the model of ``use_model`` was asked."""
+        path = self.path / "asked.txt"
+        return len(path.read_text()) if path.exists() else 0
 
     def run(self, *args: str) -> pytest.RunResult:
         """Run a real pytest session in a process of its own."""

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pytest_siren.cli.arguments import add_cluster, add_jobs_dir
 from pytest_siren.cli.found import found_jobs
 from pytest_siren.cli.say import complain
 from pytest_siren.reports.grouping import FORMATS, GROUPS, asked_groups, columns_of, group_names
@@ -33,9 +34,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         metavar="JOB|SWEEP|GLOB",
         help="which jobs: name or path, id of a sweep, or glob (default: all)",
     )
-    results.add_argument(
-        "--jobs-dir", default="jobs", metavar="DIR", help="where jobs are (default: ./jobs)"
-    )
+    add_jobs_dir(results)
     results.add_argument(
         "--format",
         type=str.lower,
@@ -65,12 +64,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help="what a run in error counts as: nothing (the default), a failure of user and "
         "attacker, or a success of the attacker",
     )
-    results.add_argument(
-        "--cluster",
-        choices=("couple", "benign", "malicious"),
-        default="couple",
-        help="what runs must share to be taken for alike in intervals (default: couple)",
-    )
+    add_cluster(results)
     results.set_defaults(run=_results)
 
 
