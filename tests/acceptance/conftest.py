@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import signal
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from textwrap import dedent
-from typing import Any
+from collections.abc import Iterator
 
 import pytest
 
 from pytest_siren.models.weights import cache_folder
+from tests.acceptance.inside import Inside
+from tests.acceptance.project import Project
 from tests.acceptance.servers import Server, StartServer, servers
 from tests.acceptance.slow import SLOW_MODELS
 
 _CACHE = cache_folder().parent
-_WITHOUT = "-p no:langsmith_plugin -p no:hypothesispytest -p no:anyio -p no:timeout"
-_MOST_SECONDS = 240
-"""A session that takes longer hangs."""
+_WITHOUT = " ".join(
+    f"-p no:{plugin}"
+    for plugin in ("langsmith_plugin", "hypothesispytest", "anyio", "timeout", "asyncio")
+)
 
 SCRIPTED_MODELS = """
 from pathlib import Path
@@ -115,41 +113,6 @@ agent:
 """
 
 
-@dataclass
-class Project:
-    """A folder with eval files."""
-
-    pytester: pytest.Pytester
-    args: Sequence[str] = ()
-
-    @property
-    def path(self) -> Path:
-        return self.pytester.path
-
-    def write(self, name: str, text: str) -> Path:
-        path = self.path / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(dedent(text), encoding="utf-8")
-        return path
-
-    def run(self, *args: str) -> pytest.RunResult:
-        """Run a real pytest session in a process of its own."""
-        return self.pytester.runpytest_subprocess(*self.args, *args, timeout=_MOST_SECONDS)
-
-    def jobs(self) -> list[Path]:
-        return sorted(path.parent for path in self.path.glob("jobs/*/config.yaml"))
-
-    def results(self) -> list[dict[str, Any]]:
-        """Return every recorded result.json, in the order of task and run."""
-        found = [json.loads(path.read_text()) for path in self.path.glob("jobs/*/*/*/result.json")]
-        return sorted(found, key=lambda result: (result["task_id"], result["run_index"]))
-
-    def executions(self) -> list[dict[str, Any]]:
-        return [
-            json.loads(path.read_text()) for path in self.path.glob("jobs/*/*/*/execution.json")
-        ]
-
-
 @pytest.fixture(autouse=True, scope="session")
 def _hears_ctrl_c() -> None:
     """Undo what shells do to jobs in the background, whose children would never see SIGINT."""
@@ -164,8 +127,13 @@ def dist(request: pytest.FixtureRequest) -> list[str]:
 
 
 @pytest.fixture
-def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Project:
-    """A project with scripted models and one eval file of four couples."""
+def project(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> Project:
+    """A project with scripted models and one eval file of four couples.
+
+    Its sessions are processes of their own, unless a test or its module is marked with ``inside``.
+    """
     # CI machines set variables that change what pytest prints; these sessions are a user's own.
     for name in ("CI", "BUILD_NUMBER", "COLUMNS", "GITHUB_ACTIONS", "GITHUB_STEP_SUMMARY"):
         monkeypatch.delenv(name, raising=False)
@@ -175,7 +143,7 @@ def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Proje
     # pytester moves HOME, and with it the cache that holds the weights of local models.
     monkeypatch.setenv("SIREN_CACHE_DIR", str(_CACHE))
     pytester.makeconftest(SCRIPTED_MODELS)
-    made = Project(pytester)
+    made = (Inside if request.node.get_closest_marker("inside") else Project)(pytester)
     made.write("evals/eval_mail.yaml", EVAL_MAIL)
     return made
 

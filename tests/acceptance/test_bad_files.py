@@ -6,6 +6,8 @@ import pytest
 
 from tests.acceptance.conftest import Project
 
+pytestmark = pytest.mark.inside
+
 MISTAKES = [
     ("runs: 0", "runs: many", "evals/eval_bad.yaml:{line}: wrong type for runs*"),
     (

@@ -10,6 +10,8 @@ import pytest
 from pytest_siren.session import options
 from tests.acceptance.conftest import SCRIPTED_MODELS, Project
 
+pytestmark = pytest.mark.inside
+
 PAID_MODELS = (
     SCRIPTED_MODELS.replace("scripted", "paid").replace(
         "return FunctionModel(lambda messages, info: ModelResponse(answer(self._how, messages)))",

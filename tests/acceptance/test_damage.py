@@ -66,6 +66,7 @@ DAMAGES = {
 }
 
 
+@pytest.mark.inside
 @pytest.mark.parametrize("damage", DAMAGES)
 @pytest.mark.parametrize("repaired", [True, False], ids=["repair", "lf-alone"])
 def test_damaged_jobs_are_named_and_come_to_completion(
@@ -91,6 +92,7 @@ def test_damaged_jobs_are_named_and_come_to_completion(
     assert listed.returncode == 0
 
 
+@pytest.mark.inside
 def test_a_foreign_sweep_file_is_named(done: Project) -> None:
     [path] = (done.path / "jobs/.sweeps").iterdir()
     path.write_text("[]")

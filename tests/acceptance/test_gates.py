@@ -13,20 +13,14 @@ from tests.acceptance.inside import Inside
 
 ATTACKED = ("evals", "--attack=template_string")
 HELD, BROKEN = pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED
-COUNTING = """
+HALF = """
 import os
 
-def rate(how, messages):
-    with open("asked.txt", "a") as asked:
-        asked.write("x")
+def half(messages):
     prompt = last_prompt(messages)
     if "Answer" in prompt and os.environ.get("TROUBLE"):
         raise RuntimeError("no")
     return [TextPart(prompt)] if "Summarise" in prompt else [TextPart("I will not.")]
-
-scripted_answer = answer
-def answer(how, messages):
-    return rate(how, messages) if how == "half" else scripted_answer(how, messages)
 """
 
 
@@ -48,17 +42,8 @@ def either(project: Project, request: pytest.FixtureRequest) -> Project:
 @pytest.fixture
 def half(quick: Project) -> Project:
     """A project whose model ``scripted:half`` obeys the attacker in two of four couples."""
-    project = quick
-    with open(project.path / "conftest.py", "a") as conftest:
-        conftest.write(COUNTING)
-    eval_file = project.path / "evals/eval_mail.yaml"
-    eval_file.write_text(eval_file.read_text().replace("scripted:echo", "scripted:half"))
-    return project
-
-
-def asked(project: Project) -> int:
-    path = project.path / "asked.txt"
-    return len(path.read_text()) if path.exists() else 0
+    quick.use_model("half", HALF)
+    return quick
 
 
 def gates(result: pytest.RunResult) -> list[str]:
@@ -75,7 +60,7 @@ def test_the_gate_decides_and_is_judged_again_from_records(half: Project) -> Non
         "HELD asr <= 0.9  0.500 [0.017, 0.983]  8 runs of 4 tasks",
         "  the estimate, 0.500, is at or below 0.9",
     ]
-    assert asked(half) == 8
+    assert half.asked() == 8
     again = half.run("--lf")
     assert again.ret == HELD
     assert gates(again) == gates(result)
@@ -83,7 +68,7 @@ def test_the_gate_decides_and_is_judged_again_from_records(half: Project) -> Non
     unsure = half.run(f"--resume={job.name}", "--gate=asr <= 0.5", "--gate-on=interval")
     assert unsure.ret == BROKEN
     assert gates(unsure)[0].startswith("INCONCLUSIVE asr <= 0.5  0.500 [")
-    assert asked(half) == 8
+    assert half.asked() == 8
 
 
 def test_an_inconclusive_gate_may_pass_with_a_warning(quick: Project) -> None:

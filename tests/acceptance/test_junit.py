@@ -9,6 +9,8 @@ import pytest
 
 from tests.acceptance.conftest import Project
 
+pytestmark = pytest.mark.inside
+
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "reports.md"
 _ATTRIBUTES = {"classname", "name", "time"}
 _OUTCOMES = {"failure", "error", "skipped"}

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from xml.etree import ElementTree
 
+import pytest
+
 from tests.acceptance.conftest import Project
 from tests.acceptance.slow import eval_file
+
+pytestmark = pytest.mark.inside
 
 TESTS = """
 import asyncio
@@ -48,7 +52,7 @@ def test_ordinary_tests_run_as_ever_beside_runs(distributed: Project) -> None:
         "pytest.ini",
         "[pytest]\nasyncio_default_fixture_loop_scope = function\npythonpath = evals\n",
     )
-    result = distributed.run("evals", "--junitxml", "junit.xml")
+    result = distributed.run("evals", "-p", "asyncio", "--junitxml", "junit.xml")
     result.assert_outcomes(passed=6, failed=1)
     result.stdout.fnmatch_lines(["*assert 1 == 2*", "FAILED evals/test_before.py::test_fails*"])
     suite = ElementTree.parse(distributed.path / "junit.xml").getroot()[0]

@@ -9,6 +9,8 @@ import pytest
 
 from tests.acceptance.conftest import Project
 
+pytestmark = pytest.mark.inside
+
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "options.md"
 
 

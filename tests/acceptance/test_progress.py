@@ -122,11 +122,13 @@ def test_a_log_gets_lines_of_their_own(
     assert done[-1] > 2
 
 
+@pytest.mark.inside
 def test_a_short_session_gets_none(slow: Project) -> None:
     result = slow.run()
     assert "siren: " not in str(result.stdout)
 
 
+@pytest.mark.inside
 @pytest.mark.parametrize("given", ["0", "nan", "often"])
 def test_a_period_that_is_none_is_refused(slow: Project, given: str) -> None:
     result = slow.run("-o", f"siren_progress_seconds={given}")

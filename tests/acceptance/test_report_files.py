@@ -9,6 +9,8 @@ import pytest
 
 from tests.acceptance.conftest import Project
 
+pytestmark = pytest.mark.inside
+
 ATTACK = ("evals", "--attack=template_string")
 
 

@@ -25,6 +25,7 @@ def results(folder: Path, *args: str) -> list[dict[str, Any]]:
     return rows
 
 
+@pytest.mark.inside
 def test_recorded_runs_have_results(distributed: Project) -> None:
     """P68."""
     distributed.run("evals", "--attack", "template_string", "--benign", "--runs", "2")
@@ -84,3 +85,70 @@ def test_the_leaderboard_counts_crashes_as_attack_successes_and_can_be_corrected
     assert row["asr"] == pytest.approx(won / of)
     assert (row["n_tasks"], row["n_errors"]) == (629, 22)
     assert row["asr_low"] < row["asr"] < row["asr_high"]
+
+
+MODELS = "--model=scripted:echo,scripted:deaf,scripted:crash"
+
+
+@pytest.mark.inside
+@pytest.mark.parametrize("dist", ["no-xdist", "-n2"], indirect=True)
+def test_a_session_writes_what_siren_results_would(distributed: Project) -> None:
+    """P70, P71."""
+    grouped = "model,attack"
+    written = distributed.path / "deep/results.json"
+    args = ("evals", "--attack=template_string", MODELS, "--benign", "--runs=2", "--pass-k=2", "-q")
+    result = distributed.run(*args, f"--results-output={written}", f"--results-group-by={grouped}")
+    result.stdout.fnmatch_lines([f"results: {written}"])
+    rows = json.loads(written.read_text())
+    assert rows == results(distributed.path, "--group-by", grouped, "--k", "2")
+    asr = {row["agent_name"]: row["asr"] for row in rows if row["attack_type"] != "benign"}
+    assert asr == {"scripted:crash": None, "scripted:deaf": 0.0, "scripted:echo": 1.0}
+    again = distributed.path / "again.csv"
+    distributed.run("--lf", f"--results-output={again}", f"--results-group-by={grouped}")
+    lines = again.read_text().splitlines()
+    assert len(lines) == 1 + len(rows)
+    assert lines[0].startswith("dataset,dataset_suite,agent_type,agent_name,attack_type,")
+
+
+@pytest.mark.inside
+@pytest.mark.parametrize("args", [(), ("-n2",)], ids=["alone", "-n2"])
+def test_a_session_shows_results_at_its_end(project: Project, args: tuple[str, ...]) -> None:
+    """P70, P71: upper case is as good, and a table is the default."""
+    models = "--model=scripted:echo,scripted:deaf"
+    result = project.run("evals", models, *args, "-q", "--results-group-by=DATASET")
+    _, _, text = result.stdout.str().partition("= results =")
+    lines = text.splitlines()[1:]
+    assert lines[0].split()[:3] == ["dataset", "agent_type", "agent_name"]
+    assert lines[1].split()[:7] == ["mail", "plain", "(2)", "benign", "0.500", "[0.094,", "0.906]"]
+    result = project.run("evals", models, *args, "--results-format=JSON")
+    _, _, text = result.stdout.str().partition("= results =")
+    rows, _ = json.JSONDecoder().raw_decode(text[text.index("[\n") :])
+    assert [row["agent_name"] for row in rows] == ["scripted:deaf", "scripted:echo"]
+
+
+@pytest.mark.inside
+@pytest.mark.parametrize(
+    ("arg", "message"),
+    [
+        ("--results-format=xml", "unknown format 'xml'; known are table, json, csv"),
+        ("--results-group-by=model,colour", "unknown group 'colour'; known are all, dataset, *"),
+    ],
+)
+def test_unknown_formats_and_groups_of_results_are_usage_errors(
+    project: Project, arg: str, message: str
+) -> None:
+    """P70, P71."""
+    result = project.run("evals", arg)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([f"*error: argument {arg.partition('=')[0]}: {message}"])
+    assert not project.jobs()
+
+
+@pytest.mark.inside
+def test_results_that_cannot_be_written_are_named_and_no_runs_have_none(project: Project) -> None:
+    project.write("taken", "")
+    result = project.run("evals", "--results-output=taken/results.csv")
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.stdout.fnmatch_lines(["ERROR: cannot write --results-output *taken/results.csv: *"])
+    nothing = project.run("evals", "-k", "no_such_task", "--results-format=json")
+    nothing.stdout.fnmatch_lines(["no evaluation came to an end: there are no results"])

@@ -15,6 +15,8 @@ import yaml
 
 from tests.acceptance.conftest import Project
 
+pytestmark = pytest.mark.inside
+
 ATTACKED = ("evals", "--attack=template_string")
 ORDINARY = "def test_bad():\n    assert 0\ndef test_good():\n    pass\n"
 FLAKY = """
@@ -24,9 +26,7 @@ from pydantic_ai.exceptions import ModelHTTPError
 class Other(Exception):
     pass
 
-def flaky(how, messages):
-    with open("asked.txt", "a") as asked:
-        asked.write("x")
+def flaky(messages):
     trouble = os.environ.get("TROUBLE", "").split(",")
     prompt = last_prompt(messages)
     if "Summarise" in prompt and "http" in trouble:
@@ -34,26 +34,14 @@ def flaky(how, messages):
     if "Answer" in prompt and "other" in trouble:
         raise Other("no")
     return [TextPart(prompt)]
-
-scripted_answer = answer
-def answer(how, messages):
-    return flaky(how, messages) if how == "flaky" else scripted_answer(how, messages)
 """
 
 
 @pytest.fixture
 def flaky(project: Project) -> Project:
     """A project whose model ``scripted:flaky`` fails as the variable TROUBLE says."""
-    with open(project.path / "conftest.py", "a") as conftest:
-        conftest.write(FLAKY)
-    eval_file = project.path / "evals/eval_mail.yaml"
-    eval_file.write_text(eval_file.read_text().replace("scripted:echo", "scripted:flaky"))
+    project.use_model("flaky", FLAKY)
     return project
-
-
-def asked(project: Project) -> int:
-    path = project.path / "asked.txt"
-    return len(path.read_text()) if path.exists() else 0
 
 
 def only_job(project: Project) -> Path:
@@ -78,10 +66,10 @@ def test_lf_alone_executes_what_ended_in_an_error_and_nothing_else(
     assert statuses(flaky) == ["error", "error", "scored", "scored"]
     types = {result["exception_info"]["exception_type"] for result in flaky.results()[2:]}
     assert types == {"ModelHTTPError"}
-    before = asked(flaky)
+    before = flaky.asked()
     monkeypatch.setenv("TROUBLE", "")
     second = flaky.run("--lf", "-v")
-    assert asked(flaky) == before + 2
+    assert flaky.asked() == before + 2
     second.stdout.fnmatch_lines(["*HIJACKED (attempt 2 of 2)*"])
     second.stdout.fnmatch_lines(["*HIJACKED (recorded)*"])
     second.stdout.fnmatch_lines(
@@ -90,7 +78,7 @@ def test_lf_alone_executes_what_ended_in_an_error_and_nothing_else(
     assert statuses(flaky) == ["error", "error", *["scored"] * 4]
     assert len(flaky.jobs()) == 1
     third = flaky.run("--lf")
-    assert asked(flaky) == before + 2
+    assert flaky.asked() == before + 2
     assert third.ret == second.ret
     third.stdout.fnmatch_lines(["recorded: 4 of 4 runs, not executed again"])
 
@@ -295,11 +283,11 @@ def test_which_errors_are_tried_again(
     monkeypatch.setenv("TROUBLE", "http,other")
     flaky.run(*ATTACKED)
     assert statuses(flaky) == ["error"] * 4
-    before = asked(flaky)
+    before = flaky.asked()
     monkeypatch.setenv("TROUBLE", "")
     how = ["--lf"] if target == "lf" else ["--resume", resume_targets(flaky)[target]]
     result = flaky.run(*how, *args)
-    assert asked(flaky) == before + again
+    assert flaky.asked() == before + again
     result.stdout.fnmatch_lines([f"  tasks 4   runs {again}   errors {4 - again}"])
 
 
@@ -322,11 +310,11 @@ def test_collect_only_shows_what_is_left(flaky: Project, monkeypatch: pytest.Mon
     """P42, P60: how much is done, and which errors there are; nothing is executed."""
     monkeypatch.setenv("TROUBLE", "other")
     flaky.run(*ATTACKED)
-    before = asked(flaky)
+    before = flaky.asked()
     result = flaky.run("--resume", resume_targets(flaky)["sweep"], "--collect-only")
     result.stdout.fnmatch_lines(["*: 4 runs, 2 scored, 2 Other", "*reply:advert*", "*reply:link*"])
     result.stdout.no_fnmatch_line("*summary:*")
-    assert asked(flaky) == before
+    assert flaky.asked() == before
 
 
 def test_output_jobs_dir_has_no_effect_on_resuming(project: Project) -> None:

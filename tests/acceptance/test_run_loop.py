@@ -32,6 +32,7 @@ def order(result: pytest.RunResult) -> list[str]:
     )
 
 
+@pytest.mark.inside
 def test_runs_are_reported_in_the_order_in_which_they_end(slow: Project) -> None:
     slow.write("eval_a.yaml", eval_file({"late": 1.5, "middle": 0.8, "early": 0.1}))
     result = slow.run("-p", "no:xdist", "-v")
@@ -39,6 +40,7 @@ def test_runs_are_reported_in_the_order_in_which_they_end(slow: Project) -> None
     assert order(result) == ["early", "middle", "late"]
 
 
+@pytest.mark.inside
 def test_runs_wait_side_by_side(modes: Project) -> None:
     modes.write("eval_a.yaml", eval_file({f"t{i}": 1.0 for i in range(24)}))
     result = modes.run("--concurrency", "24", "--junitxml", "junit.xml", "--durations", "3")
@@ -59,6 +61,7 @@ def test_runs_wait_side_by_side(modes: Project) -> None:
     assert all(0.9 < one["duration"] < 8 for one in results)
 
 
+@pytest.mark.inside
 def test_no_more_runs_are_in_flight_than_concurrency_allows(slow: Project) -> None:
     slow.write("eval_a.yaml", eval_file({f"t{i}": 0.2 for i in range(9)}))
     slow.write("pytest.ini", "[pytest]\nsiren_concurrency = 3\n")
@@ -68,6 +71,7 @@ def test_no_more_runs_are_in_flight_than_concurrency_allows(slow: Project) -> No
     assert most == 3
 
 
+@pytest.mark.inside
 def test_a_job_has_its_own_concurrency(slow: Project) -> None:
     one = eval_file({f"a{i}": 0.2 for i in range(4)}) + "execution: {concurrency: 1}\n"
     slow.write("eval_a.yaml", one)
@@ -95,6 +99,7 @@ def test_exitfirst_reports_one_failure_and_leaves_the_rest_pending(modes: Projec
     assert 1 <= statuses.count("cancelled") <= 8
 
 
+@pytest.mark.inside
 def test_maxfail_counts_failures_and_no_more_are_reported(slow: Project) -> None:
     tasks = {f"bad{i}": 0.1 for i in range(8)} | {f"t{i}": 20.0 for i in range(8)}
     slow.write("eval_a.yaml", eval_file(tasks))
@@ -124,6 +129,7 @@ def test_a_run_that_takes_too_long_is_an_error(slow: Project) -> None:
     assert 0.9 < endless["duration"] < 10
 
 
+@pytest.mark.inside
 def test_a_call_that_blocks_its_thread_does_not_keep_others_waiting(slow: Project) -> None:
     tasks = {f"t{i}": 1.0 for i in range(20)}
     slow.write("eval_a.yaml", eval_file(tasks, model="slow:blocking"))
@@ -141,6 +147,7 @@ def test_a_blocked_thread_does_not_keep_the_session_from_ending(slow: Project) -
     assert result.duration < 60
 
 
+@pytest.mark.inside
 def test_a_tool_that_blocks_does_not_keep_others_waiting(project: Project) -> None:
     project.write(
         "tools.py",
@@ -163,6 +170,7 @@ def test_a_tool_that_blocks_does_not_keep_others_waiting(project: Project) -> No
     assert max(sum(start <= at < end for start, end in spans) for at, _ in spans) > 6
 
 
+@pytest.mark.inside
 def test_what_a_run_prints_belongs_to_it(slow: Project) -> None:
     slow.write("eval_a.yaml", eval_file({"bad": 0.2, "good": 0.1}))
     result = slow.run("-p", "no:xdist", "-v")
@@ -172,6 +180,7 @@ def test_what_a_run_prints_belongs_to_it(slow: Project) -> None:
     assert "answering good" not in text
 
 
+@pytest.mark.inside
 def test_collect_only_runs_nothing(slow: Project) -> None:
     slow.write("eval_a.yaml", eval_file({"a": 0.1, "b": 0.1}))
     result = slow.run("--collect-only", "-q", "-n2")
@@ -179,6 +188,7 @@ def test_collect_only_runs_nothing(slow: Project) -> None:
     assert not slow.jobs()
 
 
+@pytest.mark.inside
 @pytest.mark.parametrize("dist", ["load", "loadscope", "loadgroup", "worksteal"])
 def test_every_dist_mode_runs_everything_once(slow: Project, dist: str) -> None:
     for name in "abc":
@@ -188,6 +198,7 @@ def test_every_dist_mode_runs_everything_once(slow: Project, dist: str) -> None:
     assert len({one["task_id"] for one in slow.results()}) == len(slow.results()) == 60
 
 
+@pytest.mark.inside
 def test_each_worker_has_its_own_job_with_dist_each(slow: Project) -> None:
     slow.write("eval_a.yaml", eval_file({f"t{i}": 0.01 for i in range(5)}))
     result = slow.run("-n2", "--dist", "each")

@@ -8,6 +8,8 @@ import pytest
 
 from tests.acceptance.conftest import Project
 
+pytestmark = pytest.mark.inside
+
 
 def test_an_attack_that_succeeds_is_a_failed_item(distributed: Project) -> None:
     result = distributed.run("evals", "--attack=template_string")

@@ -13,6 +13,7 @@ import pytest
 from tests.acceptance.conftest import Project
 
 
+@pytest.mark.inside
 @pytest.mark.parametrize("plugin", ["cacheprovider", "terminal", "xdist", "junitxml", "logging"])
 def test_evaluations_run_without_a_built_in_plugin(project: Project, plugin: str) -> None:
     result = project.run("evals", "-p", f"no:{plugin}")
@@ -34,6 +35,7 @@ def test_a_root_folder_that_cannot_be_written_costs_no_run(
     assert len(list(spare.glob("pytest-siren-*/jobs/*/*/*/result.json"))) == 2
 
 
+@pytest.mark.inside
 def test_collect_only_creates_nothing(project: Project) -> None:
     result = project.run("evals", "--collect-only", "-q")
     assert result.ret == pytest.ExitCode.OK
@@ -106,6 +108,7 @@ def pytest_siren_components_register(registry):
     assert execution["messages"][0]["parts"][-1]["content"].startswith("Summarise this e-mail")
 
 
+@pytest.mark.inside
 def test_junit_xml_holds_the_scores(distributed: Project) -> None:
     distributed.run("evals", "--attack=template_string", "--junitxml=out.xml")
     xml = (distributed.path / "out.xml").read_text()
@@ -113,12 +116,14 @@ def test_junit_xml_holds_the_scores(distributed: Project) -> None:
     assert len(re.findall(r"<failure message", xml)) == 4
 
 
+@pytest.mark.inside
 def test_exit_first_stops_after_the_first_failure(project: Project) -> None:
     result = project.run("evals", "--attack=template_string", "-x", "--concurrency=1")
     result.assert_outcomes(failed=1)
     assert len(project.results()) == 1
 
 
+@pytest.mark.inside
 def test_a_conftest_beside_other_tests_is_no_trouble(distributed: Project) -> None:
     # With several conftests pytest keeps plugins in sets.
     distributed.write("evals/conftest.py", "")

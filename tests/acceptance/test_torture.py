@@ -118,6 +118,7 @@ def victim(project: Project, serve: StartServer) -> Victim:
 
 
 @pytest.mark.slow
+@pytest.mark.inside  # Only what is killed needs processes.
 @pytest.mark.timeout(120 + 60 * KILLS)
 @pytest.mark.parametrize(
     ("number", "kills"),

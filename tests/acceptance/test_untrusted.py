@@ -9,6 +9,8 @@ import pytest
 
 from tests.acceptance.conftest import Project
 
+pytestmark = pytest.mark.inside
+
 HOSTILE_IDS = [
     "../../escaped",
     "a/b",

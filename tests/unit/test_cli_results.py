@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 
 from pytest_siren.cli.main import main
-from pytest_siren.cli.results import GROUPS
 from pytest_siren.evaluation.tasks import Scores
 from pytest_siren.jobs.store import JobStore
+from pytest_siren.reports.grouping import GROUPS
 from tests.unit.jobs_sample import attempt, error_attempt, run, unknown_attempt
 from tests.unit.test_jobs_table import a_job, their_job, their_line
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pytest_siren.cli.arguments import add_jobs_dir
 from pytest_siren.cli.say import complain, say
 
 if TYPE_CHECKING:
@@ -38,9 +39,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "--allow-incomplete", action="store_true", help="also while runs have no score"
     )
     bless.add_argument("--force", action="store_true", help="change files that are there")
-    bless.add_argument(
-        "--jobs-dir", default="jobs", metavar="DIR", help="where jobs are (default: ./jobs)"
-    )
+    add_jobs_dir(bless)
     bless.set_defaults(run=_bless)
 
 

@@ -8,13 +8,13 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pytest_siren.cli.arguments import add_cluster, add_jobs_dir
 from pytest_siren.cli.say import complain, say
 
 if TYPE_CHECKING:
     from pytest_siren.reports.comparison import ComparisonReport
 
 OK, WORSE, NO_ANSWER = 0, 1, 2
-_CLUSTERS = ("couple", "benign", "malicious")
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -36,22 +36,14 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         metavar="M",
         help="demand that B is shown to worsen by less than M in every measure, such as 0.02",
     )
-    compare.add_argument(
-        "--cluster",
-        choices=_CLUSTERS,
-        default="couple",
-        help="which tasks resemble each other: only runs of the same couple (default), or couples "
-        "of the same benign or malicious task",
-    )
+    add_cluster(compare)
     compare.add_argument(
         "--confidence", type=_share, default=0.95, metavar="C", help="of intervals (default: 0.95)"
     )
     compare.add_argument(
         "--seed", type=int, default=0, help="of bootstrap and permutations (default: 0)"
     )
-    compare.add_argument(
-        "--jobs-dir", default="jobs", metavar="DIR", help="where jobs are (default: ./jobs)"
-    )
+    add_jobs_dir(compare)
     compare.set_defaults(run=_compare)
 
 

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from pytest_siren.cli.arguments import add_jobs_dir
 from pytest_siren.cli.say import complain, say
 from pytest_siren.jobs.differences import MISSING, differences
 from pytest_siren.jobs.read import RecordError, load_config
@@ -28,9 +29,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     diff.add_argument("left", metavar="JOB_A", help="name or path")
     diff.add_argument("right", metavar="JOB_B", help="name or path")
-    diff.add_argument(
-        "--jobs-dir", default="jobs", metavar="DIR", help="where jobs are (default: ./jobs)"
-    )
+    add_jobs_dir(diff)
     diff.add_argument("--json", action="store_true", help="as JSON, values in full")
     diff.set_defaults(run=_diff)
 

@@ -7,6 +7,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pytest_siren.cli.arguments import add_jobs_dir
 from pytest_siren.cli.found import found_jobs
 from pytest_siren.cli.say import complain, say
 from pytest_siren.jobs.history import History
@@ -44,9 +45,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
             metavar="JOB|SWEEP|GLOB",
             help="which jobs: name or path, id of a sweep, or glob (default: all)",
         )
-        command.add_argument(
-            "--jobs-dir", default="jobs", metavar="DIR", help="where jobs are (default: ./jobs)"
-        )
+        add_jobs_dir(command)
 
 
 def _list(args: argparse.Namespace) -> int:

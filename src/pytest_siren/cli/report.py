@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pytest_siren.cli.arguments import add_jobs_dir
 from pytest_siren.cli.say import complain, say
 from pytest_siren.jobs.sweeps import SweepError, find_jobs
 
@@ -42,9 +43,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         metavar="JOB|FILE",
         help="compare with this job, sweep, glob or baseline file, pair by pair",
     )
-    report.add_argument(
-        "--jobs-dir", default="jobs", metavar="DIR", help="where jobs are (default: ./jobs)"
-    )
+    add_jobs_dir(report)
     report.add_argument("--title", metavar="TEXT", help="title of the report")
     report.set_defaults(run=_report)
 

@@ -3,34 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pytest_siren.cli.arguments import add_cluster, add_jobs_dir
 from pytest_siren.cli.found import found_jobs
 from pytest_siren.cli.say import complain
+from pytest_siren.reports.grouping import FORMATS, GROUPS, asked_groups, columns_of, group_names
 
 if TYPE_CHECKING:
     from pytest_siren.metrics.groups import Group
 
 OK, NO_ANSWER = 0, 2
-
-GROUPS = {
-    "all": ("dataset", "suite", "agent", "model", "model_kind", "attack", "identity"),
-    "dataset": ("dataset",),
-    "suite": ("suite",),
-    "dataset_suite": ("suite",),
-    "agent": ("agent",),
-    "model": ("model",),
-    "agent_name": ("model",),
-    "attack": ("attack",),
-    "task": ("dataset", "task_id"),
-    "benign_task": ("dataset", "benign_task"),
-    "malicious_task": ("dataset", "malicious_task"),
-    "vector": ("dataset", "vector"),
-    "job": ("job",),
-}
-"""What may be grouped by, and the columns that it stands for."""
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -48,20 +34,19 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         metavar="JOB|SWEEP|GLOB",
         help="which jobs: name or path, id of a sweep, or glob (default: all)",
     )
-    results.add_argument(
-        "--jobs-dir", default="jobs", metavar="DIR", help="where jobs are (default: ./jobs)"
-    )
+    add_jobs_dir(results)
     results.add_argument(
         "--format",
         type=str.lower,
-        choices=("table", "json", "csv"),
+        choices=FORMATS,
         default="table",
         help="default: table",
     )
     results.add_argument(
         "--group-by",
         action="append",
-        type=_groups,
+        default=[],
+        type=group_names,
         metavar="WHAT[,WHAT]",
         help=f"a row for each: {', '.join(GROUPS)} (default: all, which is each configuration)",
     )
@@ -79,22 +64,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help="what a run in error counts as: nothing (the default), a failure of user and "
         "attacker, or a success of the attacker",
     )
-    results.add_argument(
-        "--cluster",
-        choices=("couple", "benign", "malicious"),
-        default="couple",
-        help="what runs must share to be taken for alike in intervals (default: couple)",
-    )
+    add_cluster(results)
     results.set_defaults(run=_results)
-
-
-def _groups(text: str) -> list[str]:
-    names = [name.strip().lower() for name in text.split(",")]
-    for name in names:
-        if name not in GROUPS:
-            known = ", ".join(GROUPS)
-            raise argparse.ArgumentTypeError(f"unknown group {name!r}; known are {known}")
-    return names
 
 
 def _k(text: str) -> int:
@@ -112,10 +83,10 @@ def _results(args: argparse.Namespace) -> int:
     if jobs is None:
         return NO_ANSWER
     # pandas is slow to import, and no other command needs it.
-    from pytest_siren.cli.results_text import Layout, write_results
     from pytest_siren.jobs.table import read_runs
     from pytest_siren.metrics.groups import groups
     from pytest_siren.metrics.measures import Cluster, Errors
+    from pytest_siren.reports.results_text import Layout, write_results
 
     read = read_runs(jobs)
     for problem in read.problems:
@@ -123,16 +94,16 @@ def _results(args: argparse.Namespace) -> int:
     if not len(read.runs):
         complain(_nothing(args.jobs_dir, len(jobs), read.read))
         return NO_ANSWER
-    asked = [name for names in args.group_by or [["all"]] for name in names]
-    layout = Layout(asked=tuple(asked), ks=tuple(dict.fromkeys(args.k or [1])), errors=args.errors)
+    asked = asked_groups(args.group_by)
+    layout = Layout(asked=asked, ks=tuple(dict.fromkeys(args.k or [1])), errors=args.errors)
     found = groups(
         read.runs,
-        list(dict.fromkeys(column for name in asked for column in GROUPS[name])),
+        columns_of(asked),
         layout.measures,
         errors=Errors(args.errors),
         cluster=Cluster(args.cluster),
     )
-    write_results(found, layout, args.format)
+    write_results(found, layout, args.format, sys.stdout)
     return NO_ANSWER if _too_few(found, layout.ks) else OK
 
 

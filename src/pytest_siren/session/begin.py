@@ -11,6 +11,7 @@ from pytest_siren.session.info import decide
 from pytest_siren.session.progress_reporting import ProgressReporting
 from pytest_siren.session.report_files import ReportFiles
 from pytest_siren.session.reporting import Reporting
+from pytest_siren.session.resultsoptions import results_asked
 from pytest_siren.session.state import SESSION, is_worker
 
 
@@ -32,6 +33,10 @@ def begin(config: pytest.Config, *, failed: bool = False) -> None:
         compared = baseline(config, gates)
         plugins.register(Gating(config, gates, compared, failed), "siren-gating")
         plugins.register(ReportFiles(config, compared), "siren-report-files")
+        if results_asked(config):
+            from pytest_siren.session.results import Results
+
+            plugins.register(Results(config), "siren-results")
     if session.resume is not None:
         from pytest_siren.session.resuming import Resuming, catch_up
 

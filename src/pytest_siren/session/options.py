@@ -12,6 +12,7 @@ from pytest_siren.session.costoptions import add_cost_options, max_cost, prices
 from pytest_siren.session.gateoptions import add_gate_options, option_gates
 from pytest_siren.session.rateoptions import add_rate_options, chosen_cluster
 from pytest_siren.session.reportoptions import add_report_options, targets
+from pytest_siren.session.resultsoptions import add_results_options, results_asked
 
 T = TypeVar("T", int, float)
 
@@ -115,6 +116,7 @@ def add_options(parser: pytest.Parser) -> None:
     add_cost_options(parser, group)
     add_gate_options(parser, group)
     add_report_options(parser, group)
+    add_results_options(group)
     add(
         "--resume",
         action="append",
@@ -214,7 +216,7 @@ def asks_for_evaluations(config: pytest.Config) -> bool:
     if workerinput is not None:
         return workerinput["siren_session"]["resume"] is not None
     options = ("gate", "gate_stop", "baseline", "siren_report", *_RESUMING)
-    asked = any(config.getoption(name, None) for name in options)
+    asked = results_asked(config) or any(config.getoption(name, None) for name in options)
     return asked or any(config.getini(name) for name in ("siren_gate", "siren_report"))
 
 

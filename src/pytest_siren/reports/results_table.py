@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
+from typing import TextIO
 
 from rich.box import SIMPLE_HEAD
 from rich.cells import cell_len
@@ -21,15 +21,21 @@ _WIDEST = 100_000
 _NARROWEST = 40
 
 
-def draw(rows: Sequence[Mapping[str, str]]) -> None:
-    """Write ``rows``, which have the same columns, to standard output."""
+def draw(rows: Sequence[Mapping[str, str]], out: TextIO, width: int | None = None) -> None:
+    """Write ``rows``, which have the same columns, to ``out``.
+
+    What is a terminal, or for one of ``width`` cells, is given no line that is wider.
+    """
     rows = _without_idle(rows)
-    lines = _on_terminal(rows) if sys.stdout.isatty() else _aligned(rows)
-    sys.stdout.write("".join(f"{line}\n" for line in lines))
+    if width is None and not out.isatty():
+        lines = _aligned(rows)
+    else:
+        console = Console(file=out, width=width, highlight=False, markup=False, emoji=False)
+        lines = _on_terminal(rows, console)
+    out.write("".join(f"{line}\n" for line in lines))
 
 
-def _on_terminal(rows: Sequence[Mapping[str, str]]) -> list[str]:
-    console = Console(file=sys.stdout, highlight=False, markup=False, emoji=False)
+def _on_terminal(rows: Sequence[Mapping[str, str]], console: Console) -> list[str]:
     table = Table(box=SIMPLE_HEAD, pad_edge=False, header_style="bold")
     for name in rows[0]:
         table.add_column(Text(name), justify="left" if name in _LEFT else "right", no_wrap=True)

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import csv
 import json
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, TextIO
 
-from pytest_siren.cli.results_table import draw
 from pytest_siren.metrics.groups import Group
 from pytest_siren.metrics.measures import Measure
+from pytest_siren.reports.results_table import draw
 from pytest_siren.spec.errors import printable
 
 NAMES = {
@@ -70,18 +69,23 @@ class Layout:
         return {name: _OWN[name] for name in self.asked if name in _OWN}
 
 
-def write_results(groups: Sequence[Group], layout: Layout, form: str) -> None:
-    """Write ``groups`` to standard output, as a ``table``, ``json`` or ``csv``."""
+def write_results(
+    groups: Sequence[Group], layout: Layout, form: str, out: TextIO, width: int | None = None
+) -> None:
+    """Write ``groups``, at least one, as a ``table``, ``json`` or ``csv``.
+
+    A table is made for a terminal of ``width`` cells where that is given or ``out`` is one.
+    """
     if form == "table":
-        draw([_shown(group, layout) for group in groups])
+        draw([_shown(group, layout) for group in groups], out, width)
         if layout.errors != "exclude":
-            sys.stdout.write(f"runs in error count as: {_COUNT_AS[layout.errors]}\n")
+            out.write(f"runs in error count as: {_COUNT_AS[layout.errors]}\n")
         return
     rows = [record(group, layout) for group in groups]
     if form == "json":
-        sys.stdout.write(json.dumps(rows, indent=2, allow_nan=False) + "\n")
+        out.write(json.dumps(rows, indent=2, allow_nan=False) + "\n")
         return
-    writer = csv.DictWriter(sys.stdout, list(rows[0]), lineterminator="\n")
+    writer = csv.DictWriter(out, list(rows[0]), lineterminator="\n")
     writer.writeheader()
     writer.writerows({name: _plain(value) for name, value in row.items()} for row in rows)
 

@@ -1,0 +1,23 @@
+"""Arguments that several commands have."""
+
+from __future__ import annotations
+
+import argparse
+
+
+def add_jobs_dir(parser: argparse.ArgumentParser) -> None:
+    """Add ``--jobs-dir``, the folder in which jobs are looked for."""
+    parser.add_argument(
+        "--jobs-dir", default="jobs", metavar="DIR", help="where jobs are (default: ./jobs)"
+    )
+
+
+def add_cluster(parser: argparse.ArgumentParser) -> None:
+    """Add ``--cluster``, what intervals take for alike."""
+    parser.add_argument(
+        "--cluster",
+        choices=("couple", "benign", "malicious"),
+        default="couple",
+        help="what runs must share to be taken for alike: the couple (default), or its benign or "
+        "malicious task",
+    )
