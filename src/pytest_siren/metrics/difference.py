@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from math import sqrt
+from math import exp, sqrt
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +11,10 @@ from scipy.stats import t as student
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
+
+_ENOUGH = 6.0
+"""Gains and losses from which on their spread tells how alike the runs of a cluster are."""
+_STEEP = 4
 
 
 @dataclass(frozen=True)
@@ -42,8 +46,14 @@ def mean_difference(
     Statistics in Medicine 27, 1693-1702. The number of units in Wilson's formula is the effective
     one, that by which clusters vary as they do (Kish 1965, *Survey Sampling*, 8.2; at least the
     number of clusters, and that where they do not vary), and quantiles are those of t with one
-    degree of freedom less than there are clusters. A single cluster tells nothing: -1..1. Raises
-    ``ValueError`` without any value.
+    degree of freedom less than there are clusters. A single cluster tells nothing: -1..1.
+
+    With few gains and losses their spread says next to nothing of how alike the runs of a cluster
+    are, as with a rate (``effective_size``). There the effective number is drawn, on the scale of
+    logarithms, towards that of clusters, with the weight ``exp(-(x / 6) ** 4)`` for x effective
+    gains and losses together. Chosen by simulation (``benchmarks/coverage_difference.py``); without
+    it intervals hold as little as 89 % for ten runs of 100 tasks. Raises ``ValueError`` without any
+    value.
     """
     found = moments(values, clusters)
     low, high = found.interval(confidence)
@@ -89,13 +99,22 @@ class Moments:
         if self.clusters < 2:
             return -1.0, 1.0
         quantile = float(student.ppf((1.0 + confidence) / 2.0, self.clusters - 1))
-        gain_low, gain_high = _score(self.gain, self.variance_gain, self.clusters, quantile)
-        loss_low, loss_high = _score(self.loss, self.variance_loss, self.clusters, quantile)
+        gain_size, loss_size = self._sizes()
+        gain_low, gain_high = _score(self.gain, gain_size, quantile)
+        loss_low, loss_high = _score(self.loss, loss_size, quantile)
         scale = sqrt(self.variance_gain * self.variance_loss)
         correlation = max(-1.0, min(1.0, self.covariance / scale)) if scale > 0.0 else 0.0
         low = self.value - _joined(self.gain - gain_low, loss_high - self.loss, correlation)
         high = self.value + _joined(gain_high - self.gain, self.loss - loss_low, correlation)
         return max(-1.0, low), min(1.0, high)
+
+    def _sizes(self) -> tuple[float, float]:
+        """Return how many independent observations gains, and losses, are worth."""
+        gain = _effective(self.gain, self.variance_gain, self.clusters)
+        loss = _effective(self.loss, self.variance_loss, self.clusters)
+        weight = exp(-(((self.gain * gain + self.loss * loss) / _ENOUGH) ** _STEEP))
+        drawn = self.clusters**weight
+        return float(gain ** (1.0 - weight) * drawn), float(loss ** (1.0 - weight) * drawn)
 
 
 def moments(values: Floats, clusters: Ints | None = None) -> Moments:
@@ -130,13 +149,16 @@ def _covariance(gains: Floats, losses: Floats, groups: Ints, number: int) -> Flo
     return same
 
 
-def _score(mean: float, variance: float, clusters: float, quantile: float) -> tuple[float, float]:
-    """Return both ends of Wilson's interval of a mean of values from 0..1."""
+def _effective(mean: float, variance: float, clusters: float) -> float:
     largest = mean * (1.0 - mean)
-    effective = max(clusters, largest / variance) if variance > 1e-15 else clusters
-    square = quantile**2 / effective
+    return max(clusters, largest / variance) if variance > 1e-15 else clusters
+
+
+def _score(mean: float, size: float, quantile: float) -> tuple[float, float]:
+    """Return both ends of Wilson's interval of a mean of ``size`` values from 0..1."""
+    square = quantile**2 / size
     centre = (mean + square / 2.0) / (1.0 + square)
-    half = sqrt(square * (largest + square / 4.0)) / (1.0 + square)
+    half = sqrt(square * (mean * (1.0 - mean) + square / 4.0)) / (1.0 + square)
     return min(mean, max(0.0, centre - half)), max(mean, min(1.0, centre + half))
 
 
