@@ -1,6 +1,6 @@
 """How often intervals of a difference hold: ``python -m benchmarks.coverage_difference``.
 
-Everything is computed from a seed and takes about ten minutes. ``--quick`` is a small form, which
+Everything is computed from a seed and takes about three minutes. ``--quick`` is a small form, which
 writes nothing unless ``--results`` names a file.
 """
 

@@ -44,7 +44,7 @@ def mean_difference(
     gained or lost; the intervals are joined by the square-and-add method, with the correlation of
     gains and losses: Newcombe 1998, Statistics in Medicine 17, 2635-2650; Zou and Donner 2008,
     Statistics in Medicine 27, 1693-1702. The number of units in Wilson's formula is the effective
-    one, that by which clusters vary as they do (Kish 1965, *Survey Sampling*, 8.2; at least the
+    one, that by which clusters vary as they do (Kish 1965, *Survey Sampling*; at least the
     number of clusters, and that where they do not vary), and quantiles are those of t with one
     degree of freedom less than there are clusters. A single cluster tells nothing: -1..1.
 
