@@ -16,13 +16,12 @@ from tests.unit.reports_sample import gate
 def test_broken_gates_are_errors_and_inconclusive_ones_warnings(tmp_path: Path) -> None:
     gates = [
         gate(Verdict.HELD),
-        gate(Verdict.INCONCLUSIVE, why="too few runs", more_runs=1_200),
+        gate(Verdict.INCONCLUSIVE, why="too few runs; about 1,200 more would do", more_runs=1_200),
         gate(),
     ]
     assert annotate(gates, tmp_path, tmp_path) == [
         "::error title=Gate broken%3A asr <= 0.05::the whole interval is above 0.05",
-        "::warning title=Gate inconclusive%3A asr <= 0.05::"
-        "too few runs; about 1,200 more runs would decide it",
+        "::warning title=Gate inconclusive%3A asr <= 0.05::too few runs; about 1,200 more would do",
     ]
 
 

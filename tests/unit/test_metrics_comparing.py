@@ -24,11 +24,17 @@ from pytest_siren.metrics.resampling import bootstrap, sign_flip_p
 
 BEFORE = np.array([1.83, 0.50, 1.62, 2.48, 1.68, 1.88, 1.55, 3.06, 1.30])
 AFTER = np.array([0.878, 0.647, 0.598, 2.05, 1.06, 1.29, 1.06, 3.14, 1.29])
-"""Hamilton depression scale, Hollander and Wolfe, Nonparametric Statistical Methods, table 3.1."""
+"""Hamilton depression scale, Hollander and Wolfe, Nonparametric Statistical Methods, table 3.1.
+
+The same numbers are the paired example of R's ``wilcox.test``.
+"""
 
 
 def test_mcnemar_gives_the_published_value() -> None:
-    """E73. Fagerland, Lydersen and Laake 2013, table 1 (Bentur et al. 2009): exact p 0.070."""
+    """E73. Fagerland, Lydersen and Laake 2013, BMC Medical Research Methodology 13:91.
+
+    Table 1 there, of Bentur et al. 2009: of 21 children 1, 1, 7 and 12; exact p 0.070.
+    """
     found = mcnemar(7, 1)
     assert round(found.p, 3) == 0.070
     assert found.odds_ratio == pytest.approx(7.5 / 1.5)
@@ -48,7 +54,7 @@ def test_mcnemar_refuses_negative_counts() -> None:
 
 
 def test_benjamini_and_hochbergs_own_example() -> None:
-    """E76. Benjamini and Hochberg 1995, section 3.2: four of fifteen are rejected at 0.05."""
+    """E76. Benjamini and Hochberg 1995, their example: four of fifteen are rejected at 0.05."""
     p = [0.0001, 0.0004, 0.0019, 0.0095, 0.0201, 0.0278, 0.0298, 0.0344, 0.0459, 0.3240]
     p += [0.4262, 0.5719, 0.6528, 0.7590, 1.0000]
     assert [q < 0.05 for q in benjamini_hochberg(p)] == [True] * 4 + [False] * 11
@@ -71,7 +77,7 @@ def test_the_running_minimum_goes_from_the_largest_p_down() -> None:
 
 
 def test_hodges_lehmann_and_wilcoxon_give_the_published_values() -> None:
-    """E75. Hollander and Wolfe, examples 3.1 and 3.3: estimate -0.46, two-sided p 0.0391."""
+    """E75. Hollander and Wolfe, example 3.1 and its sequel: estimate -0.46, two-sided p 0.0391."""
     assert hodges_lehmann(AFTER - BEFORE) == pytest.approx(-0.46)
     assert wilcoxon_p(AFTER - BEFORE) == pytest.approx(0.0390625)
 

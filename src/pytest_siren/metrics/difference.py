@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from math import sqrt
+from dataclasses import dataclass, replace
+from math import exp, sqrt
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +11,10 @@ from scipy.stats import t as student
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
+
+_ENOUGH = 6.0
+"""Gains and losses from which on their spread tells how alike the runs of a cluster are."""
+_STEEP = 4
 
 
 @dataclass(frozen=True)
@@ -40,29 +44,97 @@ def mean_difference(
     gained or lost; the intervals are joined by the square-and-add method, with the correlation of
     gains and losses: Newcombe 1998, Statistics in Medicine 17, 2635-2650; Zou and Donner 2008,
     Statistics in Medicine 27, 1693-1702. The number of units in Wilson's formula is the effective
-    one, that by which clusters vary as they do (Kish 1965, *Survey Sampling*, 8.2; at least the
+    one, that by which clusters vary as they do (Kish 1965, *Survey Sampling*; at least the
     number of clusters, and that where they do not vary), and quantiles are those of t with one
-    degree of freedom less than there are clusters. A single cluster tells nothing: -1..1. Raises
-    ``ValueError`` without any value.
+    degree of freedom less than there are clusters. A single cluster tells nothing: -1..1.
+
+    With few gains and losses their spread says next to nothing of how alike the runs of a cluster
+    are, as with a rate (``effective_size``). There the effective number is drawn, on the scale of
+    logarithms, towards that of clusters, with the weight ``exp(-(x / 6) ** 4)`` for x effective
+    gains and losses together. Chosen by simulation (``benchmarks/coverage_difference.py``); without
+    it intervals hold as little as 89 % for ten runs of 100 tasks. Raises ``ValueError`` without any
+    value.
     """
+    found = moments(values, clusters)
+    low, high = found.interval(confidence)
+    if found.clusters < 2:
+        return Difference(found.value, low, high, 1.0, len(values), int(found.clusters))
+    quantile = float(student.ppf((1.0 + confidence) / 2.0, found.clusters - 1))
+    error = (high - low) / 2.0 / quantile
+    return Difference(found.value, low, high, error, len(values), int(found.clusters))
+
+
+@dataclass(frozen=True)
+class Moments:
+    """What the interval of a mean difference is made of."""
+
+    value: float
+    gain: float
+    """Mean of ``max(value, 0)``."""
+    loss: float
+    """Mean of ``max(-value, 0)``."""
+    variance_gain: float
+    variance_loss: float
+    covariance: float
+    """Of the two means, when whole clusters are drawn."""
+    clusters: float
+
+    @property
+    def variance(self) -> float:
+        """Variance of the mean difference; 0 where all differences are the same."""
+        return max(0.0, self.variance_gain + self.variance_loss - 2.0 * self.covariance)
+
+    def times(self, factor: float) -> Moments:
+        """Return the moments of ``factor`` times as many clusters, which are like these."""
+        return replace(
+            self,
+            variance_gain=self.variance_gain / factor,
+            variance_loss=self.variance_loss / factor,
+            covariance=self.covariance / factor,
+            clusters=self.clusters * factor,
+        )
+
+    def interval(self, confidence: float) -> tuple[float, float]:
+        """Return both ends, as told at ``mean_difference``."""
+        if self.clusters < 2:
+            return -1.0, 1.0
+        quantile = float(student.ppf((1.0 + confidence) / 2.0, self.clusters - 1))
+        gain_size, loss_size = self._sizes()
+        gain_low, gain_high = _score(self.gain, gain_size, quantile)
+        loss_low, loss_high = _score(self.loss, loss_size, quantile)
+        scale = sqrt(self.variance_gain * self.variance_loss)
+        correlation = max(-1.0, min(1.0, self.covariance / scale)) if scale > 0.0 else 0.0
+        low = self.value - _joined(self.gain - gain_low, loss_high - self.loss, correlation)
+        high = self.value + _joined(gain_high - self.gain, self.loss - loss_low, correlation)
+        return max(-1.0, low), min(1.0, high)
+
+    def _sizes(self) -> tuple[float, float]:
+        """Return how many independent observations gains, and losses, are worth."""
+        gain = _effective(self.gain, self.variance_gain, self.clusters)
+        loss = _effective(self.loss, self.variance_loss, self.clusters)
+        weight = exp(-(((self.gain * gain + self.loss * loss) / _ENOUGH) ** _STEEP))
+        drawn = self.clusters**weight
+        return float(gain ** (1.0 - weight) * drawn), float(loss ** (1.0 - weight) * drawn)
+
+
+def moments(values: Floats, clusters: Ints | None = None) -> Moments:
+    """Return the moments of ``values``. Raises ``ValueError`` without any."""
     units = len(values)
     if not units:
         raise ValueError("a difference needs at least one pair")
-    value = float(np.mean(values))
     groups = np.arange(units) if clusters is None else np.unique(clusters, return_inverse=True)[1]
     number = int(groups.max()) + 1
-    if number < 2:
-        return Difference(value, -1.0, 1.0, 1.0, units, number)
-    quantile = float(student.ppf((1.0 + confidence) / 2.0, number - 1))
     gains, losses = np.maximum(values, 0.0), np.maximum(-values, 0.0)
-    spread = _covariance(gains, losses, groups, number)
-    gain, gain_low, gain_high = _score(gains, spread[0, 0], number, quantile)
-    loss, loss_low, loss_high = _score(losses, spread[1, 1], number, quantile)
-    scale = sqrt(spread[0, 0] * spread[1, 1])
-    correlation = max(-1.0, min(1.0, spread[0, 1] / scale)) if scale > 0.0 else 0.0
-    low = max(-1.0, value - _joined(gain - gain_low, loss_high - loss, correlation))
-    high = min(1.0, value + _joined(gain_high - gain, loss - loss_low, correlation))
-    return Difference(value, low, high, (high - low) / 2.0 / quantile, units, number)
+    spread = _covariance(gains, losses, groups, number) if number > 1 else np.zeros((2, 2))
+    return Moments(
+        value=float(np.mean(values)),
+        gain=float(gains.mean()),
+        loss=float(losses.mean()),
+        variance_gain=float(spread[0, 0]),
+        variance_loss=float(spread[1, 1]),
+        covariance=float(spread[0, 1]),
+        clusters=number,
+    )
 
 
 def _covariance(gains: Floats, losses: Floats, groups: Ints, number: int) -> Floats:
@@ -77,17 +149,17 @@ def _covariance(gains: Floats, losses: Floats, groups: Ints, number: int) -> Flo
     return same
 
 
-def _score(
-    parts: Floats, variance: float, clusters: int, quantile: float
-) -> tuple[float, float, float]:
-    """Return a mean of values from 0..1 with both ends of Wilson's interval."""
-    mean = float(parts.mean())
+def _effective(mean: float, variance: float, clusters: float) -> float:
     largest = mean * (1.0 - mean)
-    effective = max(float(clusters), largest / variance) if variance > 1e-15 else float(clusters)
-    square = quantile**2 / effective
+    return max(clusters, largest / variance) if variance > 1e-15 else clusters
+
+
+def _score(mean: float, size: float, quantile: float) -> tuple[float, float]:
+    """Return both ends of Wilson's interval of a mean of ``size`` values from 0..1."""
+    square = quantile**2 / size
     centre = (mean + square / 2.0) / (1.0 + square)
-    half = sqrt(square * (largest + square / 4.0)) / (1.0 + square)
-    return mean, min(mean, max(0.0, centre - half)), max(mean, min(1.0, centre + half))
+    half = sqrt(square * (mean * (1.0 - mean) + square / 4.0)) / (1.0 + square)
+    return min(mean, max(0.0, centre - half)), max(mean, min(1.0, centre + half))
 
 
 def _joined(one: float, other: float, correlation: float) -> float:

@@ -10,8 +10,10 @@ import pandas as pd
 from pytest_siren.metrics.gate_findings import Finding
 from pytest_siren.metrics.gate_runs import about, base, counted_as, in_group, unscored
 from pytest_siren.metrics.gate_words import few
+from pytest_siren.metrics.increase import over_pairs, paired
+from pytest_siren.metrics.matched import match
 from pytest_siren.metrics.measures import Cluster, Measure
-from pytest_siren.metrics.paired import increase
+from pytest_siren.metrics.settling import Need
 from pytest_siren.spec.gates import Gate
 from pytest_siren.spec.wording import listed
 
@@ -51,7 +53,9 @@ def find_change(
         best = 0.0 if gate.bad_score else 1.0
         before = counted_as(before, unscored(before, gate.measure), gate.measure, best)
     measure = Measure.of(base(gate.measure))
-    found = increase(before, runs, measure, confidence=confidence, cluster=cluster)
+    made, earlier, later = paired(before, runs, measure)
+    matched = match(earlier, later, measure, cluster=cluster)
+    found = over_pairs(made, earlier, later, matched, measure, confidence)
     change = found.difference
     if change is None:
         return None
@@ -59,7 +63,14 @@ def find_change(
     low, high = (-change.high, -change.low) if drop else (change.low, change.high)
     note = f"from {found.before:.3f} to {found.after:.3f} over {found.pairs:,} pairs of runs"
     value = -change.value if drop else change.value
-    return Finding(value + 0.0, low, high, change.units, found.pairs, note=note)
+
+    def need(bound: float) -> Need:
+        from pytest_siren.metrics.settling_change import Paired, change_need
+
+        pairs = Paired.of(matched, earlier, later, measure)
+        return change_need(pairs, -bound if drop else bound, confidence)
+
+    return Finding(value + 0.0, low, high, change.units, found.pairs, need=need, note=note)
 
 
 def of_baseline(gate: Gate, baseline: Baseline) -> pd.DataFrame:

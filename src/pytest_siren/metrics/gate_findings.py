@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pytest_siren.metrics.estimates import Estimate
 from pytest_siren.metrics.gate_runs import base, score_column
 from pytest_siren.metrics.measures import Cluster, Floats, Measure, Units, rate, units
+from pytest_siren.metrics.settling import Need
 from pytest_siren.spec.gates import TOTALS, WORST
 
 
@@ -29,8 +29,8 @@ class Finding:
     """Runs behind it."""
     short: int = 0
     """Tasks that are not in it, because they have fewer scored runs than the measure needs."""
-    estimate: Estimate | None = None
-    """The rate that it is, where it is one."""
+    need: Callable[[float], Need] | None = None
+    """Returns what would bring the interval clear of a bound; ``None`` for what is exact."""
     note: str = ""
     """What it is about, to stand behind the figures."""
 
@@ -48,7 +48,14 @@ def find(
     if found is None:
         return None
     short = units(runs, asked).short if asked.k > 1 else 0
-    return Finding(found.value, found.low, found.high, found.units, found.runs, short, found)
+    value, low, high = found.value, found.low, found.high
+
+    def need(bound: float) -> Need:
+        from pytest_siren.metrics.settling_rate import rate_need
+
+        return rate_need(found, bound, k=asked.k, confidence=confidence)
+
+    return Finding(value, low, high, found.units, found.runs, short, need)
 
 
 def _total(runs: pd.DataFrame, measure: str) -> Finding | None:
@@ -81,8 +88,16 @@ def _worst(runs: pd.DataFrame, measure: str, confidence: float) -> Finding | Non
     worst = int(np.argmax(found.values) if highest else np.argmin(found.values))
     task = str(runs["task_id"].iloc[int(found.rows[worst])])
     note = f"in {task}, of {found.runs[worst]:,} runs"
-    value = float(found.values[worst])
-    return Finding(value, low, high, len(found.values), int(found.runs.sum()), note=note)
+    value, total = float(found.values[worst]), int(found.runs.sum())
+
+    def need(bound: float) -> Need:
+        from pytest_siren.metrics.settling_worst import worst_need
+
+        values, limit = (found.values, bound) if highest else (1.0 - found.values, 1.0 - bound)
+        exact = bounds is _exact
+        return worst_need(values, found.runs, limit, exact=exact, confidence=confidence)
+
+    return Finding(value, low, high, len(found.values), total, need=need, note=note)
 
 
 _Bounds = Callable[[Floats, Any, float], tuple[Floats, Floats]]

@@ -16,8 +16,6 @@ from pytest_siren.spec.wording import listed, suggestion
 if TYPE_CHECKING:
     from pytest_siren.metrics.gates import Counts
 
-_MOST_RUNS = 1000
-"""Runs of a task that may be advised."""
 _MOST = 8
 """Known values that are named."""
 
@@ -42,18 +40,6 @@ def across(gate: Gate, found: Finding, counts: Counts) -> str:
     if counts.pending:
         return f"{reach}; {_pending(counts)}"
     return reach
-
-
-def more(runs: int, found: Finding) -> str:
-    """Say how many more runs would decide, and how to have them."""
-    each = -(-(found.runs + runs) // found.units)
-    how = f"--runs {each:,}, or more tasks" if each <= _MOST_RUNS else "more tasks"
-    return f"about {_about(runs)} more runs would decide it at this rate ({how})"
-
-
-def _about(runs: int) -> str:
-    """Return ``runs`` with two digits that say something."""
-    return f"{float(f'{runs:.2g}'):,.0f}"
 
 
 def unfinished(counts: Counts) -> str:

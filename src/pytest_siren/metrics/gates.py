@@ -29,6 +29,7 @@ from pytest_siren.metrics.gate_runs import (
     unscored,
 )
 from pytest_siren.metrics.measures import Cluster
+from pytest_siren.metrics.need_words import needed
 from pytest_siren.metrics.verdicts import GateResult, Verdict
 from pytest_siren.spec.gates import CHANGES, TOTALS, Gate, GateError, parse_gate
 
@@ -99,7 +100,7 @@ def _judge(gate: Gate, table: pd.DataFrame, judging: Judging) -> GateResult:
     elif verdict is Verdict.BROKEN and judging.point and counts.pending:
         doubt = _way_out(gate, chosen, pending, judging)
     elif verdict is Verdict.INCONCLUSIVE:
-        return _undecided(gate, found, counts, judging)
+        return _undecided(gate, found, counts)
     else:
         doubt = None
     if doubt is not None:
@@ -107,18 +108,14 @@ def _judge(gate: Gate, table: pd.DataFrame, judging: Judging) -> GateResult:
     return _result(gate, verdict, found, counts, words.decided(gate, found, verdict, judging.point))
 
 
-def _undecided(gate: Gate, found: Finding, counts: Counts, judging: Judging) -> GateResult:
+def _undecided(gate: Gate, found: Finding, counts: Counts) -> GateResult:
     """Return the result for an interval that has the bound within."""
     why = words.across(gate, found, counts)
-    more = None
-    if found.estimate is not None:
-        from pytest_siren.metrics.power import more_runs
-
-        more = more_runs(found.estimate, gate.bound, judging.confidence) or None
-    if more is not None and not counts.pending:
-        why = f"{why}; {words.more(more, found)}"
+    need = found.need(gate.bound) if found.need else None
+    if need is not None and not counts.pending:
+        why = f"{why}; {needed(need, gate, found)}"
     result = _result(gate, Verdict.INCONCLUSIVE, found, counts, why)
-    return replace(result, more_runs=more)
+    return replace(result, more_runs=need.runs if need else None)
 
 
 def _missing(gate: Gate, runs: pd.DataFrame) -> str:

@@ -52,10 +52,18 @@ def increase(
     Pairs are made by dataset, task, attack and run index (``pairing.pair``). What cannot be
     compared is counted and named, never guessed, and raises nothing.
     """
+    made, before, after = paired(baseline, runs, measure)
+    matched = match(before, after, measure, cluster=cluster)
+    return over_pairs(made, before, after, matched, measure, confidence)
+
+
+def paired(
+    baseline: pd.DataFrame, runs: pd.DataFrame, measure: Measure
+) -> tuple[Pairing, pd.DataFrame, pd.DataFrame]:
+    """Return the pairs that ``measure`` is of, and the runs of either side, row by row."""
     left, right = about(baseline, measure), about(runs, measure)
     made = pair(left, right)
-    sides = left.iloc[made.left], right.iloc[made.right]
-    return over_pairs(made, *sides, match(*sides, measure, cluster=cluster), measure, confidence)
+    return made, left.iloc[made.left], right.iloc[made.right]
 
 
 def over_pairs(

@@ -13,10 +13,11 @@ from pytest_siren.metrics.balance import Balance, Usage, usage
 from pytest_siren.metrics.fdr import benjamini_hochberg
 from pytest_siren.metrics.increase import Increase, increase, over_pairs
 from pytest_siren.metrics.matched import Unscored, match
-from pytest_siren.metrics.measures import Cluster, Measure
+from pytest_siren.metrics.measures import Cluster, Errors, Measure, run_scores
 from pytest_siren.metrics.meta import MetaAnalysis, meta_analysis
 from pytest_siren.metrics.pairing import Pairing, about, mixed, pair
-from pytest_siren.metrics.tested import How, Tested, put_to_tests
+from pytest_siren.metrics.selective import Selective, selective
+from pytest_siren.metrics.tested import HIGHER_IS_WORSE, How, Tested, put_to_tests
 
 __all__ = ["Compared", "Comparison", "Increase", "Unscored", "compare", "increase"]
 
@@ -38,6 +39,9 @@ class Compared:
     """Of all pairs first, then of subgroups; none where no pair is scored on both sides."""
     meta: MetaAnalysis | None
     """Over the first of the columns that divides the pairs; ``None`` where none does."""
+    selective: tuple[Selective, Selective] | None
+    """Left and right, over the pairs: how often a run went badly among those whose task's other
+    runs went well; ``None`` where no task has two pairs."""
 
 
 @dataclass(frozen=True)
@@ -165,7 +169,26 @@ def _compared(
         overlap=over_pairs(made, before, after, matched, measure, how.confidence),
         tests=tuple(tests),
         meta=meta,
+        selective=_selective(before, after, measure, matched.scored),
     )
+
+
+def _selective(
+    before: pd.DataFrame, after: pd.DataFrame, measure: Measure, scored: Bools
+) -> tuple[Selective, Selective] | None:
+    sides = before[scored], after[scored]
+    labels = [sides[0]["task_id"], sides[0]["dataset"], *(one["identity"] for one in sides)]
+    units = np.zeros(len(labels[0]), dtype=np.int64)
+    for label in labels:
+        codes = label.cat.codes.to_numpy().astype(np.int64)
+        units = np.unique(units * (codes.max(initial=0) + 2) + codes + 1, return_inverse=True)[1]
+    found = []
+    for side in sides:
+        scores = run_scores(side, measure, Errors.EXCLUDE)
+        losses = scores if measure.stem in HIGHER_IS_WORSE else 1.0 - scores
+        found.append(selective(losses, units))
+    left, right = found
+    return None if left is None or right is None else (left, right)
 
 
 def _subgroups(rows: pd.DataFrame, by: Sequence[str]) -> dict[str, dict[str, Bools]]:

@@ -38,4 +38,8 @@ class GateResult:
     why: str
     """One sentence: what decided, or what keeps it from being decided."""
     more_runs: int | None = None
-    """About how many more runs would decide an inconclusive gate; ``None`` if no number would."""
+    """About how many more runs would decide an inconclusive gate; ``None`` if no number would.
+
+    Of the same tasks where that suffices, else of further ones; ``why`` tells which. For a change
+    each needs a counterpart in the baseline.
+    """

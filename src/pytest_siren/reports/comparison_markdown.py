@@ -39,7 +39,7 @@ def _measure(one: Compared, confidence: float) -> Iterator[str]:
             right=range(1, 8),
         )
         yield _listed(words.sizes(one.tests[0]))
-    yield _listed([*words.together(one), *words.left_out(one)])
+    yield _listed([*words.together(one), *words.trusted(one), *words.left_out(one)])
 
 
 def _listed(lines: Iterable[str]) -> str:

@@ -33,7 +33,9 @@ def _measure(one: Compared, confidence: float) -> Iterator[str]:
         rows = [words.row(test, 1.0 - confidence) for test in one.tests]
         yield from _aligned([words.head(confidence), *rows])
         yield from (f"  {line}" for line in words.sizes(one.tests[0]))
-    yield from (f"  {line}" for line in (*words.together(one), *words.left_out(one)))
+    yield from (
+        f"  {line}" for line in (*words.together(one), *words.trusted(one), *words.left_out(one))
+    )
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> Iterator[str]:

@@ -8,6 +8,7 @@ from pytest_siren.metrics.matched import Unscored
 from pytest_siren.metrics.meta import Pooled
 from pytest_siren.metrics.paired import Compared
 from pytest_siren.metrics.pairing import Alone
+from pytest_siren.metrics.selective import Selective
 from pytest_siren.metrics.tested import Tested
 from pytest_siren.reports.comparison import ComparisonReport, Side, p_text
 
@@ -71,6 +72,18 @@ def together(one: Compared) -> Iterator[str]:
         )
 
 
+def trusted(one: Compared) -> Iterator[str]:
+    """Yield how often a run went badly where the others of its task had gone well."""
+    if one.selective is None:
+        return
+    left, right = one.selective
+    yield (
+        f"selective risk, {counted(left.tasks, 'task')}: {_trusted('A', left)}, "
+        f"{_trusted('B', right)} where all other runs of a task went well; "
+        f"AURC A {left.aurc:.3f}, B {right.aurc:.3f}"
+    )
+
+
 def left_out(one: Compared) -> Iterator[str]:
     """Yield what is not in the pairs, and why."""
     overlap = one.overlap
@@ -108,6 +121,13 @@ def side(found: Side) -> str:
     ):
         parts += [f"{count:,} {what}"] if count else []
     return f"{found.target} ({found.where}): {', '.join(parts)}; {'; '.join(found.contents)}"
+
+
+def _trusted(name: str, found: Selective) -> str:
+    best = found.points[0]
+    if best.threshold < 1.0:
+        return f"{name} nothing"
+    return f"{name} {best.risk:.3f} at coverage {best.coverage:.3f}"
 
 
 def _word(test: Tested) -> str:

@@ -118,8 +118,7 @@ def _gates(gates: Sequence[GateResult]) -> str:
 
 
 def _why(gate: GateResult) -> str:
-    more = f"about {gate.more_runs:,} more runs would decide it" if gate.more_runs else ""
-    return "; ".join(filter(None, (quoted(gate.why, 300) if gate.why else "", more)))
+    return quoted(gate.why, 500) if gate.why else ""
 
 
 def _rates(figures: Sequence[JobFigures]) -> str:

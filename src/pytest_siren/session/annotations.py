@@ -49,8 +49,7 @@ def _line(command: str, gate: GateResult, root: Path, source_root: Path) -> str:
 
 
 def _said(gate: GateResult) -> str:
-    more = f"about {gate.more_runs:,} more runs would decide it" if gate.more_runs else ""
-    return "; ".join(filter(None, (gate.why or gate.gate, more)))
+    return gate.why or gate.gate
 
 
 def _line_number(path: Path, gate: str) -> int | None:

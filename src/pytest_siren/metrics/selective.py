@@ -1,0 +1,138 @@
+"""Selective risk: how often runs go badly among those that one would have trusted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+
+_DIGITS = 9
+"""Decimals by which confidences are told apart."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """What is trusted from a confidence on."""
+
+    threshold: float
+    """The least confidence that is trusted, 0..1."""
+    coverage: float
+    """Share of runs with this confidence or more; tasks weigh the same."""
+    risk: float
+    """Mean loss among them, 0..1."""
+
+
+@dataclass(frozen=True)
+class Selective:
+    """A risk-coverage curve."""
+
+    points: tuple[Point, ...]
+    """One for each confidence there is, the highest first; the last covers all."""
+    aurc: float
+    """Area under the curve: the mean risk over all coverages."""
+    excess: float
+    """``aurc`` less the least that any confidence could have with these losses."""
+    tasks: int
+    runs: int
+
+
+@dataclass(frozen=True)
+class Doubted:
+    """Runs with the loss of each and the confidence that was had in it."""
+
+    confidences: Floats
+    losses: Floats
+    weights: Floats
+    tasks: int
+
+
+def risk_coverage(
+    confidences: Floats, losses: Floats, weights: Floats | None = None
+) -> tuple[Point, ...]:
+    """Return risk and coverage for every threshold of confidence.
+
+    ``losses`` are of 0..1. Source: El-Yaniv and Wiener 2010, "On the foundations of noise-free
+    selective classification", Journal of Machine Learning Research 11, 1605-1641; Geifman and
+    El-Yaniv 2017, "Selective classification for deep neural networks", NeurIPS 30. Raises
+    ``ValueError`` without any run.
+    """
+    thresholds, weight, loss = _levels(confidences, losses, weights)
+    coverage = np.cumsum(weight) / weight.sum()
+    risk = np.cumsum(loss) / np.cumsum(weight)
+    coverage[-1] = 1.0
+    return tuple(
+        Point(float(at), float(covered), float(lost))
+        for at, covered, lost in zip(thresholds, coverage, risk, strict=True)
+    )
+
+
+def aurc(confidences: Floats, losses: Floats, weights: Floats | None = None) -> float:
+    """Return the area under the risk-coverage curve, 0..1: small is good.
+
+    It is the mean, over all coverages, of the risk among those most trusted. Source: Geifman, Uziel
+    and El-Yaniv 2019, "Bias-reduced uncertainty estimation for deep neural classifiers", ICLR,
+    where the mean is over the coverages 1/n, 2/n ... 1. Few runs of a task have few different
+    confidences, so here runs of equal confidence are taken in a random order, and the mean is over
+    all of 0..1: what the published sum comes to, on average, when each run is there many times
+    over. Within a level from coverage a to b, with L lost before and the mean loss m, that is the
+    integral of (L + (c - a) m) / c. Raises ``ValueError`` without any run.
+    """
+    _, weight, loss = _levels(confidences, losses, weights)
+    total = weight.sum()
+    after = np.cumsum(weight) / total
+    before = after - weight / total
+    lost = (np.cumsum(loss) - loss) / total
+    mean = loss / weight
+    with np.errstate(divide="ignore"):
+        # Nothing comes before the first level, whose risk is the same all along.
+        logs = np.where(before > 0.0, np.log(after / np.where(before > 0.0, before, 1.0)), 0.0)
+    logs[0] = 0.0
+    return float(np.sum(mean * weight / total + (lost - before * mean) * logs))
+
+
+def others_agree(losses: Floats, units: Ints) -> Doubted:
+    """Return the confidence in each run: the share of the task's *other* runs that went well.
+
+    ``losses`` has one number of 0..1 for each run, and ``units`` tells which are of the same task.
+    A run says nothing of the confidence in itself, or else confidence and loss would agree of
+    necessity. Runs of tasks that have no other are left out. Every task weighs the same.
+    """
+    _, unit = np.unique(units, return_inverse=True)
+    number = np.bincount(unit)
+    totals = np.bincount(unit, weights=losses)
+    kept = number[unit] > 1
+    of, own = unit[kept], losses[kept]
+    others = (totals[of] - own) / (number[of] - 1)
+    return Doubted(1.0 - others, own, 1.0 / number[of], int(np.count_nonzero(number > 1)))
+
+
+def selective(losses: Floats, units: Ints) -> Selective | None:
+    """Return the curve for the agreement of other runs; ``None`` where no task has two runs."""
+    found = others_agree(losses, units)
+    if not found.tasks:
+        return None
+    area = aurc(found.confidences, found.losses, found.weights)
+    return Selective(
+        points=risk_coverage(found.confidences, found.losses, found.weights),
+        aurc=area,
+        excess=max(0.0, area - aurc(-found.losses, found.losses, found.weights)),
+        tasks=found.tasks,
+        runs=len(found.losses),
+    )
+
+
+def _levels(
+    confidences: Floats, losses: Floats, weights: Floats | None
+) -> tuple[Floats, Floats, Floats]:
+    """Return the confidences there are, falling, with the weight and the loss of each."""
+    if not len(confidences):
+        raise ValueError("selective risk needs at least one run")
+    each = np.ones(len(losses)) if weights is None else weights
+    rising, level = np.unique(np.round(confidences, _DIGITS), return_inverse=True)
+    weight = np.bincount(level, weights=each).astype(np.float64)
+    loss = np.bincount(level, weights=each * losses).astype(np.float64)
+    return rising[::-1], weight[::-1], loss[::-1]
