@@ -162,3 +162,39 @@ def test_other_tests_are_executed_all_the_same(simulated: Project) -> None:
     assert result.ret == BROKEN
     result.stdout.fnmatch_lines(["*test_last.py::test_good*PASSED*"])
     assert used(last_lines(result)[-1]) < 100
+
+
+def facts_of(result: pytest.RunResult) -> list[str]:
+    return [line for line in result.stdout.lines if line.startswith("--gate-stop:")]
+
+
+@pytest.mark.parametrize("dist", ["alone", "-n2"])
+def test_a_task_ends_once_its_pass_at_k_is_decided(simulated: Project, dist: str) -> None:
+    if dist == "-n2":
+        simulated = Project(simulated.pytester, ["-n2"])
+    gate = "--gate=attack_pass@5 >= 0.3"
+    result = simulated.run(*ARGS, "--task-ids=m0", "--runs=5", gate)
+    assert result.ret == HELD, result.stdout.str()
+    done = asked(simulated)
+    assert 20 < len(done) < 80
+    assert sorted(line.split()[0] for line in done if line.endswith(" 0")) == sorted(
+        {line.split()[0] for line in done}
+    )
+    assert last_lines(result)[0].endswith(f"{len(done)} runs of 20 tasks")
+    assert facts_of(result) == [
+        f"--gate-stop: {100 - len(done)} runs not needed: attack_pass@5 of their tasks was decided"
+    ]
+    assert "pending" not in result.stdout.str()
+    assert "benign_pass@5" not in result.stdout.str()
+    again = simulated.run("--lf")
+    assert again.ret == HELD, again.stdout.str()
+    assert len(asked(simulated)) == len(done)
+    assert last_lines(again)[:2] == last_lines(result)[:2]
+    assert facts_of(again) == facts_of(result)
+
+
+def test_without_a_gate_or_a_pass_at_k_there_is_nothing_to_stop(simulated: Project) -> None:
+    result = simulated.run(*ARGS, "--task-ids=m0")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["ERROR: --gate-stop: there is nothing that could be settled *"])
+    assert asked(simulated) == []

@@ -108,7 +108,7 @@ def test_two_jobs_of_one_configuration_are_refused() -> None:
         (lambda lines: [], "not a baseline file"),
         (lambda lines: ["dataset: inline"], "b.jsonl:1: not JSON"),
         (lambda lines: ["{}"], "not a baseline file"),
-        (lambda lines: [lines[0].replace("1", "2"), *lines[1:]], "schema_version is 2"),
+        (lambda lines: [lines[0].replace("1", "3"), *lines[1:]], "schema_version is 3"),
         (lambda lines: [*lines[:2], "[1]"], "b.jsonl:3: not a mapping"),
         (lambda lines: [lines[0], lines[2]], "b.jsonl:2: 0 is missing"),
         (

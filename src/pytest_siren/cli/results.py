@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_siren.cli.found import found_jobs
-from pytest_siren.cli.say import complain
+from pytest_siren.cli.say import complain, say
 
 if TYPE_CHECKING:
     from pytest_siren.metrics.groups import Group
@@ -133,6 +133,9 @@ def _results(args: argparse.Namespace) -> int:
         cluster=Cluster(args.cluster),
     )
     write_results(found, layout, args.format)
+    for note in read.notes:
+        # Whoever reads JSON or CSV has no use for it among the figures.
+        (say if args.format == "table" else complain)(note)
     return NO_ANSWER if _too_few(found, layout.ks) else OK
 
 

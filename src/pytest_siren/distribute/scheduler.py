@@ -53,6 +53,7 @@ class RunScheduling:
         self._reported: set[str] = set()
         self._suspected: Counter[int] = Counter()
         self._alone: dict[Any, int] = {}
+        self._dropped: set[str] = set()
 
     # What xdist's session asks of a scheduler.
 
@@ -130,6 +131,12 @@ class RunScheduling:
         for node in self.nodes:
             self._feed(node)
 
+    def drop(self, nodeids: Iterable[str]) -> None:
+        """No worker need be given these items, unless it has been already."""
+        self._dropped.update(nodeids)
+        for node in self.nodes:
+            self._feed(node)
+
     def remove_pending_tests_from_node(self, node: Any, indices: Sequence[int]) -> NoReturn:
         """Never happens: nothing is ever taken back from a worker."""
         raise NotImplementedError
@@ -191,8 +198,7 @@ class RunScheduling:
         if node.shutting_down or node not in self._collections or self.collection is None:
             return
         assigned = self._assigned[node]
-        while self._waiting and node not in self._alone:
-            unit = self._waiting[0]
+        while (unit := self._first_needed()) and node not in self._alone:
             if self._suspected[unit[0]] >= _ROUNDS:
                 if assigned:
                     return
@@ -204,6 +210,18 @@ class RunScheduling:
             node.send_runtest_some(unit)
         if not self._waiting and self._may_close(assigned):
             self._close()
+
+    def _first_needed(self) -> list[int]:
+        """Return what waits longest, without what nobody needs any more; empty if nothing does."""
+        assert self.collection is not None
+        while self._waiting:
+            unit = self._waiting[0]
+            if self._dropped:
+                unit[:] = [at for at in unit if self.collection[at] not in self._dropped]
+            if unit:
+                return unit
+            self._waiting.popleft()
+        return []
 
     def _close(self) -> None:
         if all(self._may_close(assigned) for assigned in self._assigned.values()):

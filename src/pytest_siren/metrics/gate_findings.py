@@ -29,6 +29,8 @@ class Finding:
     """Runs behind it."""
     short: int = 0
     """Tasks that are not in it, because they have fewer scored runs than the measure needs."""
+    undecided: int = 0
+    """Those of ``short`` whose jobs end tasks early, so that to leave them out shifts the value."""
     estimate: Estimate | None = None
     """The rate that it is, where it is one."""
     note: str = ""
@@ -47,8 +49,17 @@ def find(
     found = rate(runs, asked, cluster=cluster, confidence=confidence)
     if found is None:
         return None
-    short = units(runs, asked).short if asked.k > 1 else 0
-    return Finding(found.value, found.low, found.high, found.units, found.runs, short, found)
+    of_units = units(runs, asked) if asked.k > 1 else None
+    return Finding(
+        found.value,
+        found.low,
+        found.high,
+        found.units,
+        found.runs,
+        short=of_units.short if of_units else 0,
+        undecided=len(of_units.open_rows) if of_units else 0,
+        estimate=found,
+    )
 
 
 def _total(runs: pd.DataFrame, measure: str) -> Finding | None:

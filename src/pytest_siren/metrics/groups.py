@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from pytest_siren.metrics.estimates import Estimate, estimate
+from pytest_siren.metrics.estimates import Estimate, bounded
 from pytest_siren.metrics.measures import Cluster, Errors, Measure, units
 
 Ints = npt.NDArray[np.int64]
@@ -119,11 +119,8 @@ def _rates(
 ) -> list[tuple[Estimate | None, int]]:
     """Return the estimate of each group, and the tasks that are too short of runs for it."""
     found = units(runs, measure, cluster=cluster, errors=errors)
-    short = np.zeros(groups, dtype=np.int64)
-    if found.short:
-        all_units = units(runs, _at_one(measure), cluster=cluster, errors=errors)
-        short = np.bincount(number[all_units.rows], minlength=groups)
-        short = short - np.bincount(number[found.rows], minlength=groups)
+    short = np.bincount(number[found.short_rows], minlength=groups)
+    of_open = number[found.open_rows]
     order = np.argsort(number[found.rows], kind="stable")
     ends = np.cumsum(np.bincount(number[found.rows], minlength=groups))
     rates: list[tuple[Estimate | None, int]] = []
@@ -131,13 +128,12 @@ def _rates(
         made = None
         if len(places):
             of_runs = int(found.runs[places].sum())
-            made = estimate(found.values[places], found.clusters[places], runs=of_runs)
+            undecided = (
+                found.open_clusters[of_open == group] if len(of_open) else found.open_clusters
+            )
+            made = bounded(found.values[places], found.clusters[places], undecided, runs=of_runs)
         rates.append((made, int(short[group])))
     return rates
-
-
-def _at_one(measure: Measure) -> Measure:
-    return Measure(measure.stem, measure.all_of, 1)
 
 
 class _Counts:

@@ -9,7 +9,7 @@ import pandas as pd
 from pytest_siren.metrics.difference import Difference, mean_difference
 from pytest_siren.metrics.matched import Matched, Unscored, match, unscored
 from pytest_siren.metrics.measures import Cluster, Measure
-from pytest_siren.metrics.pairing import Alone, Pairing, about, pair
+from pytest_siren.metrics.pairing import Alone, Pairing, both_about, pair
 
 
 @dataclass(frozen=True)
@@ -49,10 +49,11 @@ def increase(
 ) -> Increase:
     """Compare ``runs`` with ``baseline``, two tables of ``metrics/runs.py``, in one measure.
 
-    Pairs are made by dataset, task, attack and run index (``pairing.pair``). What cannot be
+    Pairs are made by dataset, task, attack and run index (``pairing.pair``), of first runs only
+    where tasks of either side ended early. What cannot be
     compared is counted and named, never guessed, and raises nothing.
     """
-    left, right = about(baseline, measure), about(runs, measure)
+    left, right, _ = both_about(baseline, runs, measure)
     made = pair(left, right)
     sides = left.iloc[made.left], right.iloc[made.right]
     return over_pairs(made, *sides, match(*sides, measure, cluster=cluster), measure, confidence)

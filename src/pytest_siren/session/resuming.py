@@ -126,10 +126,11 @@ class Resuming:
             session.exitstatus = pytest.ExitCode.OK
 
     def _state(self, run: RunItem) -> str:
-        """Return ``scored``, ``cancelled``, ``pending`` or the type of the error."""
+        """Return ``scored``, ``cancelled``, ``pending``, ``not needed`` or the type of the error."""
         if id(run) not in self._states:
             self._states[id(run)] = self._look(run)
-        return self._states[id(run)]
+        state = self._states[id(run)]
+        return "not needed" if state == "pending" and not run.needed else state
 
     def _look(self, run: RunItem) -> str:
         past_runs = self._config.stash[EVALUATIONS].recorder.past_runs
@@ -142,7 +143,7 @@ class Resuming:
         return deciding.status
 
 
-_FIRST = ("scored", "pending", "cancelled")
+_FIRST = ("scored", "pending", "not needed", "cancelled")
 """States that are told before the types of errors."""
 
 
