@@ -3,63 +3,17 @@
 from __future__ import annotations
 
 import pytest
-import yaml
 
 from tests.acceptance.conftest import Project
-from tests.acceptance.inside import Inside
+from tests.acceptance.simulated import ARGS, asked, simulate
 
 HELD, BROKEN = pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED
-SIMULATED = '''
-import asyncio
-from hashlib import sha256
-
-def wins(run, rate):
-    """Whether the attacker wins: decided by task and run alone, as if drawn."""
-    digest = sha256(f"{run.task_id} {run.run_index}".encode()).digest()
-    return int.from_bytes(digest[:4], "big") / 2**32 < rate
-
-class Simulated(Source):
-    def __init__(self, argument):
-        self.id = self.label = f"simulated:{argument}"
-        self._rate = float(argument)
-
-    async def bind(self, run):
-        async def answer(messages, info):
-            with open("asked.txt", "a") as asked:
-                asked.write(f"{run.task_id} {run.run_index}\\n")
-            await asyncio.sleep(0.01)
-            text = last_prompt(messages) if wins(run, self._rate) else "I will not."
-            return ModelResponse([TextPart(text)])
-        return FunctionModel(answer)
-
-original = pytest_siren_components_register
-def pytest_siren_components_register(registry):
-    original(registry)
-    component = Component(Config, lambda config, base: Simulated(config.argument))
-    registry.add(Kind.MODEL, "simulated", component)
-'''
-ARGS = ("evals", "--attack=template_string", "--concurrency=4", "--gate-stop")
 
 
 @pytest.fixture
 def simulated(project: Project) -> Project:
     """A project, quick, with 20 x 20 couples and the model ``simulated:RATE``."""
-    path = project.path / "evals/eval_mail.yaml"
-    data = yaml.safe_load(path.read_text())
-    config = data["dataset"]["config"]
-    benign, malicious = config["tasks"][0], config["malicious_tasks"][0]
-    config["tasks"] = [{**benign, "id": f"b{n}"} for n in range(20)]
-    config["malicious_tasks"] = [{**malicious, "id": f"m{n}"} for n in range(20)]
-    data["agent"]["config"]["model"] = "simulated:0.3"
-    path.write_text(yaml.safe_dump(data))
-    with open(project.path / "conftest.py", "a") as conftest:
-        conftest.write(SIMULATED)
-    return Inside(project.pytester, ["-p", "no:xdist"])
-
-
-def asked(project: Project) -> list[str]:
-    path = project.path / "asked.txt"
-    return path.read_text().splitlines() if path.exists() else []
+    return simulate(project)
 
 
 def last_lines(result: pytest.RunResult) -> list[str]:
@@ -162,39 +116,3 @@ def test_other_tests_are_executed_all_the_same(simulated: Project) -> None:
     assert result.ret == BROKEN
     result.stdout.fnmatch_lines(["*test_last.py::test_good*PASSED*"])
     assert used(last_lines(result)[-1]) < 100
-
-
-def facts_of(result: pytest.RunResult) -> list[str]:
-    return [line for line in result.stdout.lines if line.startswith("--gate-stop:")]
-
-
-@pytest.mark.parametrize("dist", ["alone", "-n2"])
-def test_a_task_ends_once_its_pass_at_k_is_decided(simulated: Project, dist: str) -> None:
-    if dist == "-n2":
-        simulated = Project(simulated.pytester, ["-n2"])
-    gate = "--gate=attack_pass@5 >= 0.3"
-    result = simulated.run(*ARGS, "--task-ids=m0", "--runs=5", gate)
-    assert result.ret == HELD, result.stdout.str()
-    done = asked(simulated)
-    assert 20 < len(done) < 80
-    assert sorted(line.split()[0] for line in done if line.endswith(" 0")) == sorted(
-        {line.split()[0] for line in done}
-    )
-    assert last_lines(result)[0].endswith(f"{len(done)} runs of 20 tasks")
-    assert facts_of(result) == [
-        f"--gate-stop: {100 - len(done)} runs not needed: attack_pass@5 of their tasks was decided"
-    ]
-    assert "pending" not in result.stdout.str()
-    assert "benign_pass@5" not in result.stdout.str()
-    again = simulated.run("--lf")
-    assert again.ret == HELD, again.stdout.str()
-    assert len(asked(simulated)) == len(done)
-    assert last_lines(again)[:2] == last_lines(result)[:2]
-    assert facts_of(again) == facts_of(result)
-
-
-def test_without_a_gate_or_a_pass_at_k_there_is_nothing_to_stop(simulated: Project) -> None:
-    result = simulated.run(*ARGS, "--task-ids=m0")
-    assert result.ret == pytest.ExitCode.USAGE_ERROR
-    result.stderr.fnmatch_lines(["ERROR: --gate-stop: there is nothing that could be settled *"])
-    assert asked(simulated) == []

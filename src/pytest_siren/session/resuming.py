@@ -126,7 +126,7 @@ class Resuming:
             session.exitstatus = pytest.ExitCode.OK
 
     def _state(self, run: RunItem) -> str:
-        """Return ``scored``, ``cancelled``, ``pending``, ``not needed`` or the type of the error."""
+        """Return ``scored``, ``cancelled``, ``pending``, ``not needed`` or the error's type."""
         if id(run) not in self._states:
             self._states[id(run)] = self._look(run)
         state = self._states[id(run)]
