@@ -198,30 +198,25 @@ class RunScheduling:
         if node.shutting_down or node not in self._collections or self.collection is None:
             return
         assigned = self._assigned[node]
-        while (unit := self._first_needed()) and node not in self._alone:
-            if self._suspected[unit[0]] >= _ROUNDS:
-                if assigned:
-                    return
-                self._alone[node] = unit[0]
-            elif len(assigned) >= self._capacity():
+        while self._waiting and node not in self._alone:
+            first = self._waiting[0][0]
+            alone = self._suspected[first] >= _ROUNDS
+            if assigned if alone else len(assigned) >= self._capacity():
                 return
-            self._waiting.popleft()
+            unit = self._needed(self._waiting.popleft())
+            if not unit:
+                continue
+            if alone:
+                self._alone[node] = first
             assigned.update(dict.fromkeys(unit))
             node.send_runtest_some(unit)
         if not self._waiting and self._may_close(assigned):
             self._close()
 
-    def _first_needed(self) -> list[int]:
-        """Return what waits longest, without what nobody needs any more; empty if nothing does."""
+    def _needed(self, unit: list[int]) -> list[int]:
+        """Return what of ``unit`` has not been dropped."""
         assert self.collection is not None
-        while self._waiting:
-            unit = self._waiting[0]
-            if self._dropped:
-                unit[:] = [at for at in unit if self.collection[at] not in self._dropped]
-            if unit:
-                return unit
-            self._waiting.popleft()
-        return []
+        return [index for index in unit if self.collection[index] not in self._dropped]
 
     def _close(self) -> None:
         if all(self._may_close(assigned) for assigned in self._assigned.values()):
