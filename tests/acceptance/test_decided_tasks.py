@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -150,6 +151,10 @@ def test_what_was_not_needed_is_left_out_again_or_completed_where_that_is_asked_
     assert gates(again)[:2] == gates(first)[:2]
     assert lines_about(again, "job early") == lines_about(first, "job early")
     again.stdout.fnmatch_lines([f"--lf: early: 100 runs, {early} scored, {100 - early} not needed"])
+    simulated.run("--lf", "--only-failed")
+    seen = simulated.run("--lf", "--collect-only")
+    seen.stdout.fnmatch_lines([f"--lf: early: 100 runs, {early} scored, {100 - early} not needed"])
+    assert len(asked(simulated)) == early
     whole = simulated.run("--lf", "--no-gate-stop")
     assert whole.ret == HELD, whole.stdout.str()
     assert len(asked(simulated)) == 100
@@ -214,6 +219,25 @@ def test_what_needs_every_run_is_said(simulated: Project) -> None:
         assert len(asked(simulated)) >= 9
         job = simulated.jobs()[-1]
         assert not {"decided", "not_needed"} & config(simulated, job.name).keys()
+
+
+def test_what_is_pending_and_what_is_not_needed_are_told_apart(
+    simulated: Project, siren: Siren
+) -> None:
+    result = simulated.run(*EARLY, GATE, "--maxfail=12")
+    [pending] = [line.split()[1] for line in lines_about(result, "pending: ")]
+    [not_needed] = [line.split()[2] for line in lines_about(result, "job early: ")]
+    assert int(pending) > 0
+    assert int(not_needed) >= 12
+    assert gates(result)[0].startswith("INCONCLUSIVE attack_pass@5 >= 0.3")
+    assert f"{pending} pending" in gates(result)[0]
+    told = siren("jobs", "list", code=1)
+    assert told.startswith("early: incomplete: ")
+    assert f" {not_needed} not needed, " in told
+    counts = {word: int(count) for count, word in re.findall(r"(\d+) (?:of 100 runs )?(\w+)", told)}
+    assert sum(counts.values()) == 100
+    # Pytest takes no reports any more of what was in flight.
+    assert int(pending) >= counts["pending"] + counts.get("cancelled", 0)
 
 
 def test_a_session_that_was_killed_says_so_and_is_finished(

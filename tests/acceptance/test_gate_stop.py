@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import yaml
 
 from tests.acceptance.conftest import Project
 from tests.acceptance.simulated import ARGS, asked, simulate
@@ -47,6 +48,9 @@ def test_a_gate_far_from_its_bound_is_settled_early(simulated: Project, dist: st
     assert 10 <= after <= done < 100
     assert lines[2].endswith(f"{400 - done} not needed")
     assert "pending" not in result.stdout.str()
+    [job] = simulated.jobs()
+    noted = yaml.safe_load((job / "config.yaml").read_text())
+    assert (noted["not_needed"], noted.get("decided")) == (400 - done, None)
     again = simulated.run("--lf")
     assert again.ret == BROKEN
     assert last_lines(again)[1:] == lines[1:]

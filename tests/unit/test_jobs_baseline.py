@@ -76,7 +76,9 @@ def test_the_file_is_one_line_per_run_in_order_and_depends_on_nothing_else(tmp_p
 def test_the_reference_explains_every_field() -> None:
     page = (Path(__file__).parents[2] / "docs/reference/baseline.md").read_text()
     explained = set(re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE))
-    assert explained == {key for line in lines_of(couples(SCORES, decided="attack_pass@5")) for key in line}
+    assert explained == {
+        key for line in lines_of(couples(SCORES, decided="attack_pass@5")) for key in line
+    }
 
 
 def test_one_score_changed_is_one_line_changed(tmp_path: Path) -> None:

@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-import pandas as pd
 import pytest
 
 from pytest_siren.hookspecs import RunReport
@@ -15,12 +14,13 @@ from pytest_siren.jobs.amend import settle
 from pytest_siren.jobs.facts import JobFacts, job_facts
 from pytest_siren.jobs.notneeded import not_needed_line
 from pytest_siren.jobs.read import RecordError
-from pytest_siren.jobs.table import read_runs
-from pytest_siren.metrics.deciding import Deciding, Questions, Scored
+from pytest_siren.metrics.deciding import Deciding, Questions, Scored, joined
 from pytest_siren.session.state import DECIDED, NOT_NEEDED, NOT_NEEDED_LINES
 from pytest_siren.session.text import printable
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from pytest_siren.session.planned import Planned
     from pytest_siren.session.sampling import Sampling
 
@@ -37,21 +37,20 @@ def conclude(
     """
     deciding = sampling.deciding if sampling is not None else None
     if deciding is not None:
-        left = deciding.left((one.identity, one.task_id, one.run_index) for one in reports)
-        not_collected = sum(one.left_out for one in plan)
-        config.stash[NOT_NEEDED] = max(0, sum(left.values()) - not_collected)
+        config.stash[NOT_NEEDED] = _left_in_session(deciding, reports, plan)
     why_not = dict.fromkeys(why for one in plan for why in one.not_early)
     lines = [f"--gate-stop: no task ended early: {printable(why, 200)}" for why in why_not]
     decided: dict[str, str] = {}
     for job, identity in dict.fromkeys((one.job, one.identity) for one in reports):
-        early = (
-            {identity: deciding.jobs[identity]} if deciding and identity in deciding.jobs else {}
-        )
+        asked = deciding.jobs.get(identity, ()) if deciding is not None else ()
+        early = {identity: asked} if asked else {}
         try:
             facts = _concluded(Path(job), early, settled=bool(sampling and sampling.settled))
         except (RecordError, OSError) as error:
             warning = f"{job}: runs that were not needed cannot be noted: {error}"
             config.issue_config_time_warning(pytest.PytestWarning(warning), stacklevel=2)
+            if asked:
+                decided[identity] = joined(asked)
             continue
         if facts.decided:
             decided[identity] = facts.decided
@@ -60,11 +59,33 @@ def conclude(
     config.stash[NOT_NEEDED_LINES] = lines
 
 
+def _left_in_session(
+    deciding: Deciding, reports: Sequence[RunReport], plan: Sequence[Planned]
+) -> int:
+    """Return how many runs of decided tasks were to be executed, and were not."""
+    ended = {(one.identity, one.task_id, one.run_index) for one in reports}
+    decided = (
+        (identity, task.id, task.runs)
+        for one in plan
+        for task in one.tasks
+        if (identity := str(one.jobs[task.job]["identity"]), task.id) in deciding.decided
+    )
+    return sum(
+        (identity, task, run_index) not in ended
+        for identity, task, runs in decided
+        for run_index in runs
+        if run_index
+    )
+
+
 def _concluded(job: Path, early: Questions, *, settled: bool) -> JobFacts:
     """Return what is to be said of ``job``, and write it down."""
     facts = job_facts(job)
     if not (facts.decided or facts.not_needed or settled):
         return facts
+    # pandas is slow to import, and most sessions have nothing to note.
+    from pytest_siren.jobs.table import read_runs
+
     runs = read_runs([job]).runs
     ended = runs[runs["status"].isin(("scored", "error")).to_numpy()]
     planned = facts.planned or 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +71,11 @@ class Resuming:
         if wrapper is not None:
             config.pluginmanager.unregister(wrapper)
         config.pluginmanager.register(_Before(self), "siren-resuming-before")
+
+    @property
+    def runs(self) -> Sequence[RunItem]:
+        """All runs that were collected and not deselected, also those that are done."""
+        return self._runs
 
     def take(self, items: list[pytest.Item]) -> None:
         """Take the runs out of ``items``."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,6 +17,7 @@ from pytest_siren.metrics.gate_stopping import Outcome, Settling, Step, advance,
 from pytest_siren.session.early import NOTHING_TO_STOP, find_early, nothing_to_stop
 from pytest_siren.session.gateoptions import option_gates
 from pytest_siren.session.items import RunItem
+from pytest_siren.session.past import PastRuns
 from pytest_siren.session.planned import LEFT_OUT, Planned, file_gates, planned
 from pytest_siren.session.plantable import plan_table
 from pytest_siren.session.rounds import in_rounds, place
@@ -85,7 +87,8 @@ def prepare(session: pytest.Session) -> None:
     """
     config = session.config
     in_rounds(session.items)
-    plan = planned(config, session.items)
+    every = _every(session)
+    plan = planned(config, every)
     gates = [*option_gates(config), *file_gates([plan])]
     known = stopper(gates, plan)
     if isinstance(known, str):
@@ -95,12 +98,16 @@ def prepare(session: pytest.Session) -> None:
         early, not_early = {}, []
     names = {one: [str(question) for question in asked] for one, asked in early.items()}
     config.stash[EARLY] = names, not_early
-    plan = planned(config, session.items)
+    plan = planned(config, every)
     if nothing_to_stop([plan], gates) and not is_worker(config) and not config.option.collectonly:
         raise pytest.UsageError(NOTHING_TO_STOP)
     if config.stash[SESSION].resume is None:
         return
-    left = _undecided(session, early) if isinstance(known, str) else _unsettled(session, known)
+    past_runs = config.stash[EVALUATIONS].recorder.past_runs
+    if isinstance(known, str):
+        left = _undecided(every, past_runs, early)
+    else:
+        left = _unsettled(every, past_runs, known)
     if left:
         for item in left:
             item.needed = False
@@ -109,13 +116,18 @@ def prepare(session: pytest.Session) -> None:
         config.hook.pytest_deselected(items=left)
 
 
-def _unsettled(session: pytest.Session, known: Stopper) -> list[RunItem]:
+def _every(session: pytest.Session) -> list[RunItem]:
+    """Return all runs in order, also those that ``--only-failed`` takes for done."""
+    resuming: Any = session.config.pluginmanager.get_plugin("siren-resuming")
+    every: list[pytest.Item] = list(resuming.runs if resuming is not None else session.items)
+    in_rounds(every)
+    return [item for item in every if isinstance(item, RunItem)]
+
+
+def _unsettled(every: Sequence[RunItem], past_runs: PastRuns, known: Stopper) -> list[RunItem]:
     """Return the runs that would be executed, if records settle all gates without them."""
     left: list[RunItem] = []
-    past_runs = session.config.stash[EVALUATIONS].recorder.past_runs
-    for item in session.items:
-        if not isinstance(item, RunItem):
-            continue
+    for item in every:
         settled = past_runs.settled(past_runs.of(item.job.identity, item.identity))
         if settled is None:
             left.append(item)
@@ -125,13 +137,12 @@ def _unsettled(session: pytest.Session, known: Stopper) -> list[RunItem]:
     return left if known.settled else []
 
 
-def _undecided(session: pytest.Session, early: Questions) -> list[RunItem]:
+def _undecided(every: Sequence[RunItem], past_runs: PastRuns, early: Questions) -> list[RunItem]:
     """Return the runs without an outcome whose tasks are decided by records of others."""
     deciding = Deciding(early)
     left: list[RunItem] = []
-    past_runs = session.config.stash[EVALUATIONS].recorder.past_runs
-    for item in session.items:
-        if not isinstance(item, RunItem) or item.job.identity not in early:
+    for item in every:
+        if item.job.identity not in early:
             continue
         found = past_runs.of(item.job.identity, item.identity).deciding
         if found is None or found.status == "cancelled":
