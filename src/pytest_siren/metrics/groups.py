@@ -120,20 +120,25 @@ def _rates(
     """Return the estimate of each group, and the tasks that are too short of runs for it."""
     found = units(runs, measure, cluster=cluster, errors=errors)
     short = np.bincount(number[found.short_rows], minlength=groups)
-    of_open = number[found.open_rows]
-    order = np.argsort(number[found.rows], kind="stable")
-    ends = np.cumsum(np.bincount(number[found.rows], minlength=groups))
+    undecided = _places(number[found.open_rows], groups)
     rates: list[tuple[Estimate | None, int]] = []
-    for group, places in enumerate(np.split(order, ends[:-1])):
+    for group, places in enumerate(_places(number[found.rows], groups)):
         made = None
         if len(places):
-            of_runs = int(found.runs[places].sum())
-            undecided = (
-                found.open_clusters[of_open == group] if len(of_open) else found.open_clusters
+            made = bounded(
+                found.values[places],
+                found.clusters[places],
+                found.open_clusters[undecided[group]],
+                runs=int(found.runs[places].sum()),
             )
-            made = bounded(found.values[places], found.clusters[places], undecided, runs=of_runs)
         rates.append((made, int(short[group])))
     return rates
+
+
+def _places(number: Ints, groups: int) -> list[Ints]:
+    """Return the positions of each group in ``number``, which holds a group for each position."""
+    order = np.argsort(number, kind="stable")
+    return np.split(order, np.cumsum(np.bincount(number, minlength=groups))[:-1])
 
 
 class _Counts:
