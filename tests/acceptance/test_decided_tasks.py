@@ -76,10 +76,11 @@ def rounds(done: Sequence[str]) -> set[str]:
 def test_a_task_ends_once_its_pass_at_k_is_decided(simulated: Project, dist: str) -> None:
     if dist == "-n2":
         simulated = Project(simulated.pytester, ["-n2"])
-    result = simulated.run(*EARLY, GATE)
+    result = simulated.run(*EARLY, GATE, "--concurrency=1")
     assert result.ret == HELD, result.stdout.str()
     done = asked(simulated)
-    assert 20 < len(done) < 80
+    # Workers may have been given a few more when a task was decided elsewhere.
+    assert 47 <= len(done) <= (47 if dist == "alone" else 57)
     assert len(rounds(done)) == 20
     assert gates(result)[0].startswith("HELD attack_pass@5 >= 0.3  0.900 [")
     assert gates(result)[0].endswith(f"{len(done)} runs of 20 tasks")
