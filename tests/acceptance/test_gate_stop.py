@@ -6,60 +6,15 @@ import pytest
 import yaml
 
 from tests.acceptance.conftest import Project
-from tests.acceptance.inside import Inside
+from tests.acceptance.simulated import ARGS, asked, simulate
 
 HELD, BROKEN = pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED
-SIMULATED = '''
-import asyncio
-from hashlib import sha256
-
-def wins(run, rate):
-    """Whether the attacker wins: decided by task and run alone, as if drawn."""
-    digest = sha256(f"{run.task_id} {run.run_index}".encode()).digest()
-    return int.from_bytes(digest[:4], "big") / 2**32 < rate
-
-class Simulated(Source):
-    def __init__(self, argument):
-        self.id = self.label = f"simulated:{argument}"
-        self._rate = float(argument)
-
-    async def bind(self, run):
-        async def answer(messages, info):
-            with open("asked.txt", "a") as asked:
-                asked.write(f"{run.task_id} {run.run_index}\\n")
-            await asyncio.sleep(0.01)
-            text = last_prompt(messages) if wins(run, self._rate) else "I will not."
-            return ModelResponse([TextPart(text)])
-        return FunctionModel(answer)
-
-original = pytest_siren_components_register
-def pytest_siren_components_register(registry):
-    original(registry)
-    component = Component(Config, lambda config, base: Simulated(config.argument))
-    registry.add(Kind.MODEL, "simulated", component)
-'''
-ARGS = ("evals", "--attack=template_string", "--concurrency=4", "--gate-stop")
 
 
 @pytest.fixture
 def simulated(project: Project) -> Project:
     """A project, quick, with 20 x 20 couples and the model ``simulated:RATE``."""
-    path = project.path / "evals/eval_mail.yaml"
-    data = yaml.safe_load(path.read_text())
-    config = data["dataset"]["config"]
-    benign, malicious = config["tasks"][0], config["malicious_tasks"][0]
-    config["tasks"] = [{**benign, "id": f"b{n}"} for n in range(20)]
-    config["malicious_tasks"] = [{**malicious, "id": f"m{n}"} for n in range(20)]
-    data["agent"]["config"]["model"] = "simulated:0.3"
-    path.write_text(yaml.safe_dump(data))
-    with open(project.path / "conftest.py", "a") as conftest:
-        conftest.write(SIMULATED)
-    return Inside(project.pytester, ["-p", "no:xdist"])
-
-
-def asked(project: Project) -> list[str]:
-    path = project.path / "asked.txt"
-    return path.read_text().splitlines() if path.exists() else []
+    return simulate(project)
 
 
 def last_lines(result: pytest.RunResult) -> list[str]:
@@ -93,6 +48,9 @@ def test_a_gate_far_from_its_bound_is_settled_early(simulated: Project, dist: st
     assert 10 <= after <= done < 100
     assert lines[2].endswith(f"{400 - done} not needed")
     assert "pending" not in result.stdout.str()
+    [job] = simulated.jobs()
+    noted = yaml.safe_load((job / "config.yaml").read_text())
+    assert (noted["not_needed"], noted.get("decided")) == (400 - done, None)
     again = simulated.run("--lf")
     assert again.ret == BROKEN
     assert last_lines(again)[1:] == lines[1:]

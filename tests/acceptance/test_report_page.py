@@ -342,6 +342,24 @@ def test_jobs_that_differ_in_settings_alone_have_heat_maps_of_their_own(
     assert page.locator("#found").inner_text() == "2 of 4 runs"
 
 
+def test_where_tasks_ended_early_first_runs_make_the_heat_map(
+    browser: Browser, report: Path
+) -> None:
+    runs = [
+        row(run_index=n, run_id=f"{n:08x}", attack_score=float(n == 2), decided="attack_pass@5")
+        for n in range(3)
+    ]
+    target = report.parent / "early.html"
+    write_html(target, data(runs, notes=("job one: <b>first</b> runs",)))
+    page = browser.open(target.as_uri())
+    grid = page.get_by_role("table", name="Attack success of")
+    cell = grid.get_by_role("button", name="summary : advert: resisted")
+    assert grid.locator(".mean").last.inner_text() == "0 %"
+    cell.click()
+    assert page.locator("#found").inner_text() == "3 runs"
+    assert page.get_by_text("job one: <b>first</b> runs").is_visible()
+
+
 def test_10_000_runs_stay_quick(chromium: sync_api.Browser, tmp_path: Path) -> None:
     rows = many_rows(10_000)
     write_html(tmp_path / "x.html", data(rows, root=tmp_path))

@@ -40,6 +40,7 @@ def run(**changes: Any) -> dict[str, Any]:
         "benign_score": 1.0,
         "attack_score": 1.0,
         "error_type": None,
+        "decided": None,
         "attempts": 1,
         "input_tokens": 100,
         "output_tokens": 10,

@@ -94,6 +94,7 @@ def test_a_row_holds_what_was_recorded_of_a_run(tmp_path: Path) -> None:
         "benign_score": 1.0,
         "attack_score": 0.0,
         "error_type": pytest.approx(float("nan"), nan_ok=True),
+        "decided": pytest.approx(float("nan"), nan_ok=True),
         "attempts": 1,
         "input_tokens": 642,
         "output_tokens": 24,

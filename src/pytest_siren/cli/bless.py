@@ -72,6 +72,8 @@ def _bless(args: argparse.Namespace) -> int:
     if changing and not args.force:
         complain("nothing was written; replace what is there with --force")
         return REFUSED
+    for note in source.notes:
+        say(note)
     return _write(found)
 
 

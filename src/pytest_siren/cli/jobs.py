@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from pytest_siren.cli.arguments import add_jobs_dir
 from pytest_siren.cli.found import found_jobs
 from pytest_siren.cli.say import complain, say
+from pytest_siren.jobs.facts import not_needed
 from pytest_siren.jobs.history import History
 from pytest_siren.jobs.read import RecordError, Unreadable, iter_index, load_config
 
@@ -66,12 +67,14 @@ def _list_one(job: Path) -> int:
         return NO_ANSWER
     statuses = Counter(past.deciding.status for past in pasts if past.deciding)
     planned = config.values.get("planned_runs") or 0
-    left = max(0, planned - sum(statuses.values()))
+    spared = min(not_needed(config.values), max(0, planned - sum(statuses.values())))
+    left = max(0, planned - spared - sum(statuses.values()))
     parts = [f"{statuses['scored']:,} of {planned:,} runs scored"]
     parts += [f"{statuses[one]:,} {one}" for one in ("error", "cancelled") if statuses[one]]
+    parts += [f"{spared:,} not needed"] if spared else []
     parts += [f"{left:,} pending"] if left else []
     parts += [f"{len(unreadable):,} unreadable lines"] if unreadable else []
-    complete = statuses["scored"] == planned and not unreadable
+    complete = statuses["scored"] + spared == planned and not unreadable
     say(f"{job.name}: {'complete' if complete else 'incomplete'}: {', '.join(parts)}")
     return OK if complete else INCOMPLETE
 

@@ -14,6 +14,7 @@ import pytest
 
 from pytest_siren.distribute.choice import ChosenScheduling
 from pytest_siren.distribute.scheduler import RunScheduling
+from pytest_siren.payloads import RunReport
 from pytest_siren.session.facts import Facts
 from pytest_siren.session.folder import SessionFolder
 from pytest_siren.session.interrupts import INTERRUPTED, sigterm_as_ctrl_c
@@ -58,12 +59,24 @@ class Controller:
     def pytest_xdist_node_collection_finished(self, node: Any, ids: Sequence[str]) -> None:
         """Show progress once it is known how much there is to do, and note it down."""
         collected = SessionFolder.of(self._config.stash[SESSION].id).collected()
+        if collected is not None and self._config.getoption("gate_stop"):
+            self._check_stop()
         if collected is not None and (board := self.board):
             if collected.jobs and not self._remembered:
                 remember(self._config, collected.jobs)
                 self._remembered = True
             progress: Any = self._config.pluginmanager.get_plugin("siren-progress")
             progress.begin(collected.total, board)
+
+    def _check_stop(self) -> None:
+        """Raise ``pytest.UsageError`` if there is nothing that could be settled early."""
+        from pytest_siren.session.early import NOTHING_TO_STOP, nothing_to_stop
+        from pytest_siren.session.gateoptions import option_gates
+        from pytest_siren.session.planned import told
+
+        plan = told(self._config)
+        if nothing_to_stop(plan, option_gates(self._config)):
+            raise pytest.UsageError(NOTHING_TO_STOP)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_xdist_make_scheduler(self, config: pytest.Config, log: Any) -> Any:
@@ -93,6 +106,16 @@ class Controller:
             board.settle()
         if isinstance(chosen, RunScheduling):
             chosen.drop_runs()
+
+    def decide(self, report: RunReport, runs: int) -> None:
+        """Let no further ones of the ``runs`` runs of the task of ``report`` begin but the first.
+
+        What a worker has been given already, it executes.
+        """
+        chosen = self._scheduling and self._scheduling.chosen
+        stem = report.nodeid.removesuffix(f"{report.run_index}]")
+        if isinstance(chosen, RunScheduling) and stem != report.nodeid:
+            chosen.drop(f"{stem}{run_index}]" for run_index in range(1, runs))
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any, error: Any) -> None:

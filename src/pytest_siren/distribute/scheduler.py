@@ -53,6 +53,7 @@ class RunScheduling:
         self._reported: set[str] = set()
         self._suspected: Counter[int] = Counter()
         self._alone: dict[Any, int] = {}
+        self._dropped: set[str] = set()
 
     # What xdist's session asks of a scheduler.
 
@@ -130,6 +131,12 @@ class RunScheduling:
         for node in self.nodes:
             self._feed(node)
 
+    def drop(self, nodeids: Iterable[str]) -> None:
+        """No worker need be given these items, unless it has been already."""
+        self._dropped.update(nodeids)
+        for node in self.nodes:
+            self._feed(node)
+
     def remove_pending_tests_from_node(self, node: Any, indices: Sequence[int]) -> NoReturn:
         """Never happens: nothing is ever taken back from a worker."""
         raise NotImplementedError
@@ -192,18 +199,24 @@ class RunScheduling:
             return
         assigned = self._assigned[node]
         while self._waiting and node not in self._alone:
-            unit = self._waiting[0]
-            if self._suspected[unit[0]] >= _ROUNDS:
-                if assigned:
-                    return
-                self._alone[node] = unit[0]
-            elif len(assigned) >= self._capacity():
+            first = self._waiting[0][0]
+            alone = self._suspected[first] >= _ROUNDS
+            if assigned if alone else len(assigned) >= self._capacity():
                 return
-            self._waiting.popleft()
+            unit = self._needed(self._waiting.popleft())
+            if not unit:
+                continue
+            if alone:
+                self._alone[node] = first
             assigned.update(dict.fromkeys(unit))
             node.send_runtest_some(unit)
         if not self._waiting and self._may_close(assigned):
             self._close()
+
+    def _needed(self, unit: list[int]) -> list[int]:
+        """Return what of ``unit`` has not been dropped."""
+        assert self.collection is not None
+        return [index for index in unit if self.collection[index] not in self._dropped]
 
     def _close(self) -> None:
         if all(self._may_close(assigned) for assigned in self._assigned.values()):

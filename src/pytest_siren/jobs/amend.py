@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,17 +15,19 @@ _CHANGEABLE = (
     *("execution", "telemetry", "output", "usage_limits", "runs", "gates", "pass_when"),
     *("dataset_name", "dataset_suite", "model_label", "model_kind"),
 )
+_EARLY = ("decided", "not_needed")
 
 
 def amend(job: Path, now: Mapping[str, Any], override: Mapping[str, Any]) -> None:
     """Bring the configuration of ``job`` up to what it is resumed with.
 
     ``now`` is what a new job would be recorded with; of it, what may change is taken over.
-    ``override``, unless it is empty, joins the history of overrides. Raises ``RecordError`` and
-    ``OSError``.
+    ``override``, unless it is empty, joins the history of overrides, and the measures that tasks
+    may end early by join those of before. Raises ``RecordError`` and ``OSError``.
     """
     before = dict(load_config(job).values)
-    after = {**before, **{key: now[key] for key in _CHANGEABLE if key in now}}
+    kept = {key: value for key, value in before.items() if key not in _EARLY}
+    after = {**kept, **_united(before, now), **{key: now[key] for key in _CHANGEABLE if key in now}}
     after["planned_runs"] = max(before.get("planned_runs") or 0, now["planned_runs"])
     after["n_runs_per_task"] = now["runs"]
     if override:
@@ -34,3 +36,29 @@ def amend(job: Path, now: Mapping[str, Any], override: Mapping[str, Any]) -> Non
         after["invocation"] = now["invocation"]
     if after != before:
         write(job / CONFIG_FILE, after, Form.REVISION)
+
+
+def settle(job: Path, decided: Iterable[str], not_needed: int) -> None:
+    """Note in the configuration of ``job`` what came of ending early.
+
+    ``decided`` are the measures by which its tasks may have done so, and ``not_needed`` the planned
+    runs that nobody needs; without any of them its sample is complete, and neither is kept. Raises
+    ``RecordError`` and ``OSError``.
+    """
+    before = dict(load_config(job).values)
+    after = {key: value for key, value in before.items() if key not in _EARLY}
+    if names := sorted(decided):
+        after["decided"] = names
+    if not_needed:
+        after["not_needed"] = not_needed
+    if after != before:
+        write(job / CONFIG_FILE, after, Form.REVISION)
+
+
+def _united(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what tasks may have ended early by, now and before.
+
+    What was not needed before may be taken now, and counts as pending until it is known.
+    """
+    names = {*(before.get("decided") or ()), *(now.get("decided") or ())}
+    return {"decided": sorted(names)} if names else {}

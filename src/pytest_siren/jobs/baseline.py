@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from pytest_siren.jobs.baselinefile import SUFFIX, BaselineError, read_baseline
+from pytest_siren.jobs.notneeded import of_baseline_line
 from pytest_siren.jobs.records import CONFIG_FILE
 from pytest_siren.jobs.sweeps import SweepError, find_jobs
 from pytest_siren.jobs.table import read_runs
@@ -28,7 +29,10 @@ class Source:
     files: tuple[Path, ...]
     """Baseline files; none for jobs."""
     planned: Mapping[str, int]
-    """Path of a job's folder to the runs that were planned, where that is recorded."""
+    """Path of a job's folder to the runs that were planned and are needed, where that is recorded.
+    """
+    notes: tuple[str, ...] = ()
+    """What a reader of rates must know of runs that were not needed, in a line each."""
 
     @property
     def pending(self) -> int:
@@ -52,7 +56,8 @@ def load_source(target: str, jobs_dir: Path, base: Path) -> Source:
     files = _baseline_files(target, base)
     if files:
         runs = _stacked([read_baseline(file) for file in files])
-        return _filled(Source(target, runs, (), tuple(files), {}))
+        notes = tuple(of_baseline_line(runs))
+        return _filled(Source(target, runs, (), tuple(files), {}, notes))
     return load_jobs(target, jobs_dir, base)
 
 
@@ -69,7 +74,7 @@ def load_jobs(target: str, jobs_dir: Path, base: Path) -> Source:
             f"{target!r} cannot be compared while parts of it are unreadable: "
             f"{read.problems[0]}{more}; 'siren jobs repair' rebuilds what can be rebuilt"
         )
-    return _filled(Source(target, read.runs, tuple(jobs), (), read.planned))
+    return _filled(Source(target, read.runs, tuple(jobs), (), read.planned, read.notes))
 
 
 def _baseline_files(target: str, base: Path) -> list[Path]:

@@ -12,11 +12,15 @@ from typing import Any
 
 import pandas as pd
 
+from pytest_siren.jobs.facts import decided_of
 from pytest_siren.jobs.naming import sanitise, task_parts
 from pytest_siren.jobs.write import write_lines
 from pytest_siren.metrics.runs import COLUMNS, INTEGERS, table
 
 SCHEMA_VERSION = 1
+_EARLY_VERSION = 2
+"""Of files with a configuration whose tasks may have ended early: whoever does not know of that
+would compare a biased sample."""
 SUFFIX = ".baseline.jsonl"
 CONFIGURATION = ("dataset", "suite", "agent", "model", "model_kind", "attack", "identity")
 """Columns that all runs of one configuration share."""
@@ -36,7 +40,8 @@ def lines_of(runs: pd.DataFrame) -> list[dict[str, Any]]:
     They depend on nothing but configurations, scores and statuses. Raises ``BaselineError`` when a
     configuration holds the same run twice.
     """
-    lines: list[dict[str, Any]] = [{"baseline": "pytest-siren", "schema_version": SCHEMA_VERSION}]
+    version = _EARLY_VERSION if runs["decided"].notna().any() else SCHEMA_VERSION
+    lines: list[dict[str, Any]] = [{"baseline": "pytest-siren", "schema_version": version}]
     groups = runs.groupby(list(CONFIGURATION), observed=True, dropna=False, sort=False)
     sides = [
         ({name: _known(value) for name, value in zip(CONFIGURATION, key, strict=True)}, group)
@@ -44,7 +49,9 @@ def lines_of(runs: pd.DataFrame) -> list[dict[str, Any]]:
     ]
     sides.sort(key=lambda side: [str(value or "") for value in side[0].values()])
     for number, (configuration, group) in enumerate(sides):
-        lines.append({"configuration": number, **configuration})
+        names = {name for one in group["decided"].dropna().unique() for name in str(one).split()}
+        early = {"decided": sorted(names)} if names else {}
+        lines.append({"configuration": number, **configuration, **early})
         lines += sorted(_runs(number, group), key=lambda line: (line["task"], line["run"]))
     return lines
 
@@ -145,10 +152,11 @@ def _lines(path: Path) -> Iterator[tuple[int, Line]]:
             yield number, content
         elif content.get("baseline") != "pytest-siren":
             break
-        elif content.get("schema_version") != SCHEMA_VERSION:
+        elif content.get("schema_version") not in (SCHEMA_VERSION, _EARLY_VERSION):
             raise BaselineError(
                 f"{path}: schema_version is {content.get('schema_version')!r}, this version of "
-                f"pytest-siren reads {SCHEMA_VERSION}: update pytest-siren, or bless anew"
+                f"pytest-siren reads {SCHEMA_VERSION} and {_EARLY_VERSION}: update pytest-siren, "
+                "or bless anew"
             )
         else:
             first = False
@@ -174,6 +182,7 @@ def _row(configuration: Line, line: Line) -> dict[str, Any]:
         "malicious_task": parts[1] if len(parts) == 2 else None,
         "vectors": "",
         "run_index": int(line["run"]),
+        "decided": decided_of(configuration.get("decided")),
         "status": status,
         "benign_score": _score(line, "benign_score"),
         "attack_score": _score(line, "attack_score"),

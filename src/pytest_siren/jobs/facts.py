@@ -17,6 +17,8 @@ _NAMES = re.compile(rb"^(?:dataset_name|model_label|attack_name|identity):", re.
 _BODY = re.compile(
     rb"^((?:dataset|agent|attack):\n  type: [^\n]*\n)(?:(?:[ \t][^\n]*)?\n)*", re.MULTILINE
 )
+DECIDED = re.compile(r"(?:benign|attack)_pass[@^][1-9][0-9]*")
+"""A measure by which tasks may end early."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,10 @@ class JobFacts:
     identity: str
     planned: int | None
     """Runs that were selected; ``None`` where it is not recorded."""
+    not_needed: int = 0
+    """Those of them that nobody needs."""
+    decided: str | None = None
+    """Measures by which its tasks may have ended early, as in ``metrics/runs.py``."""
 
 
 def job_facts(job: Path) -> JobFacts:
@@ -60,7 +66,32 @@ def job_facts(job: Path) -> JobFacts:
         attack=None if attack is None else _attack_name(values, attack),
         identity=str(values.get("identity") or _identity(dataset, agent, attack)),
         planned=planned if isinstance(planned, int) else None,
+        not_needed=not_needed(values),
+        decided=_decided(path, values),
     )
+
+
+def not_needed(values: Mapping[str, Any]) -> int:
+    """Return how many planned runs nobody needs, by the values of a job's configuration."""
+    found = values.get("not_needed")
+    return max(0, found) if isinstance(found, int) else 0
+
+
+def decided_of(names: Any) -> str | None:
+    """Return a list of measures as ``metrics/runs.py`` has them. Raises ``ValueError``."""
+    if names is None:
+        return None
+    if not isinstance(names, list) or not all(DECIDED.fullmatch(str(name)) for name in names):
+        # To pass over it would be to tell biased rates.
+        raise ValueError(f"decided is {names!r}, not a list of measures such as attack_pass@5")
+    return " ".join(sorted(map(str, names))) or None
+
+
+def _decided(path: Path, values: Mapping[str, Any]) -> str | None:
+    try:
+        return decided_of(values.get("decided"))
+    except ValueError as error:
+        raise RecordError(f"{path}: {error}") from error
 
 
 def _outline(data: bytes) -> bytes:

@@ -13,12 +13,13 @@ import pandas as pd
 
 from pytest_siren.jobs.columns import Columns, Indexes
 from pytest_siren.jobs.facts import JobFacts, job_facts
+from pytest_siren.jobs.notneeded import not_needed_line
 from pytest_siren.jobs.read import RecordError
 from pytest_siren.jobs.records import INDEX_FILE
 from pytest_siren.metrics.codes import categorical, task_columns
 from pytest_siren.metrics.runs import FLOATS, INTEGERS, empty, table
 
-_OF_JOB = ("dataset", "suite", "agent", "model", "model_kind", "attack", "identity")
+_OF_JOB = ("dataset", "suite", "agent", "model", "model_kind", "attack", "identity", "decided")
 
 
 @dataclass(frozen=True)
@@ -30,9 +31,12 @@ class ReadRuns:
     problems: list[str]
     """What could not be read, in a line each."""
     planned: dict[str, int]
-    """Path of a job's folder to the runs that were planned, where that is recorded."""
+    """Path of a job's folder to the runs that were planned and are needed, where that is recorded.
+    """
     read: int = 0
     """Jobs whose configuration and index could be read."""
+    notes: tuple[str, ...] = ()
+    """What a reader of rates must know of runs that were not needed, in a line each."""
 
 
 def read_runs(jobs: Sequence[Path], *, paths: bool = False) -> ReadRuns:
@@ -46,20 +50,22 @@ def read_runs(jobs: Sequence[Path], *, paths: bool = False) -> ReadRuns:
     problems: list[str] = []
     planned: dict[str, int] = {}
     found: list[tuple[str, JobFacts, Columns]] = []
+    notes: list[str] = []
     read = 0
     for job in _once(jobs):
         try:
             facts = job_facts(job)
             if facts.planned is not None:
-                planned[str(job)] = facts.planned
+                planned[str(job)] = facts.planned - facts.not_needed
             columns = _runs(job, indexes, problems)
+            notes += not_needed_line(job.name, facts)
         except RecordError as error:
             problems.append(str(error))
             continue
         read += 1
         if columns is not None:
             found.append((str(job), facts, columns))
-    return ReadRuns(_table(found, indexes), problems, planned, read)
+    return ReadRuns(_table(found, indexes), problems, planned, read, tuple(notes))
 
 
 def _once(jobs: Sequence[Path]) -> list[Path]:

@@ -83,6 +83,38 @@ def estimate(
     return Estimate(found.mean, low, high, len(values), runs, number, method, size)
 
 
+def bounded(
+    values: npt.NDArray[np.float64],
+    clusters: npt.NDArray[np.int64],
+    undecided: npt.NDArray[np.int64],
+    *,
+    runs: int,
+    k: int = 1,
+    confidence: float = 0.95,
+) -> Estimate:
+    """Return the mean of ``values`` as ``estimate``, its interval wide enough for what is open.
+
+    ``undecided`` holds the clusters of further units whose value is not known yet, and more likely
+    to be the one than the other: the interval holds those for all 0 and for all 1, after Manski
+    1990, "Nonparametric bounds on treatment effects", American Economic Review 80, 319-323.
+    """
+    made = estimate(values, clusters, runs=runs, k=k, confidence=confidence)
+    if not len(undecided):
+        return made
+    every = np.concatenate([clusters, undecided])
+    ends = [
+        estimate(
+            np.concatenate([values, np.full(len(undecided), end)]),
+            every,
+            runs=runs + len(undecided),
+            k=k,
+            confidence=confidence,
+        )
+        for end in (0.0, 1.0)
+    ]
+    return replace(made, low=min(made.low, ends[0].low), high=max(made.high, ends[1].high))
+
+
 def _interval(found: Clusters, size: float, confidence: float) -> tuple[float, float, str]:
     if found.mean == 0.0:
         return 0.0, all_or_none(found.number, confidence), "exact"

@@ -29,6 +29,8 @@ class Finding:
     """Runs behind it."""
     short: int = 0
     """Tasks that are not in it, because they have fewer scored runs than the measure needs."""
+    undecided: int = 0
+    """Those of ``short`` whose jobs end tasks early, so that to leave them out shifts the value."""
     need: Callable[[float], Need] | None = None
     """Returns what would bring the interval clear of a bound; ``None`` for what is exact."""
     note: str = ""
@@ -47,15 +49,23 @@ def find(
     found = rate(runs, asked, cluster=cluster, confidence=confidence)
     if found is None:
         return None
-    short = units(runs, asked).short if asked.k > 1 else 0
-    value, low, high = found.value, found.low, found.high
+    of_units = units(runs, asked) if asked.k > 1 else None
 
     def need(bound: float) -> Need:
         from pytest_siren.metrics.settling_rate import rate_need
 
         return rate_need(found, bound, k=asked.k, confidence=confidence)
 
-    return Finding(value, low, high, found.units, found.runs, short, need)
+    return Finding(
+        found.value,
+        found.low,
+        found.high,
+        found.units,
+        found.runs,
+        short=of_units.short if of_units else 0,
+        undecided=len(of_units.open_rows) if of_units else 0,
+        need=need,
+    )
 
 
 def _total(runs: pd.DataFrame, measure: str) -> Finding | None:

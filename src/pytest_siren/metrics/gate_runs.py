@@ -10,8 +10,10 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from pytest_siren.metrics.decided import fair
+from pytest_siren.metrics.measures import Measure, decided
 from pytest_siren.metrics.runs import CATEGORIES, COLUMNS
-from pytest_siren.spec.gates import Gate
+from pytest_siren.spec.gates import TOTALS, Gate
 
 PENDING = "pending"
 """Status of rows that stand for runs which were planned and have not come to an end."""
@@ -68,6 +70,19 @@ def about(runs: pd.DataFrame, measure: str) -> Mask:
     if stem in ("utility", "pass"):
         return ~attacked
     return np.ones(len(runs), dtype=bool)
+
+
+def taking_part(runs: pd.DataFrame, measure: str) -> pd.DataFrame:
+    """Return those of ``runs`` that ``measure`` counts, or will count once they have ended.
+
+    Where tasks ended early by it, nothing is pending of those that are decided; where they did so
+    by other measures, only first runs count until all others have been taken, too.
+    """
+    if measure in TOTALS:
+        return runs
+    asked = Measure.of(base(measure))
+    waiting = runs["status"].isin((PENDING, "cancelled")).to_numpy(bool)
+    return runs[np.where(waiting, ~decided(runs, asked), fair(runs, asked))]
 
 
 def of_jobs(runs: pd.DataFrame, gate: Gate) -> pd.DataFrame:

@@ -14,21 +14,24 @@ import numpy as np
 import pandas as pd
 
 from pytest_siren.metrics import gate_words as words
+from pytest_siren.metrics.decided import decided_by
 from pytest_siren.metrics.gate_changes import Baseline, find_change, incomparable, unmatched
 from pytest_siren.metrics.gate_findings import Finding, find
 from pytest_siren.metrics.gate_runs import (
     PENDING,
     Mask,
     about,
+    base,
     counted_as,
     in_group,
     joined,
     known_values,
     of_jobs,
+    taking_part,
     unknown_scores,
     unscored,
 )
-from pytest_siren.metrics.measures import Cluster
+from pytest_siren.metrics.measures import Cluster, Measure
 from pytest_siren.metrics.need_words import needed
 from pytest_siren.metrics.verdicts import GateResult, Verdict
 from pytest_siren.spec.gates import CHANGES, TOTALS, Gate, GateError, parse_gate
@@ -87,7 +90,7 @@ def _judge(gate: Gate, table: pd.DataFrame, judging: Judging) -> GateResult:
         return _result(
             gate, Verdict.INCONCLUSIVE, None, Counts(0, 0, 0, 0), _missing(gate, of_gate)
         )
-    chosen = chosen[about(chosen, gate.measure)]
+    chosen = taking_part(chosen[about(chosen, gate.measure)], gate.measure)
     counts, pending = _counted(chosen, gate.measure)
     over = chosen[~pending]
     found = _find(gate, over, judging)
@@ -97,7 +100,7 @@ def _judge(gate: Gate, table: pd.DataFrame, judging: Judging) -> GateResult:
     verdict = _side(gate, found, judging)
     if verdict is Verdict.HELD:
         doubt = _doubt(gate, found, over, counts, judging)
-    elif verdict is Verdict.BROKEN and judging.point and counts.pending:
+    elif verdict is Verdict.BROKEN and judging.point and (counts.pending or found.undecided):
         doubt = _way_out(gate, chosen, pending, judging)
     elif verdict is Verdict.INCONCLUSIVE:
         return _undecided(gate, found, counts)
@@ -194,7 +197,9 @@ def _way_out(gate: Gate, chosen: pd.DataFrame, pending: Mask, judging: Judging) 
     """Return why a gate that is broken so far may yet hold; ``None`` if it cannot."""
     if gate.measure in TOTALS:
         return None if gate.upper else words.unfinished_broken()
-    best = counted_as(chosen, pending, gate.measure, 1.0 - gate.bad_score)
+    # Errors of tasks that end early keep them undecided, which the estimate does not show.
+    errors = unscored(chosen, gate.measure) & decided_by(chosen, Measure.of(base(gate.measure)))
+    best = counted_as(chosen, pending | errors, gate.measure, 1.0 - gate.bad_score)
     found = _find(gate, best, judging)
     return words.unfinished_broken() if found and gate.accepts(found.value) else None
 

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from pytest_siren.metrics.estimates import Estimate, estimate
+from pytest_siren.metrics.estimates import Estimate, bounded
 from pytest_siren.metrics.measures import Cluster, Errors, Measure, units
 
 Ints = npt.NDArray[np.int64]
@@ -119,25 +119,26 @@ def _rates(
 ) -> list[tuple[Estimate | None, int]]:
     """Return the estimate of each group, and the tasks that are too short of runs for it."""
     found = units(runs, measure, cluster=cluster, errors=errors)
-    short = np.zeros(groups, dtype=np.int64)
-    if found.short:
-        all_units = units(runs, _at_one(measure), cluster=cluster, errors=errors)
-        short = np.bincount(number[all_units.rows], minlength=groups)
-        short = short - np.bincount(number[found.rows], minlength=groups)
-    order = np.argsort(number[found.rows], kind="stable")
-    ends = np.cumsum(np.bincount(number[found.rows], minlength=groups))
+    short = np.bincount(number[found.short_rows], minlength=groups)
+    undecided = _places(number[found.open_rows], groups)
     rates: list[tuple[Estimate | None, int]] = []
-    for group, places in enumerate(np.split(order, ends[:-1])):
+    for group, places in enumerate(_places(number[found.rows], groups)):
         made = None
         if len(places):
-            of_runs = int(found.runs[places].sum())
-            made = estimate(found.values[places], found.clusters[places], runs=of_runs)
+            made = bounded(
+                found.values[places],
+                found.clusters[places],
+                found.open_clusters[undecided[group]],
+                runs=int(found.runs[places].sum()),
+            )
         rates.append((made, int(short[group])))
     return rates
 
 
-def _at_one(measure: Measure) -> Measure:
-    return Measure(measure.stem, measure.all_of, 1)
+def _places(number: Ints, groups: int) -> list[Ints]:
+    """Return the positions of each group in ``number``, which holds a group for each position."""
+    order = np.argsort(number, kind="stable")
+    return np.split(order, np.cumsum(np.bincount(number, minlength=groups))[:-1])
 
 
 class _Counts:

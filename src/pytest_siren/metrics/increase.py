@@ -9,7 +9,7 @@ import pandas as pd
 from pytest_siren.metrics.difference import Difference, mean_difference
 from pytest_siren.metrics.matched import Matched, Unscored, match, unscored
 from pytest_siren.metrics.measures import Cluster, Measure
-from pytest_siren.metrics.pairing import Alone, Pairing, about, pair
+from pytest_siren.metrics.pairing import Alone, Pairing, both_about, pair
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,8 @@ def increase(
 ) -> Increase:
     """Compare ``runs`` with ``baseline``, two tables of ``metrics/runs.py``, in one measure.
 
-    Pairs are made by dataset, task, attack and run index (``pairing.pair``). What cannot be
+    Pairs are made by dataset, task, attack and run index (``pairing.pair``), of first runs only
+    where tasks of either side ended early. What cannot be
     compared is counted and named, never guessed, and raises nothing.
     """
     made, before, after = paired(baseline, runs, measure)
@@ -61,7 +62,7 @@ def paired(
     baseline: pd.DataFrame, runs: pd.DataFrame, measure: Measure
 ) -> tuple[Pairing, pd.DataFrame, pd.DataFrame]:
     """Return the pairs that ``measure`` is of, and the runs of either side, row by row."""
-    left, right = about(baseline, measure), about(runs, measure)
+    left, right, _ = both_about(baseline, runs, measure)
     made = pair(left, right)
     return made, left.iloc[made.left], right.iloc[made.right]
 

@@ -15,7 +15,8 @@ import pandas as pd
 
 from pytest_siren.metrics.choices import Cluster as Cluster
 from pytest_siren.metrics.choices import Errors as Errors
-from pytest_siren.metrics.estimates import Estimate, estimate
+from pytest_siren.metrics.decided import decided_by, fair
+from pytest_siren.metrics.estimates import Estimate, bounded
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -64,10 +65,20 @@ class Units:
     """Runs behind each value, shape ``(units,)``."""
     clusters: Ints
     """Which units resemble each other: the same number, shape ``(units,)``."""
-    short: int
-    """Units that were left out: they have fewer runs than the measure needs."""
     rows: Ints
     """Position, in the table, of one run of each unit, shape ``(units,)``."""
+    short_rows: Ints
+    """The same of units that were left out: they have fewer runs than the measure needs."""
+    open_rows: Ints
+    """Those of ``short_rows`` that are undecided although tasks of their job end early: to leave
+    them out favours what decides."""
+    open_clusters: Ints
+    """Their ``clusters``."""
+
+    @property
+    def short(self) -> int:
+        """Units that were left out."""
+        return len(self.short_rows)
 
 
 def units(
@@ -84,12 +95,19 @@ def units(
     all that came to an end. For k > 1, and for ``asr``, a run succeeds when its score is exactly
     1.0. pass@k is the unbiased estimator of Chen et al. 2021 (arXiv:2107.03374), pass^k that of Yao
     et al. 2024 (arXiv:2406.12045): ``C(c, k) / C(n, k)`` for c successes in n runs.
+
+    Where tasks ended early by ``measure``, a task is 1 (pass@k) or 0 (pass^k) as soon as one of its
+    first k runs decides so; where they did so by others, only their first runs count.
     """
     scores = run_scores(runs, measure, errors)
     kept = np.flatnonzero(~np.isnan(scores))
     scores = scores[kept]
     task = _codes(runs, ("dataset", "task_id"))[kept]
     unit = _combined(_codes(runs, ("identity",))[kept], task)
+    early = decided_by(runs, measure)[kept]
+    if early.any():
+        # What another job has of the same task is a sample of its own.
+        unit = _combined(unit, np.where(early, _codes(runs, ("job",))[kept], -1))
     # Cells that are there, each with the position of its first run.
     _, first, unit = np.unique(unit, return_index=True, return_inverse=True)
     counts = np.bincount(unit, minlength=len(first)).astype(np.int64)
@@ -101,14 +119,21 @@ def units(
         )
         values = _over_k(counts, successes, measure)
     enough = counts >= measure.k
+    ends = early[first]
+    if ends.any():
+        decided = counts > successes if measure.all_of else successes > 0
+        values = np.where(ends, decided != measure.all_of, values)
+        enough |= ends & decided
     rows = kept[first]
     alike = _codes(runs, _cluster_columns(cluster))[rows]
     return Units(
         values=values[enough],
         runs=counts[enough],
         clusters=alike[enough],
-        short=int(np.count_nonzero(~enough)),
         rows=rows[enough],
+        short_rows=rows[~enough],
+        open_rows=rows[~enough & ends],
+        open_clusters=alike[~enough & ends],
     )
 
 
@@ -120,13 +145,17 @@ def rate(
     errors: Errors = Errors.EXCLUDE,
     confidence: float = 0.95,
 ) -> Estimate | None:
-    """Return the mean of ``measure`` over units with its interval; ``None`` without any unit."""
+    """Return the mean of ``measure`` over units with its interval; ``None`` without any unit.
+
+    The interval holds whatever undecided units of tasks that end early may yet come to.
+    """
     found = units(runs, measure, cluster=cluster, errors=errors)
     if not len(found.values):
         return None
-    made = estimate(
+    made = bounded(
         found.values,
         found.clusters,
+        found.open_clusters,
         runs=int(found.runs.sum()),
         k=measure.k,
         confidence=confidence,
@@ -137,8 +166,24 @@ def rate(
 def run_scores(runs: pd.DataFrame, measure: Measure, errors: Errors) -> Floats:
     """Return what each run of the table counts for; NaN for what is in no rate.
 
-    That are runs that the measure is not about, that have no score, or whose score is unknown.
+    That are runs that the measure is not about, that have no score, or whose score is unknown, and
+    runs of tasks that ended early which are no fair sample for it (``metrics/decided.py``).
     """
+    return np.where(fair(runs, measure), _scores(runs, measure, errors), np.nan)
+
+
+def decided(runs: pd.DataFrame, measure: Measure) -> npt.NDArray[np.bool_]:
+    """Tell of each run whether its task ended early by ``measure``: no other run can change it."""
+    early = decided_by(runs, measure)
+    if not early.any():
+        return early
+    scores = run_scores(runs, measure, Errors.EXCLUDE)
+    deciding = early & ~np.isnan(scores) & ((scores == 1.0) != measure.all_of)
+    task = _codes(runs, ("identity", "job", "dataset", "task_id"))
+    return early & np.isin(task, task[deciding])
+
+
+def _scores(runs: pd.DataFrame, measure: Measure, errors: Errors) -> Floats:
     attacked = runs["attack"].notna().to_numpy()
     failed = (runs["status"] == "error").to_numpy()
     if measure.stem == "error_rate":

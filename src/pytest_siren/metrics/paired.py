@@ -15,7 +15,7 @@ from pytest_siren.metrics.increase import Increase, increase, over_pairs
 from pytest_siren.metrics.matched import Unscored, match
 from pytest_siren.metrics.measures import Cluster, Errors, Measure, run_scores
 from pytest_siren.metrics.meta import MetaAnalysis, meta_analysis
-from pytest_siren.metrics.pairing import Pairing, about, mixed, pair
+from pytest_siren.metrics.pairing import Pairing, both_about, mixed, pair
 from pytest_siren.metrics.selective import Selective, selective
 from pytest_siren.metrics.tested import HIGHER_IS_WORSE, How, Tested, put_to_tests
 
@@ -142,7 +142,7 @@ def _compared(
     how: How,
     notes: list[str],
 ) -> Compared | None:
-    left, right = about(left, measure), about(right, measure)
+    left, right, firsts = both_about(left, right, measure)
     if not len(left) and not len(right):
         return None
     made = pair(left, right, rename=True)
@@ -163,6 +163,8 @@ def _compared(
             tests += found
             meta = meta or _meta(found, how.confidence)
     notes += _notes(made, left, right)
+    if firsts:
+        notes.append("only first runs are compared: tasks of one side may have ended early")
     return Compared(
         measure=str(measure),
         balance=Balance(len(left), len(right)),

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from pytest_siren.metrics.decided import ended_early
 from pytest_siren.metrics.measures import Measure
 
 Ints = npt.NDArray[np.int64]
@@ -52,6 +53,21 @@ def about(runs: pd.DataFrame, measure: Measure) -> pd.DataFrame:
     if measure.stem in _OF_UNATTACKED:
         return runs[~attacked]
     return runs
+
+
+def both_about(
+    left: pd.DataFrame, right: pd.DataFrame, measure: Measure
+) -> tuple[pd.DataFrame, pd.DataFrame, bool]:
+    """Return those runs of both sides that can be compared in ``measure``, which is no pass@k.
+
+    Where tasks of either side ended early these are the first runs of both, for later ones are no
+    fair sample: then the last value is true.
+    """
+    sides = about(left, measure), about(right, measure)
+    if not any(ended_early(side).any() for side in sides):
+        return *sides, False
+    first, other = (side[(side["run_index"] == 0).to_numpy()] for side in sides)
+    return first, other, True
 
 
 def pair(left: pd.DataFrame, right: pd.DataFrame, *, rename: bool = False) -> Pairing:

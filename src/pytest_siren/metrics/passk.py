@@ -14,7 +14,7 @@ from typing import TypeAlias
 import numpy as np
 
 from pytest_siren.metrics.choices import Cluster, cluster_of
-from pytest_siren.metrics.estimates import Estimate, estimate
+from pytest_siren.metrics.estimates import Estimate, bounded, estimate
 
 ScoresByTask: TypeAlias = Mapping[str, Sequence[float]]
 """Id of each task, or couple, to the scores of its scored runs."""
@@ -62,6 +62,38 @@ def mean_pass_at_k(
         k,
         cluster,
     )
+
+
+def mean_decided_pass_at_k(
+    scores_by_task: ScoresByTask, k: int, cluster: Cluster = Cluster.COUPLE
+) -> Estimate | None:
+    """Return pass@k over tasks that ended once it was decided: at the first success, or after k.
+
+    Tasks with neither are left out and counted, and the interval holds whatever they may come to.
+    """
+    values = {
+        task: float(any(score == 1.0 for score in scores))
+        for task, scores in scores_by_task.items()
+        if len(scores) >= k or any(score == 1.0 for score in scores)
+    }
+    if not values:
+        return None
+    undecided = [task for task, scores in scores_by_task.items() if scores and task not in values]
+    numbers: dict[str, int] = {}
+    groups = np.array(
+        [
+            numbers.setdefault(cluster_of(task, cluster), len(numbers))
+            for task in (*values, *undecided)
+        ]
+    )
+    found = bounded(
+        np.array(list(values.values()), dtype=np.float64),
+        groups[: len(values)],
+        groups[len(values) :],
+        runs=sum(len(scores_by_task[task]) for task in values),
+        k=k,
+    )
+    return replace(found, short=len(scores_by_task) - len(values))
 
 
 def asr(scores_by_task: ScoresByTask, cluster: Cluster = Cluster.COUPLE) -> Estimate | None:

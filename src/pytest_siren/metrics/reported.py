@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,10 +18,11 @@ if TYPE_CHECKING:
 _TEXTS = ("dataset", "suite", "agent", "model", "model_kind", "attack", "job", "identity")
 
 
-def runs_of(reports: Iterable[RunReport]) -> pd.DataFrame:
+def runs_of(reports: Iterable[RunReport], decided: Mapping[str, str] | None = None) -> pd.DataFrame:
     """Return the table of ``metrics/runs.py`` for the runs of ``reports``.
 
-    Of several reports of a run the last attempt counts, as in the summary of a session.
+    ``decided`` holds what that column says, by identity of the job. Of several reports of a run the
+    last attempt counts, as in the summary of a session.
     """
     told = sorted(reports, key=lambda report: report.attempt)
     if not told:
@@ -37,6 +38,7 @@ def runs_of(reports: Iterable[RunReport]) -> pd.DataFrame:
     attacked = np.asarray([one.attack is not None for one in chosen], dtype=np.bool_)
     columns |= task_columns(codes, tasks.values, attacked)
     columns |= vars(sums)
+    columns["decided"] = [(decided or {}).get(one.identity) for one in chosen]
     columns["vectors"] = [" ".join(one.vectors) if one.vectors else None for one in chosen]
     columns["run_index"] = [one.run_index for one in chosen]
     columns["status"] = [one.status for one in chosen]

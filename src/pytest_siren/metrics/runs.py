@@ -27,6 +27,10 @@ the first that was scored, else the last. Cost and tokens are those of all attem
 | ``cost`` | float | US dollars of the attempts whose cost is known |
 | ``unpriced`` | int | attempts whose cost is unknown |
 | ``duration`` | float | seconds of the attempt that counts |
+| ``decided`` | category | measures by which tasks of the job may have ended early, as \
+``attack_pass@5``, sorted, joined by a space; missing where every planned run is taken |
+
+Whoever counts scores asks ``metrics/measures.py:run_scores``, which knows what ``decided`` leaves.
 """
 
 from __future__ import annotations
@@ -40,6 +44,7 @@ import pandas as pd
 CATEGORIES = (
     *("dataset", "suite", "agent", "model", "model_kind", "attack", "job", "identity"),
     *("task_id", "benign_task", "malicious_task", "vectors", "status", "error_type"),
+    "decided",
 )
 INTEGERS = ("run_index", "attempts", "input_tokens", "output_tokens", "unpriced")
 FLOATS = ("benign_score", "attack_score", "cost", "duration")
@@ -50,8 +55,10 @@ def table(columns: Mapping[str, Sequence[Any]]) -> pd.DataFrame:
     """Return the table of ``columns``, all of which must be there and of the same length.
 
     ``None`` stands for what is missing. Further columns are kept as they are. Raises ``KeyError``
-    for a column that is not given.
+    for a column that is not given; without ``decided`` no task ended early.
     """
+    if "decided" not in columns:
+        columns = {**columns, "decided": [None] * len(columns["run_index"])}
     made: dict[str, Any] = {}
     for name in CATEGORIES:
         made[name] = pd.Categorical(columns[name])

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from pytest_siren.metrics.choices import Cluster
 from pytest_siren.metrics.estimates import Estimate
-from pytest_siren.metrics.passk import asr, mean_pass_at_k
+from pytest_siren.metrics.passk import asr, mean_decided_pass_at_k, mean_pass_at_k
 
 if TYPE_CHECKING:
     from pytest_siren.payloads import RunReport
@@ -73,6 +73,8 @@ class SummaryRow:
     """Attempts whose cost is unknown."""
     started_at: float
     """When the first attempt began, in seconds since the epoch."""
+    decided: tuple[str, ...] = ()
+    """Measures by which tasks of the job may have ended early."""
 
 
 @dataclass(frozen=True)
@@ -98,13 +100,18 @@ class Totals:
 
 
 def rows(
-    reports: Iterable[RunReport], ks: Sequence[int], cluster: Cluster = Cluster.COUPLE
+    reports: Iterable[RunReport],
+    ks: Sequence[int],
+    cluster: Cluster = Cluster.COUPLE,
+    decided: Mapping[str, str] | None = None,
 ) -> list[SummaryRow]:
     """Return a row per (dataset, agent, model, model_kind, attack, job), sorted, benign first.
 
     Of several attempts at a run only the last counts, for scores and as an error; tokens and time
-    are those of all. Intervals take tasks of one ``cluster`` for
-    alike. Raises ``ValueError`` for a k below 1.
+    are those of all. Intervals take tasks of one ``cluster`` for alike. ``decided`` holds, by
+    identity of the job, the measures that its tasks may have ended early by, as
+    ``metrics/runs.py`` has them: its other figures are those of first runs. Raises ``ValueError``
+    for a k below 1.
     """
     groups: dict[tuple[str, ...], list[RunReport]] = {}
     for report in reports:
@@ -118,7 +125,10 @@ def rows(
             report.job,
         )
         groups.setdefault(key, []).append(report)
-    return [_row(groups[key], ks, cluster) for key in sorted(groups)]
+    return [
+        _row(found, ks, cluster, (decided or {}).get(found[0].identity, ""))
+        for _, found in sorted(groups.items(), key=lambda one: one[0])
+    ]
 
 
 def totals(rows: Sequence[SummaryRow]) -> Totals:
@@ -167,14 +177,19 @@ def last_attempts(reports: Iterable[RunReport]) -> list[RunReport]:
     return list(last.values())
 
 
-def _row(reports: Sequence[RunReport], ks: Sequence[int], cluster: Cluster) -> SummaryRow:
+def _row(
+    reports: Sequence[RunReport], ks: Sequence[int], cluster: Cluster, decided: str
+) -> SummaryRow:
     first = reports[0]
     last = last_attempts(reports)
     statuses = Counter(report.status for report in last)
     scored = [report for report in last if report.status == "scored"]
     attacked = first.attack is not None
-    benign = _by_task(last, "benign_score")
-    attack = _by_task(last, "attack_score") if attacked else {}
+    names = tuple(decided.split())
+    # By other measures only the first runs of tasks that may have ended early are a fair sample.
+    fair = [report for report in last if report.run_index == 0] if names else last
+    benign = _by_task(fair, "benign_score")
+    attack = _by_task(fair, "attack_score") if attacked else {}
     hijacked = attacked and first.model == HIJACKED
     return SummaryRow(
         dataset=first.dataset,
@@ -187,8 +202,12 @@ def _row(reports: Sequence[RunReport], ks: Sequence[int], cluster: Cluster) -> S
         runs=len(scored),
         errors=statuses["error"],
         cancelled=statuses["cancelled"],
-        benign_pass={k: mean_pass_at_k(benign, k, cluster) for k in ks},
-        attack_pass={k: mean_pass_at_k(attack, k, cluster) for k in ks} if attacked else {},
+        benign_pass={k: mean_pass_at_k(benign, k, cluster) for k in ks}
+        | _decided(last, "benign_score", ks, cluster, names),
+        attack_pass={k: mean_pass_at_k(attack, k, cluster) for k in ks}
+        | _decided(last, "attack_score", ks, cluster, names)
+        if attacked
+        else {},
         asr=asr(attack, cluster) if attacked else None,
         benign_unknown=Counter(
             report.benign_unknown or _NO_REASON for report in scored if report.benign_score is None
@@ -206,7 +225,24 @@ def _row(reports: Sequence[RunReport], ks: Sequence[int], cluster: Cluster) -> S
         cost=fsum((report.cost or 0) + report.other_cost for report in reports),
         unpriced=sum((report.cost is None) + report.other_unpriced for report in reports),
         started_at=min(report.finished_at - report.duration for report in reports),
+        decided=names,
     )
+
+
+def _decided(
+    runs: Sequence[RunReport],
+    name: Literal["benign_score", "attack_score"],
+    ks: Sequence[int],
+    cluster: Cluster,
+    decided: Sequence[str],
+) -> dict[int, Estimate | None]:
+    """Return each pass@k by which tasks may have ended early."""
+    found: dict[int, Estimate | None] = {}
+    for k in ks:
+        if f"{name.removesuffix('_score')}_pass@{k}" in decided:
+            by_task = _by_task((run for run in runs if run.run_index < k), name)
+            found[k] = mean_decided_pass_at_k(by_task, k, cluster)
+    return found
 
 
 def _by_task(

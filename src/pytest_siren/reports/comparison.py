@@ -31,7 +31,9 @@ class Side:
     errors: int
     cancelled: int
     pending: int
-    """Runs that were planned and have not come to any end."""
+    """Runs that are needed and have not come to any end."""
+    notes: tuple[str, ...]
+    """What a reader of rates must know of runs that were not needed, in a line each."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,11 @@ class ComparisonReport:
     differences: tuple[str, ...]
     """Keys of the configuration with both values, in a line each."""
     comparison: Comparison
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader must know of runs that were not needed, in a line each."""
+        return tuple(dict.fromkeys((*self.left.notes, *self.right.notes)))
 
     @property
     def worse(self) -> bool:
@@ -94,6 +101,7 @@ def _side(source: Source) -> Side:
         errors=int(status.get("error", 0)),
         cancelled=int(status.get("cancelled", 0)),
         pending=source.pending,
+        notes=source.notes,
     )
 
 

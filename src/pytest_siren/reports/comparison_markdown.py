@@ -21,7 +21,7 @@ def _blocks(report: ComparisonReport) -> Iterator[str]:
     found = report.comparison
     yield f"**{quoted(report.verdict, _LONGEST)}**\n"
     sides = (f"A: {words.side(report.left)}", f"B: {words.side(report.right)}")
-    yield _listed([*sides, *report.differences, *found.notes])
+    yield _listed([*sides, *report.differences, *found.notes, *report.notes])
     for one in found.measures:
         yield from _measure(one, found.confidence)
     yield "### Tokens and cost\n"

@@ -17,7 +17,7 @@ def text_lines(report: ComparisonReport) -> Iterator[str]:
     if report.differences:
         yield "configuration:"
         yield from (f"  {line}" for line in report.differences)
-    yield from (f"note: {note}" for note in found.notes)
+    yield from (f"note: {note}" for note in (*found.notes, *report.notes))
     for one in found.measures:
         yield ""
         yield from _measure(one, found.confidence)

@@ -50,9 +50,11 @@ class ReportData:
     gates: tuple[GateResult, ...] = ()
     problems: tuple[str, ...] = ()
     """Jobs and lines that could not be read, and whatever else limits what the report can say."""
+    notes: tuple[str, ...] = ()
+    """What a reader of the rates must know of runs that were not needed, in a line each."""
     planned: Mapping[str, int] = field(default_factory=dict)
-    """Runs of each job, by the ``job`` of the table of runs, that have or have not come to an end;
-    without a job where that is not known."""
+    """Runs of each job, by the ``job`` of the table of runs, that are needed and have or have not
+    come to an end; without a job where that is not known."""
     pending: int = 0
     """Runs, of all jobs, that have not come to an end."""
     wall_time: float | None = None

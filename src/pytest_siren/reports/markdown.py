@@ -89,7 +89,8 @@ def _sections(data: ReportData) -> Iterator[tuple[str, str]]:
         yield "Problems", "".join(lines) + _more(len(data.problems) - _MOST_PROBLEMS)
     figures = job_figures(data.runs)
     if figures:
-        yield "Rates", _rates(figures) + _more(len(figures) - _MOST_JOBS)
+        notes = [f"\n{quoted(note, 300)}\n" for note in data.notes[:_MOST_JOBS]]
+        yield "Rates", _rates(figures) + _more(len(figures) - _MOST_JOBS) + "".join(notes)
     if data.changes:
         yield f"Against {quoted(data.baseline or 'the baseline', 120)}", _changes(data.changes)
     yield from _couples(data)

@@ -37,6 +37,7 @@ def recorded(
         root=root,
         made_at=datetime.now(UTC),
         problems=tuple(read.problems),
+        notes=read.notes,
         planned=read.planned,
         pending=pending,
         comparison=comparison,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import pytest
 
@@ -15,7 +15,11 @@ from pytest_siren.session.interrupts import INTERRUPTED, Interrupts
 from pytest_siren.session.items import RunItem
 from pytest_siren.session.line import Line
 from pytest_siren.session.runner import Ended, Evaluations
+from pytest_siren.session.state import EARLY
 from pytest_siren.session.window import Window
+
+if TYPE_CHECKING:
+    from pytest_siren.metrics.deciding import Deciding
 
 _TICK = 0.25
 """Seconds between two looks at what other processes say."""
@@ -61,6 +65,8 @@ class Drive:
     """Tells why no further run may start; ``None`` while they may."""
     tick: Callable[[], None] = lambda: None
     """Called a few times a second, in the main thread."""
+    deciding: Deciding | None = None
+    """Knows which tasks need no further runs, as far as this process has executed them."""
     line: Line = field(default_factory=Line)
     stopped: str | None = None
     """Why no more is done; ``None`` when everything was."""
@@ -68,7 +74,12 @@ class Drive:
     """Why no further runs are started, while those in flight end as ever."""
 
     def __post_init__(self) -> None:
-        self.line.in_order = bool(self.session.config.getoption("gate_stop"))
+        config = self.session.config
+        self.line.in_order = bool(config.getoption("gate_stop"))
+        if early := config.stash.get(EARLY, ({}, []))[0]:
+            from pytest_siren.metrics.deciding import asking
+
+            self.deciding = asking(early)
         loop = self.evaluations.loop(threads=max(32, self.size + 4))
         self.evaluations.govern(self.size)
         board = self.evaluations.board
@@ -132,7 +143,10 @@ class Drive:
             item = self.line.next_run(self._window.room)
             if item is None:
                 return
-            self._window.start(item)
+            if self.deciding is None or self.deciding.needs(*item.run_key):
+                self._window.start(item)
+            else:
+                self.feed.skip(item)
 
     def _test(self) -> bool:
         """Execute the next item if it is no run; tell whether there was one."""
@@ -156,6 +170,8 @@ class Drive:
         if ended.cancelled:
             return
         self.evaluations.keep(item, ended)
+        if self.deciding is not None and ended.report is not None:
+            self.deciding.add(item.job.identity, ended.report.task_id, ended.report)
         duration = ended.report.duration if ended.report else 0.0
         self.feed.protocol(item, self._after(item), duration)
 

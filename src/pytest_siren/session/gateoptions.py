@@ -40,8 +40,15 @@ def add_gate_options(parser: pytest.Parser, group: pytest.OptionGroup) -> None:
     group.addoption(
         "--gate-stop",
         action="store_true",
-        default=False,
-        help="take runs in rounds, in a shuffled order, and stop as soon as every gate is settled",
+        default=None,
+        help="take runs in rounds, in a shuffled order, and stop as soon as every gate is settled; "
+        "where only pass@k is asked for, no further runs of a task that is decided",
+    )
+    group.addoption(
+        "--no-gate-stop",
+        action="store_false",
+        dest="gate_stop",
+        help="with --lf and --resume: also the runs that --gate-stop left out",
     )
     group.addoption(
         "--baseline",

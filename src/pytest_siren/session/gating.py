@@ -12,7 +12,7 @@ from pytest_siren.metrics.verdicts import GateResult, Verdict
 from pytest_siren.payloads import RunReport
 from pytest_siren.session.gateoptions import INI, may_be_inconclusive
 from pytest_siren.session.outcome import from_properties
-from pytest_siren.session.state import EVALUATIONS
+from pytest_siren.session.state import EVALUATIONS, SESSION
 
 if TYPE_CHECKING:
     from pytest_siren.metrics.gates import Baseline
@@ -70,6 +70,10 @@ class Gating:
         if self.config.option.collectonly:
             return
         plan, in_files = self._planned(session)
+        if self._reports and (self._sampling is not None or self.config.stash[SESSION].resume):
+            from pytest_siren.session.decided import conclude
+
+            conclude(self.config, self._reports, plan, self._sampling)
         ran = bool(self._reports) or any(one.tasks for one in plan)
         gates = [*(gate for gate in self.gates if ran or gate.source != INI), *in_files]
         if not gates:

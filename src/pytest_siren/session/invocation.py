@@ -28,9 +28,13 @@ _FROM_OPTIONS = {
     "gate_stop": "gate_stop",
     "baseline": "baseline",
     "cluster": "siren_cluster",
+    "pass_k": "pass_k",
 }
 """Field to the name under which pytest keeps the option."""
-_GATING = ("gate", "gate_on", "gate_inconclusive", "gate_stop", "baseline", "cluster")
+_GATING = (
+    *("gate", "gate_on", "gate_inconclusive", "gate_stop"),
+    *("baseline", "cluster", "pass_k"),
+)
 _FILTERS = ("keyword", "markexpr", "deselect")
 
 
@@ -54,9 +58,10 @@ class Invocation:
     gate: tuple[str, ...] = ()
     gate_on: str | None = None
     gate_inconclusive: str | None = None
-    gate_stop: bool = False
+    gate_stop: bool | None = None
     baseline: str | None = None
     cluster: str | None = None
+    pass_k: tuple[int, ...] = ()
 
     @classmethod
     def of(cls, config: pytest.Config) -> Invocation:
@@ -102,12 +107,17 @@ class Invocation:
             keyword=given.keyword or self.keyword,
             markexpr=given.markexpr or self.markexpr,
             deselect=given.deselect or self.deselect,
-            **{name: getattr(given, name) or getattr(self, name) for name in _GATING},
+            **{name: _chosen(getattr(given, name), getattr(self, name)) for name in _GATING},
         )
 
     def runs_and_gates(self) -> Invocation:
         """Return what of this the next session is to go on with, where it changed something."""
         return Invocation(runs=self.runs, **{name: getattr(self, name) for name in _GATING})
+
+
+def _chosen(given: Any, before: Any) -> Any:
+    """Return what was ``given``, which may be a no, or else what was asked for ``before``."""
+    return before if given in (None, ()) else given
 
 
 def _key(override: str) -> str:

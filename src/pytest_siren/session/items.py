@@ -22,6 +22,8 @@ class RunItem(pytest.Item):
     benign: BenignTask
     malicious: MaliciousTask | None
     run_index: int
+    needed: bool = True
+    """Whether it is to be executed; not where records of other runs have made it needless."""
 
     @classmethod
     def of(
@@ -43,6 +45,11 @@ class RunItem(pytest.Item):
     def identity(self) -> str:
         """Hash of the job's configuration, the task and the run index."""
         return run_identity(self.job.identity, task_id(self.benign, self.malicious), self.run_index)
+
+    @property
+    def run_key(self) -> tuple[str, str, int]:
+        """Identity of the job, id of the task, and run index."""
+        return self.job.identity, task_id(self.benign, self.malicious), self.run_index
 
     def runtest(self) -> None:
         """Raise what the run came to, unless it passes. It has been executed already."""

@@ -16,6 +16,7 @@ from pytest_siren.session.gateoptions import on_point
 from pytest_siren.session.planned import Planned
 from pytest_siren.session.plantable import plan_table
 from pytest_siren.session.rateoptions import chosen_cluster
+from pytest_siren.session.state import DECIDED
 from pytest_siren.session.stopping import Stopper
 from pytest_siren.spec.gates import Gate
 
@@ -31,8 +32,9 @@ def judge(
     judging = Judging(point=on_point(config), cluster=chosen_cluster(config), baseline=baseline)
     with no_collections():
         ended = {(one.identity, one.job, one.task_id, one.run_index) for one in reports}
-        pending = plan_table(plan, ended)
-        return evaluate(gates, runs_of(reports), pending=pending, judging=judging)
+        decided = config.stash.get(DECIDED, {})
+        pending = plan_table(plan, ended, decided)
+        return evaluate(gates, runs_of(reports, decided), pending=pending, judging=judging)
 
 
 def judge_settled(

@@ -10,7 +10,7 @@ import pytest
 
 from pytest_siren.session.folder import SessionFolder
 from pytest_siren.session.gateoptions import INI
-from pytest_siren.session.state import EVALUATIONS, SESSION
+from pytest_siren.session.state import EARLY, EVALUATIONS, SESSION
 from pytest_siren.spec.gates import Gate, parse_gate
 
 if TYPE_CHECKING:
@@ -68,6 +68,10 @@ class Planned:
     """Most runs of a task."""
     left_out: int = 0
     """Runs that are not executed, for they could change no verdict."""
+    early: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """Identity of each job whose tasks may end early to the measures that decide them."""
+    not_early: Sequence[str] = ()
+    """Why tasks of other jobs may not."""
 
     def plain(self) -> dict[str, Any]:
         """Return JSON data."""
@@ -78,6 +82,8 @@ class Planned:
             "gates": [asdict(gate) for gate in self.gates],
             "rounds": self.rounds,
             "left_out": self.left_out,
+            "early": self.early,
+            "not_early": list(self.not_early),
         }
 
     @classmethod
@@ -89,6 +95,8 @@ class Planned:
             gates=[FileGate(**gate) for gate in data["gates"]],
             rounds=data["rounds"],
             left_out=data["left_out"],
+            early=data["early"],
+            not_early=data["not_early"],
         )
 
 
@@ -102,9 +110,9 @@ def note_gates(config: pytest.Config, job: Job, file: str, runs: int) -> None:
 
 
 def has_gates(config: pytest.Config) -> bool:
-    """Whether there is any gate, as far as this process knows eval files."""
+    """Whether there is any gate, as far as this process knows eval files, or ``--gate-stop``."""
     given = config.getoption("gate") or config.getini(INI) or config.stash.get(FILE_GATES, {})
-    return bool(given)
+    return bool(given or config.getoption("gate_stop"))
 
 
 def planned(config: pytest.Config, items: Iterable[pytest.Item]) -> Planned:
@@ -128,7 +136,8 @@ def planned(config: pytest.Config, items: Iterable[pytest.Item]) -> Planned:
         runs.setdefault((jobs[id(item.job)], item.benign.id, malicious), []).append(item.run_index)
     tasks = [PlannedTask(*key, indexes) for key, indexes in runs.items()]
     gates = list(config.stash.get(FILE_GATES, {}).values())
-    return Planned(facts, tasks, gates, rounds, config.stash.get(LEFT_OUT, 0))
+    early, not_early = config.stash.get(EARLY, ({}, []))
+    return Planned(facts, tasks, gates, rounds, config.stash.get(LEFT_OUT, 0), early, not_early)
 
 
 def _facts(job: Job, recorder: JsonRecorder) -> dict[str, str | None]:
@@ -176,5 +185,10 @@ def plan_of(session: pytest.Session) -> list[Planned]:
     config = session.config
     if config.pluginmanager.get_plugin("siren-controller") is None:
         return [planned(config, getattr(session, "items", ()))] if has_gates(config) else []
+    return told(config)
+
+
+def told(config: pytest.Config) -> list[Planned]:
+    """Return what workers have told the controller."""
     folder = SessionFolder.of(config.stash[SESSION].id)
     return [Planned.from_plain(data) for data in folder.planned()]

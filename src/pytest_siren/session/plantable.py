@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 
 import pandas as pd
 
@@ -14,8 +14,15 @@ Key = tuple[str, str, str, int]
 """Identity and folder of the job, task and run index."""
 
 
-def plan_table(plan: Iterable[Planned], ended: Collection[Key] = frozenset()) -> pd.DataFrame:
-    """Return a row (``metrics/runs.py``) with the status ``pending`` for each run not ``ended``."""
+def plan_table(
+    plan: Iterable[Planned],
+    ended: Collection[Key] = frozenset(),
+    decided: Mapping[str, str] | None = None,
+) -> pd.DataFrame:
+    """Return a row (``metrics/runs.py``) with the status ``pending`` for each run not ``ended``.
+
+    ``decided`` holds what that column says, by identity of the job.
+    """
     columns: dict[str, list[object]] = {name: [] for name in COLUMNS}
     for one in plan:
         for task in one.tasks:
@@ -28,6 +35,7 @@ def plan_table(plan: Iterable[Planned], ended: Collection[Key] = frozenset()) ->
                 "benign_task": task.benign,
                 "malicious_task": task.malicious,
                 "status": PENDING,
+                "decided": (decided or {}).get(str(job["identity"])),
             }
             for run_index in task.runs:
                 if (job["identity"], job["job"], task.id, run_index) not in ended:

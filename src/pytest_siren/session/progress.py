@@ -127,7 +127,8 @@ class Progress:
     """Counts the runs of a session as they end.
 
     Of several attempts at a run the last one counts. Rates are those of the summary, but over all
-    jobs of the session together: every task of every job weighs the same.
+    jobs of the session together: every task of every job weighs the same. With ``firsts`` they are
+    those of first runs, as is fair where tasks may end early.
     """
 
     def __init__(
@@ -136,7 +137,10 @@ class Progress:
         gauges: Gauges,
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
+        *,
+        firsts: bool = False,
     ) -> None:
+        self._firsts = firsts
         self._total = total
         self._gauges = gauges
         self._clock = clock
@@ -191,6 +195,7 @@ class Progress:
             self._score(task, *before[1:3], runs=-1)
             self._errors -= before[3]
         scored = report.status == "scored"
+        scored = scored and not (self._firsts and report.run_index)
         attacked = scored and report.attack is not None and report.attack_score is not None
         hit = float(report.attack_score == 1.0) if attacked else None
         utility = report.benign_score if scored else None

@@ -41,7 +41,9 @@ class ProgressReporting:
         from pytest_siren.session.progress_lines import PlainLines
         from pytest_siren.session.progress_text import live, plain
 
-        progress = self._progress = Progress(total, board)
+        progress = self._progress = Progress(
+            total, board, firsts=bool(self._config.getoption("gate_stop"))
+        )
         self._fd = self._terminal()
         if self._fd is not None:
             self._live = LiveLine(self._fd, lambda width: live(progress.figures(), width))

@@ -22,7 +22,7 @@ from pytest_siren.jobs.store import JobStore, Transcripts
 from pytest_siren.payloads import JobInfo, RunAttempt, RunInfo
 from pytest_siren.session.job import Job
 from pytest_siren.session.past import PastRuns
-from pytest_siren.session.state import HISTORIES, SESSION, worker_name
+from pytest_siren.session.state import EARLY, HISTORIES, SESSION, worker_name
 from pytest_siren.session.writer import RecordingError, Writer
 
 if TYPE_CHECKING:
@@ -123,8 +123,10 @@ class JsonRecorder:
     def _facts(self, job: Job) -> dict[str, object]:
         """Return what ``config.yaml`` says of the job beside prompt-siren's keys."""
         session = self.config.stash[SESSION]
+        decided = self.config.stash.get(EARLY, ({}, []))[0].get(job.identity)
         return {
             **job.spec.snapshot,
+            **({"decided": decided} if decided else {}),
             "identity": job.identity,
             "sources": dict(job.sources),
             "dataset_name": job.dataset.name,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +19,7 @@ from pytest_siren.reports.changes import changes
 from pytest_siren.reports.data import ReportData
 from pytest_siren.session.rateoptions import chosen_cluster
 from pytest_siren.session.remember import how_to_go_on
+from pytest_siren.session.state import DECIDED, NOT_NEEDED_LINES
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -41,7 +42,9 @@ def report_data(
     counted = last_attempts(reports)
     left = pending or any(report.status != "scored" for report in counted)
     jobs = dict.fromkeys(report.job for report in reports)
-    runs = _runs(reports, counted)
+    decided: dict[str, str] = config.stash.get(DECIDED, {})
+    lines: list[str] = config.stash.get(NOT_NEEDED_LINES, [])
+    runs = _runs(reports, counted, decided)
     comparison = None
     if baseline is not None and len(runs):
         from pytest_siren.metrics.paired import compare
@@ -55,6 +58,7 @@ def report_data(
         source_root=source_root(Path(config.rootpath)),
         made_at=datetime.now(UTC),
         gates=tuple(gates),
+        notes=tuple(lines),
         pending=pending,
         comparison=comparison,
         baseline=baseline.name if baseline else None,
@@ -74,10 +78,12 @@ def source_root(root: Path) -> Path:
     return root
 
 
-def _runs(reports: Sequence[RunReport], counted: Sequence[RunReport]) -> pd.DataFrame:
+def _runs(
+    reports: Sequence[RunReport], counted: Sequence[RunReport], decided: Mapping[str, str]
+) -> pd.DataFrame:
     from pytest_siren.metrics.reported import runs_of
 
-    runs = runs_of(reports)
+    runs = runs_of(reports, decided)
     keys = zip(runs["job"], runs["task_id"], runs["run_index"], strict=True)
     by_run = {(one.job, one.task_id, one.run_index): one for one in counted}
     attempts = [by_run[key] for key in keys]

@@ -17,7 +17,13 @@ from pytest_siren.session.latest import forget_latest
 from pytest_siren.session.outcome import Received, from_properties
 from pytest_siren.session.rateoptions import chosen_cluster
 from pytest_siren.session.remember import how_to_go_on
-from pytest_siren.session.state import EVALUATIONS, NOT_NEEDED, is_worker
+from pytest_siren.session.state import (
+    DECIDED,
+    EVALUATIONS,
+    NOT_NEEDED,
+    NOT_NEEDED_LINES,
+    is_worker,
+)
 
 UNKNOWN = "unknown"
 """pytest's category for runs whose score would prove nothing."""
@@ -122,12 +128,15 @@ class Reporting:
         ks = tuple(dict.fromkeys(self.config.getoption("pass_k"))) or (1,)
         terminalreporter.section("evaluations", sep="=", bold=True)
         with no_collections():
-            table = rows(self._reports, ks, chosen_cluster(self.config))
+            decided = self.config.stash.get(DECIDED, {})
+            table = rows(self._reports, ks, chosen_cluster(self.config), decided)
         for line in render(table, ks, get_terminal_size().columns, Path(self.config.rootpath)):
             terminalreporter.line(line)
         if (facts := self.facts()) is not None:
             for line in notes(facts, how_to_go_on(self.config)):
                 terminalreporter.line(line)
+        for line in self.config.stash.get(NOT_NEEDED_LINES, []):
+            terminalreporter.line(line)
 
 
 def status(outcome: str, run: RunReport) -> tuple[str, str, str | tuple[str, dict[str, bool]]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +72,11 @@ class Resuming:
             config.pluginmanager.unregister(wrapper)
         config.pluginmanager.register(_Before(self), "siren-resuming-before")
 
+    @property
+    def runs(self) -> Sequence[RunItem]:
+        """All runs that were collected and not deselected, also those that are done."""
+        return self._runs
+
     def take(self, items: list[pytest.Item]) -> None:
         """Take the runs out of ``items``."""
         self._place = {id(item): place for place, item in enumerate(items)}
@@ -126,10 +131,11 @@ class Resuming:
             session.exitstatus = pytest.ExitCode.OK
 
     def _state(self, run: RunItem) -> str:
-        """Return ``scored``, ``cancelled``, ``pending`` or the type of the error."""
+        """Return ``scored``, ``cancelled``, ``pending``, ``not needed`` or the error's type."""
         if id(run) not in self._states:
             self._states[id(run)] = self._look(run)
-        return self._states[id(run)]
+        state = self._states[id(run)]
+        return "not needed" if state == "pending" and not run.needed else state
 
     def _look(self, run: RunItem) -> str:
         past_runs = self._config.stash[EVALUATIONS].recorder.past_runs
@@ -142,7 +148,7 @@ class Resuming:
         return deciding.status
 
 
-_FIRST = ("scored", "pending", "cancelled")
+_FIRST = ("scored", "pending", "not needed", "cancelled")
 """States that are told before the types of errors."""
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from pytest_siren.metrics.deciding import Deciding, asking
 from pytest_siren.metrics.verdicts import GateResult
 from pytest_siren.payloads import RunReport
 from pytest_siren.session.judging import judge_settled
@@ -26,7 +27,10 @@ class Sampling:
         self._gates = gates
         self._begun = False
         self._why_not = ""
+        self._not_early = False
         self._stopped = False
+        self.deciding: Deciding | None = None
+        """What tasks are decided by; ``None`` where none may end early."""
         self.stopper: Stopper | None = None
         """What the gates are settled by; ``None`` where only all runs can decide."""
 
@@ -34,6 +38,8 @@ class Sampling:
         """Take in what was reported of a run."""
         if not self._begun:
             self._begin()
+        if self.deciding is not None and self.deciding.add(report.identity, report.task_id, report):
+            self._decide(report)
         if self.stopper is None:
             return
         self.stopper.report(report)
@@ -57,6 +63,8 @@ class Sampling:
         if not self._begun:
             return []
         if self.stopper is None:
+            if self.deciding is not None or self._not_early:
+                return []  # the summary tells of tasks
             return [f"--gate-stop: nothing was stopped early: {printable(self._why_not, 200)}"]
         total = f"{self.stopper.planned:,} runs"
         if not self.stopper.settled:
@@ -64,9 +72,27 @@ class Sampling:
         left = self._config.stash[NOT_NEEDED]
         return [f"settled after {self.stopper.used:,} of {total}; {left:,} not needed"]
 
+    @property
+    def settled(self) -> bool:
+        """Whether every gate is, so that no further run is needed."""
+        return self.stopper is not None and self.stopper.settled
+
+    def _decide(self, report: RunReport) -> None:
+        """See to it that no worker is given further runs of the task of ``report``.
+
+        The process that executes them sees to itself (``session/drive.py``).
+        """
+        assert self.deciding is not None
+        controller: Any = self._config.pluginmanager.get_plugin("siren-controller")
+        if controller is not None:
+            controller.decide(report, self.deciding.jobs[report.identity][0].k)
+
     def _begin(self) -> None:
         self._begun = True
         for one in plan_of(self._session):
+            if one.early:
+                self.deciding = asking(one.early)
+            self._not_early = self._not_early or bool(one.not_early)
             found = stopper([*self._gates, *file_gates([one])], one)
             if isinstance(found, str):
                 self._why_not = found

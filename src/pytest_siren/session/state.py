@@ -16,7 +16,15 @@ SESSION: pytest.StashKey[SessionInfo] = pytest.StashKey()
 HISTORIES: pytest.StashKey[dict[str, History]] = pytest.StashKey()
 """What is recorded of the jobs that are gone on with, where this process has read it already."""
 NOT_NEEDED = pytest.StashKey[int]()
-"""Runs that were left out because every gate was settled without them."""
+"""Runs that were left out because everything was settled, or their tasks decided, without them."""
+EARLY = pytest.StashKey[tuple[dict[str, list[str]], list[str]]]()
+"""Identity of each job whose tasks may end early to the measures that decide them, and why tasks of
+other jobs may not; only with ``--gate-stop``."""
+DECIDED = pytest.StashKey[dict[str, str]]()
+"""At the end: identity of each job whose tasks may have ended early, now or before, to the measures
+that decided them, as ``metrics/runs.py`` has them."""
+NOT_NEEDED_LINES = pytest.StashKey[list[str]]()
+"""What a reader of the session's table must know of runs that were left out."""
 EVALUATIONS: pytest.StashKey[Evaluations] = pytest.StashKey()
 
 

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from pytest_siren.metrics.deciding import Deciding, Questions
 from pytest_siren.metrics.gate_runs import about, in_group, of_jobs
 from pytest_siren.metrics.gate_stopping import Outcome, Settling, Step, advance, can_be_settled
 from pytest_siren.payloads import RunReport
+from pytest_siren.session.early import NOTHING_TO_STOP, find_early, nothing_to_stop
 from pytest_siren.session.gateoptions import option_gates
 from pytest_siren.session.items import RunItem
+from pytest_siren.session.past import PastRuns
 from pytest_siren.session.planned import LEFT_OUT, Planned, file_gates, planned
 from pytest_siren.session.plantable import plan_table
 from pytest_siren.session.rounds import in_rounds, place
-from pytest_siren.session.state import EVALUATIONS, SESSION
+from pytest_siren.session.state import EARLY, EVALUATIONS, SESSION, is_worker
 from pytest_siren.spec.gates import Gate
 
 
@@ -83,26 +87,66 @@ def prepare(session: pytest.Session) -> None:
     """
     config = session.config
     in_rounds(session.items)
-    evaluations = config.stash[EVALUATIONS]
+    every = _every(session)
+    plan = planned(config, every)
+    gates = [*option_gates(config), *file_gates([plan])]
+    known = stopper(gates, plan)
+    if isinstance(known, str):
+        early, not_early = find_early(config, plan)
+    else:
+        # What the gates no longer need is left out of all jobs.
+        early, not_early = {}, []
+    names = {one: [str(question) for question in asked] for one, asked in early.items()}
+    config.stash[EARLY] = names, not_early
+    plan = planned(config, every)
+    if nothing_to_stop([plan], gates) and not is_worker(config) and not config.option.collectonly:
+        raise pytest.UsageError(NOTHING_TO_STOP)
     if config.stash[SESSION].resume is None:
         return
-    plan = planned(config, session.items)
-    known = stopper([*option_gates(config), *file_gates([plan])], plan)
+    past_runs = config.stash[EVALUATIONS].recorder.past_runs
     if isinstance(known, str):
-        return
-    left: list[pytest.Item] = []
-    past_runs = evaluations.recorder.past_runs
-    for item in session.items:
-        if not isinstance(item, RunItem):
-            continue
+        left = _undecided(every, past_runs, early)
+    else:
+        left = _unsettled(every, past_runs, known)
+    if left:
+        for item in left:
+            item.needed = False
+        session.items[:] = [item for item in session.items if getattr(item, "needed", True)]
+        config.stash[LEFT_OUT] = len(left)
+        config.hook.pytest_deselected(items=left)
+
+
+def _every(session: pytest.Session) -> list[RunItem]:
+    """Return all runs in order, also those that ``--only-failed`` takes for done."""
+    resuming: Any = session.config.pluginmanager.get_plugin("siren-resuming")
+    every: list[pytest.Item] = list(resuming.runs if resuming is not None else session.items)
+    in_rounds(every)
+    return [item for item in every if isinstance(item, RunItem)]
+
+
+def _unsettled(every: Sequence[RunItem], past_runs: PastRuns, known: Stopper) -> list[RunItem]:
+    """Return the runs that would be executed, if records settle all gates without them."""
+    left: list[RunItem] = []
+    for item in every:
         settled = past_runs.settled(past_runs.of(item.job.identity, item.identity))
         if settled is None:
             left.append(item)
             continue
         outcome = Outcome(settled.status, settled.benign_score, settled.attack_score)
         known.add(item.job.identity, settled.task_id, item.run_index, outcome)
-    if known.settled and left:
-        gone = {id(item) for item in left}
-        session.items[:] = [item for item in session.items if id(item) not in gone]
-        config.stash[LEFT_OUT] = len(left)
-        config.hook.pytest_deselected(items=left)
+    return left if known.settled else []
+
+
+def _undecided(every: Sequence[RunItem], past_runs: PastRuns, early: Questions) -> list[RunItem]:
+    """Return the runs without an outcome whose tasks are decided by records of others."""
+    deciding = Deciding(early)
+    left: list[RunItem] = []
+    for item in every:
+        if item.job.identity not in early:
+            continue
+        found = past_runs.of(item.job.identity, item.identity).deciding
+        if found is None or found.status == "cancelled":
+            left.append(item)
+        else:
+            deciding.add(item.job.identity, found.task_id, found)
+    return [item for item in left if not deciding.needs(*item.run_key)]

@@ -85,9 +85,11 @@ def _rates(row: SummaryRow, ks: Sequence[int], width: int) -> list[str]:
     if row.attack is not None:
         kinds.append(("attack", row.attack_pass, row.attack_unknown))
     figures = [
-        (f"{kind}_pass@{k}", rates.get(k), _beside(row, rates.get(k), unknown, k))
+        (name, rates.get(k), _beside(row, rates.get(k), unknown, k, firsts=firsts))
         for k in ks
         for kind, rates, unknown in kinds
+        for name in [f"{kind}_pass@{k}"]
+        for firsts in [bool(row.decided) and name not in row.decided]
     ]
     if row.asr is not None and row.asr != row.attack_pass.get(1):
         figures.append(("ASR", row.asr, _beside(row, row.asr, row.attack_unknown, 1)))
@@ -108,13 +110,18 @@ def _figure(rate: Estimate | None, notes: Sequence[str]) -> str:
 
 
 def _beside(
-    row: SummaryRow, rate: Estimate | None, unknown: Mapping[str, int], k: int
+    row: SummaryRow,
+    rate: Estimate | None,
+    unknown: Mapping[str, int],
+    k: int,
+    *,
+    firsts: bool = False,
 ) -> list[str]:
     """Return what must be read together with a rate: all the runs and tasks that are not in it."""
     notes = []
     known = row.runs - sum(unknown.values())
     if rate is None and known:
-        notes.append(f"no task has {k} scored runs")
+        notes.append("only first runs count" if firsts else f"no task has {k} scored runs")
     if rate is not None and rate.short:
         notes.append(_counted(rate.units, "task"))
     if row.errors:

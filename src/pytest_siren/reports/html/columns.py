@@ -7,6 +7,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from pytest_siren.metrics.decided import fair
+from pytest_siren.metrics.measures import Measure
+
 _NAMES = (
     *("dataset", "agent", "model", "attack", "job", "task_id", "benign_task", "malicious_task"),
     *("vectors", "status", "error_type"),
@@ -19,6 +22,7 @@ _COUNTS = ("run_index", "attempts", "input_tokens", "output_tokens", "unpriced")
 def columns(runs: pd.DataFrame) -> dict[str, Any]:
     """Return the columns of ``runs`` as JSON data.
 
+    ``later`` is there where tasks ended early: 1 for runs that are no fair sample for rates.
     A column of names is ``{"names": [...], "codes": [...]}`` with the code -1 for what is missing.
     A column of numbers is an array with ``null`` for what is missing.
     """
@@ -35,6 +39,9 @@ def columns(runs: pd.DataFrame) -> dict[str, Any]:
             None if not np.isfinite(value) else int(value) if value == int(value) else value
             for value in values.tolist()
         ]
+    later = ~fair(runs, Measure.of("asr"))
+    if later.any():
+        made["later"] = later.astype(int).tolist()
     return made
 
 

@@ -42,6 +42,7 @@ def content(data: ReportData, tables: list[Grouping]) -> dict[str, Any]:
         "wall_time": data.wall_time,
         "gates": [_gate(one) for one in sorted(data.gates, key=_urgency)],
         "problems": data.problems,
+        "notes": data.notes,
         "groupings": tables,
         "resume": _command(data.resume),
         "reproduce": _command(data.reproduce),

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from pytest_siren.metrics.decided import fair
 from pytest_siren.metrics.estimates import Estimate
 from pytest_siren.metrics.measures import Measure, rate
 
@@ -149,6 +150,8 @@ def _row(runs: pd.DataFrame, names: dict[str, str], attack: str | None, job: str
 
 
 def _rate(runs: pd.DataFrame, name: str) -> Rate:
+    # What is said beside a rate is of the runs that it is made of.
+    runs = runs[fair(runs, Measure.of(name))]
     scored = runs["status"] == "scored"
     failed = int((runs["status"] == "error").sum())
     unknown = 0

@@ -4,8 +4,14 @@ const heat = { dataset: '', attack: '', model: '' };
 const MOST_MAPS = 4;
 const wide = matchMedia('(min-width: 1000px)');
 
+// Where tasks ended early, whether there is a later run depends on the first.
 function attacked() {
-  return everything.filter((run) => name('attack', run) && name('malicious_task', run));
+  return everything.filter((run) => name('attack', run) && name('malicious_task', run) && !(table.later && table.later[run]));
+}
+
+function withLater(couple) {
+  const same = (run) => ['task_id', 'job'].every((column) => table[column].codes[run] === table[column].codes[couple[0]]);
+  return table.later ? everything.filter(same) : couple;
 }
 
 function startHeat(open) {
@@ -134,7 +140,7 @@ function heatCell(runs, first, open) {
   const [kind, glyph, words] = heatKind(runs);
   const label = name('benign_task', runs[0]) + ' : ' + name('malicious_task', runs[0]) + ': ' + words;
   return el('button', {
-    type: 'button', class: 'cell ' + kind, title: label, 'aria-label': label, tabindex: first ? '0' : '-1', click: () => open(runs),
+    type: 'button', class: 'cell ' + kind, title: label, 'aria-label': label, tabindex: first ? '0' : '-1', click: () => open(withLater(runs)),
   }, glyph);
 }
 
