@@ -43,8 +43,9 @@ class Clock:
     def pytest_runtestloop(self) -> Generator[None, object, object]:
         return (yield from self.phase("loop"))
 
+    # pytest's reporter shows the summary within this hook; so all that a session ends with counts.
     @pytest.hookimpl(wrapper=True, tryfirst=True)
-    def pytest_terminal_summary(self) -> Generator[None, object, object]:
+    def pytest_sessionfinish(self) -> Generator[None, object, object]:
         return (yield from self.phase("summary"))
 
     def pytest_unconfigure(self) -> None:
