@@ -280,3 +280,17 @@ def test_without_a_gate_or_a_pass_at_k_there_is_nothing_to_stop(
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(["ERROR: --gate-stop: there is nothing that could be settled *"])
     assert asked(simulated) == []
+
+
+@pytest.mark.parametrize("dist", ["alone", "-n2"])
+def test_a_session_tells_the_results_that_siren_results_tells_of_it(
+    simulated: Project, siren: Siren, dist: str
+) -> None:
+    """P70: rates of a session whose tasks ended early are those of first runs there, too."""
+    if dist == "-n2":
+        simulated = Project(simulated.pytester, ["-n2"])
+    simulated.run(*EARLY, GATE, "--pass-k=5", "--results-output=rates.json")
+    (told,) = json.loads((simulated.path / "rates.json").read_text())
+    (known,) = json.loads(siren("results", "early", "--k=5", "--format=json", code=None))
+    assert told == known
+    assert 0 < told["asr"] < 1

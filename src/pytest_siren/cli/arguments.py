@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 
+from pytest_siren.metrics.choices import Cluster
+
 
 def add_jobs_dir(parser: argparse.ArgumentParser) -> None:
     """Add ``--jobs-dir``, the folder in which jobs are looked for."""
@@ -16,8 +18,8 @@ def add_cluster(parser: argparse.ArgumentParser) -> None:
     """Add ``--cluster``, what intervals take for alike."""
     parser.add_argument(
         "--cluster",
-        choices=("couple", "benign", "malicious"),
-        default="couple",
+        choices=tuple(Cluster),
+        default=Cluster.COUPLE,
         help="what runs must share to be taken for alike: the couple (default), or its benign or "
         "malicious task",
     )

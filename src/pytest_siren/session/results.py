@@ -15,6 +15,7 @@ import pytest
 from pytest_siren.payloads import RunReport
 from pytest_siren.session.garbage import no_collections
 from pytest_siren.session.rateoptions import chosen_cluster
+from pytest_siren.session.state import DECIDED
 
 
 @dataclass(eq=False)
@@ -86,7 +87,7 @@ class Results:
         out = StringIO()
         with no_collections():
             found = groups(
-                runs_of(self._reports),
+                runs_of(self._reports, self.config.stash.get(DECIDED, {})),
                 columns_of(asked),
                 layout.measures,
                 cluster=Cluster(chosen_cluster(self.config)),
