@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.report import Report, say, write
-from benchmarks.simulation import Cell, Coverage, coverage, stopped_gate
+from benchmarks.simulation import Cell, Coverage, coverage, standard_errors, stopped_gate
 
 RESULTS = Path(__file__).resolve().parent / "coverage.md"
 RATES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5)
@@ -134,11 +134,7 @@ def main() -> None:
             "in brackets: fewer than five of the rarer outcome are expected, counted in independent"
             " observations: tasks x runs x rate / (1 + (runs - 1) x alike)",
             "bold: below 93 % or, where five are expected, above 98 %, by more than two standard "
-            "errors; standard errors are about "
-            + ", ".join(
-                f"{100 * (0.95 * 0.05 / times) ** 0.5:.2f} ({tasks:,} tasks)"
-                for tasks, times in TIMES.items()
-            ),
+            f"errors; standard errors are about {standard_errors(TIMES)}",
         ],
     )
     measure_coverage(report, 20 if options.quick else 1)

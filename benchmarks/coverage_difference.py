@@ -15,7 +15,7 @@ import numpy as np
 
 from benchmarks.paired_simulation import Pair, bootstrap_coverage, coverage
 from benchmarks.report import Report, say, write
-from benchmarks.simulation import Coverage
+from benchmarks.simulation import Coverage, standard_errors
 
 RESULTS = Path(__file__).resolve().parent / "coverage_difference.md"
 RATES = (0.01, 0.02, 0.05, 0.1, 0.3, 0.5)
@@ -140,11 +140,7 @@ def main() -> None:
             "in brackets: fewer than ten pairs are expected to differ, counted in independent "
             "observations: tasks x runs x share that differs / (1 + (runs - 1) x alike)",
             "bold: below 93 % or, where ten are expected, above 98 %, by more than two standard "
-            "errors; standard errors are about "
-            + ", ".join(
-                f"{100 * (0.95 * 0.05 / times) ** 0.5:.2f} ({tasks:,} tasks)"
-                for tasks, times in TIMES.items()
-            ),
+            f"errors; standard errors are about {standard_errors(TIMES)}",
         ],
     )
     divisor = 20 if options.quick else 1

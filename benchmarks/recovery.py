@@ -20,7 +20,7 @@ from benchmarks.folders import temporary
 from benchmarks.inflight import InFlight
 from benchmarks.peers import siren
 from benchmarks.processes import Command, FailedError, Finished, execute
-from benchmarks.report import Report, Target, say, write
+from benchmarks.report import Report, Target, deliver, say
 from benchmarks.serving import ROOT, Serving, serving
 from benchmarks.work import ALL_COUPLES, Work, couples
 
@@ -201,10 +201,7 @@ def main() -> None:
     load = f"{os.getloadavg()[0]:.1f} other processes wanted to run when it began"
     report = Report("recovery", [machine.facts(), parts, load])
     measure(report, QUICK_CASES if options.quick else CASES)
-    if path := options.results or (None if options.quick else RESULTS):
-        write(report, path)
-    else:
-        say("\n" + report.markdown())
+    deliver(report, options.results or (None if options.quick else RESULTS))
 
 
 if __name__ == "__main__":

@@ -80,6 +80,14 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     return ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in cells]
 
 
+def deliver(report: Report, path: Path | None) -> None:
+    """Write the section of ``report`` into ``path``, or print it."""
+    if path is None:
+        say("\n" + report.markdown())
+    else:
+        write(report, path)
+
+
 def write(report: Report, path: Path) -> None:
     """Put the section of ``report`` into ``path``, in the place of the one that it had."""
     start, end = (f"<!-- {report.name} {word} -->" for word in ("starts", "ends"))

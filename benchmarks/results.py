@@ -18,7 +18,7 @@ from benchmarks import machine
 from benchmarks.growth import above
 from benchmarks.processes import Command, Finished, execute
 from benchmarks.recorded import RUNS_PER_JOB, write_jobs
-from benchmarks.report import Report, Target, say, write
+from benchmarks.report import Report, Target, deliver, say
 from benchmarks.serving import ROOT
 from benchmarks.summary import summary_seconds
 
@@ -100,10 +100,7 @@ def main() -> None:
     sizes = QUICK_SIZES if options.quick else SIZES
     with tempfile.TemporaryDirectory(prefix="bench-") as temporary:
         measure(report, options.jobs or Path(temporary), sizes, options.repeats)
-    if path := options.results or (None if options.quick else RESULTS):
-        write(report, path)
-    else:
-        say("\n" + report.markdown())
+    deliver(report, options.results or (None if options.quick else RESULTS))
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from pathlib import Path
 from benchmarks import machine, plain_project
 from benchmarks.growth import Growth, above
 from benchmarks.peers import siren
-from benchmarks.report import RESULTS, Report, Target, say, write
+from benchmarks.report import RESULTS, Report, Target, deliver, say
 from benchmarks.scale_sessions import Session, collect_runs, execute_empty, execute_runs
 
 SIZES = (1_000, 10_000, 100_000)
@@ -155,10 +155,7 @@ def main() -> None:
         getattr(scale, row.replace("-", "_"))()
     report.tables.append(("Sessions", HEAD, scale.rows))
     whole = not (options.only or options.quick)
-    if path := options.results or (RESULTS if whole else None):
-        write(report, path)
-    else:
-        say("\n" + report.markdown())
+    deliver(report, options.results or (RESULTS if whole else None))
 
 
 if __name__ == "__main__":

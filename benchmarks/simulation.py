@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -53,6 +54,14 @@ class Coverage:
     """Standard error of ``share``."""
     width: float
     """Mean width of the interval."""
+
+
+def standard_errors(times: Mapping[int, int]) -> str:
+    """Tell how exact a coverage of 95 % is, by tasks, with so many ``times`` of simulation."""
+    return ", ".join(
+        f"{100 * (0.95 * 0.05 / number) ** 0.5:.2f} ({tasks:,} tasks)"
+        for tasks, number in times.items()
+    )
 
 
 def rates(random: np.random.Generator, cell: Cell, size: tuple[int, ...]) -> Floats:

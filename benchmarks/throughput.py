@@ -15,7 +15,7 @@ from benchmarks import cpu, machine
 from benchmarks.contest import Entry, Result, contend
 from benchmarks.peers import Peer, inspect_ai, plain_pytest, prompt_siren, siren
 from benchmarks.processes import FailedError
-from benchmarks.report import RESULTS, Report, Target, say, write
+from benchmarks.report import RESULTS, Report, Target, deliver, say
 from benchmarks.work import ALL_COUPLES, INJECTION_TASKS, Work, couples, one_call
 
 ONE_CALL_LIMITS = (1.05, 1.15, 1.15)
@@ -172,10 +172,7 @@ def main() -> None:
             report, peers, options.quick, repeats
         )
     whole = not (options.only or options.quick or wanted is not None)
-    if path := options.results or (RESULTS if whole else None):
-        write(report, path)
-    else:
-        say("\n" + report.markdown())
+    deliver(report, options.results or (RESULTS if whole else None))
 
 
 def _facts(peers: Sequence[Peer]) -> list[str]:
