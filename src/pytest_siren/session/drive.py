@@ -19,7 +19,8 @@ from pytest_siren.session.state import EARLY
 from pytest_siren.session.window import Window
 
 if TYPE_CHECKING:
-    from pytest_siren.metrics.deciding import Deciding
+    from pytest_siren.jobs.records import Result
+    from pytest_siren.metrics.deciding import Deciding, Scored
 
 _TICK = 0.25
 """Seconds between two looks at what other processes say."""
@@ -84,7 +85,7 @@ class Drive:
         self.evaluations.govern(self.size)
         board = self.evaluations.board
         self._window = Window(loop, self.evaluations.run, self.size, board)
-        self._window.refill = self._fill
+        self._window.refill = self._refill
         self._capture = Capture(self.session.config)
         self._interrupts = Interrupts(self._interrupt)
         self._far: dict[pytest.Collector, pytest.Item] = {}
@@ -148,6 +149,16 @@ class Drive:
             else:
                 self.feed.skip(item)
 
+    def _refill(self, item: RunItem, result: Result) -> None:
+        """Start others in the place of a run whose record is still on its way to the disk."""
+        self._decide(item, result)
+        self._fill()
+
+    def _decide(self, item: RunItem, came_to: Scored) -> None:
+        if self.deciding is not None:
+            identity, task, _ = item.run_key
+            self.deciding.add(identity, task, came_to)
+
     def _test(self) -> bool:
         """Execute the next item if it is no run; tell whether there was one."""
         if len(self.line) < 2 and not self.feed.closed:
@@ -170,8 +181,8 @@ class Drive:
         if ended.cancelled:
             return
         self.evaluations.keep(item, ended)
-        if self.deciding is not None and ended.report is not None:
-            self.deciding.add(item.job.identity, ended.report.task_id, ended.report)
+        if ended.report is not None:
+            self._decide(item, ended.report)
         duration = ended.report.duration if ended.report else 0.0
         self.feed.protocol(item, self._after(item), duration)
 

@@ -109,10 +109,13 @@ class Evaluations:
         loop.set_default_executor(DaemonThreads(threads))
         return loop
 
-    async def run(self, item: RunItem, executed: Callable[[], None] = lambda: None) -> Ended:
+    async def run(
+        self, item: RunItem, executed: Callable[[Result], None] = lambda result: None
+    ) -> Ended:
         """Execute the run of ``item`` and record it.
 
-        ``executed`` is called in between, when nothing but its record is waited for.
+        ``executed`` is called in between, when nothing but its record is waited for, with what the
+        run came to.
         """
         output = RunOutput()
         OUTPUT.set(output)
@@ -123,7 +126,7 @@ class Evaluations:
         settled = self.recorder.past_runs.settled(past)
         known = None if settled is None else _record_of(run, settled)
         if settled is not None and known is not None and not self._again(settled):
-            executed()
+            executed(known)
             return self._told_again(item, run, past, known)
         make_ready()
         hook = item.ihook
@@ -142,7 +145,7 @@ class Evaluations:
             waiting = hook.pytest_siren_attempt_record(attempt=attempt)
             # With -x nothing may take the place of a run that makes pytest stop.
             if attempt.passed or not self.config.getoption("maxfail"):
-                executed()
+                executed(known or result)
             for recorded in waiting:
                 if inspect.isawaitable(recorded):
                     await recorded

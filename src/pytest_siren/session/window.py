@@ -6,6 +6,7 @@ import asyncio
 from collections import Counter, deque
 from collections.abc import Callable, Coroutine
 
+from pytest_siren.jobs.records import Result
 from pytest_siren.session.items import RunItem
 from pytest_siren.session.runner import Ended
 from pytest_siren.sharing.board import Board, Gauge
@@ -21,7 +22,7 @@ class Window:
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
-        run: Callable[[RunItem, Callable[[], None]], Coroutine[None, None, Ended]],
+        run: Callable[[RunItem, Callable[[Result], None]], Coroutine[None, None, Ended]],
         size: int,
         board: Board,
     ) -> None:
@@ -33,8 +34,8 @@ class Window:
         self._per_job: Counter[int] = Counter()
         self._running: dict[asyncio.Task[Ended], _Place] = {}
         self._executing = 0
-        self.refill: Callable[[], None] = lambda: None
-        """Called when there is room again, in the midst of the event loop."""
+        self.refill: Callable[[RunItem, Result], None] = lambda item, result: None
+        """Called when there is room again, in the midst of the event loop, with what made it."""
         self._ended: deque[tuple[RunItem, Ended]] = deque()
 
     def __len__(self) -> int:
@@ -133,6 +134,6 @@ class _Place:
             self.left = True
             self._window._change(self.item, -1)
 
-    def leave_and_refill(self) -> None:
+    def leave_and_refill(self, result: Result) -> None:
         self.leave()
-        self._window.refill()
+        self._window.refill(self.item, result)
