@@ -46,6 +46,8 @@ class Answer:
     latency: float = 0.0
     reset: bool = False
     """Cut the connection instead."""
+    closes: bool = False
+    """Close the connection after it."""
 
 
 def error(status: int, code: str | None, message: str, **headers: str) -> Answer:
@@ -107,7 +109,7 @@ class Server:
         lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
         writer.write(f"HTTP/1.1 {answer.status} X\r\n{lines}\r\n{text}".encode())
         await writer.drain()
-        return True
+        return not answer.closes
 
 
 @asynccontextmanager

@@ -8,7 +8,7 @@ import traceback
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic_ai.messages import ModelMessage, ModelResponse, ToolCallPart
 from pydantic_ai.models import Model
@@ -142,7 +142,7 @@ async def execute(plan: RunPlan) -> RunOutcome:
         )
         async with stage:
             end, pre_state = await _drive(plan, stage)
-            outcome = await _score(plan, end, pre_state, started_at)
+            scored = await _score(plan, end, pre_state)
     except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - becomes the outcome
         cancelled = isinstance(error, asyncio.CancelledError)
         latest = stage.latest if stage else None
@@ -158,12 +158,19 @@ async def execute(plan: RunPlan) -> RunOutcome:
             unavailable=isinstance(error, ModelUnavailableError),
             retries=_retries(model),
         )
-    return replace(
-        outcome,
+    return RunOutcome(
+        status=Status.SCORED,
+        started_at=started_at,
         finished_at=datetime.now(UTC),
-        retries=_retries(model),
+        messages=end.messages,
         usage=stage.usage(),
         unpriced=stage.account.unpriced,
+        contents=end.contents,
+        benign=scored.benign,
+        attack=scored.attack,
+        unknown=scored.unknown,
+        output=scored.output,
+        retries=_retries(model),
     )
 
 
@@ -195,7 +202,14 @@ async def _drive(plan: RunPlan, stage: Stage) -> tuple[End, Any]:
         return end, pre_state
 
 
-async def _score(plan: RunPlan, end: End, pre_state: Any, started_at: datetime) -> RunOutcome:
+class _Scored(NamedTuple):
+    benign: Scores | None
+    attack: Scores | None
+    unknown: Unknown
+    output: str
+
+
+async def _score(plan: RunPlan, end: End, pre_state: Any) -> _Scored:
     context = plan.context
     unknown = plan.model.unknown(context)
     evidence = Evidence(
@@ -209,17 +223,7 @@ async def _score(plan: RunPlan, end: End, pre_state: Any, started_at: datetime) 
     attack = None
     if context.malicious is not None and not unknown.attack:
         attack = await _judge(context.malicious.evaluators, evidence)
-    return RunOutcome(
-        status=Status.SCORED,
-        started_at=started_at,
-        finished_at=started_at,
-        messages=end.messages,
-        contents=end.contents,
-        benign=benign,
-        attack=attack,
-        unknown=unknown,
-        output=evidence.output,
-    )
+    return _Scored(benign, attack, unknown, evidence.output)
 
 
 async def _judge(evaluators: Mapping[str, Evaluator], evidence: Evidence) -> Scores:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_siren.evaluation.run import ErrorInfo, RunOutcome, Status
 from pytest_siren.evaluation.tasks import Scores
 from pytest_siren.jobs.messages import dump_messages, dump_usage
+from pytest_siren.jobs.plain import PlainRecord, plain
 from pytest_siren.jobs.records import SCHEMA_VERSION, ExceptionInfo, IndexEntry, Result, RetryInfo
 
 if TYPE_CHECKING:
@@ -60,25 +61,37 @@ def result_of(attempt: RunAttempt) -> Result:
     )
 
 
-def execution_of(attempt: RunAttempt, usage: dict[str, Any] | None = None) -> dict[str, Any]:
+def data_of(record: Result | IndexEntry) -> PlainRecord:
+    """Return ``record`` as JSON data."""
+    found = PlainRecord(vars(record))
+    for name in ("started_at", "finished_at", "timestamp"):
+        if name in found:
+            found[name] = found[name].isoformat()
+    for name in ("exception_info", "retries"):
+        if found.get(name):
+            found[name] = plain(found[name])
+    return found
+
+
+def execution_of(attempt: RunAttempt, usage: dict[str, Any] | None = None) -> PlainRecord:
     """Return the content of ``execution.json`` as JSON data.
 
     ``usage`` is that of the attempt as ``result_of`` gives it, to save writing it again.
     """
     outcome = attempt.outcome
-    return {
-        "task_id": attempt.run.task_id,
-        "run_id": attempt.run_id,
-        "execution_id": attempt.run_id,
-        "timestamp": outcome.finished_at.astimezone(UTC),
-        "trace_id": None,
-        "span_id": None,
-        "messages": dump_messages(outcome.messages),
-        "usage": dump_usage(outcome.usage) if usage is None else usage,
-        "attacks": _attacks(outcome.contents),
-        "schema_version": SCHEMA_VERSION,
-        "status": outcome.status.value,
-    }
+    return PlainRecord(
+        task_id=attempt.run.task_id,
+        run_id=attempt.run_id,
+        execution_id=attempt.run_id,
+        timestamp=outcome.finished_at.astimezone(UTC).isoformat(),
+        trace_id=None,
+        span_id=None,
+        messages=dump_messages(outcome.messages),
+        usage=dump_usage(outcome.usage) if usage is None else usage,
+        attacks=_attacks(outcome.contents),
+        schema_version=SCHEMA_VERSION,
+        status=outcome.status.value,
+    )
 
 
 def index_entry_of(result: Result, path: str) -> IndexEntry:

@@ -27,6 +27,10 @@ class Plain(list[Any]):
     """JSON data that somebody else has made plain; only lone surrogates may be left in it."""
 
 
+class PlainRecord(dict[str, Any]):
+    """As ``Plain``, with text keys; numbers that are not finite may be left in it, too."""
+
+
 def plain(value: Any, keep: tuple[type, ...] = ()) -> Any:
     r"""Return ``value`` as dicts with text keys, lists, text, numbers, booleans and ``None``.
 

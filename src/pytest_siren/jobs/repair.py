@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pytest_siren.jobs.build import data_of
 from pytest_siren.jobs.lock import locked
 from pytest_siren.jobs.marks import forget_dead_writers, marks
 from pytest_siren.jobs.read import Unreadable, iter_index
@@ -51,7 +52,7 @@ def repair(job: Path, *, thorough: bool = True) -> Repaired:
         found = _examine(job, thorough=thorough)
         if found.changed:
             found.entries.sort(key=lambda entry: (entry.timestamp, entry.run_id))
-            write_lines(job / INDEX_FILE, (vars(entry) for entry in found.entries))
+            write_lines(job / INDEX_FILE, (data_of(entry) for entry in found.entries))
     forget_dead_writers(job)
     return found
 

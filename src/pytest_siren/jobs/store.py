@@ -14,7 +14,7 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pytest_siren.jobs.build import config_of, execution_of, index_entry_of, result_of
+from pytest_siren.jobs.build import config_of, data_of, execution_of, index_entry_of, result_of
 from pytest_siren.jobs.naming import check_job_name, check_run_id, run_directory
 from pytest_siren.jobs.read import RecordError, load_config
 from pytest_siren.jobs.records import (
@@ -154,18 +154,20 @@ class JobStore:
         place = run_directory(run.task_id, run.job.attack, check_run_id(attempt.run_id))
         # As text: a ``Path`` takes as long to make as a file.
         folder = f"{self.path}/{place}"
+        if run.run_index == 0 and attempt.attempt == 1:
+            # The task's folder is likely to be missing, and to try in vain takes longer.
+            _ensure(os.path.dirname(folder))
         try:
             os.mkdir(folder)
         except FileNotFoundError:
-            with suppress(FileExistsError):
-                os.mkdir(os.path.dirname(folder))
+            _ensure(os.path.dirname(folder))
             os.mkdir(folder)
         result = attempt.record or result_of(attempt)
         if self.transcripts.keeps(passed=result.passed):
             execution = execution_of(attempt, result.usage)
             name, form = self.transcripts.file
             write(f"{folder}/{name}", execution, form, sync=EXECUTION_FILE in self.sync)
-        written = put(f"{folder}/{RESULT_FILE}", vars(result))
+        written = put(f"{folder}/{RESULT_FILE}", data_of(result))
         return Recorded(written, index_entry_of(result, place))
 
     def settle(self, recorded: Sequence[Recorded]) -> None:
@@ -178,8 +180,13 @@ class JobStore:
                 one.written.sync()
             else:
                 one.written.close()
-        lines = [vars(one.entry) for one in recorded]
+        lines = [data_of(one.entry) for one in recorded]
         append(self.path / INDEX_FILE, lines, sync=INDEX_FILE in self.sync)
+
+
+def _ensure(folder: str) -> None:
+    with suppress(FileExistsError):
+        os.mkdir(folder)
 
 
 def _claim(

@@ -17,7 +17,7 @@ import yaml
 from pydantic_core import to_json
 
 from pytest_siren.jobs.lock import locked
-from pytest_siren.jobs.plain import Plain, plain
+from pytest_siren.jobs.plain import Plain, PlainRecord, plain
 from pytest_siren.jobs.redact import redact
 
 _UNSEEN = re.compile(rb"\x7f|\xc2[\x80-\x9f]|\xe2\x80[\xa8-\xae]|\xe2\x81[\xa6-\xa9]")
@@ -134,9 +134,10 @@ def _yaml(record: Mapping[str, Any], header: Sequence[str]) -> bytes:
 
 
 def _json(record: Any, indent: int | None = None) -> bytes:
+    ready = record if type(record) is PlainRecord else plain(record, keep=(Plain,))
     try:
-        content = to_json(plain(record, keep=(Plain,)), indent=indent)
-    except ValueError:  # a lone surrogate in what is kept
+        content = to_json(ready, indent=indent, inf_nan_mode="strings")
+    except ValueError:  # a lone surrogate in what was plain already
         content = to_json(plain(record), indent=indent)
     data = redact(content)
     if data.isascii() and b"\x7f" not in data:

@@ -18,12 +18,17 @@ from pytest_siren.models.limits.clients import opened, takes_httpx2, without_own
 from pytest_siren.models.limits.estimate import Estimate
 from pytest_siren.models.limits.governed import GovernedModel
 from pytest_siren.models.limits.governor import Governor
+from pytest_siren.models.limits.rehearsal import rehearse
 from pytest_siren.models.limits.turns import Turns
 from pytest_siren.models.loops import ModelPerLoop
 from pytest_siren.models.names import spoken_name
 
 _NEEDS_NO_PROVIDER = "test"
 """pydantic-ai's ``TestModel``, the one model whose name has no colon."""
+
+
+_LULL = 0.1
+"""Seconds after which the first requests have left, and their answers are seldom there."""
 
 
 class ModelNameError(ModelUnavailableError, ValueError):
@@ -50,6 +55,7 @@ class ApiModelSource:
         self._budget: Budget | None = None
         self._estimate = Estimate()
         self._turns: dict[int, Turns] = {}
+        self._rehearsed = False
 
     def govern(self, governor: Governor) -> None:
         """Keep to ``governor``'s budget for this model."""
@@ -83,7 +89,14 @@ class ApiModelSource:
 
     async def _try(self) -> None:
         async with self._open():
-            pass
+            self._rehearsed = True
+            await rehearse(self.id)
+
+    async def _rehearse(self) -> None:
+        await asyncio.sleep(_LULL)
+        if not self._rehearsed:
+            self._rehearsed = True
+            await rehearse(self.id)
 
     def unknown(self, run: RunContext) -> Unknown:
         """A model gives both scores."""
@@ -107,6 +120,8 @@ class ApiModelSource:
             if self._budget is not None:
                 without_own_retries(model)
                 if ours:
+                    rehearsal = asyncio.create_task(self._rehearse())
+                    stack.callback(rehearsal.cancel)
                     self._turns[id(model)] = Turns()
                     stack.callback(self._turns.pop, id(model))
             yield model

@@ -28,6 +28,7 @@ from pytest_siren.evaluation.components import Component
 from pytest_siren.evaluation.models import ModelKind, RunContext, Unknown
 from pytest_siren.evaluation.states import injected_vectors
 from pytest_siren.evaluation.tasks import GroundTruth, ToolCall
+from pytest_siren.models.offline import OfflineModel
 
 GROUND_TRUTH = "ground-truth"
 HIJACKED = "hijacked"
@@ -73,29 +74,20 @@ class ControlSource:
         return Unknown(benign=benign, attack=attack if run.malicious else None)
 
 
-class ScriptedModel(Model):
+class ScriptedModel(OfflineModel):
     """Answers with one call of its script at a time; the conversation tells how far it is."""
+
+    KIND = "control"
 
     def __init__(
         self, name: str, benign: GroundTruth | None, malicious: GroundTruth | None
     ) -> None:
-        super().__init__()
-        self._name = name
+        super().__init__(name)
         self._benign = benign
         self._malicious = malicious
         self._benign_calls: Sequence[ToolCall] = ()
         self._malicious_calls: Sequence[ToolCall] = ()
         self._observed = False
-
-    @property
-    def model_name(self) -> str:
-        """The control's name."""
-        return self._name
-
-    @property
-    def system(self) -> str:
-        """Not a provider: ``control``."""
-        return "control"
 
     def observe(self, env_state: Any) -> None:
         """Take both solutions from the first state of the run."""
@@ -125,7 +117,7 @@ class ScriptedModel(Model):
             part = ToolCallPart(call.name, dict(call.args), tool_call_id=f"call_{position}")
         else:
             part = TextPart("\n".join(text for text in closing if text))
-        return ModelResponse(parts=[part], model_name=self._name, provider_name="control")
+        return ModelResponse(parts=[part], model_name=self._name, provider_name=self.KIND)
 
 
 def _hijacked_at(messages: Sequence[ModelMessage]) -> int | None:

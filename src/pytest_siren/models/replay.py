@@ -16,6 +16,7 @@ from pydantic_ai.usage import RequestUsage
 from pytest_siren.evaluation.components import Component
 from pytest_siren.evaluation.models import ModelKind, RunContext, Unknown
 from pytest_siren.models.names import spoken_name
+from pytest_siren.models.offline import OfflineModel
 from pytest_siren.models.transcripts import (
     Recording,
     RecordingKey,
@@ -105,23 +106,14 @@ def _resolve(argument: str, base: Path) -> Path:
     raise TranscriptError(f"replay:{argument}: there is nothing at {tried}")
 
 
-class ReplayModel(Model):
+class ReplayModel(OfflineModel):
     """Gives the recorded answers in their order; the conversation tells which is next."""
 
+    KIND = "replay"
+
     def __init__(self, name: str, transcript: Transcript) -> None:
-        super().__init__()
-        self._name = name
+        super().__init__(name)
         self._transcript = transcript
-
-    @property
-    def model_name(self) -> str:
-        """The recording's name."""
-        return self._name
-
-    @property
-    def system(self) -> str:
-        """Not a provider: ``replay``."""
-        return "replay"
 
     def planted(self, contents: Mapping[str, str]) -> None:
         """Refuse to answer for other contents than the recorded ones."""
@@ -149,7 +141,7 @@ class ReplayModel(Model):
             response = copy(responses[position])
             response.usage = RequestUsage()
             response.model_name = self._name
-            response.provider_name = "replay"
+            response.provider_name = self.KIND
             return response
         if self._transcript.error is not None:
             raise RecordedError(self._transcript.error)

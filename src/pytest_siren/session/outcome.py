@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pytest_siren.jobs.records import Result
 
 _RECEIVED = "_siren_run"
-"""Attribute of a pytest report on the controller that holds its run."""
+"""Attribute of a pytest report that holds its run, in the process that executes or receives it."""
 _PROPERTIES = {each.name: f"siren_{each.name}" for each in fields(RunReport)}
 _FIELDS = {name: each for each, name in _PROPERTIES.items()}
 _values = attrgetter(*_PROPERTIES)
@@ -85,7 +85,7 @@ def report_of(
 
 
 def to_properties(report: RunReport, before: Properties = ()) -> list[tuple[str, object]]:
-    """Return ``report`` as user properties, which pytest and xdist carry along.
+    """Return ``report`` as user properties, which xdist carries along.
 
     Those that are the same as in ``before``, the properties of another run, are the same objects:
     pytest keeps all of them until the end.
@@ -103,6 +103,11 @@ def to_properties(report: RunReport, before: Properties = ()) -> list[tuple[str,
 def without_run(properties: Properties) -> list[tuple[str, object]]:
     """Return ``properties`` but for those that carry a run; one report of it is enough."""
     return [(name, value) for name, value in properties if name not in _FIELDS]
+
+
+def carry(report: pytest.TestReport, run: RunReport) -> None:
+    """Let ``report`` be about ``run``, as far as it does not leave this process."""
+    setattr(report, _RECEIVED, run)
 
 
 def from_properties(report: pytest.TestReport) -> RunReport | None:
@@ -127,10 +132,10 @@ class Received:
         """Take the properties away that carry a run; ``from_properties`` finds it as before."""
         if report.when == "teardown":
             report.user_properties += self._waiting.pop(report.nodeid, [])
-        run = _parsed(report) if report.when == "call" else None
+        run = from_properties(report)
         if run is None:
             return
-        setattr(report, _RECEIVED, run)
+        carry(report, run)
         public = self._waiting[report.nodeid] = [
             one if one[0] in _OF_ONE_RUN else self._known.setdefault(one, one)
             for one in public_properties(run, self.root)

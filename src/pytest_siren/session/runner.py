@@ -32,6 +32,7 @@ from pytest_siren.session.outcome import (
     Properties,
     RunErrorError,
     RunFailedError,
+    carry,
     report_of,
     to_properties,
     without_run,
@@ -87,7 +88,10 @@ class Evaluations:
     _run_ids: RunIds = field(default_factory=RunIds)
     _kept: dict[str, Ended] = field(default_factory=dict)
     _properties: Properties = ()
-    """Of the run that was told last."""
+    """Of the run that was told last, on a worker."""
+
+    def __post_init__(self) -> None:
+        self._on_worker = is_worker(self.config)
 
     def govern(self, size: int) -> None:
         """Let the models share rate limits, with at most ``size`` runs in flight here."""
@@ -226,13 +230,14 @@ class Evaluations:
         if ended.cancelled:
             raise KeyboardInterrupt
         assert ended.report is not None
-        self._properties = to_properties(ended.report, self._properties)
-        item.user_properties += self._properties
+        if self._on_worker:
+            self._properties = to_properties(ended.report, self._properties)
+            item.user_properties += self._properties
         if ended.output is not None:
             for name, text in ended.output.sections():
                 item.add_report_section("call", name, text)
             ended.output.warn_again()
-        item.stash[_TIMES] = (ended.started_at, ended.report.duration)
+        item.stash[_TOLD] = (ended.started_at, ended.report)
         _conclude(ended)
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -241,11 +246,17 @@ class Evaluations:
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
         """Give the report of a run the run's own times: pytest has only seen it being told."""
         report = yield
-        times = item.stash.get(_TIMES, None)
-        if times is not None and call.when == "call":
-            report.start, report.duration = times
+        told = item.stash.get(_TOLD, None)
+        if told is None:
+            return report
+        if call.when == "call":
+            report.start, run = told
+            report.duration = run.duration
             report.stop = report.start + report.duration
-        if times is not None and call.when == "teardown":
+            if not self._on_worker:
+                carry(report, run)
+        elif call.when == "teardown":
+            del item.stash[_TOLD]
             report.user_properties = without_run(report.user_properties)
             item.user_properties[:] = without_run(item.user_properties)
         return report
@@ -312,8 +323,8 @@ def _said_of(extra: Result) -> str:
     return f"attempt {extra.attempt}, not counted: {extra.status}, {scores}\n"
 
 
-_TIMES = pytest.StashKey[tuple[float, float]]()
-"""When the run of an item began, in seconds since the epoch, and how many seconds it took."""
+_TOLD = pytest.StashKey[tuple[float, RunReport]]()
+"""When the run of an item began, in seconds since the epoch, and what it came to."""
 
 
 def _conclude(ended: Ended) -> Any:

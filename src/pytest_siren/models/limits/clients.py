@@ -11,7 +11,7 @@ import httpx2
 from pydantic_ai.models import Model, get_user_agent, infer_model
 from pydantic_ai.providers import Provider, infer_provider, infer_provider_class
 
-from pytest_siren.models.limits.lanes import Lanes
+from pytest_siren.models.limits.connections import Connections
 from pytest_siren.models.limits.tools import remember_tools, send_as_given
 
 _TIMEOUT = httpx2.Timeout(600.0, connect=30.0)
@@ -19,14 +19,18 @@ _TIMEOUT = httpx2.Timeout(600.0, connect=30.0)
 
 
 @asynccontextmanager
-async def opened(name: str) -> AsyncIterator[tuple[Model, bool]]:
-    """Open pydantic-ai's model ``name``, and tell whether its requests go through ``Lanes``.
+async def opened(
+    name: str, transport: httpx2.AsyncBaseTransport | None = None
+) -> AsyncIterator[tuple[Model, bool]]:
+    """Open pydantic-ai's model ``name``, and tell whether its requests go through ``transport``.
 
-    Raises what pydantic-ai raises: ``UserError``, ``ImportError``.
+    That is ``Connections`` unless it is given. Raises what pydantic-ai raises: ``UserError``,
+    ``ImportError``.
     """
-    lanes = Lanes()
     client = httpx2.AsyncClient(
-        transport=lanes, timeout=_TIMEOUT, headers={"User-Agent": get_user_agent()}
+        transport=transport or Connections(),
+        timeout=_TIMEOUT,
+        headers={"User-Agent": get_user_agent()},
     )
     taken = False
 

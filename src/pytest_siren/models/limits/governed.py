@@ -45,7 +45,7 @@ class GovernedModel(WrapperModel):
         estimate: Estimate | None = None,
         patience: float = PATIENCE,
     ) -> None:
-        """``turns`` only for a model whose transport gives them back, which ``Lanes`` does."""
+        """``turns`` only for a model whose transport gives them back, as ``Connections`` does."""
         super().__init__(wrapped)
         self._budget = budget
         self._name = name

@@ -1,15 +1,17 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import time
+from collections.abc import AsyncIterator
 
 import httpx2
 import pytest
 
-from pytest_siren.models.limits import lanes as lanes_module
+from pytest_siren.models.limits import connections
 from pytest_siren.models.limits.clients import takes_httpx2
+from pytest_siren.models.limits.connections import Connections
 from pytest_siren.models.limits.exchange import EXCHANGE, Exchange
-from pytest_siren.models.limits.lanes import Lanes
 from pytest_siren.models.limits.turns import Turns
 from tests.unit.limits_server import Answer, error, serving
 
@@ -20,34 +22,32 @@ async def post(client: httpx2.AsyncClient, url: str) -> httpx2.Response:
 
 def test_connections_are_kept_and_used_again() -> None:
     async def run() -> None:
-        lanes = Lanes()
         async with (
             serving(Answer(latency=0.02)) as server,
-            httpx2.AsyncClient(transport=lanes) as client,
+            httpx2.AsyncClient(transport=Connections()) as client,
         ):
             for _ in range(5):
                 assert (await post(client, server.url)).json()["id"] == "chatcmpl-1"
             assert server.connections == 1
             for _ in range(3):
                 await asyncio.gather(*(post(client, server.url) for _ in range(8)))
-            assert server.connections == lanes.size == 8
+            assert server.connections == 8
             await client.aclose()
             for _ in range(100):
                 if not server.open:
                     break
                 await asyncio.sleep(0.01)
-            assert (server.open, lanes.size) == (0, 0)
+            assert server.open == 0
 
     asyncio.run(run())
 
 
-def test_faults_and_cancellation_leak_no_lane() -> None:
+def test_faults_and_cancellation_leak_no_connection() -> None:
     async def run() -> None:
         answers = [Answer(reset=True), error(500, None, "no"), Answer(latency=0.3), Answer()]
-        lanes = Lanes()
         async with (
             serving(lambda number: answers[number % 4]) as server,
-            httpx2.AsyncClient(transport=lanes) as client,
+            httpx2.AsyncClient(transport=Connections()) as client,
         ):
             for _ in range(3):
                 with pytest.raises(httpx2.TransportError):
@@ -56,7 +56,6 @@ def test_faults_and_cancellation_leak_no_lane() -> None:
                 with pytest.raises(TimeoutError):
                     await asyncio.wait_for(post(client, server.url), 0.05)
                 assert (await post(client, server.url)).status_code == 200
-            assert lanes.size == 1
             # The server notices when it wakes up to answer.
             await asyncio.sleep(0.5)
             assert server.open == 1
@@ -64,9 +63,9 @@ def test_faults_and_cancellation_leak_no_lane() -> None:
     asyncio.run(run())
 
 
-def test_a_lane_whose_server_hung_up_is_connected_anew() -> None:
+def test_a_connection_whose_server_hung_up_is_made_anew() -> None:
     async def run() -> None:
-        async with httpx2.AsyncClient(transport=Lanes()) as client:
+        async with httpx2.AsyncClient(transport=Connections()) as client:
             closing = Answer(headers={"connection": "close"})
             async with serving(closing) as server:
                 for _ in range(3):
@@ -76,30 +75,32 @@ def test_a_lane_whose_server_hung_up_is_connected_anew() -> None:
     asyncio.run(run())
 
 
-def test_lanes_that_nobody_needs_are_closed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lanes_module, "_IDLE", 0.05)
+def test_connections_that_nobody_needs_are_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "_IDLE", 0.05)
 
     async def run() -> None:
-        lanes = Lanes()
         async with (
             serving(Answer(latency=0.02)) as server,
-            httpx2.AsyncClient(transport=lanes) as client,
+            httpx2.AsyncClient(transport=Connections()) as client,
         ):
             await asyncio.gather(*(post(client, server.url) for _ in range(6)))
-            assert lanes.size == 6
-            for _ in range(8):
-                await post(client, server.url)
-            assert lanes.size == 1
+            assert server.open == 6
+            for _ in range(100):
+                if not server.open:
+                    break
+                await asyncio.sleep(0.02)
+            assert server.open == 0
+            assert (await post(client, server.url)).status_code == 200
 
     asyncio.run(run())
 
 
-def test_each_origin_has_lanes_of_its_own() -> None:
+def test_each_origin_has_connections_of_its_own() -> None:
     async def run() -> None:
         async with (
             serving(Answer()) as one,
             serving(Answer()) as other,
-            httpx2.AsyncClient(transport=Lanes()) as client,
+            httpx2.AsyncClient(transport=Connections()) as client,
         ):
             for _ in range(3):
                 await post(client, one.url)
@@ -116,7 +117,7 @@ def test_a_proxy_of_the_environment_is_used_unless_it_is_to_be_passed_by(
         async with serving(Answer()) as server, serving(Answer()) as proxy:
             monkeypatch.setenv("http_proxy", proxy.url.removesuffix("/v1"))
             monkeypatch.setenv("no_proxy", no_proxy)
-            async with httpx2.AsyncClient(transport=Lanes()) as client:
+            async with httpx2.AsyncClient(transport=Connections()) as client:
                 await post(client, server.url)
             return server.paths, proxy.paths
 
@@ -126,13 +127,92 @@ def test_a_proxy_of_the_environment_is_used_unless_it_is_to_be_passed_by(
     assert asyncio.run(run("127.0.0.1")) == (["/v1/chat/completions"], [])
 
 
+@pytest.mark.parametrize(
+    ("url", "error"),
+    [
+        ("http://127.0.0.1:1", httpx2.ConnectError),
+        ("http://no-such-host.invalid", httpx2.ConnectError),
+        ("gopher://127.0.0.1:1", httpx2.UnsupportedProtocol),
+    ],
+)
+def test_what_goes_wrong_before_a_connection_is_there(url: str, error: type[Exception]) -> None:
+    async def run() -> None:
+        async with httpx2.AsyncClient(transport=Connections()) as client:
+            with pytest.raises(error) as raised:
+                await post(client, url)
+            assert type(raised.value) is error
+            assert str(raised.value)
+
+    asyncio.run(run())
+
+
+def test_what_goes_wrong_afterwards() -> None:
+    hung_up = Answer(headers={"content-length": "9999"}, closes=True)
+    answers = [Answer(reset=True), Answer(latency=0.5), hung_up, Answer(body="", status=0)]
+    errors = [
+        httpx2.RemoteProtocolError,
+        httpx2.ReadTimeout,
+        httpx2.RemoteProtocolError,
+        httpx2.RemoteProtocolError,
+    ]
+
+    async def run() -> None:
+        async with (
+            serving(lambda number: answers[number]) as server,
+            httpx2.AsyncClient(transport=Connections(), timeout=0.2) as client,
+        ):
+            for error in errors:
+                with pytest.raises(error) as raised:
+                    await post(client, server.url)
+                assert type(raised.value) is error
+
+    asyncio.run(run())
+
+
+def test_bodies_come_in_pieces_and_packed_and_leave_so() -> None:
+    said = gzip.compress(b'{"said": "' + b"a" * 300_000 + b'"}')
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = (await reader.readuntil(b"\r\n\r\n")).lower()
+        asked = b""
+        while not asked.endswith(b"0\r\n\r\n"):
+            asked += await reader.read(1000)
+        assert b"transfer-encoding: chunked" in head
+        assert b"set-cookie" not in head
+        writer.write(
+            b"HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\nset-cookie: a=b\r\n"
+            b"transfer-encoding: chunked\r\nx-asked: %d\r\n\r\n" % asked.count(b"piece")
+        )
+        for start in range(0, len(said), 100):
+            part = said[start : start + 100]
+            writer.write(b"%x\r\n%b\r\n" % (len(part), part))
+            await writer.drain()
+        writer.write(b"0\r\n\r\n")
+        writer.close()
+
+    async def pieces() -> AsyncIterator[bytes]:
+        for _ in range(3):
+            yield b"piece"
+
+    async def run() -> None:
+        listening = await asyncio.start_server(answer, "127.0.0.1", 0)
+        url = f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}/"
+        async with listening, httpx2.AsyncClient(transport=Connections()) as client:
+            response = await client.post(url, content=pieces())
+        assert len(response.json()["said"]) == 300_000
+        assert response.headers["x-asked"] == "3"
+        assert response.reason_phrase == "OK"
+
+    asyncio.run(run())
+
+
 def test_the_transport_tells_of_the_answers_headers_and_gives_the_turn_back() -> None:
     async def run() -> None:
         turns = Turns()
         answer = Answer(headers={"X-RateLimit-Remaining-Requests": "7"}, latency=0.2)
         async with (
             serving(answer) as server,
-            httpx2.AsyncClient(transport=Lanes()) as client,
+            httpx2.AsyncClient(transport=Connections()) as client,
         ):
             for _ in range(2):
                 exchange = Exchange(await turns.take())

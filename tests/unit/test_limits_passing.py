@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+import asyncio
+import time
+
+import httpx2
+
+from pytest_siren.models.limits.connections import Connections
+from pytest_siren.models.limits.exchange import EXCHANGE, Exchange
+from pytest_siren.models.limits.passing import Passing
+from tests.unit.limits_server import Answer, serving
+
+
+def test_an_answer_waits_until_the_one_before_has_led_to_a_request() -> None:
+    async def run() -> None:
+        passing = Passing()
+        order: list[int] = []
+
+        async def answer(number: int) -> None:
+            await passing.wait()
+            order.append(number)
+
+        tasks = [asyncio.create_task(answer(number)) for number in range(4)]
+        await asyncio.sleep(0)
+        assert order == [0]
+        tasks[1].cancel()
+        await asyncio.sleep(0)
+        passing.next()
+        await asyncio.sleep(0)
+        assert order == [0, 2]
+        passing.next()
+        await asyncio.sleep(0)
+        assert order == [0, 2, 3]
+        passing.next()
+        # Nobody waits any more, so the next does not either.
+        await asyncio.wait_for(passing.wait(), 0.005)
+
+    asyncio.run(run())
+
+
+def test_answers_that_lead_to_nothing_hold_nobody_up_for_long() -> None:
+    async def run() -> None:
+        passing = Passing()
+        started = time.monotonic()
+        await asyncio.gather(*(passing.wait() for _ in range(50)))
+        assert 0.015 < time.monotonic() - started < 0.5
+
+    asyncio.run(run())
+
+
+def test_of_many_answers_at_once_each_leads_to_its_request_before_the_next_is_read() -> None:
+    """Each reader asks again at once, so that reading and asking must take turns."""
+
+    async def run() -> None:
+        done: list[str] = []
+
+        async def ask(client: httpx2.AsyncClient, url: str) -> None:
+            EXCHANGE.set(Exchange())
+            for _ in range(2):
+                response = await client.post(url, json={})
+                await asyncio.sleep(0)
+                done.append("read")
+                assert response.status_code == 200
+
+        async with (
+            serving(Answer(latency=0.1)) as server,
+            httpx2.AsyncClient(transport=Connections()) as client,
+        ):
+            arrived = server.arrivals
+            asking = [asyncio.create_task(ask(client, f"{server.url}/x")) for _ in range(20)]
+            while len(done) < 10:
+                await asyncio.sleep(0)
+            # Without turns, all twenty first answers would have been read by now.
+            assert len(done) < 15
+            await asyncio.gather(*asking)
+        assert len(arrived) == 40
+
+    asyncio.run(run())
