@@ -50,6 +50,8 @@ def execute(
     Raises ``FailedError`` when the exit code is none of ``good_codes`` or the time is over.
     """
     environment = {name: os.environ[name] for name in _KEPT if name in os.environ}
+    # In the usual place pytest would delete, within our time, what other sessions have left there.
+    environment |= {"PYTEST_DEBUG_TEMPROOT": str(command.folder)}
     environment |= {"NO_PROXY": "127.0.0.1", **command.variables}
     with tempfile.TemporaryFile() as output:
         started = time.perf_counter()

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from copy import copy
+from dataclasses import fields
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
 from pydantic import TypeAdapter
 from pydantic_ai.messages import (
@@ -80,13 +81,21 @@ def _portable_message(message: ModelMessage) -> ModelMessage:
 def _portable(item: Any) -> Any:
     """Return a message or part with plain values in the fields that take anything; a copy if so."""
     changed = item
-    for name in _ANYTHING:
-        value = getattr(item, name, None)
+    for name in _taking_anything(cast(Hashable, type(item))):
+        value = getattr(item, name)
         if value is None or isinstance(value, str):
-            continue
-        if name == "content" and not isinstance(item, BaseToolReturnPart):
             continue
         if changed is item:
             changed = copy(item)
         setattr(changed, name, plain(value, keep=MULTI_MODAL_CONTENT_TYPES))
     return changed
+
+
+@cache
+def _taking_anything(kind: Any) -> tuple[str, ...]:
+    """Return the fields of messages or parts of ``kind`` that take values of any type."""
+    known = {each.name for each in fields(kind)}
+    found = known.intersection(_ANYTHING)
+    if not issubclass(kind, BaseToolReturnPart):
+        found.discard("content")
+    return tuple(found)
