@@ -2,11 +2,14 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import ssl
 import time
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import httpx2
 import pytest
+import trustme
 
 from pytest_siren.models.limits import connections
 from pytest_siren.models.limits.clients import takes_httpx2
@@ -165,6 +168,35 @@ def test_what_goes_wrong_afterwards() -> None:
                 with pytest.raises(error) as raised:
                     await post(client, server.url)
                 assert type(raised.value) is error
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("trusted", [True, False])
+def test_servers_need_a_certificate_that_is_trusted(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, trusted: bool
+) -> None:
+    authority = trustme.CA()
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("localhost").configure_cert(context)
+    (tmp_path / "ca.pem").write_bytes(authority.cert_pem.bytes())
+    if trusted:
+        monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nsafe")
+        writer.close()
+
+    async def run() -> None:
+        listening = await asyncio.start_server(answer, "127.0.0.1", 0, ssl=context)
+        url = f"https://localhost:{listening.sockets[0].getsockname()[1]}/"
+        async with listening, httpx2.AsyncClient(transport=Connections()) as client:
+            if trusted:
+                assert (await client.get(url)).text == "safe"
+            else:
+                with pytest.raises(httpx2.ConnectError, match="CERTIFICATE_VERIFY_FAILED"):
+                    await client.get(url)
 
     asyncio.run(run())
 
