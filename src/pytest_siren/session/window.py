@@ -5,11 +5,17 @@ from __future__ import annotations
 import asyncio
 from collections import Counter, deque
 from collections.abc import Callable, Coroutine
+from functools import partial
 
 from pytest_siren.jobs.records import Result
 from pytest_siren.session.items import RunItem
 from pytest_siren.session.runner import Ended
 from pytest_siren.sharing.board import Board, Gauge
+
+_ROUNDS = 4
+"""Of the event loop, between two runs that are reported: to report takes long, and others wait."""
+_BEHIND = 16
+"""Runs that have ended and are to be reported before others go on as quickly."""
 
 
 class Window:
@@ -37,6 +43,7 @@ class Window:
         self.refill: Callable[[RunItem, Result], None] = lambda item, result: None
         """Called when there is room again, in the midst of the event loop, with what made it."""
         self._ended: deque[tuple[RunItem, Ended]] = deque()
+        self._stopping: asyncio.Handle
 
     def __len__(self) -> int:
         return len(self._running)
@@ -66,14 +73,18 @@ class Window:
     def step(self, seconds: float) -> None:
         """Let the runs go on until one ends, ``wake`` is called or ``seconds`` have passed."""
         if self._ended or seconds <= 0:
-            self._loop.call_soon(self._loop.stop)
-            self._loop.run_forever()
-            return
-        timer = self._loop.call_later(seconds, self._loop.stop)
+            self._stop_after(_ROUNDS if len(self._ended) < _BEHIND else 1)
+        else:
+            self._stopping = self._loop.call_later(seconds, self._loop.stop)
         try:
             self._loop.run_forever()
         finally:
-            timer.cancel()
+            # Or it would end the loop in the midst of whatever it is used for next.
+            self._stopping.cancel()
+
+    def _stop_after(self, rounds: int) -> None:
+        stop = self._loop.stop if rounds == 1 else partial(self._stop_after, rounds - 1)
+        self._stopping = self._loop.call_soon(stop)
 
     def wake(self) -> None:
         """End ``step``. May be called from any thread and from signal handlers."""

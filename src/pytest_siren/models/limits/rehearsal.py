@@ -52,8 +52,8 @@ _RESPONSE = {
 }
 
 
-async def rehearse(name: str) -> None:
-    """Let pydantic-ai's model ``name`` read an answer that no server has given.
+async def rehearse(name: str) -> bool:
+    """Let pydantic-ai's model ``name`` read an answer that no server has given; tell if it has.
 
     pydantic builds its validators when they are first used. With OpenAI's that takes 0.1 s, and
     where all runs in flight wait for their first answer, all of them would wait that much longer.
@@ -62,11 +62,13 @@ async def rehearse(name: str) -> None:
     async with opened(name, httpx2.MockTransport(_answer)) as (model, ours):
         kinds = {kind.__name__ for kind in type(model).__mro__}
         if not ours or not kinds & {"OpenAIChatModel", "OpenAIResponsesModel"}:
-            return
+            return False
         # Whatever is wrong shows, and is told, when it is in earnest.
         with suppress(Exception):
             question = ModelRequest(parts=[UserPromptPart("Are you there?")])
             await model.request([question], None, ModelRequestParameters())
+            return True
+    return False
 
 
 def _answer(request: httpx2.Request) -> httpx2.Response:
