@@ -51,7 +51,7 @@ def execute(
     """
     environment = {name: os.environ[name] for name in _KEPT if name in os.environ}
     # In the usual place pytest would delete, within our time, what other sessions have left there.
-    environment |= {"PYTEST_DEBUG_TEMPROOT": str(command.folder)}
+    environment["PYTEST_DEBUG_TEMPROOT"] = str(command.folder)
     environment |= {"NO_PROXY": "127.0.0.1", **command.variables}
     with tempfile.TemporaryFile() as output:
         started = time.perf_counter()

@@ -29,6 +29,7 @@ from pydantic_ai.usage import RunUsage, UsageLimits
 from pytest_siren.evaluation.models import Unknown
 from pytest_siren.evaluation.run import ErrorInfo, Status
 from pytest_siren.evaluation.tasks import Scores
+from pytest_siren.jobs.build import result_of
 from pytest_siren.jobs.read import iter_index, load_config, load_execution, load_result
 from pytest_siren.jobs.store import JobStore
 from tests.unit.jobs_sample import (
@@ -426,6 +427,16 @@ def test_numbers_that_are_not_finite_are_spelled_out(store: JobStore) -> None:
         "d": 1e308,
     }
     their_execution(folder)
+
+
+def test_numbers_of_results_that_are_not_finite_are_spelled_out(store: JobStore) -> None:
+    one = attempt()
+    odd = replace(result_of(one), cost=math.inf, benign_evaluators={"odd": math.nan})
+    folder = store.record(replace(one, record=odd))
+    written = raw(folder / "result.json")
+    assert (written["cost"], written["benign_evaluators"]) == ("Infinity", {"odd": "NaN"})
+    [line] = (store.path / "index.jsonl").read_text().splitlines()
+    assert json.loads(line)["cost"] == "Infinity"
 
 
 def test_arguments_that_are_text_are_kept_to_the_letter(store: JobStore) -> None:

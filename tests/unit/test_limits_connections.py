@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import aiohttp
 import httpx2
 import pytest
 import trustme
@@ -234,6 +235,22 @@ def test_bodies_come_in_pieces_and_packed_and_leave_so() -> None:
         assert len(response.json()["said"]) == 300_000
         assert response.headers["x-asked"] == "3"
         assert response.reason_phrase == "OK"
+
+    asyncio.run(run())
+
+
+def test_a_socks_proxy_is_not_passed_by(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def run() -> None:
+        async with serving(Answer()) as server:
+            monkeypatch.setenv("all_proxy", "socks5://127.0.0.1:1")
+            monkeypatch.setenv("no_proxy", "")
+            async with httpx2.AsyncClient(transport=Connections()) as client:
+                # What it needs is not installed, or nobody listens there.
+                with pytest.raises((ImportError, httpx2.TransportError)) as raised:
+                    await post(client, server.url)
+            # It does not understand them.
+            assert not isinstance(raised.value.__cause__, aiohttp.ClientError)
+            assert server.paths == []
 
     asyncio.run(run())
 

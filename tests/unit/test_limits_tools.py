@@ -127,10 +127,36 @@ async def sent(tools: Any, extra: Any, *, changed: bool) -> list[dict[str, Any]]
         given = {"tools": openai.omit if tools is None else tools, "extra_body": extra}
         messages: Any = MESSAGES
         with pytest.raises(openai.BadRequestError):
-            await client.chat.completions.create(model="m", messages=messages, **given)
+            await client.chat.completions.create(
+                model="m", messages=messages, stream=False, **given
+            )
         with pytest.raises(openai.BadRequestError):
-            await client.responses.create(model="m", input="hi", **given)
+            await client.responses.create(model="m", input="hi", stream=False, **given)
     return bodies
+
+
+def test_azure_s_address_has_the_model_in_it() -> None:
+    paths: list[str] = []
+
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        paths.append(request.url.path)
+        return httpx2.Response(400, json={"error": {"message": "enough"}})
+
+    async def run() -> None:
+        async with httpx2.AsyncClient(transport=httpx2.MockTransport(answer)) as http:
+            client = openai.AsyncAzureOpenAI(
+                api_key="k",
+                api_version="2025-01-01",
+                azure_endpoint="https://azure.invalid",
+                max_retries=0,
+                http_client=http,
+            )
+            send_as_given(OpenAIChatModel("m", provider=OpenAIProvider(openai_client=client)))
+            with pytest.raises(openai.BadRequestError):
+                await client.chat.completions.create(model="m", messages=[], stream=False)
+
+    asyncio.run(run())
+    assert paths == ["/openai/deployments/m/chat/completions"]
 
 
 def test_clients_of_other_libraries_are_left_alone() -> None:

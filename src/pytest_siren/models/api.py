@@ -85,18 +85,12 @@ class ApiModelSource:
             if takes_httpx2(provider):
                 # It imports the rest when it is made for the first time.
                 with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
-                    runner.run(self._try())
+                    runner.run(self._rehearse())
 
-    async def _try(self) -> None:
-        async with self._open():
-            self._rehearsed = True
-            await rehearse(self.id)
-
-    async def _rehearse(self) -> None:
-        await asyncio.sleep(_LULL)
-        if not self._rehearsed:
-            self._rehearsed = True
-            await rehearse(self.id)
+    async def _rehearse(self, after: float = 0.0) -> None:
+        await asyncio.sleep(after)
+        self._rehearsed = True
+        await rehearse(self.id)
 
     def unknown(self, run: RunContext) -> Unknown:
         """A model gives both scores."""
@@ -119,9 +113,10 @@ class ApiModelSource:
                 raise ModelPackageError(f"model {name!r}: {_line(error)}") from error
             if self._budget is not None:
                 without_own_retries(model)
-                if ours:
-                    rehearsal = asyncio.create_task(self._rehearse())
+                if ours and not self._rehearsed:
+                    rehearsal = asyncio.create_task(self._rehearse(_LULL))
                     stack.callback(rehearsal.cancel)
+                if ours:
                     self._turns[id(model)] = Turns()
                     stack.callback(self._turns.pop, id(model))
             yield model

@@ -12,7 +12,7 @@ _PROFILE: ModelProfile = {**DEFAULT_PROFILE, "supported_native_tools": frozenset
 
 
 class OfflineModel(Model):
-    """A model of ours, which each run has one of its own of."""
+    """A model of ours; each run has one of its own."""
 
     KIND: ClassVar[str]
     """Stands where others name their provider."""

@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 
+from pytest_siren.models.limits.turns import grant
+
 _LONGEST = 0.02
 """Seconds after which no answer waits for what the one before may lead to."""
 
@@ -37,19 +39,10 @@ class Passing:
 
     def next(self) -> None:
         """Let another answer through: a request leaves."""
-        if self._timer is None or self._pass():
+        if self._timer is None or grant(self._waiting):
             return
         self._timer.cancel()
         self._timer = None
-
-    def _pass(self) -> bool:
-        """Let the first that waits through; tell whether there was one."""
-        while self._waiting:
-            turn = self._waiting.popleft()
-            if not turn.done():
-                turn.set_result(None)
-                return True
-        return False
 
     def _look(self, loop: asyncio.AbstractEventLoop) -> None:
         """Let all through when the last one has led to nothing for too long."""
@@ -58,5 +51,5 @@ class Passing:
             self._timer = loop.call_later(left, self._look, loop)
             return
         self._timer = None
-        while self._pass():
+        while grant(self._waiting):
             pass

@@ -13,6 +13,16 @@ _LONGEST = 0.05
 """Seconds after which the next may begin, whatever holds the turn up."""
 
 
+def grant(waiting: deque[asyncio.Future[None]]) -> bool:
+    """Let the first that still waits go on; tell whether there was one."""
+    while waiting:
+        granted = waiting.popleft()
+        if not granted.done():
+            granted.set_result(None)
+            return True
+    return False
+
+
 class Turns:
     """Places for requests that are being built and sent, first come, first served."""
 
@@ -36,12 +46,8 @@ class Turns:
         return Turn(self)
 
     def _pass_on(self) -> None:
-        while self._waiting:
-            granted = self._waiting.popleft()
-            if not granted.done():
-                granted.set_result(None)
-                return
-        self._free += 1
+        if not grant(self._waiting):
+            self._free += 1
 
 
 class Turn:
