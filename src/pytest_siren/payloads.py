@@ -53,7 +53,7 @@ class RunAttempt:
 
     run: RunInfo
     run_id: str
-    """8 hexadecimal digits, unique among the attempts of the job."""
+    """8 hexadecimal digits, unique among the attempts at the runs of a task."""
     attempt: int
     """1-based."""
     outcome: RunOutcome

@@ -140,7 +140,8 @@ def test_eight_processes_write_twenty_thousand_records_into_one_job(tmp_path: Pa
     torn: list[Unreadable] = []
     entries = list(iter_index(job, torn))
     assert not torn
-    assert len(entries) == len({entry.run_id for entry in entries}) == RECORDS
+    # By folder: of 20,000 random ids, two are the same once in 20 times, in folders of other tasks.
+    assert len(entries) == len({entry.path for entry in entries}) == RECORDS
     assert not up_to_date(job).changed
 
 
