@@ -17,7 +17,9 @@ import socket
 import struct
 import sys
 import time
+from asyncio import SelectorEventLoop
 from dataclasses import asdict, dataclass, field
+from selectors import SelectSelector
 
 from benchmarks.answers import Answers, http
 from benchmarks.faults import Faults, parse
@@ -209,7 +211,9 @@ def parse_arguments(arguments: list[str] | None = None) -> tuple[State, int, boo
 def main() -> None:
     """Serve until killed."""
     state, port, with_parent = parse_arguments()
-    asyncio.run(serve(state, port, with_parent))
+    # The usual selector's timeouts are whole milliseconds, so that answers would come too late.
+    with asyncio.Runner(loop_factory=lambda: SelectorEventLoop(SelectSelector())) as runner:
+        runner.run(serve(state, port, with_parent))
 
 
 if __name__ == "__main__":
