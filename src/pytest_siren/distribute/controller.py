@@ -132,6 +132,9 @@ class Controller:
         """
         with sigterm_as_ctrl_c():
             try:
+                # The workers have just been started, and this process has nothing else to do.
+                reporting: Any = self._config.pluginmanager.get_plugin("siren-reporting")
+                reporting.load()
                 return (yield)
             except KeyboardInterrupt:
                 self._wind_down()

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from pytest_siren.metrics.decided import fair
-from pytest_siren.metrics.measures import Measure, decided
+from pytest_siren.metrics.measures import Measure, decided, speaks_of
 from pytest_siren.metrics.runs import CATEGORIES, COLUMNS
 from pytest_siren.spec.gates import TOTALS, Gate
 
@@ -63,13 +63,7 @@ def score_column(measure: str) -> str:
 
 def about(runs: pd.DataFrame, measure: str) -> Mask:
     """Tell of each run whether it has a part in ``measure``, once it has come to an end."""
-    stem = base(measure).split("@")[0].split("^")[0]
-    attacked: Mask = runs["attack"].notna().to_numpy()
-    if stem in ("asr", "utility_under_attack", "attack_pass"):
-        return attacked
-    if stem in ("utility", "pass"):
-        return ~attacked
-    return np.ones(len(runs), dtype=bool)
+    return speaks_of(runs, base(measure).split("@")[0].split("^")[0])
 
 
 def taking_part(runs: pd.DataFrame, measure: str) -> pd.DataFrame:

@@ -172,6 +172,16 @@ def run_scores(runs: pd.DataFrame, measure: Measure, errors: Errors) -> Floats:
     return np.where(fair(runs, measure), _scores(runs, measure, errors), np.nan)
 
 
+def speaks_of(runs: pd.DataFrame, stem: str) -> npt.NDArray[np.bool_]:
+    """Tell of each run whether measures called ``stem`` are made of it, once it has ended."""
+    attacked: npt.NDArray[np.bool_] = runs["attack"].notna().to_numpy()
+    if stem in ("asr", "attack_pass", "utility_under_attack"):
+        return attacked
+    if stem in ("utility", "pass"):
+        return ~attacked
+    return np.ones(len(runs), dtype=bool)
+
+
 def decided(runs: pd.DataFrame, measure: Measure) -> npt.NDArray[np.bool_]:
     """Tell of each run whether its task ended early by ``measure``: no other run can change it."""
     early = decided_by(runs, measure)
@@ -184,7 +194,6 @@ def decided(runs: pd.DataFrame, measure: Measure) -> npt.NDArray[np.bool_]:
 
 
 def _scores(runs: pd.DataFrame, measure: Measure, errors: Errors) -> Floats:
-    attacked = runs["attack"].notna().to_numpy()
     failed = (runs["status"] == "error").to_numpy()
     if measure.stem == "error_rate":
         over = failed | (runs["status"] == "scored").to_numpy()
@@ -195,10 +204,7 @@ def _scores(runs: pd.DataFrame, measure: Measure, errors: Errors) -> Floats:
     if errors is not Errors.EXCLUDE:
         counted = 1.0 if of_attacker and errors is Errors.SUCCESS else 0.0
         scores = np.where(failed, counted, scores)
-    if of_attacker or measure.stem == "utility_under_attack":
-        scores = np.where(attacked, scores, np.nan)
-    elif measure.stem in ("utility", "pass"):
-        scores = np.where(attacked, np.nan, scores)
+    scores = np.where(speaks_of(runs, measure.stem), scores, np.nan)
     if measure.stem == "asr":
         scores = np.where(np.isnan(scores), np.nan, (scores == 1.0).astype(np.float64))
     return scores

@@ -9,13 +9,11 @@ import numpy.typing as npt
 import pandas as pd
 
 from pytest_siren.metrics.decided import ended_early
-from pytest_siren.metrics.measures import Measure
+from pytest_siren.metrics.measures import Measure, speaks_of
 
 Ints = npt.NDArray[np.int64]
 
 _MOST_EXAMPLES = 5
-_OF_ATTACKED = ("asr", "attack_pass", "utility_under_attack")
-_OF_UNATTACKED = ("utility", "pass")
 
 
 @dataclass(frozen=True)
@@ -47,12 +45,7 @@ class Pairing:
 
 def about(runs: pd.DataFrame, measure: Measure) -> pd.DataFrame:
     """Return those of ``runs`` that ``measure`` speaks of, scored or not."""
-    attacked = runs["attack"].notna().to_numpy()
-    if measure.stem in _OF_ATTACKED:
-        return runs[attacked]
-    if measure.stem in _OF_UNATTACKED:
-        return runs[~attacked]
-    return runs
+    return runs[speaks_of(runs, measure.stem)]
 
 
 def both_about(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pytest_siren.session.baselines import baseline
+from pytest_siren.session.garbage import leave_quickly
 from pytest_siren.session.gateoptions import check_stop, option_gates
 from pytest_siren.session.gating import Gating
 from pytest_siren.session.info import decide
@@ -24,6 +25,7 @@ def begin(config: pytest.Config, *, failed: bool = False) -> None:
     if SESSION in config.stash:
         return
     session = config.stash[SESSION] = decide(config)
+    leave_quickly()
     plugins = config.pluginmanager
     plugins.register(Reporting(config), "siren-reporting")
     if not is_worker(config):

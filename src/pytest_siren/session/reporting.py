@@ -121,6 +121,11 @@ class Reporting:
             terminalreporter.write(word, **markup)
             terminalreporter.line(f" {rep.nodeid} - {rep.longrepr}")
 
+    def load(self) -> None:
+        """Import what the table is made with, which takes a third of a second."""
+        from pytest_siren.metrics import summary  # noqa: F401
+        from pytest_siren.session import table  # noqa: F401
+
     def _table(self, terminalreporter: Any) -> None:
         from pytest_siren.metrics.summary import rows
         from pytest_siren.session.table import render
