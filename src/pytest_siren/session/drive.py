@@ -84,7 +84,7 @@ class Drive:
         loop = self.evaluations.loop(threads=max(32, self.size + 4))
         self.evaluations.govern(self.size)
         board = self.evaluations.board
-        self._window = Window(loop, self.evaluations.run, self.size, board)
+        self._window = Window(loop, self.evaluations.run, self.size, board, self.evaluations.lull)
         self._window.refill = self._refill
         self._capture = Capture(self.session.config)
         self._interrupts = Interrupts(self._interrupt)
@@ -167,6 +167,8 @@ class Drive:
         test = self.line.next_test()
         if test is None:
             return False
+        # The event loop may stand still for long.
+        self.evaluations.recorder.hand_over()
         self._interrupts.__exit__()
         try:
             self.feed.protocol(test, self._after(test), 0.0)

@@ -36,7 +36,7 @@ class JsonRecorder:
     """Opens the folders of jobs when their first run begins, and writes attempts into them."""
 
     config: pytest.Config
-    _writer: Writer = field(default_factory=Writer)
+    _writer: Writer
     _stores: dict[Path, JobStore] = field(default_factory=dict)
     _infos: dict[int, JobInfo] = field(default_factory=dict)
     _planned: Counter[int] = field(default_factory=Counter)
@@ -100,6 +100,10 @@ class JsonRecorder:
         """Return the attempt at ``run`` that came to an end in this session, if there is one."""
         before = {entry.run_id for entry in self.past(run).entries}
         return finished_attempt(run.job.path, run.task_id, run.job.attack, run.identity, before)
+
+    def hand_over(self) -> None:
+        """Let what is written reach the disk now, whatever the event loop does next."""
+        self._writer.hand_over()
 
     def close(self) -> None:
         """Wait until everything is written."""

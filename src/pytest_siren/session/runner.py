@@ -28,6 +28,7 @@ from pytest_siren.session.capture import OUTPUT, RunOutput
 from pytest_siren.session.facts import Facts
 from pytest_siren.session.folder import SessionFolder
 from pytest_siren.session.job import Workshop, task_id
+from pytest_siren.session.lull import Lull
 from pytest_siren.session.outcome import (
     Properties,
     RunErrorError,
@@ -77,12 +78,10 @@ class Evaluations:
     workshop: Workshop
     recorder: JsonRecorder
     board: Board
+    lull: Lull
+    """Tells when the event loop has nothing else to do."""
     run_timeout: float | None = None
     """Seconds."""
-    # A loop factory keeps the runner from setting the thread's event loop, which is the tests' own.
-    _runner: asyncio.Runner = field(
-        default_factory=lambda: asyncio.Runner(loop_factory=asyncio.new_event_loop)
-    )
     total: int = 0
     """Runs that this process is to execute, where it is the only one."""
     _run_ids: RunIds = field(default_factory=RunIds)
@@ -92,6 +91,8 @@ class Evaluations:
 
     def __post_init__(self) -> None:
         self._on_worker = is_worker(self.config)
+        # A loop factory keeps the runner from setting the thread's event loop, which is the tests'.
+        self._runner = asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(self.lull))
 
     def govern(self, size: int) -> None:
         """Let the models share rate limits, with at most ``size`` runs in flight here."""
@@ -145,11 +146,13 @@ class Evaluations:
         )
         result = result_of(attempt)
         attempt = replace(attempt, record=result)
+        # With -x nothing may take the place of a run that makes pytest stop.
+        if attempt.passed or not self.config.getoption("maxfail"):
+            executed(known or result)
+            # What has taken its place sends its request before this one's record is written.
+            await asyncio.sleep(0)
         try:
             waiting = hook.pytest_siren_attempt_record(attempt=attempt)
-            # With -x nothing may take the place of a run that makes pytest stop.
-            if attempt.passed or not self.config.getoption("maxfail"):
-                executed(known or result)
             for recorded in waiting:
                 if inspect.isawaitable(recorded):
                     await recorded

@@ -5,17 +5,16 @@ from __future__ import annotations
 import asyncio
 from collections import Counter, deque
 from collections.abc import Callable, Coroutine
-from functools import partial
 
 from pytest_siren.jobs.records import Result
 from pytest_siren.session.items import RunItem
+from pytest_siren.session.lull import Lull
 from pytest_siren.session.runner import Ended
 from pytest_siren.sharing.board import Board, Gauge
 
-_ROUNDS = 4
-"""Of the event loop, between two runs that are reported: to report takes long, and others wait."""
-_BEHIND = 16
-"""Runs that have ended and are to be reported before others go on as quickly."""
+_LONGEST = 0.1
+"""Seconds for which runs that have ended wait for a lull: to report one takes long, and no answer
+that is there should wait for it."""
 
 
 class Window:
@@ -31,8 +30,11 @@ class Window:
         run: Callable[[RunItem, Callable[[Result], None]], Coroutine[None, None, Ended]],
         size: int,
         board: Board,
+        lull: Lull,
     ) -> None:
+        """``lull`` is the selector of ``loop``."""
         self._loop = loop
+        self._lull = lull
         self._run = run
         self._size = size
         self._board = board
@@ -43,7 +45,6 @@ class Window:
         self.refill: Callable[[RunItem, Result], None] = lambda item, result: None
         """Called when there is room again, in the midst of the event loop, with what made it."""
         self._ended: deque[tuple[RunItem, Ended]] = deque()
-        self._stopping: asyncio.Handle
 
     def __len__(self) -> int:
         return len(self._running)
@@ -71,20 +72,25 @@ class Window:
         self._board[Gauge.RUNNING] = self._executing
 
     def step(self, seconds: float) -> None:
-        """Let the runs go on until one ends, ``wake`` is called or ``seconds`` have passed."""
-        if self._ended or seconds <= 0:
-            self._stop_after(_ROUNDS if len(self._ended) < _BEHIND else 1)
+        """Let the runs go on until one has ended, ``wake`` is called or ``seconds`` have passed.
+
+        One that has ended, or 0 ``seconds``, end it in the next lull, or soon if there is none, and
+        at once when as many have ended as may be in flight.
+        """
+        stop = self._loop.stop
+        if len(self._ended) >= self._size:
+            stopping = self._loop.call_soon(stop)
+        elif self._ended or seconds <= 0:
+            self._lull.ask(stop)
+            stopping = self._loop.call_later(_LONGEST, stop)
         else:
-            self._stopping = self._loop.call_later(seconds, self._loop.stop)
+            stopping = self._loop.call_later(seconds, stop)
         try:
             self._loop.run_forever()
         finally:
-            # Or it would end the loop in the midst of whatever it is used for next.
-            self._stopping.cancel()
-
-    def _stop_after(self, rounds: int) -> None:
-        stop = self._loop.stop if rounds == 1 else partial(self._stop_after, rounds - 1)
-        self._stopping = self._loop.call_soon(stop)
+            # Or they would end the loop in the midst of whatever it is used for next.
+            stopping.cancel()
+            self._lull.forget(stop)
 
     def wake(self) -> None:
         """End ``step``. May be called from any thread and from signal handlers."""
@@ -128,8 +134,12 @@ class Window:
         else:
             ended = task.result()
         self._ended.append((place.item, ended))
-        if not self._abandoned:
+        if self._abandoned:
+            return
+        if len(self._ended) >= self._size:
             self._loop.stop()
+        else:
+            self._lull.ask(self._loop.stop)
 
 
 class _Place:

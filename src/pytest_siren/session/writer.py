@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
 from pathlib import Path
-from queue import Empty, SimpleQueue
+from queue import SimpleQueue
 
 from pytest_siren.jobs.store import JobStore, Recorded
+from pytest_siren.session.lull import Lull
 
 _LINGER = 0.02
 """Seconds that the first of a batch waits for others."""
+_LATEST = 0.06
+"""Seconds, after that, for which the batch waits for a lull."""
 _MOST = 64
 """Attempts in a batch; the descriptor of each is open until then."""
 
@@ -29,11 +31,17 @@ class Writer:
     """Sees to it that recorded attempts reach the disk, many at a time.
 
     The disk is slow to say that it has something, and hardly slower for many files than for one.
-    Only the waiting is done in the thread: code in it would take the interpreter from the runs.
+    Only the waiting is done in the thread: code in it would take the interpreter from the runs. It
+    begins when they have no use for it: each call of the thread's to the operating system hands the
+    interpreter over and back.
     """
 
-    def __init__(self) -> None:
-        self._queue: SimpleQueue[_Waiting | None] = SimpleQueue()
+    def __init__(self, lull: Lull) -> None:
+        self._lull = lull
+        self._gathered: list[_Waiting] = []
+        self._timer: asyncio.TimerHandle
+        """Of what is gathered."""
+        self._queue: SimpleQueue[list[_Waiting] | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
         self.failed = False
         """Whether the disk refused anything."""
@@ -43,30 +51,37 @@ class Writer:
         if self._thread is None:
             self._thread = threading.Thread(target=self._serve, name="siren-records")
             self._thread.start()
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._queue.put((store, recorded, future))
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[None] = loop.create_future()
+        self._gathered.append((store, recorded, future))
+        if len(self._gathered) == 1:
+            self._timer = loop.call_later(_LINGER, self._await_lull, loop)
+        elif len(self._gathered) == _MOST:
+            self.hand_over()
         return future
+
+    def hand_over(self) -> bool:
+        """Let the thread see to what is gathered. It always returns ``True``, for ``Lull``."""
+        if self._gathered:
+            self._timer.cancel()
+            self._lull.forget(self.hand_over)
+            self._queue.put(self._gathered)
+            self._gathered = []
+        return True
 
     def close(self) -> None:
         """Wait until everything is written."""
+        self.hand_over()
         self._queue.put(None)
         if self._thread is not None:
             self._thread.join()
 
+    def _await_lull(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._lull.ask(self.hand_over)
+        self._timer = loop.call_later(_LATEST, self.hand_over)
+
     def _serve(self) -> None:
-        last = False
-        while not last and (first := self._queue.get()) is not None:
-            batch = [first]
-            time.sleep(_LINGER)
-            while len(batch) < _MOST and not last:
-                try:
-                    more = self._queue.get_nowait()
-                except Empty:
-                    break
-                if more is None:
-                    last = True
-                else:
-                    batch.append(more)
+        while (batch := self._queue.get()) is not None:
             self._settle(batch)
 
     def _settle(self, batch: list[_Waiting]) -> None:
