@@ -72,6 +72,22 @@ def test_no_more_runs_are_in_flight_than_concurrency_allows(slow: Project) -> No
 
 
 @pytest.mark.inside
+def test_the_next_request_leaves_before_the_record_is_written(slow: Project) -> None:
+    with open(slow.path / "conftest.py", "a", encoding="utf-8") as conftest:
+        conftest.write(
+            """
+def pytest_siren_attempt_record(attempt):
+    with open("asked.txt", "a") as file:
+        file.write(f"{attempt.run.task_id} recorded\\n")
+"""
+        )
+    slow.write("eval_a.yaml", eval_file({"a": 0.1, "b": 0.1, "c": 0.1}))
+    slow.run("-p", "no:xdist", "--concurrency", "1").assert_outcomes(passed=3)
+    lines = (slow.path / "asked.txt").read_text().splitlines()
+    assert lines == ["a", "b", "a recorded", "c", "b recorded", "c recorded"]
+
+
+@pytest.mark.inside
 def test_a_job_has_its_own_concurrency(slow: Project) -> None:
     one = eval_file({f"a{i}": 0.2 for i in range(4)}) + "execution: {concurrency: 1}\n"
     slow.write("eval_a.yaml", one)
