@@ -65,7 +65,7 @@ def test_the_thread_begins_when_nothing_else_can_go_on(
 
     async def busy() -> None:
         settled = writer.settle(disk, 1)  # type: ignore[arg-type]
-        until = time.monotonic() + 0.04
+        until = time.monotonic() + 0.03
         while time.monotonic() < until:
             seen.append(len(disk.batches))
             await asyncio.sleep(0)

@@ -136,7 +136,7 @@ class Drive:
         while (
             self.stopped is None and self._full is None and len(self.line) and not self._window.full
         ):
-            if self.evaluations.board.settled:
+            if self.evaluations.board.settled or self.evaluations.board.stopped is not None:
                 return
             self._full = self.may_start()
             if self._full is not None:

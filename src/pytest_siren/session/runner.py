@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_siren.evaluation.models import Governed, HoldsResources
+from pytest_siren.evaluation.models import Governed, HoldsResources, ModelKind
 from pytest_siren.evaluation.run import ErrorInfo, RunOutcome, Status, execute
 from pytest_siren.jobs.build import index_entry_of, result_of
 from pytest_siren.jobs.history import Past
@@ -146,11 +146,16 @@ class Evaluations:
         )
         result = result_of(attempt)
         attempt = replace(attempt, record=result)
+        unavailable = outcome.error.message if outcome.unavailable and outcome.error else None
+        if unavailable is not None:
+            # Before anything takes its place.
+            self.board.stop(unavailable)
         # With -x nothing may take the place of a run that makes pytest stop.
-        if attempt.passed or not self.config.getoption("maxfail"):
+        if unavailable or attempt.passed or not self.config.getoption("maxfail"):
             executed(known or result)
-            # What has taken its place sends its request before this one's record is written.
-            await asyncio.sleep(0)
+            if item.job.model.kind is ModelKind.MODEL:
+                # What has taken its place sends its request before this one's record is written.
+                await asyncio.sleep(0)
         try:
             waiting = hook.pytest_siren_attempt_record(attempt=attempt)
             for recorded in waiting:
@@ -164,9 +169,7 @@ class Evaluations:
         if known is not None:
             return self._told_again(item, run, past, known, extra=result)
         ended = self._ended(item, run, result, output, Spent.of(past.entries))
-        if outcome.unavailable and outcome.error is not None:
-            return replace(ended, unavailable=outcome.error.message)
-        return ended
+        return replace(ended, unavailable=unavailable) if unavailable is not None else ended
 
     def _again(self, settled: IndexEntry) -> bool:
         """Whether a run is executed once more although it has been scored."""

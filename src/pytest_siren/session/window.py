@@ -54,6 +54,11 @@ class Window:
         """Whether no run may start now. Those that only wait for the disk take no room."""
         return self._executing >= self._size
 
+    @property
+    def behind(self) -> bool:
+        """Whether as many runs have ended, and wait to be handed back, as may be in flight."""
+        return len(self._ended) >= self._size
+
     def room(self, item: RunItem) -> bool:
         """Whether ``item`` may start now."""
         return not self.full and self._per_job[id(item.job)] < item.job.spec.concurrency
@@ -78,7 +83,7 @@ class Window:
         at once when as many have ended as may be in flight.
         """
         stop = self._loop.stop
-        if len(self._ended) >= self._size:
+        if self.behind:
             stopping = self._loop.call_soon(stop)
         elif self._ended or seconds <= 0:
             self._lull.ask(stop)
@@ -136,7 +141,7 @@ class Window:
         self._ended.append((place.item, ended))
         if self._abandoned:
             return
-        if len(self._ended) >= self._size:
+        if self.behind:
             self._loop.stop()
         else:
             self._lull.ask(self._loop.stop)

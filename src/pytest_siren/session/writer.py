@@ -12,7 +12,7 @@ from pytest_siren.session.lull import Lull
 
 _LINGER = 0.02
 """Seconds that the first of a batch waits for others."""
-_LATEST = 0.06
+_LATEST = 0.02
 """Seconds, after that, for which the batch waits for a lull."""
 _MOST = 64
 """Attempts in a batch; the descriptor of each is open until then."""
