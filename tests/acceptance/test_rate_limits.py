@@ -58,13 +58,16 @@ def test_an_exhausted_quota_ends_the_session_with_one_message(
 ) -> None:
     server = serve("--latency=0.1", "--faults=quota=1")
     project.write("evals/eval_mail.yaml", tasks(200))
+    with open(project.path / "conftest.py", "a", encoding="utf-8") as conftest:
+        # Nothing takes the place of such a run, however long its record needs to reach the disk.
+        conftest.write("from pytest_siren.session import writer\n\nwriter._LINGER = 0.5\n")
     result = project.run(*dist, "--concurrency", "8")
     assert result.ret == pytest.ExitCode.INTERRUPTED
     text = str(result.stdout)
     assert text.count("openai-chat:gpt-4o-mini") == 1
     assert re.search(r"! .*Interrupted: model 'openai-chat:gpt-4o-mini': .*quota.* !", text)
     assert "200 runs" in text
-    assert server.stats()["requests"] <= 32
+    assert server.stats()["requests"] <= (8 if dist == ["-p", "no:xdist"] else 16)
 
 
 def test_a_wrong_address_is_no_reason_to_wait_for_ever(
