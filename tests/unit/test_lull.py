@@ -3,23 +3,8 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
-from collections.abc import Iterator
-
-import pytest
 
 from pytest_siren.session.lull import Lull
-
-
-@pytest.fixture
-def lull() -> Lull:
-    return Lull()
-
-
-@pytest.fixture
-def loop(lull: Lull) -> Iterator[asyncio.AbstractEventLoop]:
-    loop = asyncio.SelectorEventLoop(lull)
-    yield loop
-    loop.close()
 
 
 def test_a_call_is_made_once_when_the_loop_would_wait(

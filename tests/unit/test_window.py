@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,18 +11,6 @@ import pytest
 from pytest_siren.session.lull import Lull
 from pytest_siren.session.runner import Ended
 from pytest_siren.session.window import Window
-
-
-@pytest.fixture
-def lull() -> Lull:
-    return Lull()
-
-
-@pytest.fixture
-def loop(lull: Lull) -> Iterator[asyncio.AbstractEventLoop]:
-    loop = asyncio.SelectorEventLoop(lull)
-    yield loop
-    loop.close()
 
 
 def item() -> Any:

@@ -3,7 +3,6 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,18 +27,6 @@ class Disk:
         self.threads.add(threading.current_thread().name)
         if self._error is not None:
             raise self._error
-
-
-@pytest.fixture
-def lull() -> Lull:
-    return Lull()
-
-
-@pytest.fixture
-def loop(lull: Lull) -> Iterator[asyncio.AbstractEventLoop]:
-    loop = asyncio.SelectorEventLoop(lull)
-    yield loop
-    loop.close()
 
 
 async def settle(writer: Writer, disk: Any, *records: Any) -> None:
