@@ -10,7 +10,7 @@ import pytest
 from pydantic import ValidationError
 
 from pytest_siren.attacks.template import AttackTemplateError
-from pytest_siren.attacks.template_sandbox import LONGEST
+from pytest_siren.attacks.template_budget import LONGEST, TemplateSizeError, size_of
 from pytest_siren.attacks.template_string import (
     IMPORTANT_INSTRUCTIONS,
     TemplateStringAttack,
@@ -22,6 +22,8 @@ from tests.unit.attack_sample import VECTORS, target
 from tests.unit.inline_sample import HOSTILE
 
 MODEL = ControlSource("ground-truth")
+SIZE = "the template made more than 200,000 characters"
+STEPS = "the template took more than 5,000,000 steps"
 
 
 def attack(template: str | None = None, **config: Any) -> TemplateStringAttack:
@@ -195,16 +197,19 @@ def test_what_is_wrong_is_reported_at_its_key(
         ("{{ template_fields.update({'a': 1}) }}", "access to attribute 'update' of 'dict' object"),
         ("{{ 1 // 0 }}", "line 1: "),
         ("{{ goal + 1 }}", "line 1: can only concatenate str"),
-        ("{{ 'a' * 200001 }}", "line 1: a value would be larger than 200000"),
-        ("{{ 300000 * [goal] }}", "line 1: a value would be larger than 200000"),
-        ("{{ 10 ** 10 ** 100000 }}", "line 1: a value would be larger than 200000"),
-        ("{{ '%999999999d' % 1 }}", "line 1: the format '%999999999' may be too wide"),
-        ("{{ '%(a).*f' | format(a=1) }}", "line 1: the format '%(a).*' may be too wide"),
-        ("{{ '{:>999999999}'.format(goal) }}", "the format '>999999999' may be too wide"),
-        ("{{ '{:>{}}'.format(goal, 999999999) }}", "the format '>{}' may be too wide"),
-        ("{{ goal.ljust(999999999) }}", "line 1: a value would be larger than 200000"),
-        ("{{ goal | center(999999999) }}", "line 1: a value would be larger than 200000"),
-        ("{{ goal | indent(width=999999999) }}", "line 1: a value would be larger than 200000"),
+        ("{{ 'a' * 200001 }}", SIZE),
+        ("{{ 300000 * [goal] }}", SIZE),
+        ("{{ 10 ** 10 ** 100000 }}", SIZE),
+        ("{{ '%999999999d' % 1 }}", SIZE),
+        ("{{ '%(a).*f' | format(a=1) }}", SIZE),
+        ("{{ '{:>999999999}'.format(goal) }}", SIZE),
+        (
+            "{{ '{:>{}}'.format(goal, 999999999) }}",
+            SIZE,
+        ),
+        ("{{ goal.ljust(999999999) }}", SIZE),
+        ("{{ goal | center(999999999) }}", SIZE),
+        ("{{ goal | indent(width=999999999) }}", SIZE),
         ("{% for n in range(1000000) %}x{% endfor %}", "exceed 100000 numbers in all"),
         (
             "{% for a in range(400) %}{% for b in range(400) %}{% endfor %}{% endfor %}",
@@ -212,7 +217,7 @@ def test_what_is_wrong_is_reported_at_its_key(
         ),
         (
             "{% for n in range(100) %}{{ 'a' * 5000 }}{% endfor %}",
-            "the text is longer than 200000 characters",
+            SIZE,
         ),
         ("{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}", "maximum recursion depth exceeded"),
     ],
@@ -226,9 +231,97 @@ def test_templates_that_fail_are_errors_of_the_run(template: str, message: str) 
     assert time.perf_counter() - began < 5
 
 
+LONG = "{% set s = 'a' * 200000 %}"
+TREE = "{% set ns = namespace(x=[1], y=[1]) %}{% for i in range(40) %}{% set ns.x = [ns.x, ns.x] %}"
+
+
+@pytest.mark.parametrize(
+    ("template", "message"),
+    [
+        (LONG + "{% for a in s %}{% for b in s %}{% endfor %}{% endfor %}", STEPS),
+        ("{% for a in s recursive %}{{ loop(s) }}{% endfor %}", STEPS),
+        ("{% macro m(n) %}{{ m(n - 1) ~ m(n - 1) if n }}{% endmacro %}{{ m(60) }}", STEPS),
+        (
+            "{% macro m() %}{% for a in s %}{{ s[:99] }}{% endfor %}{% endmacro %}{{ m() }}",
+            STEPS,
+        ),
+        ("{% set b %}{% for a in s %}" + "x" * 9999 + "{% endfor %}{% endset %}", STEPS),
+        (LONG + "{% for a in s %}{% set x = s | upper %}{% endfor %}", STEPS),
+        (LONG + "{% for a in s %}{% set x = s[1:] %}{% endfor %}", STEPS),
+        (LONG + "{% for a in s %}{% set x = s == s[::1] %}{% endfor %}", STEPS),
+        (LONG + "{% for a in s %}{% set x = 'ab' in s %}{% endfor %}", STEPS),
+        (LONG + "{% for a in s %}{% set x = 'ab' is in s %}{% endfor %}", STEPS),
+        (LONG + "{% for a in s %}{% set x = s.upper() %}{% endfor %}", STEPS),
+        (LONG + "{% for a in s %}{% set x = '' + s %}{% endfor %}", STEPS),
+        ("{{ s | map('center', 20000) | list | length }}", STEPS),
+        (
+            "{% set ns = namespace(x='a') %}{% for i in range(31) %}{% set ns.x = ns.x ~ ns.x %}"
+            "{% endfor %}{{ ns.x | length }}",
+            SIZE,
+        ),
+        (TREE + "{% endfor %}{{ ns.x }}", SIZE),
+        (TREE + "{% endfor %}{{ ns.x | tojson }}", SIZE),
+        (TREE + "{% endfor %}{{ 'x' ~ ns.x }}", SIZE),
+        (TREE + "{% endfor %}{{ '%s' % ns.x }}", SIZE),
+        (TREE + "{% set ns.y = [ns.y, ns.y] %}{% endfor %}{{ ns.x == ns.y }}", SIZE),
+        ("{{ '%2147483647s' | format(1) }}", SIZE),
+        ("{{ ('%99999s' * 200) | format(*range(200)) | length }}", SIZE),
+        ("{{ ('%(a)s' * 20000) | format(a='b' * 20000) | length }}", SIZE),
+        ("{{ ('%(a)s' * 20000) % {'a': 'b' * 20000} }}", SIZE),
+        ("{{ ('{0}' * 20000).format('b' * 20000) | length }}", SIZE),
+        ("{{ ('{0:>99999}' * 2000).format('b') | length }}", SIZE),
+        ("{{ 'a' * 10 ** 9 }}", SIZE),
+        ("{{ 'a'.encode() * 10 ** 9 }}", SIZE),
+        (LONG + "{{ s | replace('a', s) | length }}", SIZE),
+        (LONG + "{{ s.replace('a', s) | length }}", SIZE),
+        (LONG + "{{ s | list | join(s) | length }}", SIZE),
+        (LONG + "{{ s.join(s) | length }}", SIZE),
+        (LONG + "{{ s.translate({97: s}) | length }}", SIZE),
+        ("{{ ('\\t' * 200000).expandtabs(200000) | length }}", SIZE),
+        ("{{ ('\\n' * 200000) | indent(199999) | length }}", SIZE),
+        ("{{ ('a ' * 99999) | wordwrap(1, wrapstring='b' * 9999) | length }}", SIZE),
+        ("{{ ([[1] * 400] * 400) | sum(start=[]) | length }}", SIZE),
+        ("{{ (goal | list) | tojson(indent=9999) }}", SIZE),
+        ("{{ (7 ** 60000) * (7 ** 60000) }}", SIZE),
+        ("{{ range(99999) | join(s) | length }}", SIZE),
+        ("{{ range(10 ** 9) | list | length }}", "exceed 100000 numbers in all"),
+        ("{% for a in 'ab' recursive %}{{ loop('ab') }}{% endfor %}", "recursion depth exceeded"),
+    ],
+)
+def test_rendering_is_bounded_in_steps_and_size(template: str, message: str) -> None:
+    built = attack(template, template_fields={"s": "a" * LONGEST})
+    began = time.process_time()
+    with pytest.raises(AttackTemplateError) as caught:
+        built.contents(target())
+    assert message in str(caught.value)
+    assert time.process_time() - began < 2
+
+
+def test_what_the_bounds_look_at_works_as_ever() -> None:
+    template = (
+        "{{ goal ~ 1 ~ none }}|{{ goal[4:] }}|{{ goal == 'the goal' }}|{{ 'goal' in goal }}|"
+        "{% for a, b in {'x': 1} | items recursive %}{{ loop.length }}{{ a }}{{ b }}{% endfor %}|"
+        "{{ [3, 1] | sort }}{{ ['a'] | map('upper') | first }}{{ [1, 2] | sum }}|"
+        "{% macro m(x) %}<{{ x }}>{% endmacro %}{{ m('y') }}|"
+        "{% macro n(x) %}<{{ x }}{{ caller() }}>{% endmacro %}{% call n('z') %}!{% endcall %}|"
+        "{% filter upper %}up{% endfilter %}{{ 'a-b'.replace('-', '+') }}{{ ','.join('ab') }}|"
+        "{% set c = cycler('p', 'q') %}{{ c.next() }}{{ c.next() }}|"
+        "{% for x in [1, 2, 3] if x is odd %}{{ x }}{% else %}none{% endfor %}"
+    )
+    assert render(template) == ("the goal1None|goal|True|True|1x1|[1, 3]A3|<y>|<z!>|UPa+ba,b|pq|13")
+
+
+def test_the_size_of_a_value_counts_what_is_written_twice() -> None:
+    assert size_of("abc") == 4
+    shared = ["x" * 1000] * 100
+    assert size_of(shared) > 100_000
+    with pytest.raises(TemplateSizeError):
+        size_of([shared, shared])
+
+
 def test_a_long_goal_is_bounded_too() -> None:
     assert len(render("{{ goal }}", "g" * LONGEST)) == LONGEST
-    with pytest.raises(AttackTemplateError, match="the text is longer than 200000 characters"):
+    with pytest.raises(AttackTemplateError, match=SIZE):
         render("{{ goal }}!", "g" * LONGEST)
 
 

@@ -9,7 +9,8 @@ from typing import Any
 
 from jinja2 import TemplateError, TemplateSyntaxError, meta, nodes
 
-from pytest_siren.attacks.template_sandbox import LONGEST, TemplateSandbox, counted_range
+from pytest_siren.attacks.template_budget import Budget, check_size
+from pytest_siren.attacks.template_sandbox import BUDGET, TemplateSandbox, counted_range
 
 _VARIABLES = ("goal", "user", "model", "template_fields")
 
@@ -28,21 +29,24 @@ class AttackTemplate:
         try:
             tree = environment.parse(source)
             used = meta.find_undeclared_variables(tree)
-            self._template = environment.from_string(tree)
+            refers = any(True for _ in meta.find_referenced_templates(tree))
+            checked = environment.parse(source)
+            self._template = environment.from_string(environment.bounded(tree))
         except TemplateSyntaxError as error:
             raise AttackTemplateError(f"line {error.lineno}: {error.message}") from None
         except RecursionError:
             raise AttackTemplateError("nested too deeply") from None
-        if any(True for _ in meta.find_referenced_templates(tree)):
+        if refers:
             raise AttackTemplateError("cannot include, import or extend other templates")
-        _check_names(tree, used, self._fields)
+        _check_names(checked, used, self._fields)
 
     def render(self, *, goal: str, user: str, model: str) -> str:
         """Return the text. The values stand in it as they are; they are no templates.
 
         Raises ``AttackTemplateError``.
         """
-        values = {"user": user, "model": model, **self._fields, "goal": goal}
+        budget = {BUDGET: Budget()}
+        values = {"user": user, "model": model, **self._fields, "goal": goal, **budget}
         pieces: list[str] = []
         length = 0
         try:
@@ -51,8 +55,7 @@ class AttackTemplate:
             ):
                 pieces.append(piece)
                 length += len(piece)
-                if length > LONGEST:
-                    raise OverflowError(f"the text is longer than {LONGEST} characters")
+                check_size(length)
         # What an expression in a template may raise: any operator or method on the values given.
         except (
             TemplateError,
