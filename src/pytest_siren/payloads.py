@@ -114,3 +114,5 @@ class RunReport:
     """Hash of the job's configuration."""
     vectors: tuple[str, ...] = ()
     """Names of the injection vectors that were planted, sorted."""
+    exposed: bool | None = None
+    """Whether the model was sent planted content; ``None`` without an attack, or if unknown."""

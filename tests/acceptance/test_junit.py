@@ -63,6 +63,7 @@ def test_an_attacked_run_says_who_won_on_what_and_where_it_is_recorded(
         "task_id": "summary:advert",
         "attack": "template_string",
         "vectors": "note",
+        "exposed": "true",
         "agent": "plain",
         "model": "scripted:echo",
         "run_index": "0",

@@ -130,6 +130,7 @@ def outcome(**changes: Any) -> RunOutcome:
         benign=Scores({"utility": 1.0}),
         attack=Scores({"security": 0.0}),
         output="Sarah is invited.",
+        exposed=True,
     )
     return replace(made, **changes)
 

@@ -64,7 +64,7 @@ def test_a_couple_without_contents_warns_and_is_not_attacked(attacks: Any) -> No
     with pytest.warns(AttackMissingWarning) as caught:
         assert by_dict(attacks).contents(target()) == {}
     assert str(caught[0].message) == (
-        "attack dict: no contents for the couple 'b:m'; it runs without an injection"
+        "attack dict: no contents for the couple 'b:m'; its attack score is unknown"
     )
 
 

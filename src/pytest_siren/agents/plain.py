@@ -28,6 +28,7 @@ from pytest_siren.evaluation.models import STOP_AFTER, ObservesState
 from pytest_siren.evaluation.protocols import implements
 from pytest_siren.evaluation.stage import Stage
 from pytest_siren.evaluation.states import (
+    INJECTED_VECTORS,
     AgentState,
     End,
     EndReason,
@@ -63,6 +64,8 @@ class PlainAgentConfig(BaseModel):
 
 class PlainAgent:
     """A loop of model request, tool calls and tool results, one state at a time."""
+
+    marks_vectors = True
 
     def __init__(self, config: PlainAgentConfig) -> None:
         self.config = config
@@ -180,7 +183,7 @@ def _prepared(
 
 
 def _request(parts: Sequence[ModelRequestPart], vectors: frozenset[str]) -> ModelRequest:
-    metadata = {"injected_vectors": sorted(vectors)} if vectors else None
+    metadata = {INJECTED_VECTORS: sorted(vectors)} if vectors else None
     return ModelRequest(parts=list(parts), metadata=metadata, timestamp=datetime.now(UTC))
 
 

@@ -14,7 +14,7 @@ from pytest_siren.evaluation.components import Component
 
 
 class AttackMissingWarning(UserWarning):
-    """An attack has no contents for a couple, which therefore runs without an injection."""
+    """An attack has no contents for a couple, whose attack score is therefore unknown."""
 
 
 class DictConfig(BaseModel):
@@ -43,7 +43,7 @@ class DictAttack(StaticAttack):
         if not contents:
             warnings.warn(
                 f"attack {self._name}: no contents for the couple {target.couple.id!r}; "
-                "it runs without an injection",
+                "its attack score is unknown",
                 AttackMissingWarning,
                 stacklevel=2,
             )

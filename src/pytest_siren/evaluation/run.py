@@ -17,6 +17,7 @@ from pydantic_ai.usage import RunUsage, UsageLimits
 from pytest_siren.evaluation.attack import Attack, Target
 from pytest_siren.evaluation.dataset import Dataset
 from pytest_siren.evaluation.environment import CopyableEnvironment, SelectiveEnvironment
+from pytest_siren.evaluation.exposure import Exposure
 from pytest_siren.evaluation.models import (
     CountsRetries,
     ModelSource,
@@ -95,6 +96,8 @@ class RunOutcome:
     """Whether no other run on the same model could succeed either; ``error`` says why."""
     retries: tuple[Retry, ...] = ()
     """Model requests that were sent again, oldest first."""
+    exposed: bool | None = None
+    """Whether the model was sent planted content; ``None`` without an attack, or if unknown."""
 
     @property
     def benign_score(self) -> float | None:
@@ -142,7 +145,7 @@ async def execute(plan: RunPlan) -> RunOutcome:
         )
         async with stage:
             end, pre_state = await _drive(plan, stage)
-            scored = await _score(plan, end, pre_state)
+            scored = await _score(plan, end, pre_state, stage.exposure)
     except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - becomes the outcome
         cancelled = isinstance(error, asyncio.CancelledError)
         latest = stage.latest if stage else None
@@ -157,6 +160,7 @@ async def execute(plan: RunPlan) -> RunOutcome:
             error=ErrorInfo.of(error),
             unavailable=isinstance(error, ModelUnavailableError),
             retries=_retries(model),
+            exposed=_exposed(plan, stage),
         )
     return RunOutcome(
         status=Status.SCORED,
@@ -171,11 +175,18 @@ async def execute(plan: RunPlan) -> RunOutcome:
         unknown=scored.unknown,
         output=scored.output,
         retries=_retries(model),
+        exposed=_exposed(plan, stage),
     )
 
 
 def _retries(model: Model | None) -> tuple[Retry, ...]:
     return tuple(model.retries) if implements(model, CountsRetries) else ()
+
+
+def _exposed(plan: RunPlan, stage: Stage | None) -> bool | None:
+    if plan.attack is None or plan.context.malicious is None:
+        return None
+    return stage.exposure.known() if stage else False
 
 
 async def _drive(plan: RunPlan, stage: Stage) -> tuple[End, Any]:
@@ -209,9 +220,12 @@ class _Scored(NamedTuple):
     output: str
 
 
-async def _score(plan: RunPlan, end: End, pre_state: Any) -> _Scored:
+async def _score(plan: RunPlan, end: End, pre_state: Any, exposure: Exposure) -> _Scored:
     context = plan.context
     unknown = plan.model.unknown(context)
+    if context.malicious is not None and plan.attack is not None and not unknown.attack:
+        # An attack that did not take place was neither resisted nor successful.
+        unknown = replace(unknown, attack=exposure.nothing_planted)
     evidence = Evidence(
         messages=end.messages,
         output=final_text(end.messages),

@@ -13,6 +13,7 @@ from pydantic_ai.settings import ModelSettings
 from pydantic_ai.usage import RunUsage, UsageLimits
 
 from pytest_siren.evaluation.environment import CopyableEnvironment, Environment, ToolOutcome
+from pytest_siren.evaluation.exposure import Exposure, MarksVectors
 from pytest_siren.evaluation.models import ObservesContents
 from pytest_siren.evaluation.protocols import implements
 from pytest_siren.evaluation.spending import Account
@@ -63,7 +64,15 @@ class Stage:
     """The last state reached, for the record of a run that ends in an error."""
     account: Account = field(default_factory=Account)
     """What the run has used so far, also on ways that were gone back from."""
+    exposure: Exposure = field(default_factory=Exposure)
+    """Whether the model was sent planted content so far, also on ways that were gone back from."""
+    _contents: Mapping[str, str] = field(default_factory=dict)
+    """Those of the state that the agent steps from."""
     _resources: AsyncExitStack = field(default_factory=AsyncExitStack)
+
+    def __post_init__(self) -> None:
+        marks = implements(self.agent, MarksVectors) and self.agent.marks_vectors
+        self.exposure.marked = bool(marks)
 
     async def __aenter__(self) -> Stage:
         return self
@@ -89,11 +98,14 @@ class Stage:
     async def step(self, state: AgentState) -> AgentState:
         """Return the state that follows ``state``."""
         asked = self.account.usage.requests
+        self._contents = state.contents
         reached = await self.agent.step(state, self)
         self.latest = reached
         if self.account.usage.requests == asked:
             # An agent of someone's own may have asked the model behind the stage's back.
-            for message in reached.messages[len(state.messages) :]:
+            new = reached.messages[len(state.messages) :]
+            self.exposure.take(new, state.contents)
+            for message in new:
                 if isinstance(message, ModelResponse):
                     self.account.add(message)
         self.account.check_cost(self.limits)
@@ -111,7 +123,9 @@ class Stage:
         what the model raises, and ``UsageLimitExceeded`` when the limit of cost has been passed.
         """
         self.account.check_cost(self.limits)
+        carried = self.exposure.sending(messages, self._contents)
         response = await self.model.request(list(messages), settings, parameters)
+        self.exposure.answered(carried)
         self.account.add(response)
         return response
 
@@ -187,6 +201,7 @@ class Stage:
         return await self.environment.call(env_state, call)
 
     async def _open(self, contents: Mapping[str, str]) -> Any:
+        self.exposure.plant(contents)
         if implements(self.model, ObservesContents):
             self.model.planted(contents)
         await self._resources.aclose()

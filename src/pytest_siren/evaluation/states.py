@@ -19,6 +19,9 @@ from pydantic_ai.usage import RunUsage
 
 from pytest_siren.evaluation.tasks import ToolCall
 
+INJECTED_VECTORS = "injected_vectors"
+"""Key in a request's metadata: the vectors whose planted content the request shows."""
+
 
 class EndReason(StrEnum):
     """Why an agent stopped."""
@@ -88,7 +91,7 @@ AgentState: TypeAlias = (
 
 def injected_vectors(request: ModelRequest) -> frozenset[str]:
     """Return the vectors whose planted content ``request`` shows, as its metadata tells."""
-    return frozenset((request.metadata or {}).get("injected_vectors", ()))
+    return frozenset((request.metadata or {}).get(INJECTED_VECTORS, ()))
 
 
 def pending_request(state: State) -> tuple[ModelRequest, ...]:

@@ -57,6 +57,7 @@ def result_of(attempt: RunAttempt) -> Result:
         attack_unknown=outcome.unknown.attack,
         attack_outcome=_attack_outcome(attempt, attack),
         vectors=tuple(sorted(outcome.contents)),
+        exposed=outcome.exposed,
         output=outcome.output[:_LONGEST_OUTPUT],
     )
 
@@ -114,6 +115,7 @@ def index_entry_of(result: Result, path: str) -> IndexEntry:
         cost=result.cost,
         attack_outcome=result.attack_outcome,
         vectors=result.vectors,
+        exposed=result.exposed,
         nodeid=result.nodeid,
         benign_unknown=result.benign_unknown,
         attack_unknown=result.attack_unknown,

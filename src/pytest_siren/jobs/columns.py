@@ -25,9 +25,10 @@ _CANCELLED = "CancelledError"
 _OF_DECIDING = (
     *("task", "vectors", "status", "error", "run_index", "benign_score", "attack_score"),
     "duration",
+    "exposed",
 )
 _INTEGERS = ("run_index", "input_tokens", "output_tokens")
-_FLOATS = ("benign_score", "attack_score", "cost", "duration")
+_FLOATS = ("benign_score", "attack_score", "cost", "duration", "exposed")
 _FIELDS = (
     *("status", "identity", "path", "task_id", "vectors", "exception_type"),
     *_INTEGERS,

@@ -38,6 +38,7 @@ class Line(msgspec.Struct, frozen=True, gc=False):
     output_tokens: Count = 0
     cost: Amount | None = None
     vectors: tuple[str, ...] = ()
+    exposed: bool | None = None
 
 
 _path_of = attrgetter("path")

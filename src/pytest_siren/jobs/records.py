@@ -75,6 +75,8 @@ class Result:
     attack_outcome: str | None
     vectors: tuple[str, ...] = field(default=(), kw_only=True)
     """Names of the injection vectors that were planted, sorted."""
+    exposed: bool | None = field(default=None, kw_only=True)
+    """Whether the model was sent planted content; ``None`` without an attack, or if unknown."""
     output: str
 
 
@@ -119,6 +121,8 @@ class IndexEntry:
     attack_outcome: str | None
     vectors: tuple[str, ...] = field(default=(), kw_only=True)
     """Names of the injection vectors that were planted, sorted."""
+    exposed: bool | None = field(default=None, kw_only=True)
+    """Whether the model was sent planted content; ``None`` without an attack, or if unknown."""
     nodeid: str
     benign_unknown: str | None = field(default=None, kw_only=True)
     attack_unknown: str | None = field(default=None, kw_only=True)

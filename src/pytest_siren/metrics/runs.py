@@ -21,6 +21,8 @@ the first that was scored, else the last. Cost and tokens are those of all attem
 | ``status`` | category | ``scored``, ``error`` or ``cancelled`` |
 | ``benign_score`` | float | utility, 0..1; NaN when unknown or not scored |
 | ``attack_score`` | float | the attacker's success, 0..1; NaN as above, and without an attack |
+| ``exposed`` | float | 1 if the model was sent planted content, 0 if not; NaN when unknown, and \
+without an attack |
 | ``error_type`` | category | type of the exception; missing unless ``status`` is ``error`` |
 | ``attempts`` | int | tries at the run |
 | ``input_tokens``, ``output_tokens`` | int | of all attempts |
@@ -47,7 +49,9 @@ CATEGORIES = (
     "decided",
 )
 INTEGERS = ("run_index", "attempts", "input_tokens", "output_tokens", "unpriced")
-FLOATS = ("benign_score", "attack_score", "cost", "duration")
+FLOATS = ("benign_score", "attack_score", "cost", "duration", "exposed")
+OPTIONAL = ("decided", "exposed")
+"""Columns that need not be given: nothing is known of them then."""
 COLUMNS = (*CATEGORIES, *INTEGERS, *FLOATS)
 
 
@@ -55,10 +59,10 @@ def table(columns: Mapping[str, Sequence[Any]]) -> pd.DataFrame:
     """Return the table of ``columns``, all of which must be there and of the same length.
 
     ``None`` stands for what is missing. Further columns are kept as they are. Raises ``KeyError``
-    for a column that is not given; without ``decided`` no task ended early.
+    for a column that is not given and not in ``OPTIONAL``; without ``decided`` no task ended early.
     """
-    if "decided" not in columns:
-        columns = {**columns, "decided": [None] * len(columns["run_index"])}
+    nothing = [None] * len(columns["run_index"])
+    columns = {**dict.fromkeys(OPTIONAL, nothing), **columns}
     made: dict[str, Any] = {}
     for name in CATEGORIES:
         made[name] = pd.Categorical(columns[name])
@@ -66,7 +70,8 @@ def table(columns: Mapping[str, Sequence[Any]]) -> pd.DataFrame:
         made[name] = np.asarray(columns[name], dtype=np.int64)
     for name in FLOATS:
         made[name] = np.asarray(columns[name], dtype=np.float64)
-    return pd.DataFrame({**columns, **made})
+    others = {name: values for name, values in columns.items() if name not in made}
+    return pd.DataFrame({**made, **others})
 
 
 def empty() -> pd.DataFrame:

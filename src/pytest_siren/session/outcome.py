@@ -81,6 +81,7 @@ def report_of(
         suite=run.job.suite,
         identity=run.job.identity,
         vectors=result.vectors,
+        exposed=result.exposed,
     )
 
 
@@ -163,6 +164,7 @@ def public_properties(run: RunReport, root: Path) -> list[tuple[str, object]]:
         "task_id": run.task_id,
         "attack": run.attack,
         "vectors": " ".join(run.vectors) or None,
+        "exposed": None if run.exposed is None else str(run.exposed).lower(),
         "agent": run.agent,
         "model": run.model,
         "run_index": run.run_index,

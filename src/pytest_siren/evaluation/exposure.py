@@ -1,0 +1,107 @@
+"""Whether a run's model was sent the content that an attack planted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
+
+from pydantic_ai.messages import ModelMessage, ModelRequest, ModelResponse
+
+from pytest_siren.evaluation.states import INJECTED_VECTORS, injected_vectors
+
+NO_CONTENT = "the attack has no content for this couple"
+BLANK_CONTENT = "the attack planted only empty text"
+
+
+@runtime_checkable
+class MarksVectors(Protocol):
+    """An agent that names in each request the vectors whose planted content it shows.
+
+    It does so under ``INJECTED_VECTORS`` in the request's metadata, and leaves the key out where
+    there are none. An agent without this attribute has to write the key into every request, with
+    an empty list where there are none: otherwise nobody knows what its model was sent.
+    """
+
+    marks_vectors: bool
+
+
+@dataclass
+class Exposure:
+    """Follows the planted content of one run into the requests that its model answers.
+
+    What counts is where a text comes from, not what it says: a vector that shows its harmless
+    default, or empty text, exposes nobody. Requests of ways that an adaptive attack went back from
+    count too.
+    """
+
+    marked: bool = False
+    """Whether the agent implements ``MarksVectors``."""
+    given: bool = False
+    """Whether the attack gave any vector a content."""
+    planted: bool = False
+    """Whether one of these contents was more than white space."""
+    _sent: bool = False
+    _unanswered: bool = False
+    _unmarked: bool = False
+    _judged: dict[int, tuple[ModelRequest, bool]] = field(default_factory=dict)
+    """By ``id``, requests and whether they carry planted content: later contents change nothing in
+    a request that was written with earlier ones."""
+
+    def plant(self, contents: Mapping[str, str]) -> None:
+        """Take notice of contents that an environment was opened with."""
+        self.given = self.given or bool(contents)
+        self.planted = self.planted or any(text.strip() for text in contents.values())
+
+    def sending(self, messages: Sequence[ModelMessage], contents: Mapping[str, str]) -> bool:
+        """Return whether ``messages``, which are about to be sent, carry planted content.
+
+        ``contents`` are those that the requests among them were written with, unless these have
+        been sent before. Where they do, the model counts as exposed once ``answered`` is called,
+        for a request that failed may never have arrived.
+        """
+        carried = False
+        for message in messages:
+            if isinstance(message, ModelRequest):
+                carried = self._carries(message, contents) or carried
+        self._unanswered = self._unanswered or carried
+        return carried
+
+    def answered(self, carried: bool) -> None:
+        """Take notice of an answer to messages of which ``sending`` returned ``carried``."""
+        self._sent = self._sent or carried
+
+    def take(self, messages: Sequence[ModelMessage], contents: Mapping[str, str]) -> None:
+        """Take in a piece of a conversation that an agent had without asking through the stage."""
+        last = max(
+            (at for at, one in enumerate(messages) if isinstance(one, ModelResponse)), default=-1
+        )
+        if last >= 0:
+            self.answered(self.sending(messages[:last], contents))
+
+    def known(self) -> bool | None:
+        """Return whether the model was sent planted content; ``None`` if nobody can tell."""
+        if self._sent:
+            return True
+        if not (self.planted or self._unanswered):
+            return False
+        says = self.marked or (bool(self._judged) and not self._unmarked)
+        return False if says and not self._unanswered else None
+
+    @property
+    def nothing_planted(self) -> str | None:
+        """Why there was no attack, as far as anybody can tell; ``None`` where there was one."""
+        if self.planted or self._sent:
+            return None
+        return BLANK_CONTENT if self.given else NO_CONTENT
+
+    def _carries(self, request: ModelRequest, contents: Mapping[str, str]) -> bool:
+        judged = self._judged.get(id(request))
+        if judged is None:
+            if INJECTED_VECTORS not in (request.metadata or {}):
+                self._unmarked = True
+            # A vector without a content here was written into the request by the attack itself.
+            carries = any(contents.get(one, "?").strip() for one in injected_vectors(request))
+            # The request is kept, so that no other gets its id.
+            judged = self._judged[id(request)] = request, carries
+        return judged[1]
