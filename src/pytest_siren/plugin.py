@@ -12,6 +12,7 @@ import pytest
 
 from pytest_siren import hookspecs
 from pytest_siren.session.latest import forget_latest
+from pytest_siren.session.optionnames import OptionNames
 from pytest_siren.session.options import add_options, asks_for_evaluations, check_options
 from pytest_siren.session.state import EVALUATIONS, SESSION, is_worker
 
@@ -24,9 +25,11 @@ def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
     pluginmanager.add_hookspecs(hookspecs)
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add the options and ini keys."""
-    add_options(parser)
+def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
+    """Add the ini keys; the options follow when all other plugins have added theirs."""
+    names = OptionNames(parser, "siren", "evaluations of LLM agents (pytest-siren)")
+    add_options(parser, names)
+    pluginmanager.register(names, "siren-options")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -79,7 +82,7 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> EvalFile |
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Tell the controller which of the collected items are runs."""
     config = session.config
-    if EVALUATIONS in config.stash and config.getoption("gate_stop"):
+    if EVALUATIONS in config.stash and config.getoption("siren_gate_stop"):
         from pytest_siren.session.stopping import prepare
 
         prepare(session)

@@ -16,8 +16,13 @@ from tests.acceptance.slow import SLOW_MODELS
 _CACHE = cache_folder().parent
 _WITHOUT = " ".join(
     f"-p no:{plugin}"
-    for plugin in ("langsmith_plugin", "hypothesispytest", "anyio", "timeout", "asyncio")
+    for plugin in (
+        *("langsmith_plugin", "hypothesispytest", "anyio", "timeout", "asyncio"),
+        *("flaky", "html", "metadata", "pytest_cov", "pytest-retry", "randomly", "repeat"),
+        *("rerunfailures", "sugar"),
+    )
 )
+"""Plugins that tests of them name again."""
 
 SCRIPTED_MODELS = """
 from pathlib import Path

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -87,3 +88,83 @@ def test_an_unknown_cluster_is_a_usage_error(project: Project) -> None:
     result.stderr.fnmatch_lines(
         ["ERROR: siren_cluster must be one of couple, benign, malicious, not 'task'"]
     )
+
+
+SHORT = sorted(set(re.findall(r"^\| `(--(?!siren-)[\w-]+)", PAGE.read_text(), re.MULTILINE)))
+THEIRS = """
+def pytest_addoption(parser):
+    for name in {names}:
+        parser.addoption(name, default="theirs")
+"""
+READS_THEIRS = """
+def test_own_options(pytestconfig):
+    assert pytestconfig.getoption("model") == pytestconfig.getoption("--model") == "abc"
+    assert pytestconfig.getoption("runs") == "theirs"
+"""
+
+
+def _install(project: Project, monkeypatch: pytest.MonkeyPatch, *, first: bool) -> None:
+    """Install a plugin whose entry point comes before, or after, those of the environment."""
+    folder = project.path / "site"
+    project.write("site/their_plugin.py", THEIRS.format(names=SHORT))
+    project.write("site/their-1.0.dist-info/METADATA", "Name: their\nVersion: 1.0\n")
+    project.write("site/their-1.0.dist-info/entry_points.txt", "[pytest11]\ntheir = their_plugin\n")
+    monkeypatch.setattr(
+        sys, "path", [str(folder), *sys.path] if first else [*sys.path, str(folder)]
+    )
+
+
+@pytest.mark.parametrize("whose", ["conftest", "earlier plugin", "later plugin", "-p"])
+def test_a_project_keeps_its_own_options_of_the_same_names(
+    project: Project, monkeypatch: pytest.MonkeyPatch, whose: str
+) -> None:
+    assert {"--model", "--attack", "--gate", "--baseline", "--no-gate-stop"} <= {*SHORT}
+    project.write("test_theirs.py", READS_THEIRS)
+    args = ["--model", "abc"]
+    if whose == "conftest":
+        conftest = project.path / "conftest.py"
+        conftest.write_text(conftest.read_text() + THEIRS.format(names=SHORT))
+    elif whose == "-p":
+        project.write("p_plugin.py", THEIRS.format(names=SHORT))
+        monkeypatch.syspath_prepend(project.path)
+        args += ["-p", "p_plugin"]
+    else:
+        _install(project, monkeypatch, first=whose == "earlier plugin")
+    result = project.run(*args, "test_theirs.py")
+    assert result.ret == pytest.ExitCode.OK
+    result.stdout.fnmatch_lines(
+        ["siren: --model is not pytest-siren's in this project: use --siren-model"]
+    )
+    evaluated = project.run(
+        *args, "evals", "--siren-model", "scripted:deaf", "--siren-attack", "template_string",
+        "--siren-runs=2", "--siren-task-ids", "advert", "--siren-gate=asr <= 0",
+        "--siren-gate-on", "point",
+    )  # fmt: skip
+    assert evaluated.ret == pytest.ExitCode.OK
+    evaluated.assert_outcomes(passed=4)
+    evaluated.stdout.fnmatch_lines(["HELD asr <= 0*"])
+
+
+def test_long_names_work_in_every_project(project: Project) -> None:
+    result = project.run("evals", "--siren-model=scripted:deaf", "--siren-benign", "--runs=2")
+    result.assert_outcomes(failed=4)
+    result.stdout.no_fnmatch_line("siren: *")
+
+
+def test_a_conftest_below_may_define_the_same_options(project: Project) -> None:
+    project.write("pkg/unit/conftest.py", THEIRS.format(names=SHORT))
+    project.write("pkg/unit/test_below.py", "def test_below():\n    pass\n")
+    result = project.run("--ignore=evals")
+    assert result.ret == pytest.ExitCode.OK
+    result.assert_outcomes(passed=1)
+
+
+def test_values_of_options_are_not_taken_for_folders_with_a_conftest(project: Project) -> None:
+    # Where "lib" were an argument, its conftest would be loaded first, and tests/conftest.py late.
+    project.write("pytest.ini", "[pytest]\ntestpaths = tests\n")
+    project.write("lib/conftest.py", "raise RuntimeError('not a conftest of this session')\n")
+    project.write("tests/conftest.py", THEIRS.format(names=["--theirs"]))
+    project.write("tests/test_one.py", "def test_one():\n    pass\n")
+    result = project.run("--jobs-dir", "lib", "--theirs=x")
+    assert result.ret == pytest.ExitCode.OK
+    result.assert_outcomes(passed=1)

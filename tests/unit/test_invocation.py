@@ -49,4 +49,4 @@ def test_arguments_are_kept_relative_to_the_root_folder(pytester: pytest.Pyteste
     other = pytester.parseconfig()
     invocation.restore(other, with_args=True, with_filters=True)
     assert other.args == [f"{Path(other.rootpath)}/evals/eval_x.yaml::a:b[c::d-run0]"]
-    assert other.option.attack == ["one,two"]
+    assert other.option.siren_attack == ["one,two"]

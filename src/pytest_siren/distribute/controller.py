@@ -59,7 +59,7 @@ class Controller:
     def pytest_xdist_node_collection_finished(self, node: Any, ids: Sequence[str]) -> None:
         """Show progress once it is known how much there is to do, and note it down."""
         collected = SessionFolder.of(self._config.stash[SESSION].id).collected()
-        if collected is not None and self._config.getoption("gate_stop"):
+        if collected is not None and self._config.getoption("siren_gate_stop"):
             self._check_stop()
         if collected is not None and (board := self.board):
             if collected.jobs and not self._remembered:

@@ -19,7 +19,7 @@ def baseline(config: pytest.Config, gates: Sequence[Gate]) -> Baseline | None:
 
     ``gates`` are those of the command line and the ini file.
     """
-    target: str | None = config.getoption("baseline")
+    target: str | None = config.getoption("siren_baseline")
     if target is None:
         for gate in gates:
             if gate.needs_baseline:
@@ -41,5 +41,5 @@ def baseline(config: pytest.Config, gates: Sequence[Gate]) -> Baseline | None:
 def _some_only(config: pytest.Config) -> bool:
     """Whether the user has chosen some of the tasks."""
     option = config.getoption
-    chosen = (option("keyword"), option("markexpr"), option("deselect"), option("task_ids"))
+    chosen = (option("keyword"), option("markexpr"), option("deselect"), option("siren_task_ids"))
     return any(chosen) or any("::" in arg for arg in config.args)

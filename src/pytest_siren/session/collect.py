@@ -117,6 +117,6 @@ def selection(config: pytest.Config, invocation: Invocation | None = None) -> Se
         runs=asked.runs,
         task_ids=names(asked.task_ids),
         sets=asked.set,
-        concurrency=config.getoption("concurrency"),
+        concurrency=config.getoption("siren_concurrency"),
         default_concurrency=default_concurrency(config),
     )

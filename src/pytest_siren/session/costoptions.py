@@ -12,9 +12,10 @@ from pytest_siren.session.paths import shown
 
 if TYPE_CHECKING:
     from pytest_siren.evaluation.prices import Prices
+    from pytest_siren.session.optionnames import OptionNames
 
 
-def add_cost_options(parser: pytest.Parser, group: pytest.OptionGroup) -> None:
+def add_cost_options(parser: pytest.Parser, group: OptionNames) -> None:
     """Add the options and ini keys."""
     group.addoption(
         "--siren-max-cost",

@@ -76,7 +76,7 @@ class Drive:
 
     def __post_init__(self) -> None:
         config = self.session.config
-        self.line.in_order = bool(config.getoption("gate_stop"))
+        self.line.in_order = bool(config.getoption("siren_gate_stop"))
         if early := config.stash.get(EARLY, ({}, []))[0]:
             from pytest_siren.metrics.deciding import asking
 

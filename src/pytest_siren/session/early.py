@@ -26,7 +26,7 @@ def find_early(config: pytest.Config, plan: Planned) -> tuple[Questions, list[st
     job would bias all else that is asked of it.
     """
     gates = _gates_of_jobs(plan, [*option_gates(config), *file_gates([plan])])
-    ks = [k for k in dict.fromkeys(config.getoption("pass_k")) if k > 1]
+    ks = [k for k in dict.fromkeys(config.getoption("siren_pass_k")) if k > 1]
     runs: dict[int, set[tuple[int, ...]]] = {}
     for task in plan.tasks:
         runs.setdefault(task.job, set()).add(tuple(sorted(task.runs)))

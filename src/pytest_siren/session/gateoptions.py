@@ -9,12 +9,13 @@ import pytest
 from pytest_siren.session.rateoptions import chosen_cluster
 
 if TYPE_CHECKING:
+    from pytest_siren.session.optionnames import OptionNames
     from pytest_siren.spec.gates import Gate
 
 OPTION, INI = "--gate", "siren_gate"
 
 
-def add_gate_options(parser: pytest.Parser, group: pytest.OptionGroup) -> None:
+def add_gate_options(parser: pytest.Parser, group: OptionNames) -> None:
     """Add the options and the ini key."""
     group.addoption(
         OPTION,
@@ -47,7 +48,7 @@ def add_gate_options(parser: pytest.Parser, group: pytest.OptionGroup) -> None:
     group.addoption(
         "--no-gate-stop",
         action="store_false",
-        dest="gate_stop",
+        dest="siren_gate_stop",
         help="with --lf and --resume: also the runs that --gate-stop left out",
     )
     group.addoption(
@@ -62,7 +63,7 @@ def add_gate_options(parser: pytest.Parser, group: pytest.OptionGroup) -> None:
 
 def option_gates(config: pytest.Config) -> list[Gate]:
     """Return the gates of the command line and the ini file. Raises ``pytest.UsageError``."""
-    given = [(OPTION, text) for text in config.getoption("gate")]
+    given = [(OPTION, text) for text in config.getoption("siren_gate")]
     given += [(INI, text) for text in config.getini(INI)]
     if not given:
         return []
@@ -79,7 +80,7 @@ def option_gates(config: pytest.Config) -> list[Gate]:
 
 def check_stop(config: pytest.Config) -> None:
     """Raise ``pytest.UsageError`` for what ``--gate-stop`` cannot be used with."""
-    if not config.getoption("gate_stop"):
+    if not config.getoption("siren_gate_stop"):
         return
     if on_point(config):
         raise pytest.UsageError(
@@ -96,9 +97,9 @@ def check_stop(config: pytest.Config) -> None:
 
 def on_point(config: pytest.Config) -> bool:
     """Whether the bare estimate decides."""
-    return bool(config.getoption("gate_on") == "point")
+    return bool(config.getoption("siren_gate_on") == "point")
 
 
 def may_be_inconclusive(config: pytest.Config) -> bool:
     """Whether the session passes with gates that cannot be decided."""
-    return bool(config.getoption("gate_inconclusive") == "warn")
+    return bool(config.getoption("siren_gate_inconclusive") == "warn")

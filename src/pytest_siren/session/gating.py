@@ -44,7 +44,7 @@ class Gating:
 
     def pytest_sessionstart(self, session: pytest.Session) -> None:
         """Be ready to stop early, if that is asked for."""
-        if self.config.getoption("gate_stop") and not self.config.option.collectonly:
+        if self.config.getoption("siren_gate_stop") and not self.config.option.collectonly:
             from pytest_siren.session.sampling import Sampling
 
             self._sampling = Sampling(session, self.gates)

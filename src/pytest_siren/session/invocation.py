@@ -11,24 +11,24 @@ from typing import Any
 import pytest
 
 _FROM_OPTIONS = {
-    "attack": "attack",
-    "benign": "benign",
-    "model": "model",
-    "agent": "agent",
-    "task_ids": "task_ids",
-    "job_name": "job_name",
-    "runs": "runs",
+    "attack": "siren_attack",
+    "benign": "siren_benign",
+    "model": "siren_model",
+    "agent": "siren_agent",
+    "task_ids": "siren_task_ids",
+    "job_name": "siren_job_name",
+    "runs": "siren_runs",
     "set": "siren_set",
     "keyword": "keyword",
     "markexpr": "markexpr",
     "deselect": "deselect",
-    "gate": "gate",
-    "gate_on": "gate_on",
-    "gate_inconclusive": "gate_inconclusive",
-    "gate_stop": "gate_stop",
-    "baseline": "baseline",
+    "gate": "siren_gate",
+    "gate_on": "siren_gate_on",
+    "gate_inconclusive": "siren_gate_inconclusive",
+    "gate_stop": "siren_gate_stop",
+    "baseline": "siren_baseline",
     "cluster": "siren_cluster",
-    "pass_k": "pass_k",
+    "pass_k": "siren_pass_k",
 }
 """Field to the name under which pytest keeps the option."""
 _GATING = (

@@ -10,6 +10,7 @@ import pytest
 
 from pytest_siren.session.costoptions import add_cost_options, max_cost, prices
 from pytest_siren.session.gateoptions import add_gate_options, option_gates
+from pytest_siren.session.optionnames import OptionNames
 from pytest_siren.session.rateoptions import add_rate_options, chosen_cluster
 from pytest_siren.session.reportoptions import add_report_options, targets
 from pytest_siren.session.resultsoptions import add_results_options, results_asked
@@ -17,12 +18,14 @@ from pytest_siren.session.resultsoptions import add_results_options, results_ask
 T = TypeVar("T", int, float)
 
 _PROGRESS_PERIOD = 30.0
-_RESUMING = ("lf", "siren_resume", "retry_on_error", "only_failed", "rerun_scored")
+_RESUMING = (
+    *("lf", "siren_resume", "siren_retry_on_error"),
+    *("siren_only_failed", "siren_rerun_scored"),
+)
 
 
-def add_options(parser: pytest.Parser) -> None:
-    """Add the options and ini keys of the plugin."""
-    group = parser.getgroup("siren", "evaluations of LLM agents (pytest-siren)")
+def add_options(parser: pytest.Parser, group: OptionNames) -> None:
+    """Add the ini keys of the plugin, and declare its options."""
     add = group.addoption
     add(
         "--attack",
@@ -63,7 +66,6 @@ def add_options(parser: pytest.Parser) -> None:
         "--set",
         action="append",
         default=[],
-        dest="siren_set",
         metavar="KEY=VALUE",
         help="change a key of the eval files, such as dataset.config.version=v1; "
         "a,b sweeps, +key adds, ~key deletes",
@@ -121,7 +123,6 @@ def add_options(parser: pytest.Parser) -> None:
         "--resume",
         action="append",
         default=[],
-        dest="siren_resume",
         metavar="JOB|SWEEP|GLOB",
         help="go on with a job (name or path), the jobs of a sweep, or jobs whose names match a "
         "glob: scored runs are reported from their records; --lf does it for the last session",
@@ -176,9 +177,9 @@ def add_options(parser: pytest.Parser) -> None:
 def check_options(config: pytest.Config) -> None:
     """Raise ``pytest.UsageError`` for values that cannot be meant."""
     for option, value in (
-        ("--runs", config.getoption("runs")),
-        ("--concurrency", config.getoption("concurrency")),
-        *(("--pass-k", k) for k in config.getoption("pass_k")),
+        ("--runs", config.getoption("siren_runs")),
+        ("--concurrency", config.getoption("siren_concurrency")),
+        *(("--pass-k", k) for k in config.getoption("siren_pass_k")),
     ):
         if value is not None and value < 1:
             raise pytest.UsageError(f"{option} must be at least 1, not {value}")
@@ -198,10 +199,10 @@ def check_options(config: pytest.Config) -> None:
     if config.getoption("siren_grace") < 0:
         raise pytest.UsageError("--siren-grace must not be negative")
     for option, name in (
-        ("--attack", "attack"),
-        ("--model", "model"),
-        ("--agent", "agent"),
-        ("--task-ids", "task_ids"),
+        ("--attack", "siren_attack"),
+        ("--model", "siren_model"),
+        ("--agent", "siren_agent"),
+        ("--task-ids", "siren_task_ids"),
     ):
         if any(not part.strip() for given in config.getoption(name) for part in given.split(",")):
             raise pytest.UsageError(f"{option} has an empty name")
@@ -215,14 +216,14 @@ def asks_for_evaluations(config: pytest.Config) -> bool:
     workerinput = getattr(config, "workerinput", None)
     if workerinput is not None:
         return workerinput["siren_session"]["resume"] is not None
-    options = ("gate", "gate_stop", "baseline", "siren_report", *_RESUMING)
+    options = ("siren_gate", "siren_gate_stop", "siren_baseline", "siren_report", *_RESUMING)
     asked = results_asked(config) or any(config.getoption(name, None) for name in options)
     return asked or any(config.getini(name) for name in ("siren_gate", "siren_report"))
 
 
 def chosen_jobs_dir(config: pytest.Config) -> Path | None:
     """Return where the user wants jobs; ``None`` when neither option nor ini key says."""
-    if option := config.getoption("jobs_dir"):
+    if option := config.getoption("siren_jobs_dir"):
         return Path(config.invocation_params.dir / option)
     if ini := config.getini("siren_jobs_dir"):
         return Path(config.rootpath / ini)

@@ -111,8 +111,8 @@ def note_gates(config: pytest.Config, job: Job, file: str, runs: int) -> None:
 
 def has_gates(config: pytest.Config) -> bool:
     """Whether there is any gate, as far as this process knows eval files, or ``--gate-stop``."""
-    given = config.getoption("gate") or config.getini(INI) or config.stash.get(FILE_GATES, {})
-    return bool(given or config.getoption("gate_stop"))
+    given = config.getoption("siren_gate") or config.getini(INI) or config.stash.get(FILE_GATES, {})
+    return bool(given or config.getoption("siren_gate_stop"))
 
 
 def planned(config: pytest.Config, items: Iterable[pytest.Item]) -> Planned:

@@ -42,7 +42,7 @@ class ProgressReporting:
         from pytest_siren.session.progress_text import live, plain
 
         progress = self._progress = Progress(
-            total, board, firsts=bool(self._config.getoption("gate_stop"))
+            total, board, firsts=bool(self._config.getoption("siren_gate_stop"))
         )
         self._fd = self._terminal()
         if self._fd is not None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 from pytest_siren.metrics.choices import Cluster
+from pytest_siren.session.optionnames import OptionNames
 
 
-def add_rate_options(parser: pytest.Parser, group: pytest.OptionGroup) -> None:
+def add_rate_options(parser: pytest.Parser, group: OptionNames) -> None:
     """Add the options and ini keys."""
     group.addoption(
         "--siren-cluster",

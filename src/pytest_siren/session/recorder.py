@@ -160,7 +160,7 @@ class JsonRecorder:
 
     def _create(self, folder: Path, job: Job) -> JobStore:
         session = self.config.stash[SESSION]
-        named = self.config.getoption("job_name")
+        named = self.config.getoption("siren_job_name")
         named = named or job.spec.snapshot["output"]["job_name"]
         generated = job_name(
             job.dataset.name,

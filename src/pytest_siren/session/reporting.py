@@ -130,7 +130,7 @@ class Reporting:
         from pytest_siren.metrics.summary import rows
         from pytest_siren.session.table import render
 
-        ks = tuple(dict.fromkeys(self.config.getoption("pass_k"))) or (1,)
+        ks = tuple(dict.fromkeys(self.config.getoption("siren_pass_k"))) or (1,)
         terminalreporter.section("evaluations", sep="=", bold=True)
         with no_collections():
             decided = self.config.stash.get(DECIDED, {})

@@ -10,9 +10,10 @@ import pytest
 
 if TYPE_CHECKING:
     from pytest_siren.reports.formats import Target
+    from pytest_siren.session.optionnames import OptionNames
 
 
-def add_report_options(parser: pytest.Parser, group: pytest.OptionGroup) -> None:
+def add_report_options(parser: pytest.Parser, group: OptionNames) -> None:
     """Add the options and ini keys of reports."""
     group.addoption(
         "--siren-report",

@@ -71,7 +71,7 @@ class Results:
             sys.stderr.write(_safe(self._problem) + "\n")
 
     def _path(self) -> Path | None:
-        given: str | None = self.config.getoption("results_output")
+        given: str | None = self.config.getoption("siren_results_output")
         return None if given is None else self.config.invocation_params.dir / given
 
     def _text(self, width: int | None = None) -> str:
@@ -81,8 +81,8 @@ class Results:
         from pytest_siren.reports.grouping import asked_groups, columns_of
         from pytest_siren.reports.results_text import Layout, write_results
 
-        asked = asked_groups(self.config.getoption("results_group_by"))
-        ks = tuple(dict.fromkeys(self.config.getoption("pass_k"))) or (1,)
+        asked = asked_groups(self.config.getoption("siren_results_group_by"))
+        ks = tuple(dict.fromkeys(self.config.getoption("siren_pass_k"))) or (1,)
         layout = Layout(asked=asked, ks=ks)
         out = StringIO()
         with no_collections():
@@ -98,7 +98,7 @@ class Results:
     def _format(self) -> str:
         from pytest_siren.reports.grouping import FORMATS
 
-        given: str | None = self.config.getoption("results_format")
+        given: str | None = self.config.getoption("siren_results_format")
         path = self._path()
         ending = "" if path is None else path.suffix.lower().removeprefix(".")
         return given or (ending if ending in FORMATS else "table")

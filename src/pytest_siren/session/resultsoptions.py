@@ -6,8 +6,10 @@ from argparse import ArgumentTypeError
 
 import pytest
 
+from pytest_siren.session.optionnames import OptionNames
 
-def add_results_options(group: pytest.OptionGroup) -> None:
+
+def add_results_options(group: OptionNames) -> None:
     """Add the options."""
     group.addoption(
         "--results-format",
@@ -50,5 +52,5 @@ def _groups(text: str) -> list[str]:
 
 def results_asked(config: pytest.Config) -> bool:
     """Whether one of the options is given."""
-    names = ("results_format", "results_group_by", "results_output")
+    names = ("siren_results_format", "siren_results_group_by", "siren_results_output")
     return any(config.getoption(name) for name in names)

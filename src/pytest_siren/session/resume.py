@@ -84,9 +84,9 @@ def resumed(config: pytest.Config) -> Resume | None:
     if targets:
         return _named(config, targets[0])
     for option, given in (
-        ("--retry-on-error", config.getoption("retry_on_error") is not None),
-        ("--only-failed", config.getoption("only_failed")),
-        ("--rerun-scored", config.getoption("rerun_scored")),
+        ("--retry-on-error", config.getoption("siren_retry_on_error") is not None),
+        ("--only-failed", config.getoption("siren_only_failed")),
+        ("--rerun-scored", config.getoption("siren_rerun_scored")),
     ):
         if given and not config.getoption("lf", False):
             raise pytest.UsageError(f"{option} needs --lf or --resume")
@@ -265,10 +265,10 @@ def _override(given: Invocation, sets: Sequence[str], before: Invocation) -> dic
 
 
 def _retry(config: pytest.Config, default: Sequence[str] | None) -> list[str] | None:
-    given: list[str] | None = config.getoption("retry_on_error")
+    given: list[str] | None = config.getoption("siren_retry_on_error")
     if given is not None:
         return [one.strip().lower() for one in given if one.strip()]
-    if config.getoption("only_failed"):
+    if config.getoption("siren_only_failed"):
         return None
     return None if default is None else list(default)
 

@@ -88,7 +88,7 @@ class Resuming:
         """Put the runs back where they were, those that are to be executed at least."""
         yield
         option = self._config.option
-        if self._runs and (option.collectonly or option.only_failed):
+        if self._runs and (option.collectonly or option.siren_only_failed):
             left = [run for run in self._runs if self._state(run) != Status.SCORED]
             if len(left) < len(self._runs):
                 kept = {id(run) for run in left}
@@ -126,7 +126,7 @@ class Resuming:
         """Nothing left to do is well, where what is done has been left out."""
         option = self._config.option
         none = session.exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED
-        left_out = bool(self._runs) and (option.only_failed or option.collectonly)
+        left_out = bool(self._runs) and (option.siren_only_failed or option.collectonly)
         if none and left_out and not is_worker(self._config):
             session.exitstatus = pytest.ExitCode.OK
 

@@ -173,7 +173,7 @@ class Evaluations:
 
     def _again(self, settled: IndexEntry) -> bool:
         """Whether a run is executed once more although it has been scored."""
-        return settled.status == Status.SCORED and bool(self.config.getoption("rerun_scored"))
+        return settled.status == Status.SCORED and bool(self.config.getoption("siren_rerun_scored"))
 
     def _told_again(
         self,
