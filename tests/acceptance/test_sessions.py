@@ -7,9 +7,11 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
+from pytest_siren.session.folder import SessionFolder
 from tests.acceptance.conftest import Project
 
 
@@ -22,17 +24,70 @@ def test_evaluations_run_without_a_built_in_plugin(project: Project, plugin: str
 
 
 def test_a_root_folder_that_cannot_be_written_costs_no_run(
-    distributed: Project, monkeypatch: pytest.MonkeyPatch
+    distributed: Project, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    # A file stands where the folder should be made; permissions would not stop root.
-    distributed.write("jobs", "in the way")
-    spare = distributed.path / "spare"
+    spare, root = tmp_path / "spare", distributed.path / "checkout"
     spare.mkdir()
+    distributed.write("checkout/pytest.ini", "[pytest]")
+    for name in ("conftest.py", "evals"):
+        (distributed.path / name).rename(root / name)
     monkeypatch.setenv("TMPDIR", str(spare))
-    result = distributed.run("evals")
+    bound = ["mount", "--bind", str(root), str(root)]
+    if subprocess.run(bound, capture_output=True, check=False).returncode:
+        pytest.skip("only root can make a folder read-only for itself")
+    try:
+        subprocess.run(["mount", "-o", "remount,ro,bind", str(root)], check=True)
+        result = distributed.run("checkout/evals")
+    finally:
+        subprocess.run(["umount", "--lazy", str(root)], check=True)
     assert result.ret == pytest.ExitCode.OK
-    assert "cannot be written" in result.stdout.str() + result.stderr.str()
-    assert len(list(spare.glob("pytest-siren-*/jobs/*/*/*/result.json"))) == 2
+    said = " ".join((result.stdout.str() + result.stderr.str()).split())
+    assert f"{root / 'jobs'} cannot be written (Read-only file system)" in said
+    assert len(list(spare.glob("pytest-siren-*-jobs/jobs/*/*/*/result.json"))) == 2
+
+
+@pytest.mark.parametrize("dist", [["-p", "no:xdist"], ["-n2"]], ids=["no-xdist", "n2"])
+@pytest.mark.parametrize("obstacle", ["a dangling link", "a file"])
+def test_a_jobs_folder_that_cannot_be_made_is_one_line_and_runs_nothing(
+    project: Project, dist: list[str], obstacle: str
+) -> None:
+    jobs = project.path / "jobs"
+    if obstacle == "a file":
+        jobs.write_text("in the way")
+        reason = f"{jobs} is a file"
+    else:
+        jobs.symlink_to("/nonexistent/dir")
+        reason = f"{jobs} is a link to /nonexistent/dir, which is no folder"
+    result = project.run(*dist, "evals", "-q")
+    assert result.ret == pytest.ExitCode.INTERRUPTED
+    said = result.stdout.str() + result.stderr.str()
+    assert f"the folder {jobs} cannot be used: {reason}" in " ".join(said.split())
+    assert "Traceback" not in said
+    assert "PASSED" not in said
+
+
+@pytest.mark.inside
+def test_a_jobs_folder_whose_name_is_too_long_is_one_line(project: Project) -> None:
+    result = project.run("evals", f"--jobs-dir={'j' * 300}")
+    assert result.ret == pytest.ExitCode.INTERRUPTED
+    result.stdout.fnmatch_lines(
+        ["*Interrupted: the folder *jjj cannot be used: File name too long*"]
+    )
+
+
+@pytest.mark.inside
+def test_a_temporary_folder_that_is_not_there_is_one_line(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # pytest itself would not start without one.
+    nowhere = SessionFolder(Path("/nonexistent/tmp/pytest-siren-1"))
+    monkeypatch.setattr(SessionFolder, "of", lambda session_id: nowhere)
+    result = project.run("evals")
+    assert result.ret == pytest.ExitCode.INTERRUPTED
+    result.stdout.fnmatch_lines(
+        ["evaluations need a temporary folder ($TMPDIR): *No such file*'/nonexistent/tmp/*"]
+    )
+    result.stdout.no_fnmatch_line("*Traceback*")
 
 
 @pytest.mark.inside

@@ -13,6 +13,7 @@ from typing import Any
 import pandas as pd
 
 from pytest_siren.jobs.facts import decided_of
+from pytest_siren.jobs.folders import make_folder
 from pytest_siren.jobs.naming import sanitise, task_parts
 from pytest_siren.jobs.write import write_lines
 from pytest_siren.metrics.runs import COLUMNS, INTEGERS, table
@@ -58,7 +59,7 @@ def lines_of(runs: pd.DataFrame) -> list[dict[str, Any]]:
 
 def write_baseline(path: Path, lines: list[dict[str, Any]]) -> None:
     """Write a baseline file, whole or not at all. Raises ``OSError``."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     write_lines(path, lines)
 
 

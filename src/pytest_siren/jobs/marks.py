@@ -7,17 +7,16 @@ index.
 from __future__ import annotations
 
 import os
-import socket
 from pathlib import Path
 
-from pytest_siren.sharing.processes import lives
+from pytest_siren.sharing.processes import host, lives
 
 _PREFIX = ".writing-"
 
 
 def mark(job: Path) -> Path:
     """Leave a mark of this process in the folder of ``job``; return its path, to be removed."""
-    path = job / f"{_PREFIX}{_host()}-{os.getpid()}"
+    path = job / f"{_PREFIX}{host()}-{os.getpid()}"
     path.touch()
     return path
 
@@ -32,9 +31,5 @@ def forget_dead_writers(job: Path) -> None:
     """Remove the marks of processes of this machine that are no more."""
     for path in marks(job):
         host, _, pid = path.name.removeprefix(_PREFIX).rpartition("-")
-        if host == _host() and pid.isdigit() and not lives(int(pid)):
+        if host == host() and pid.isdecimal() and not lives(int(pid)):
             path.unlink(missing_ok=True)
-
-
-def _host() -> str:
-    return socket.gethostname().replace("/", "_")

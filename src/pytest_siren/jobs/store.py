@@ -7,7 +7,7 @@ import random
 import secrets
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import count
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_siren.jobs.build import config_of, data_of, execution_of, index_entry_of, result_of
+from pytest_siren.jobs.folders import check_room, folder_error, make_folder
 from pytest_siren.jobs.naming import check_job_name, check_run_id, run_directory
 from pytest_siren.jobs.read import RecordError, load_config
 from pytest_siren.jobs.records import (
@@ -122,10 +123,12 @@ class JobStore:
         The same job is one with the same ``session_id`` and the same ``config["identity"]``. While
         the name belongs to another one, ``name_2``, ``name_3``, ... are tried. With ``exclusive``,
         for names that the user gave, another session's job raises ``JobExistsError`` instead.
-        Raises ``ValueError`` for a name that is no folder's. ``build.config_of`` tells what of
-        ``config`` is used.
+        Raises ``ValueError`` for a name that is no folder's, ``FolderError`` when the folder cannot
+        be made, by this name or any other. ``build.config_of`` tells what of ``config`` is used.
         """
         check_job_name(name)
+        make_folder(jobs_dir)
+        check_room(jobs_dir / name)
         created_at = created_at or datetime.now(UTC)
         for number in count(1):
             job = jobs_dir / (name if number == 1 else f"{name}_{number}")
@@ -175,11 +178,11 @@ class JobStore:
 
         Several take hardly longer than one. Raises ``OSError`` when the disk refuses.
         """
-        for one in recorded:
-            if RESULT_FILE in self.sync:
+        with ExitStack() as opened:
+            for one in recorded:
+                opened.callback(one.written.close)
+            for one in recorded if RESULT_FILE in self.sync else ():
                 one.written.sync()
-            else:
-                one.written.close()
         lines = [data_of(one.entry) for one in recorded]
         append(self.path / INDEX_FILE, lines, sync=INDEX_FILE in self.sync)
 
@@ -194,9 +197,13 @@ def _claim(
 ) -> JobConfig | RecordError | None:
     """Write the configuration of ``job``; return ``None``, or what is there already."""
     try:
-        job.mkdir(parents=True, exist_ok=True)
+        # Only the job's own name can be taken; whatever else fails would fail for every name.
+        os.mkdir(job)
     except FileExistsError:
-        return RecordError(f"{job} is a file")
+        if not job.is_dir():
+            return RecordError(f"{job} is a file")
+    except OSError as error:
+        raise folder_error(job, error) from error
     target = job / CONFIG_FILE
     if not target.exists():
         content = config_of(config, job.name, session_id, created_at)
@@ -209,6 +216,8 @@ def _claim(
             write(target, content, Form.SNAPSHOT, header=header)
         except FileExistsError:
             pass
+        except OSError as error:
+            raise folder_error(job, error) from error
         else:
             return None
     return _present(job)
@@ -216,10 +225,12 @@ def _claim(
 
 def _present(job: Path) -> JobConfig | RecordError:
     deadline = time.monotonic() + _PATIENCE
-    while not (job / CONFIG_FILE).stat().st_size and time.monotonic() < deadline:
-        time.sleep(0.02)
     try:
+        while not (job / CONFIG_FILE).stat().st_size and time.monotonic() < deadline:
+            time.sleep(0.02)
         return load_config(job)
+    except OSError as error:
+        return RecordError(f"cannot read {job / CONFIG_FILE}: {error.strerror}")
     except RecordError as error:
         return error
 

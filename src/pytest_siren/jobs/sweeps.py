@@ -11,6 +11,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
+from pytest_siren.jobs.folders import make_folder
 from pytest_siren.jobs.records import CONFIG_FILE
 from pytest_siren.jobs.write import Form, write
 
@@ -38,7 +39,7 @@ class Sweep:
 def write_sweep(jobs_dir: Path, sweep: Sweep, launcher: str) -> None:
     """Write the sweep's file; jobs that it names already stay named. Raises ``OSError``."""
     folder = jobs_dir / FOLDER
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     path = folder / f"{sweep.id}.json"
     before = _load(path) if path.exists() else {}
     created_at = before.get("created_at") or datetime.now(UTC).isoformat()

@@ -94,17 +94,14 @@ class Written:
     _descriptor: int
 
     def sync(self) -> None:
-        """Wait until the content has reached the disk; to be called once, or ``close``.
+        """Wait until the content has reached the disk; ``close`` must follow.
 
         Of several files the first that is synchronised takes the others along on most file systems.
         """
-        try:
-            os.fsync(self._descriptor)
-        finally:
-            self.close()
+        os.fsync(self._descriptor)
 
     def close(self) -> None:
-        """Do not wait."""
+        """Give the descriptor back, once."""
         os.close(self._descriptor)
 
 

@@ -10,6 +10,8 @@ from pathlib import Path
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 
+from pytest_siren.jobs.folders import FolderError
+
 if TYPE_CHECKING:
     from pytest_siren.reports.data import ReportData
 
@@ -52,7 +54,7 @@ class Target:
             raise ReportError("the name of the report is empty")
         path = base / text
         name = path.name.lower()
-        if text.endswith(("/", os.sep)) or path.is_dir() or not path.suffix:
+        if text.endswith(("/", os.sep)) or os.path.isdir(path) or not path.suffix:
             return cls(path, Kind.HTML)
         for suffix, kind in SUFFIXES.items():
             if name.endswith(suffix):
@@ -67,7 +69,7 @@ class Target:
     def file(self) -> Path:
         """The file that is to be opened; of a page in a folder, the page."""
         in_folder = self.kind is Kind.HTML and not self.path.name.lower().endswith(".html")
-        return self.path / "index.html" if in_folder or self.path.is_dir() else self.path
+        return self.path / "index.html" if in_folder or os.path.isdir(self.path) else self.path
 
     def write(self, data: ReportData) -> None:
         """Make the report. Raises ``ReportError`` when it cannot be written."""
@@ -75,5 +77,10 @@ class Target:
         try:
             write(self.path, data)
         except OSError as error:
-            where = error.filename or self.path
-            raise ReportError(f"cannot write {self.path}: {where}: {error.strerror}") from error
+            raise ReportError(f"cannot write {self.path}: {_reason(error)}") from error
+
+
+def _reason(error: OSError) -> str:
+    if isinstance(error, FolderError) or not error.filename:
+        return str(error)
+    return f"{error.filename}: {error.strerror}"

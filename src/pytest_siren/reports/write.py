@@ -6,6 +6,7 @@ import os
 import secrets
 from pathlib import Path
 
+from pytest_siren.jobs.folders import make_folder
 from pytest_siren.jobs.redact import redact
 
 
@@ -16,7 +17,7 @@ def write_whole(target: Path, text: str) -> None:
     such as ``/dev/stdout``, is written into.
     """
     data = redact(text.encode("utf-8", "backslashreplace"))
-    target.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(target.parent)
     if target.exists() and not target.is_file():
         target.write_bytes(data)
         return

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import errno
 import os
-import tempfile
 from collections import Counter
 from collections.abc import Awaitable, Iterable
 from dataclasses import dataclass, field
@@ -20,6 +20,7 @@ from pytest_siren.jobs.records import CONFIG_FILE, Result
 from pytest_siren.jobs.recover import finished_attempt
 from pytest_siren.jobs.store import JobStore, Transcripts
 from pytest_siren.payloads import JobInfo, RunAttempt, RunInfo
+from pytest_siren.session.folder import spare_jobs
 from pytest_siren.session.job import Job
 from pytest_siren.session.past import PastRuns
 from pytest_siren.session.state import EARLY, HISTORIES, SESSION, worker_name
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from pytest_siren.session.items import RunItem
 
 DEFAULT_JOBS_DIR = "jobs"
+_DENIED = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 @dataclass(eq=False)
@@ -149,10 +151,10 @@ class JsonRecorder:
         try:
             return self._create(folder, job)
         except OSError as error:
-            if chosen != DEFAULT_JOBS_DIR:
+            if chosen != DEFAULT_JOBS_DIR or os.path.lexists(folder) or error.errno not in _DENIED:
                 raise
-            # Evaluations are paid for: a root folder that cannot be written must not cost them.
-            spare = Path(tempfile.gettempdir()) / f"pytest-siren-{os.getuid()}" / "jobs"
+            # Nobody chose the folder, and it is not there: a read-only checkout loses no run.
+            spare = spare_jobs(self.config.stash[SESSION].id)
             store = self._create(spare, job)
             job_warning = f"{folder} cannot be written ({error.strerror}); jobs go to {spare}"
             self.config.issue_config_time_warning(pytest.PytestWarning(job_warning), stacklevel=2)

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from pytest_siren.jobs.folders import make_folder
 from pytest_siren.payloads import RunReport
 from pytest_siren.session.garbage import no_collections
 from pytest_siren.session.rateoptions import chosen_cluster
@@ -38,7 +39,7 @@ class Results:
         if path is None or not self._reports:
             return
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(path.parent)
             path.write_text(self._text(), encoding="utf-8")
         except OSError as error:
             self._problem = f"ERROR: cannot write --results-output {path}: {error}"

@@ -6,15 +6,16 @@ import pytest
 
 from pytest_siren.evaluation.components import Registry
 from pytest_siren.session.costoptions import prices
-from pytest_siren.session.folder import SessionFolder
+from pytest_siren.session.folder import SessionFolder, sweep_temporary
 from pytest_siren.session.garbage import give_back
 from pytest_siren.session.job import Workshop
 from pytest_siren.session.lull import Lull
 from pytest_siren.session.options import run_timeout
 from pytest_siren.session.recorder import JsonRecorder
 from pytest_siren.session.runner import Evaluations
-from pytest_siren.session.state import EVALUATIONS, SESSION
+from pytest_siren.session.state import EVALUATIONS, SESSION, is_worker
 from pytest_siren.session.writer import Writer
+from pytest_siren.sharing.board import Board, BoardError
 from pytest_siren.sharing.spend import BoardSpend
 
 
@@ -26,7 +27,7 @@ def start(config: pytest.Config) -> Evaluations:
         config.hook.pytest_siren_components_register.call_historic(kwargs={"registry": registry})
         lull = Lull()
         recorder = JsonRecorder(config, Writer(lull))
-        board = SessionFolder.of(config.stash[SESSION].id).board()
+        board = _board(config)
         evaluations = Evaluations(
             config,
             Workshop(registry, prices(config), BoardSpend(board)),
@@ -39,3 +40,15 @@ def start(config: pytest.Config) -> Evaluations:
         config.pluginmanager.register(recorder, "siren-json-recorder")
         config.pluginmanager.register(evaluations, "siren-evaluations")
     return config.stash[EVALUATIONS]
+
+
+def _board(config: pytest.Config) -> Board:
+    """Join the board of the session. Raises a collection error where there is no place for it."""
+    try:
+        folder = SessionFolder.of(config.stash[SESSION].id)
+        if not is_worker(config):
+            sweep_temporary()
+        return folder.board()
+    except (OSError, BoardError) as error:
+        message = f"evaluations need a temporary folder ($TMPDIR): {error}"
+        raise pytest.Collector.CollectError(message) from None

@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 import os
+import socket
+
+
+def host() -> str:
+    """Return the name of this machine, as part of a file's name."""
+    return socket.gethostname().replace("/", "_")
 
 
 def lives(pid: int) -> bool:
@@ -13,4 +19,6 @@ def lives(pid: int) -> bool:
         return False
     except PermissionError:
         return True
+    except OverflowError:
+        return False
     return True

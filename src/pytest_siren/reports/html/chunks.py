@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pytest_siren.jobs.folders import make_folder
 from pytest_siren.reports.html.encode import script_json
 
 MOST_EMBEDDED = 200
@@ -43,7 +44,7 @@ class Files:
 
 def write_files(transcripts: Iterable[Any], folder: Path, token: str) -> Files:
     """Write ``transcripts`` into files in ``folder``, a few dozen in each. Raises ``OSError``."""
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     starts: list[int] = []
     for number, (start, batch) in enumerate(_batches(transcripts)):
         text = f"[{','.join(batch)}]"

@@ -11,6 +11,7 @@ from typing import Any
 
 import pandas as pd
 
+from pytest_siren.jobs.folders import make_folder
 from pytest_siren.reports.data import ReportData
 from pytest_siren.reports.html.chunks import (
     MOST_BYTES_EMBEDDED,
@@ -42,7 +43,7 @@ def write_html(target: Path, data: ReportData) -> None:
     so memory does not grow with transcripts. Raises ``OSError``.
     """
     page = page_path(target)
-    page.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(page.parent)
     folder = page.with_name(f"{page.stem}_files")
     token = secrets.token_hex(4)
     stored = _store(_transcripts(data), folder, token)
