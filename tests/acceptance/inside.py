@@ -29,6 +29,7 @@ _SESSIONS = (
     "reports",
     "session",
     "spec",
+    "yamlpos",
 )
 LOADED = (
     np,

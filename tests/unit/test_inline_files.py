@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pytest_siren.datasets.inline import InlineConfig, InlineDataset, InlineError, component
+from pytest_siren.datasets.inline.rows import SUFFIXES, read_rows
+from pytest_siren.yamlpos.reader import parse_yaml
 from tests.unit.inline_sample import HOSTILE
 
 PASS = {"x": {"type": "contains", "value": "ok"}}
@@ -167,18 +170,18 @@ def test_separators_inside_json_texts_do_not_end_a_line(tmp_path: Path) -> None:
         ),
         ("t.yaml", "id: a\nprompt: b\n", "t.yaml:1: must be a list of tasks"),
         ("t.yaml", "", "t.yaml:1: must be a list of tasks"),
-        ("t.yaml", "- id: a\n  prompt: [\n", "t.yaml:3: not valid YAML: "),
+        ("t.yaml", "- id: a\n  prompt: [\n", "t.yaml:2: invalid YAML: it ends "),
         ("t.yaml", "# tasks\n\n- id: a\n- id: b\n  prompt: x\n", "t.yaml:3: missing key 'prompt'"),
-        ("t.yaml", "- id: a\n  prompt: x\n  id: b\n", "t.yaml:3: the key 'id' stands twice"),
+        ("t.yaml", "- id: a\n  prompt: x\n  id: b\n", "t.yaml:3: duplicate key 'id'"),
         (
             "t.yaml",
             "- id: a\n  prompt: !!python/object/apply:os.system ['true']\n",
-            "t.yaml:2: not valid YAML: could not determine a constructor for the tag",
+            "t.yaml:2: the YAML tag '!!python/object/apply:os.system' is not allowed",
         ),
-        ("t.yaml", "- &a [*a]\n", "t.yaml:1: an alias stands for a value that it is itself part"),
-        ("t.yaml", "\n- id: \x1b\n", "t.yaml:2: not valid YAML: character '\\x1b'"),
-        ("t.yaml", "- " + "[" * 5000, "t.yaml: not valid YAML: nested too deeply"),
-        ("t.yaml", "\n- id: 2024-99-99\n", "t.yaml:2: not valid YAML: month must be in 1..12"),
+        ("t.yaml", "- &a [*a]\n", "t.yaml:1: the alias '*a' stands within what it repeats"),
+        ("t.yaml", "\n- id: \x1b\n", "t.yaml:2: YAML does not allow the character U+001B"),
+        ("t.yaml", "- " + "[" * 5000, "t.yaml:1: nested deeper than 100 levels"),
+        ("t.yaml", "\n- id: 2024-99-99\n", "t.yaml:2: missing key 'prompt'"),
     ],
 )
 def test_problems_name_file_and_line(
@@ -192,7 +195,7 @@ def test_yaml_that_explodes_is_refused(tmp_path: Path) -> None:
     lines = ["- &x0 [a, a, a, a, a, a, a, a, a, a]"]
     lines += [f"- &x{n} [{', '.join([f'*x{n - 1}'] * 10)}]" for n in range(1, 9)]
     found = failure(tmp_path, "t.yaml", "\n".join(lines))
-    assert "aliases stand for more than 1000000 values" in found
+    assert "the aliases expand to more than 100,000 values" in found
 
 
 def test_yaml_aliases_are_fine(tmp_path: Path) -> None:
@@ -264,3 +267,55 @@ def test_thousands_of_tasks_are_read(tmp_path: Path) -> None:
 def test_a_config_with_files_reads_nothing_yet() -> None:
     config = InlineConfig.model_validate({"tasks_file": "nowhere.csv", "couples": ["a:b"]})
     assert config.tasks_file == "nowhere.csv"
+
+
+SCALARS = (
+    *("NO", "off", "yes", "12:30", "12:30:45", "007", "0o7", "0x1f", "2024-01-01", "1_000"),
+    *("1e3", "1.5", "-3", "~", "null", "true", "True", "n", "012", "=", "'3'", "!!str 3"),
+)
+
+
+@pytest.mark.parametrize("scalar", SCALARS)
+def test_a_scalar_is_the_same_in_an_eval_file_and_in_a_tasks_file(
+    tmp_path: Path, scalar: str
+) -> None:
+    task = "{id: a, prompt: x, evaluators: [{type: tool_called, name: t, arguments: {v: %s}}]}"
+    inline = parse_yaml(f"tasks: [{task % scalar}]", tmp_path)[0]
+    assert inline is not None
+    (tmp_path / "t.yaml").write_text(f"- {task % scalar}\n", encoding="utf-8")
+    rows = [row.value for row in read_rows(tmp_path / "t.yaml")]
+    assert repr(rows) == repr(inline.plain()["tasks"])
+
+
+def test_a_merge_key_is_the_same_in_a_tasks_file(tmp_path: Path) -> None:
+    (tmp_path / "t.yaml").write_text(
+        "- &first {id: a, prompt: x, evaluators: {e: {type: contains, value: NO}}}\n"
+        "- {<<: *first, id: b}\n"
+    )
+    dataset = load(tmp_path, tasks_file="t.yaml")
+    assert [task.id for task in dataset.benign_tasks] == ["a", "b"]
+    assert [list(task.evaluators) for task in dataset.benign_tasks] == [["e"], ["e"]]
+
+
+@pytest.mark.parametrize("scalar", [".inf", "-.inf", ".nan", "1e999"])
+def test_no_number_of_a_tasks_file_is_infinite(tmp_path: Path, scalar: str) -> None:
+    found = failure(tmp_path, "t.yaml", f"\n- {{id: a, prompt: {scalar}}}\n")
+    assert found == f"t.yaml:2: {scalar!r} is not a finite number (put text in quotes) in [0]"
+    if scalar == "1e999":
+        found = failure(tmp_path, "t.jsonl", '{"id": "a", "prompt": 1e999}')
+        assert found == "t.jsonl:1: not valid JSON: 1e999 is not a finite number"
+
+
+def test_a_value_of_a_wrong_type_is_named(tmp_path: Path) -> None:
+    found = failure(tmp_path, "t.yaml", "- {id: true, prompt: [x]}\n")
+    assert found.splitlines() == [
+        "t.yaml:1: id: Input should be a valid string, not true",
+        't.yaml:1: prompt: Input should be a valid string, not ["x"]',
+    ]
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_tasks_file_that_is_a_pipe_is_refused_at_once(tmp_path: Path, suffix: str) -> None:
+    os.mkfifo(tmp_path / f"t{suffix}")
+    with pytest.raises(InlineError, match=rf"^t{suffix}: cannot be read: it is no regular file$"):
+        load(tmp_path, tasks_file=f"t{suffix}")

@@ -65,7 +65,7 @@ def test_a_name_of_the_users_that_is_taken_is_an_error(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("name: [", "not valid YAML"),
+        ("name: [", "invalid YAML"),
         ("a: 1", "no schema_version, so it is not a record of pytest-siren"),
         ("", "not a mapping"),
     ],

@@ -239,7 +239,7 @@ def test_a_large_configuration_is_not_read_where_the_job_has_its_names(tmp_path:
     path.write_bytes(path.read_bytes().replace(b"    tasks:", b"    tasks: ]broken["))
     assert job_facts(named.path) == facts
     path.write_bytes(path.read_bytes().replace(b"model_label:", b"other:"))
-    with pytest.raises(RecordError, match="not valid YAML"):
+    with pytest.raises(RecordError, match="invalid YAML"):
         job_facts(named.path)
 
 

@@ -6,12 +6,15 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import ErrorDetails
 
 from pytest_siren.attacks.dictionary import DictAttack
 from pytest_siren.attacks.planted import CoupleAttacks
 from pytest_siren.evaluation.components import Component
 from pytest_siren.evaluation.models import ModelSource
 from pytest_siren.evaluators import strict_json
+from pytest_siren.yamlpos.files import read_bytes
+from pytest_siren.yamlpos.wording import shown
 
 
 class AttackFileError(ValueError):
@@ -57,7 +60,7 @@ class FileAttack(DictAttack):
 def read_attack_file(name: str, base: Path) -> AttackFile:
     """Return what the file ``name``, relative to ``base``, holds. Raises ``AttackFileError``."""
     try:
-        text = (base / name).read_bytes().decode("utf-8-sig")
+        text = read_bytes(base / name).decode("utf-8-sig")
         data = strict_json.loads(text)
     except OSError as error:
         raise AttackFileError(f"attack file {name}: cannot be read: {error.strerror}") from None
@@ -68,12 +71,17 @@ def read_attack_file(name: str, base: Path) -> AttackFile:
     try:
         return AttackFile.model_validate(_with_head(data))
     except ValidationError as error:
-        details = error.errors(include_url=False, include_context=False, include_input=False)
+        details = error.errors(include_url=False, include_context=False)
         lines = (
-            ": ".join(filter(None, (f"attack file {name}", _dotted(each["loc"]), each["msg"])))
+            ": ".join(filter(None, (f"attack file {name}", _dotted(each["loc"]), _message(each))))
             for each in details
         )
         raise AttackFileError("\n".join(lines)) from None
+
+
+def _message(error: ErrorDetails) -> str:
+    is_type = error["type"].endswith("_type")
+    return f"{error['msg']}, not {shown(error['input'])}" if is_type else error["msg"]
 
 
 def _dotted(loc: tuple[int | str, ...]) -> str:

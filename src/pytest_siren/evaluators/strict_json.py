@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
 
 def loads(text: str) -> Any:
     """Return the value of ``text``.
 
-    Raises ``ValueError`` for what is no JSON (RFC 8259), for a repeated key, for ``NaN`` and
-    ``Infinity``, and for nesting deeper than the interpreter can follow.
+    Raises ``ValueError`` for what is no JSON (RFC 8259), for a repeated key, for numbers that are
+    not finite, such as ``NaN`` and ``1e999``, and for nesting that is too deep for the interpreter.
     """
     try:
-        return json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse)
+        return json.loads(
+            text, object_pairs_hook=_unique, parse_constant=_refuse, parse_float=_finite
+        )
     except RecursionError:
         raise ValueError("nested too deeply") from None
 
@@ -29,3 +32,10 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _refuse(constant: str) -> Any:
     raise ValueError(f"{constant} is not JSON")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if math.isinf(number):
+        raise ValueError(f"{text[:20]} is not a finite number")
+    return number

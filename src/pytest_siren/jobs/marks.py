@@ -30,6 +30,6 @@ def marks(job: Path) -> list[Path]:
 def forget_dead_writers(job: Path) -> None:
     """Remove the marks of processes of this machine that are no more."""
     for path in marks(job):
-        host, _, pid = path.name.removeprefix(_PREFIX).rpartition("-")
-        if host == host() and pid.isdecimal() and not lives(int(pid)):
+        where, _, pid = path.name.removeprefix(_PREFIX).rpartition("-")
+        if where == host() and pid.isdecimal() and not lives(int(pid)):
             path.unlink(missing_ok=True)

@@ -10,7 +10,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import from_json
 
@@ -25,11 +24,11 @@ from pytest_siren.jobs.records import (
     JobConfig,
     Result,
 )
+from pytest_siren.yamlpos.files import read_bytes
+from pytest_siren.yamlpos.reader import decode_yaml
+from pytest_siren.yamlpos.scalars import resolve_dumped
 
 T = TypeVar("T")
-
-# The configuration of a job may hold 100,000 tasks.
-_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 _JOB_CONFIG = TypeAdapter(JobConfig)
 _RESULT = TypeAdapter(Result)
@@ -64,10 +63,10 @@ def load_document(path: Path, part: Callable[[bytes], bytes] = bytes) -> dict[st
 
     ``part`` may take away what is not wanted before it is parsed.
     """
-    try:
-        values = yaml.load(part(_read(path)), Loader=_Loader)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise RecordError(f"{path}: not valid YAML: {_one_line(error)}") from error
+    root, problems = decode_yaml(part(_read(path)), path, resolve_dumped)
+    if problems:
+        raise RecordError(str(problems[0]))
+    values = None if root is None else root.plain()
     if not isinstance(values, dict):
         raise RecordError(f"{path}: not a mapping of fields to values")
     return values
@@ -215,7 +214,7 @@ def _time(text: str) -> datetime:
 
 def _read(path: Path) -> bytes:
     try:
-        data = path.read_bytes()
+        data = read_bytes(path)
         return gzip.decompress(data) if path.suffix == ".gz" else data
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise RecordError(f"{path}: not a whole file of gzip: {error}") from error

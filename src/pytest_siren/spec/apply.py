@@ -11,7 +11,13 @@ from pydantic import BaseModel
 from pytest_siren.evaluation.components import Kind
 from pytest_siren.spec.components import Components
 from pytest_siren.spec.errors import Problem
-from pytest_siren.spec.nodes import (
+from pytest_siren.spec.overrides import Action, Change, Override
+from pytest_siren.spec.schema import AttackSection, EvalFile
+from pytest_siren.spec.schemakeys import accepts, keys_at
+from pytest_siren.spec.selection import Selection
+from pytest_siren.spec.wording import KeyPath, dotted, suggestion, within
+from pytest_siren.spec.wording import shown as as_shown
+from pytest_siren.yamlpos.nodes import (
     Node,
     NotAMappingError,
     Place,
@@ -20,12 +26,6 @@ from pytest_siren.spec.nodes import (
     with_value,
     without,
 )
-from pytest_siren.spec.overrides import Action, Change, Override
-from pytest_siren.spec.schema import AttackSection, EvalFile
-from pytest_siren.spec.schemakeys import accepts, keys_at
-from pytest_siren.spec.selection import Selection
-from pytest_siren.spec.wording import KeyPath, dotted, suggestion, within
-from pytest_siren.spec.wording import shown as as_shown
 
 _MODEL: KeyPath = ("agent", "config", "model")
 _CONCURRENCY: KeyPath = ("execution", "concurrency")

@@ -11,9 +11,9 @@ from pydantic import BaseModel, ValidationError
 from pytest_siren.evaluation.components import Component, Kind, Registry, UnknownComponentError
 from pytest_siren.spec.errors import Problem
 from pytest_siren.spec.jobspec import ComponentSpec
-from pytest_siren.spec.nodes import Node
 from pytest_siren.spec.translate import problems_of
 from pytest_siren.spec.wording import KeyPath
+from pytest_siren.yamlpos.nodes import Node
 
 _DISTRIBUTION = "pytest-siren"
 _OPTIONAL = re.compile(r"""([\w.-]+).*\bextra\s*==\s*['"]([\w.-]+)['"]""")

@@ -9,12 +9,12 @@ from pydantic import ValidationError
 
 from pytest_siren.spec.errors import Problem
 from pytest_siren.spec.gates import GateError, parse_gate
-from pytest_siren.spec.nodes import Node, branch, node_of, with_value
 from pytest_siren.spec.passwhen import ConditionError, PassWhen, check_condition
 from pytest_siren.spec.schema import DEFAULT_AGENT, UNSUPPORTED, EvalFile, ExecutionSection
 from pytest_siren.spec.translate import problems_of
 from pytest_siren.spec.wording import dotted
 from pytest_siren.spec.wording import shown as as_shown
+from pytest_siren.yamlpos.nodes import Node, branch, node_of, with_value
 
 _NULL_MEANS_SOMETHING = ("usage_limits",)
 

@@ -3,22 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
-from pathlib import Path
 
+from pytest_siren.yamlpos.problems import Problem, printable
 
-@dataclass(frozen=True)
-class Problem:
-    """One thing that is wrong with an eval file or with what the command line asks of it."""
-
-    path: Path
-    line: int | None
-    """1-based; ``None`` for what no line of the file says."""
-    message: str
-
-    def __str__(self) -> str:
-        where = str(self.path) if self.line is None else f"{self.path}:{self.line}"
-        return printable(f"{where}: {self.message}")
+__all__ = ["Problem", "SpecError", "printable"]
 
 
 class SpecError(ValueError):
@@ -27,13 +15,3 @@ class SpecError(ValueError):
     def __init__(self, problems: Iterable[Problem]) -> None:
         self.problems: tuple[Problem, ...] = tuple(problems)
         super().__init__("\n".join(map(str, self.problems)))
-
-
-def printable(text: str) -> str:
-    """Return ``text`` on one line, with every character that a terminal might obey escaped."""
-    if text.isprintable():
-        return text
-    one_line = " ".join(text.split("\n"))
-    return "".join(
-        char if char.isprintable() else char.encode("unicode_escape").decode() for char in one_line
-    )

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from pytest_siren.spec.nodes import Node, Place
 from pytest_siren.spec.presets import Definition, Presets
 from pytest_siren.spec.wording import KeyPath
 from pytest_siren.spec.wording import shown as as_shown
+from pytest_siren.yamlpos.nodes import Node, Place
 
 
 @dataclass

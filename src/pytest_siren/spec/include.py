@@ -9,9 +9,9 @@ from pathlib import Path
 
 from pytest_siren.spec.errors import Problem
 from pytest_siren.spec.interpolation import interpolated
-from pytest_siren.spec.nodes import Node, branch, merged
 from pytest_siren.spec.wording import shown as as_shown
-from pytest_siren.spec.yamlfile import read_yaml
+from pytest_siren.yamlpos.nodes import Node, branch, merged
+from pytest_siren.yamlpos.reader import read_yaml
 
 _MAX_INCLUDES = 100
 

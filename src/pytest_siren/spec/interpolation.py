@@ -6,9 +6,9 @@ import re
 from collections.abc import Mapping
 
 from pytest_siren.spec.errors import Problem
-from pytest_siren.spec.nodes import Node, Scalar, branch
-from pytest_siren.spec.scalars import resolve
 from pytest_siren.spec.wording import KeyPath, dotted, shown
+from pytest_siren.yamlpos.nodes import Node, Scalar, branch
+from pytest_siren.yamlpos.scalars import resolve
 
 _DATASET_TEXTS = ("tasks", "malicious_tasks", "vectors")
 _ATTACK_TEXTS = ("attack_template", "attacks")

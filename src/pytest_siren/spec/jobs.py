@@ -16,12 +16,12 @@ from pytest_siren.spec.errors import Problem, SpecError
 from pytest_siren.spec.fileattacks import file_attacks
 from pytest_siren.spec.include import load_tree
 from pytest_siren.spec.jobspec import AttackSpec, ComponentSpec, JobSpec
-from pytest_siren.spec.nodes import Node, Place
 from pytest_siren.spec.overrides import Cell, Override, cells, parse_overrides, swept
 from pytest_siren.spec.presets import Definition, Presets
 from pytest_siren.spec.schema import UNSUPPORTED
 from pytest_siren.spec.selection import Selection
 from pytest_siren.spec.snapshot import snapshot, usage_limits
+from pytest_siren.yamlpos.nodes import Node, Place
 
 __all__ = ["UNSUPPORTED", "AttackSpec", "ComponentSpec", "JobSpec", "load_jobs"]
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from pytest_siren.spec.errors import Problem
 from pytest_siren.spec.interpolation import interpolated
-from pytest_siren.spec.nodes import Node, Place, branch, moved
-from pytest_siren.spec.yamlfile import parse_yaml
+from pytest_siren.yamlpos.nodes import Node, Place, branch, moved
+from pytest_siren.yamlpos.reader import parse_yaml
 
 ATTACK_CONFIG = ("attack", "config")
 """Overrides below it apply to the config of every selected attack."""

@@ -13,12 +13,12 @@ from pydantic import ValidationError
 from pytest_siren.evaluation.components import Kind, Registry
 from pytest_siren.spec.errors import Problem
 from pytest_siren.spec.interpolation import interpolated
-from pytest_siren.spec.nodes import Node, Place, node_of
 from pytest_siren.spec.schema import ComponentSection
 from pytest_siren.spec.translate import problems_of
 from pytest_siren.spec.wording import KeyPath, listed, suggestion
 from pytest_siren.spec.wording import shown as as_shown
-from pytest_siren.spec.yamlfile import read_yaml
+from pytest_siren.yamlpos.nodes import Node, Place, node_of
+from pytest_siren.yamlpos.reader import read_yaml
 
 PRESETS = files("pytest_siren.attacks") / "presets"
 """The presets that are built in, one ``NAME.yaml`` each."""

@@ -9,7 +9,7 @@ from pydantic import RootModel, ValidationError
 from pytest_siren.evaluation.prices import Price, Prices
 from pytest_siren.spec.errors import SpecError
 from pytest_siren.spec.translate import problems_of
-from pytest_siren.spec.yamlfile import read_yaml
+from pytest_siren.yamlpos.reader import read_yaml
 
 
 class PriceFile(RootModel[dict[str, Price]]):

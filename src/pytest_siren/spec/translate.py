@@ -10,9 +10,9 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from pytest_siren.spec.errors import Problem
-from pytest_siren.spec.nodes import Node
 from pytest_siren.spec.schemakeys import keys_at
 from pytest_siren.spec.wording import KeyPath, dotted, listed, nearest, shown, suggestion, within
+from pytest_siren.yamlpos.nodes import Node
 
 _NOUNS = {
     "bool": "true or false",

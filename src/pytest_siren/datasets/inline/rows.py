@@ -12,6 +12,7 @@ from typing import Any
 from pytest_siren.datasets.inline.row_error import RowError
 from pytest_siren.datasets.inline.yaml_rows import yaml_items
 from pytest_siren.evaluators import strict_json
+from pytest_siren.yamlpos.files import read_bytes
 
 SUFFIXES = (".jsonl", ".csv", ".yaml", ".yml")
 
@@ -31,7 +32,7 @@ def read_rows(path: Path) -> list[Row]:
     Raises ``RowError``. Nothing in the file is executed or expanded.
     """
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        text = read_bytes(path).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1
         raise RowError(line, f"is not UTF-8: {error.reason}") from None

@@ -16,6 +16,7 @@ from pytest_siren.datasets.inline.rows import Row, read_rows
 from pytest_siren.datasets.inline.tasks import TaskConfig
 from pytest_siren.evaluators import strict_json
 from pytest_siren.evaluators.problems import Loc, unknown
+from pytest_siren.yamlpos.wording import shown
 
 Config = TypeVar("Config", bound=TaskConfig)
 
@@ -46,7 +47,7 @@ def read_tasks(name: str, base: Path, kind: type[Config]) -> list[Placed[Config]
         try:
             tasks.append(Placed(kind.model_validate(row.value), place))
         except ValidationError as error:
-            details = error.errors(include_url=False, include_context=False, include_input=False)
+            details = error.errors(include_url=False, include_context=False)
             problems += [line_of(place.text, *_problem(each, kind)) for each in details]
     if problems:
         raise InlineError(problems)
@@ -68,6 +69,8 @@ def _problem(error: ErrorDetails, kind: type[TaskConfig]) -> tuple[Loc, str]:
             return loc, "a task must be a mapping"
         case "string_too_short":
             return loc, "must not be empty"
+        case wrong if wrong.endswith("_type"):
+            return loc, f"{error['msg']}, not {shown(error['input'])}"
         case _:
             return loc, error["msg"]
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import re
 
-from pytest_siren.spec.nodes import Scalar
+from pytest_siren.yamlpos.nodes import Scalar
 
 _WORDS: dict[str, Scalar] = {
     word: value
@@ -24,6 +24,8 @@ _BASED = re.compile(r"0o[0-7]+|0x[0-9a-fA-F]+")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 _OCTAL_LOOK = re.compile(r"[-+]?0[0-9]+")
 _NOT_FINITE = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
+NOT_IN_1_1 = re.compile(r"(?:[-+]?[0-9]+[eE][-+]?[0-9]+|0o[0-7]+)$")
+"""Of the numbers of YAML 1.2, those that are text for readers and writers of YAML 1.1."""
 _NUMBER_STARTS = "+-.0123456789"
 _LONGEST_NUMBER = 100
 
@@ -44,3 +46,12 @@ def resolve(text: str) -> Scalar:
     if _NOT_FINITE.fullmatch(text) or (_FLOAT.fullmatch(text) and math.isinf(float(text))):
         raise ValueError(f"{text!r} is not a finite number (put text in quotes)")
     return float(text) if _FLOAT.fullmatch(text) else text
+
+
+def resolve_dumped(text: str) -> Scalar:
+    """Return the value that PyYAML wrote as ``text``, unquoted.
+
+    PyYAML, which follows YAML 1.1, quotes whatever is another value there, but neither ``1e3`` nor
+    ``0o17``, and writes no number like these. Raises as ``resolve``.
+    """
+    return text if NOT_IN_1_1.fullmatch(text) else resolve(text)

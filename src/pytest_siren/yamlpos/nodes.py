@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from pytest_siren.spec.errors import Problem
-from pytest_siren.spec.wording import KeyPath
+from pytest_siren.yamlpos.problems import Problem
+from pytest_siren.yamlpos.wording import KeyPath
 
 Scalar: TypeAlias = str | int | float | bool | None
 

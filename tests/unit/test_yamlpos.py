@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
-from pytest_siren.spec.yamlfile import parse_yaml, read_yaml
+from pytest_siren.yamlpos.reader import decode_yaml, parse_yaml, read_yaml
+from pytest_siren.yamlpos.scalars import resolve_dumped
 from tests.unit.spec_sample import Folder
 
 FILE = Path("f.yaml")
@@ -203,3 +206,44 @@ def test_a_file_that_is_not_there_is_a_problem(tmp_path: Path) -> None:
     assert [str(problem) for problem in found] == [
         "none.yaml: cannot be read: No such file or directory"
     ]
+
+
+def test_what_pyyaml_has_dumped_is_read_as_it_was_meant() -> None:
+    texts = [
+        "1e3",
+        "-1E+05",
+        "0o17",
+        "NO",
+        "off",
+        "12:30",
+        "007",
+        "2024-01-01",
+        "~",
+        "1.5",
+        "=",
+        "<<",
+    ]
+    values = {"texts": texts, "numbers": [1e300, 1e-7, -0.5, 3, 0], "rest": [None, True, {}, []]}
+    for dumper in (yaml.SafeDumper, getattr(yaml, "CSafeDumper", yaml.SafeDumper)):
+        data = yaml.dump(values, Dumper=dumper).encode()
+        root, found = decode_yaml(data, FILE, resolve_dumped)
+        assert found == []
+        assert root is not None
+        assert root.plain() == values
+
+
+def test_a_large_file_may_repeat_more(tmp_path: Path) -> None:
+    lines = ["- &shared [a, b, c, d, e, f, g, h]", *["- [1, *shared]"] * 20_000]
+    root, found = parse_yaml("\n".join(lines), FILE)
+    assert found == []
+    assert root is not None
+    assert root.size == 1 + 9 + 20_000 * 11
+
+
+def test_pipes_and_devices_are_refused_at_once(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to("/dev/zero")
+    for name in ("pipe", "link"):
+        root, found = read_yaml(tmp_path / name, FILE)
+        assert root is None
+        assert [str(one) for one in found] == ["f.yaml: cannot be read: it is no regular file"]

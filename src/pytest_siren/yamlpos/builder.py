@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
 
 from yaml import events as yaml_events
 
-from pytest_siren.spec.errors import Problem
-from pytest_siren.spec.nodes import Node, Place, branch, moved
-from pytest_siren.spec.scalars import resolve
-from pytest_siren.spec.wording import shown as as_shown
-from pytest_siren.spec.wording import within
+from pytest_siren.yamlpos.nodes import Node, Place, Scalar, branch, moved
+from pytest_siren.yamlpos.problems import Problem
+from pytest_siren.yamlpos.scalars import resolve
+from pytest_siren.yamlpos.wording import shown as as_shown
+from pytest_siren.yamlpos.wording import within
 
 _MAX_DEPTH = 100
 _MAX_ALIASED = 100_000
+_MAX_REPEATED = 10
+"""Times that a file's own size may be exceeded by aliases, where it is large."""
 _SHORT = 32
 _TEXT_TAGS = ("!", "tag:yaml.org,2002:str")
 _KNOWN_TAGS = {
@@ -53,12 +56,14 @@ class _Open:
 class NodeBuilder:
     """Takes events one by one; then ``root`` is the document and ``problems`` what is wrong."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, resolve: Callable[[str], Scalar] = resolve) -> None:
         self.root: Node | None = None
         self.problems: list[Problem] = []
         self._path = path
+        self._resolve = resolve
         self._open: list[_Open] = []
         self._anchors: dict[str, Node | None] = {}
+        self._written = 0
         self._aliased = 0
         self._documents = 0
         # Files of many tasks repeat their keys and short values a hundred thousand times.
@@ -84,6 +89,7 @@ class NodeBuilder:
 
     def _scalar(self, event: yaml_events.ScalarEvent, line: int) -> None:
         self._check_tag(event, line)
+        self._written += 1
         text = event.value
         if len(text) <= _SHORT:
             text = self._texts.setdefault(text, text)
@@ -94,7 +100,7 @@ class NodeBuilder:
             return
         plain = event.implicit[0] and event.tag is None
         try:
-            value = resolve(text) if plain else text
+            value = self._resolve(text) if plain else text
         except ValueError as error:
             self.problems.append(Problem(self._path, line, f"{error}{self._where()}"))
             value = text
@@ -119,8 +125,9 @@ class NodeBuilder:
         if len(self._open) + node.depth > _MAX_DEPTH:
             self._fail(line, f"nested deeper than {_MAX_DEPTH} levels")
         self._aliased += node.size
-        if self._aliased > _MAX_ALIASED:
-            self._fail(line, f"the aliases expand to more than {_MAX_ALIASED:,} values")
+        most = max(_MAX_ALIASED, _MAX_REPEATED * self._written)
+        if self._aliased > most:
+            self._fail(line, f"the aliases expand to more than {most:,} values")
         self._value(node, None)
 
     def _begin(self, event: yaml_events.CollectionStartEvent, line: int) -> None:

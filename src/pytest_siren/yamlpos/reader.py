@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from pytest_siren.spec.errors import Problem
-from pytest_siren.spec.nodes import Node
-from pytest_siren.spec.yamlnodes import NodeBuilder, UnreadableError
+from pytest_siren.yamlpos.builder import NodeBuilder, UnreadableError
+from pytest_siren.yamlpos.files import read_bytes
+from pytest_siren.yamlpos.nodes import Node, Scalar
+from pytest_siren.yamlpos.problems import Problem
+from pytest_siren.yamlpos.scalars import resolve
 
 _NOT_ALLOWED = re.compile(
     "[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]"  # YAML 1.2.2, 5.1
@@ -22,17 +24,14 @@ def read_yaml(path: Path, shown: Path) -> tuple[Node | None, list[Problem]]:
     """Return the mapping that the file holds, ``None`` if it holds none, and all problems.
 
     ``shown`` is the path in messages. Nothing in the file is ever code: tags are refused, aliases
-    may expand to 100,000 values and nesting is at most 100 levels deep.
+    may expand to 100,000 values (or ten times what the file holds), and nesting is at most 100
+    levels deep.
     """
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        data = read_bytes(path)
     except OSError as error:
         return None, [Problem(shown, None, f"cannot be read: {error.strerror or error}")]
-    except UnicodeDecodeError as error:
-        line = error.object.count(b"\n", 0, error.start) + 1
-        byte = error.object[error.start]
-        return None, [Problem(shown, line, f"not UTF-8 text (byte 0x{byte:02x})")]
-    root, problems = parse_yaml(text, shown)
+    root, problems = decode_yaml(data, shown)
     if root is None or root.value is None:
         return None, problems or [Problem(shown, None, "the file is empty")]
     if not isinstance(root.value, dict):
@@ -41,13 +40,31 @@ def read_yaml(path: Path, shown: Path) -> tuple[Node | None, list[Problem]]:
     return root, problems
 
 
-def parse_yaml(text: str, shown: Path) -> tuple[Node | None, list[Problem]]:
-    """Return the value of the only YAML document in ``text``, ``None`` if there is none."""
+def decode_yaml(
+    data: bytes, shown: Path, resolve: Callable[[str], Scalar] = resolve
+) -> tuple[Node | None, list[Problem]]:
+    """Return the value of the only YAML document in ``data``, as ``parse_yaml`` does."""
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        byte = error.object[error.start]
+        return None, [Problem(shown, line, f"not UTF-8 text (byte 0x{byte:02x})")]
+    return parse_yaml(text, shown, resolve)
+
+
+def parse_yaml(
+    text: str, shown: Path, resolve: Callable[[str], Scalar] = resolve
+) -> tuple[Node | None, list[Problem]]:
+    """Return the value of the only YAML document in ``text``, ``None`` if there is none.
+
+    ``resolve`` says what an unquoted scalar means.
+    """
     if bad := _NOT_ALLOWED.search(text):
         line = text.count("\n", 0, bad.start()) + 1
         code = f"U+{ord(bad.group()):04X}"
         return None, [Problem(shown, line, f"YAML does not allow the character {code}")]
-    builder = NodeBuilder(shown)
+    builder = NodeBuilder(shown, resolve)
     try:
         for event in _events(text):
             builder.add(event)
