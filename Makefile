@@ -1,7 +1,7 @@
 # make evals   set up what is missing and run the shipped evaluations
 # make test    set up what is missing and run every check
 .DEFAULT_GOAL := help
-.PHONY: help evals test torture lint setup bench clean
+.PHONY: help evals test torture nightly lint setup bench clean
 
 PYTHON ?= $(firstword $(shell command -v python3.11 python3 2>/dev/null))
 VENV := .venv
@@ -54,6 +54,9 @@ test: $(VENV)/dev lint ## Run every test, lint, type and import check
 
 torture: $(VENV)/dev ## Kill sessions fifty times, and let --lf finish them (a quarter of an hour)
 	SIREN_TORTURE=50 $(BIN)/pytest tests/acceptance/test_torture.py
+
+nightly: torture ## Run the long forms of tests: kills, and the advice of 200 random gates (half an hour)
+	SIREN_ADVICE_STATES=200 $(BIN)/pytest tests/unit/test_gate_advice.py
 
 # Every harness gets an environment of its own in .bench/; what cannot be installed is left out.
 bench: $(VENV)/run ## Compare with other harnesses and measure scale: benchmarks/results.md (half an hour)

@@ -47,11 +47,11 @@ def test_the_whole_interval_decides() -> None:
     assert result.low < 0.49 < result.high
     assert result.why == (
         f"the 95 % interval, {result.low:.3f} to {result.high:.3f}, has 0.500 within; about "
-        "20,000 more tasks would decide it at this rate; whether more runs of the same ones would, "
+        "26,000 more tasks would decide it at this rate; whether more runs of the same ones would, "
         "one run of each cannot tell (try --runs 3)"
     )
     assert result.more_runs is not None
-    assert round(result.more_runs, -3) == 20_000
+    assert round(result.more_runs, -3) == 26_000
     few = judged("asr <= 0.6", couples(49, 51), None, without_score(2000, "pending"))
     assert few.why.endswith(" have not come to an end; finish them first")
 

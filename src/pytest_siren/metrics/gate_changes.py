@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 
 from pytest_siren.metrics.gate_findings import Finding
@@ -12,8 +13,15 @@ from pytest_siren.metrics.gate_runs import about, base, counted_as, in_group, un
 from pytest_siren.metrics.gate_words import few
 from pytest_siren.metrics.increase import over_pairs, paired
 from pytest_siren.metrics.matched import match
-from pytest_siren.metrics.measures import Cluster, Measure
-from pytest_siren.metrics.settling import Need
+from pytest_siren.metrics.measures import (
+    Cluster,
+    Errors,
+    Measure,
+    cluster_codes,
+    run_scores,
+    unit_codes,
+)
+from pytest_siren.metrics.outcome_counts import OutcomeCounts
 from pytest_siren.spec.gates import Gate
 from pytest_siren.spec.wording import listed
 
@@ -63,14 +71,25 @@ def find_change(
     low, high = (-change.high, -change.low) if drop else (change.low, change.high)
     note = f"from {found.before:.3f} to {found.after:.3f} over {found.pairs:,} pairs of runs"
     value = -change.value if drop else change.value
+    return Finding(value + 0.0, low, high, change.units, found.pairs, note=note)
 
-    def need(bound: float) -> Need:
-        from pytest_siren.metrics.settling_change import Paired, change_need
 
-        pairs = Paired.of(matched, earlier, later, measure)
-        return change_need(pairs, -bound if drop else bound, confidence)
+def change_counts(
+    runs: pd.DataFrame, gate: Gate, baseline: Baseline, cluster: Cluster
+) -> OutcomeCounts | None:
+    """Return how often the pairs of each task differed by how much, a drop counting upwards.
 
-    return Finding(value + 0.0, low, high, change.units, found.pairs, need=need, note=note)
+    ``None`` where pairs lack a score on either side, so that more of them do not settle it alone.
+    """
+    measure = Measure.of(base(gate.measure))
+    _, earlier, later = paired(of_baseline(gate, baseline), runs, measure)
+    one, other = (run_scores(side, measure, Errors.EXCLUDE) for side in (earlier, later))
+    differences = one - other if gate.measure.endswith("_drop") else other - one
+    if np.isnan(differences).any():
+        return None
+    then, now = (side["identity"].astype(object).to_numpy() for side in (earlier, later))
+    both = later.assign(identity=pd.Categorical(then + " " + now))
+    return OutcomeCounts.of(differences, unit_codes(both), cluster_codes(both, cluster))
 
 
 def of_baseline(gate: Gate, baseline: Baseline) -> pd.DataFrame:

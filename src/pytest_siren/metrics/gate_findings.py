@@ -11,8 +11,7 @@ import numpy as np
 import pandas as pd
 
 from pytest_siren.metrics.gate_runs import base, score_column
-from pytest_siren.metrics.measures import Cluster, Floats, Measure, Units, rate, units
-from pytest_siren.metrics.settling import Need
+from pytest_siren.metrics.measures import Cluster, Floats, Measure, rate, units
 from pytest_siren.spec.gates import TOTALS, WORST
 
 
@@ -31,8 +30,6 @@ class Finding:
     """Tasks that are not in it, because they have fewer scored runs than the measure needs."""
     undecided: int = 0
     """Those of ``short`` whose jobs end tasks early, so that to leave them out shifts the value."""
-    need: Callable[[float], Need] | None = None
-    """Returns what would bring the interval clear of a bound; ``None`` for what is exact."""
     note: str = ""
     """What it is about, to stand behind the figures."""
 
@@ -50,12 +47,6 @@ def find(
     if found is None:
         return None
     of_units = units(runs, asked) if asked.k > 1 else None
-
-    def need(bound: float) -> Need:
-        from pytest_siren.metrics.settling_rate import rate_need
-
-        return rate_need(found, bound, k=asked.k, confidence=confidence)
-
     return Finding(
         found.value,
         found.low,
@@ -64,7 +55,6 @@ def find(
         found.runs,
         short=of_units.short if of_units else 0,
         undecided=len(of_units.open_rows) if of_units else 0,
-        need=need,
     )
 
 
@@ -90,35 +80,35 @@ def _worst(runs: pd.DataFrame, measure: str, confidence: float) -> Finding | Non
     found = units(runs, Measure.of(base(measure)))
     if not len(found.values):
         return None
-    binary = bool(runs[score_column(measure)].dropna().isin((0.0, 1.0)).all())
-    bounds = _exact if binary or base(measure) == "asr" else _hoeffding
-    alpha = (1 - confidence) / 2
     highest = measure.startswith("max")
-    low, high = _extreme(found, bounds, alpha, highest)
+    low, high = extreme(runs, measure)(found.values, found.runs, confidence)
     worst = int(np.argmax(found.values) if highest else np.argmin(found.values))
     task = str(runs["task_id"].iloc[int(found.rows[worst])])
     note = f"in {task}, of {found.runs[worst]:,} runs"
     value, total = float(found.values[worst]), int(found.runs.sum())
-
-    def need(bound: float) -> Need:
-        from pytest_siren.metrics.settling_worst import worst_need
-
-        values, limit = (found.values, bound) if highest else (1.0 - found.values, 1.0 - bound)
-        exact = bounds is _exact
-        return worst_need(values, found.runs, limit, exact=exact, confidence=confidence)
-
-    return Finding(value, low, high, len(found.values), total, need=need, note=note)
+    return Finding(value, low, high, len(found.values), total, note=note)
 
 
 _Bounds = Callable[[Floats, Any, float], tuple[Floats, Floats]]
 
 
-def _extreme(found: Units, bounds: _Bounds, alpha: float, highest: bool) -> tuple[float, float]:
-    alone = bounds(found.values, found.runs, alpha)
-    shared = bounds(found.values, found.runs, alpha / len(found.values))
-    if highest:
-        return float(shared[0].max()), float(alone[1].max())
-    return float(alone[0].min()), float(shared[1].min())
+def extreme(
+    runs: pd.DataFrame, measure: str
+) -> Callable[[Floats, Any, float], tuple[float, float]]:
+    """Return what makes the interval of the worst task of tasks' rates, runs and confidence."""
+    binary = bool(runs[score_column(measure)].dropna().isin((0.0, 1.0)).all())
+    bounds: _Bounds = _exact if binary or base(measure) == "asr" else _hoeffding
+    highest = measure.startswith("max")
+
+    def interval(values: Floats, number: Any, confidence: float) -> tuple[float, float]:
+        alpha = (1 - confidence) / 2
+        alone = bounds(values, number, alpha)
+        shared = bounds(values, number, alpha / len(values))
+        if highest:
+            return float(shared[0].max()), float(alone[1].max())
+        return float(alone[0].min()), float(shared[1].min())
+
+    return interval
 
 
 def _exact(values: Floats, runs: Any, alpha: float) -> tuple[Floats, Floats]:

@@ -17,6 +17,7 @@ from pytest_siren.metrics import gate_words as words
 from pytest_siren.metrics.decided import decided_by
 from pytest_siren.metrics.gate_changes import Baseline, find_change, incomparable, unmatched
 from pytest_siren.metrics.gate_findings import Finding, find
+from pytest_siren.metrics.gate_questions import required
 from pytest_siren.metrics.gate_runs import (
     PENDING,
     Mask,
@@ -48,6 +49,8 @@ class Judging:
     cluster: Cluster = Cluster.COUPLE
     confidence: float = 0.95
     baseline: Baseline | None = None
+    advice: bool = True
+    """Whether an open gate says how many runs would settle it, which takes up to a second."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +106,7 @@ def _judge(gate: Gate, table: pd.DataFrame, judging: Judging) -> GateResult:
     elif verdict is Verdict.BROKEN and judging.point and (counts.pending or found.undecided):
         doubt = _way_out(gate, chosen, pending, judging)
     elif verdict is Verdict.INCONCLUSIVE:
-        return _undecided(gate, found, counts)
+        return _undecided(gate, found, over, counts, judging)
     else:
         doubt = None
     if doubt is not None:
@@ -111,11 +114,14 @@ def _judge(gate: Gate, table: pd.DataFrame, judging: Judging) -> GateResult:
     return _result(gate, verdict, found, counts, words.decided(gate, found, verdict, judging.point))
 
 
-def _undecided(gate: Gate, found: Finding, counts: Counts) -> GateResult:
+def _undecided(
+    gate: Gate, found: Finding, over: pd.DataFrame, counts: Counts, judging: Judging
+) -> GateResult:
     """Return the result for an interval that has the bound within."""
     why = words.across(gate, found, counts)
-    need = found.need(gate.bound) if found.need else None
-    if need is not None and not counts.pending:
+    asked = judging.advice and not counts.pending
+    need = required(gate, found, over, judging) if asked else None
+    if need is not None:
         why = f"{why}; {needed(need, gate, found)}"
     result = _result(gate, Verdict.INCONCLUSIVE, found, counts, why)
     return replace(result, more_runs=need.runs if need else None)

@@ -102,8 +102,7 @@ def units(
     scores = run_scores(runs, measure, errors)
     kept = np.flatnonzero(~np.isnan(scores))
     scores = scores[kept]
-    task = _codes(runs, ("dataset", "task_id"))[kept]
-    unit = _combined(_codes(runs, ("identity",))[kept], task)
+    unit = unit_codes(runs)[kept]
     early = decided_by(runs, measure)[kept]
     if early.any():
         # What another job has of the same task is a sample of its own.
@@ -117,7 +116,7 @@ def units(
         successes = np.bincount(unit, weights=scores == 1.0, minlength=len(first)).astype(
             np.float64
         )
-        values = _over_k(counts, successes, measure)
+        values = over_k(counts, successes, measure)
     enough = counts >= measure.k
     ends = early[first]
     if ends.any():
@@ -125,7 +124,7 @@ def units(
         values = np.where(ends, decided != measure.all_of, values)
         enough |= ends & decided
     rows = kept[first]
-    alike = _codes(runs, _cluster_columns(cluster))[rows]
+    alike = cluster_codes(runs, cluster)[rows]
     return Units(
         values=values[enough],
         runs=counts[enough],
@@ -210,7 +209,18 @@ def _scores(runs: pd.DataFrame, measure: Measure, errors: Errors) -> Floats:
     return scores
 
 
-def _over_k(counts: Ints, successes: Floats, measure: Measure) -> Floats:
+def unit_codes(runs: pd.DataFrame) -> Ints:
+    """Return a number for each run, the same for runs of one task in one configuration."""
+    return _combined(_codes(runs, ("identity",)), _codes(runs, ("dataset", "task_id")))
+
+
+def cluster_codes(runs: pd.DataFrame, cluster: Cluster) -> Ints:
+    """Return a number for each run, the same for runs of one cluster."""
+    return _codes(runs, _cluster_columns(cluster))
+
+
+def over_k(counts: Ints, successes: Floats, measure: Measure) -> Floats:
+    """Return pass@k, or pass^k, of units of so many runs and successes, for a ``k`` above 1."""
     drawn = np.arange(measure.k)
     pool = successes if measure.all_of else counts - successes
     with np.errstate(divide="ignore", invalid="ignore"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pytest_siren.metrics.gate_findings import Finding
-from pytest_siren.metrics.settling import Need
+from pytest_siren.metrics.sample_size import MOST_RUNS, MOST_TASKS, Need
 from pytest_siren.spec.gates import CHANGES, WORST, Gate
 
 
@@ -14,8 +14,8 @@ def needed(need: Need, gate: Gate, found: Finding) -> str:
     rate = "at this change" if need.paired else _rate(gate)
     if need.each is not None:
         runs = "more pairs of runs" if need.paired else "more runs"
-        return f"about {_about(need.runs)} {runs} would decide it {rate} ({_how(need)})"
-    tasks = f"about {_about(need.tasks or 1)} more tasks would decide it {rate}"
+        return f"{_about(need.runs, runs)} would decide it {rate} ({_how(need)})"
+    tasks = f"{_about(need.tasks or 1, 'more tasks')} would decide it {rate}"
     if need.paired:
         tasks = f"{tasks}, on both sides"
     if need.repeated is None:
@@ -30,7 +30,7 @@ def _how(need: Need) -> str:
     how = f"--runs {need.each:,}"
     if need.paired:
         how = f"{how} on both sides"
-    return how if need.tasks is None else f"{how}, or about {_about(need.tasks)} more tasks"
+    return how if need.tasks is None else f"{how}, or {_about(need.tasks, 'more tasks')}"
 
 
 def _rate(gate: Gate) -> str:
@@ -42,9 +42,19 @@ def _none(gate: Gate, found: Finding) -> str:
         return "what was measured is the bound itself, so no number of runs is likely to decide it"
     if gate.measure in CHANGES and found.low <= -1.0 and found.high >= 1.0:
         return "a single task, or cluster of them, tells nothing of others: take more"
-    return "it is so close to the bound that ten million runs would not decide it"
+    return (
+        f"it is so close to the bound that neither {MOST_RUNS:,} runs nor {MOST_TASKS:,} tasks "
+        "would decide it"
+    )
 
 
-def _about(number: int) -> str:
-    """Return ``number`` with two digits that say something."""
-    return f"{float(f'{number:.2g}'):,.0f}"
+def _about(number: int, nouns: str) -> str:
+    """Return ``number`` with two significant digits, and ``nouns``, in the singular for 1."""
+    if number == 1:
+        one = {
+            "more pairs of runs": "one more pair of runs",
+            "more runs": "one more run",
+            "more tasks": "one more task",
+        }
+        return one[nouns]
+    return f"about {float(f'{number:.2g}'):,.0f} {nouns}"
