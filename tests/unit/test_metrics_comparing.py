@@ -255,3 +255,24 @@ def test_flipped_signs_give_the_exact_p_of_small_samples() -> None:
     assert sign_flip_p(*whole, draws=100_000) == pytest.approx(2 / 16, abs=0.01)
     with pytest.raises(ValueError, match="nothing to draw from"):
         sign_flip_p(np.array([]))
+
+
+def test_sums_of_sixths_tie_in_the_permutation_test() -> None:
+    """All 2 ** 10 assignments of signs, with whole numbers, give 0.1172."""
+    one, other = (
+        np.array([3, 3, 3, 3, 3, 3, 3, 3, 5, 3]),
+        np.array([2, 2, 2, 2, 2, 3, 5, 2, 1, 2]),
+    )
+    exact = [
+        abs(sum(sign * d for sign, d in zip(signs, other - one, strict=True)))
+        >= abs((other - one).sum())
+        for signs in product((-1, 1), repeat=10)
+    ]
+    assert np.mean(exact) == pytest.approx(0.1172, abs=1e-4)
+    assert sign_flip_p(other / 6 - one / 6) == pytest.approx(0.1172, abs=0.01)
+
+
+def test_thirds_tie_in_wilcoxons_test() -> None:
+    before = np.array([1 / 3] * 3 + [2 / 3] * 3 + [1.0] * 4)
+    after = np.array([2 / 3] * 3 + [1 / 3] * 3 + [1.0] * 4)
+    assert wilcoxon_p(after - before) == 1.0

@@ -25,7 +25,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         description="Compare B with A pair by pair: the same task, attack and run index. Each is a "
         "job, a sweep, a glob over names of jobs, a baseline file or a folder of such. Exits with "
         "0 when B is not significantly worse, 1 when it is (or when, with --margin, it is not "
-        "shown that it worsens by less), 2 when the two cannot be compared.",
+        "shown that it worsens by less), 2 when the two cannot be compared or the "
+        "interval and the p-value of a measure contradict each other.",
     )
     compare.add_argument("left", metavar="A", help="what to compare with")
     compare.add_argument("right", metavar="B", help="what is judged")
@@ -94,7 +95,7 @@ def _compare(args: argparse.Namespace) -> int:
     _show(found, args.format)
     if found.worse:
         return WORSE
-    return NO_ANSWER if found.comparison.uncompared else OK
+    return NO_ANSWER if found.comparison.uncompared or found.undecided else OK
 
 
 def _show(found: ComparisonReport, form: str) -> None:

@@ -96,7 +96,9 @@ def wilcoxon_p(differences: Floats) -> float:
     Pairs that do not differ are left out; where none differs, p is 1. Source: Wilcoxon 1945,
     Biometrics Bulletin 1, 80-83; by ``scipy.stats.wilcoxon``.
     """
-    differing = differences[differences != 0.0]
+    # Differences of equal size must tie: a third has several neighbours as a float.
+    rounded = np.round(differences, 9)
+    differing = rounded[rounded != 0.0]
     if not len(differing):
         return 1.0
     with warnings.catch_warnings():

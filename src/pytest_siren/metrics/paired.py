@@ -81,6 +81,16 @@ class Comparison:
         return tuple(test for test in self.tests if test.q < level and test.worsening > 0.0)
 
     @property
+    def undecided(self) -> tuple[Tested, ...]:
+        """Tests whose interval shows the right side worse while their q does not."""
+        level = 1.0 - self.confidence
+        return tuple(
+            test
+            for test in self.tests
+            if test.q >= level and test.worsening > 0.0 and test.excludes_zero
+        )
+
+    @property
     def not_shown(self) -> tuple[Tested, ...]:
         """Measures over all pairs that may have worsened by the margin; none without a margin."""
         return tuple(

@@ -60,12 +60,14 @@ def sign_flip_p(
     if not len(sizes):
         return 1.0
     observed = abs(float(sums.sum()))
+    # Each sum was rounded, and totals that are equal must count as equal.
+    tolerance = (len(sums) + 1) * 10.0**-_DIGITS
     random = np.random.default_rng(seed)
     as_large = 0
     for some in _chunks(draws, len(sizes)):
         positive = random.binomial(counts, 0.5, size=(some, len(sizes)))
         totals = np.abs((2 * positive - counts) @ sizes)
-        as_large += int(np.count_nonzero(totals >= observed - 1e-9))
+        as_large += int(np.count_nonzero(totals >= observed - tolerance))
     return (as_large + 1) / (draws + 1)
 
 

@@ -65,6 +65,11 @@ class Tested:
         """How much worse the right side is; negative where it is better."""
         return self.difference.value if self.higher_is_worse else -self.difference.value
 
+    @property
+    def excludes_zero(self) -> bool:
+        """Whether the interval of the difference lies on one side of zero."""
+        return self.difference.low > 0.0 or self.difference.high < 0.0
+
 
 def put_to_tests(measure: str, stem: str, group: str, matched: Matched, how: How) -> Tested:
     """Return all tests of ``matched``, at least one unit; ``q`` is ``p`` until more is known."""

@@ -57,6 +57,16 @@ class ComparisonReport:
         return bool(self.comparison.worse or self.comparison.not_shown)
 
     @property
+    def undecided(self) -> tuple[Tested, ...]:
+        """Measures over all pairs whose interval and q contradict each other.
+
+        None with a margin that was shown: then the interval says by how little B is worse.
+        """
+        if self.comparison.margin is not None:
+            return ()
+        return tuple(test for test in self.comparison.undecided if test.group == "all")
+
+    @property
     def verdict(self) -> str:
         """One sentence: what came of the comparison."""
         found = self.comparison
@@ -69,8 +79,16 @@ class ComparisonReport:
             return (
                 f"not compared, for no pair is scored on both sides: {', '.join(found.uncompared)}"
             )
+        if self.undecided:
+            return f"undecided: {'; '.join(_contrary(test) for test in self.undecided)}; run more"
         if found.margin is not None:
             return f"B is not worse than A by {found.margin:g} or more"
+        if found.undecided:
+            groups = ", ".join(f"{test.measure} ({test.group})" for test in found.undecided)
+            return (
+                "over all pairs B is not significantly worse; single intervals exclude zero, as "
+                f"chance alone makes some do, and no q is small enough: {groups}"
+            )
         return "B is not significantly worse"
 
 
@@ -150,6 +168,15 @@ def _names(runs: pd.DataFrame, column: str) -> Sequence[str]:
 def _changed(test: Tested) -> str:
     group = "" if test.group == "all" else f" ({test.group})"
     return f"{test.measure}{group} {test.left:.3f} -> {test.right:.3f}, q {p_text(test.q)}"
+
+
+def _contrary(test: Tested) -> str:
+    found = test.difference
+    return (
+        f"the interval of {test.measure}, {found.low:+.3f} to {found.high:+.3f}, excludes zero on "
+        f"the worse side, but p {p_text(test.p)}, q {p_text(test.q)} over "
+        f"{found.clusters:,} independent tasks does not reach the level"
+    )
 
 
 def p_text(p: float) -> str:
