@@ -86,7 +86,8 @@ def test_an_interval_that_excludes_zero_is_never_called_not_worse(
     verdict = text.splitlines()[-1]
     assert re.fullmatch(
         r"undecided: the interval of utility, -1\.000 to -0\.\d{3}, excludes zero on the worse "
-        r"side, but p 0\.0625, q 0\.0625 over 5 independent tasks does not reach the level; run more",
+        r"side, but p 0\.0625, q 0\.0625 over 5 independent tasks does not reach the level; "
+        r"run more",
         verdict,
     )
     code, text, _ = out(capsys, "none", "all")
