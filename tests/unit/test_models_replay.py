@@ -16,7 +16,8 @@ from pytest_siren.evaluation.models import STOP_AFTER, RunContext
 from pytest_siren.evaluation.tasks import BenignTask
 from pytest_siren.models.control import ControlSource
 from pytest_siren.models.replay import NoRecordingError, RecordedError, ReplaySource
-from pytest_siren.models.transcripts import TranscriptError
+from pytest_siren.models.transcripts import TranscriptError, find_recordings
+from tests.unit.theirs_sample import ATTACK, TheirJob
 
 CALL = {"function": "look", "args": {"at": "x"}, "id": None}
 
@@ -219,3 +220,32 @@ def test_the_recorded_attack_is_the_only_one_or_the_named_one(tmp_path: Path) ->
 def test_the_recorded_attack_needs_recordings() -> None:
     with pytest.raises(ValueError, match="needs a replay: model, not control:hijacked"):
         RecordedAttack(RecordedAttackConfig()).recording(ControlSource("hijacked"))
+
+
+def test_runs_of_a_job_of_prompt_siren_are_played_by_number(tmp_path: Path) -> None:
+    slack = {"type": "agentdojo", "config": {"suite_name": "slack"}}
+    job = TheirJob(tmp_path / "theirs", ATTACK, slack, runs=2)
+    couple = "user_task_0:injection_task_1"
+    for text in ("first", "second"):
+        job.record(couple, attack=1.0, texts=[text], attacks={"injection_bill": "pay"})
+    job.record("user_task_1:injection_task_1", error="ModelHTTPError", attack=0.0)
+    source = ReplaySource(str(job.path), tmp_path)
+    assert source.attacks() == ["template_string_please"]
+    for name in ("template_string_please", "please", "template_string"):
+        assert [play(source, context(couple, name, run))[0].text for run in (0, 1)] == [
+            *("first", "second")
+        ]
+    with pytest.raises(RecordedError, match="ModelHTTPError: it went wrong"):
+        play(source, context("user_task_1:injection_task_1", "please"))
+    with pytest.raises(NoRecordingError, match="run 2"):
+        play(source, context(couple, "please", 2))
+
+
+def test_binary_contents_of_theirs_are_refused(tmp_path: Path) -> None:
+    job = TheirJob(tmp_path / "theirs", ATTACK)
+    path = job.record("user_task_0:injection_task_1", attack=1.0) / "execution.json"
+    attacks = {"picture": {"content": "aGk=", "media_type": "image/png", "kind": "binary"}}
+    path.write_text(json.dumps({**json.loads(path.read_text()), "attacks": attacks}))
+    [recording] = find_recordings(job.path)
+    with pytest.raises(TranscriptError, match="'picture' is of kind 'binary': only text"):
+        recording.read()

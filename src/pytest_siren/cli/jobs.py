@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ from pytest_siren.cli.say import complain, say
 from pytest_siren.jobs.facts import not_needed
 from pytest_siren.jobs.history import History
 from pytest_siren.jobs.read import RecordError, Unreadable, iter_index, load_config
+from pytest_siren.jobs.theirs import is_config, named
 
 if TYPE_CHECKING:
     from pytest_siren.jobs.repair import Repaired
@@ -61,11 +63,14 @@ def _list_one(job: Path) -> int:
     unreadable: list[Unreadable] = []
     try:
         config = load_config(job)
-        pasts = History.of(iter_index(job, unreadable)).pasts()
+        entries = named(iter_index(job, unreadable), config.identity)
     except RecordError as error:
         complain(str(error))
         return NO_ANSWER
+    pasts = History.of(entries).pasts()
     statuses = Counter(past.deciding.status for past in pasts if past.deciding)
+    if "planned_runs" not in config.values and is_config(config.values):
+        return _list_theirs(job, statuses, len(unreadable))
     planned = config.values.get("planned_runs") or 0
     spared = min(not_needed(config.values), max(0, planned - sum(statuses.values())))
     left = max(0, planned - spared - sum(statuses.values()))
@@ -76,6 +81,17 @@ def _list_one(job: Path) -> int:
     parts += [f"{len(unreadable):,} unreadable lines"] if unreadable else []
     complete = statuses["scored"] + spared == planned and not unreadable
     say(f"{job.name}: {'complete' if complete else 'incomplete'}: {', '.join(parts)}")
+    return OK if complete else INCOMPLETE
+
+
+def _list_theirs(job: Path, statuses: Mapping[str, int], unreadable: int) -> int:
+    """Say what is known of a job of prompt-siren, which does not record what it planned."""
+    parts = [f"{statuses.get('scored', 0):,} runs scored"]
+    parts += [f"{statuses[one]:,} {one}" for one in ("error", "cancelled") if statuses.get(one)]
+    parts += [f"{unreadable:,} unreadable lines"] if unreadable else []
+    complete = len(parts) == 1
+    state = "complete as far as recorded" if complete else "incomplete"
+    say(f"{job.name}: {state}: {', '.join(parts)} (by prompt-siren)")
     return OK if complete else INCOMPLETE
 
 
@@ -110,7 +126,7 @@ def _tell(found: Repaired) -> None:
         f"{found.added:,} added, {found.dropped:,} dropped, {found.corrected:,} corrected, "
         f"{len(found.torn):,} unreadable lines"
     )
-    changed = f"index rebuilt: {done}" if found.changed else "index in order"
+    changed = f"index rebuilt: {done}" if found.changed or found.torn else "index in order"
     said = [f"{len(found.entries):,} attempts", changed]
     if found.problems:
         said.append(f"{len(found.problems):,} files that are no records")

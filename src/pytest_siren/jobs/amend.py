@@ -7,8 +7,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from pytest_siren.jobs import theirs
 from pytest_siren.jobs.read import load_config
-from pytest_siren.jobs.records import CONFIG_FILE
+from pytest_siren.jobs.records import CONFIG_FILE, SCHEMA_VERSION
 from pytest_siren.jobs.write import Form, write
 
 _CHANGEABLE = (
@@ -16,6 +17,8 @@ _CHANGEABLE = (
     *("dataset_name", "dataset_suite", "model_label", "model_kind"),
 )
 _EARLY = ("decided", "not_needed")
+_ADOPTED = ("identity", "sources", "eval_file", "attack_name", "cell", "sweep_id", "invocation")
+"""What prompt-siren does not write, and what a job needs to be resumed by."""
 
 
 def amend(job: Path, now: Mapping[str, Any], override: Mapping[str, Any]) -> None:
@@ -23,10 +26,14 @@ def amend(job: Path, now: Mapping[str, Any], override: Mapping[str, Any]) -> Non
 
     ``now`` is what a new job would be recorded with; of it, what may change is taken over.
     ``override``, unless it is empty, joins the history of overrides, and the measures that tasks
-    may end early by join those of before. Raises ``RecordError`` and ``OSError``.
+    may end early by join those of before. A job that prompt-siren wrote gets the keys of ours that
+    it lacks. Raises ``RecordError`` and ``OSError``.
     """
     before = dict(load_config(job).values)
     kept = {key: value for key, value in before.items() if key not in _EARLY}
+    if theirs.is_config(before):
+        kept |= {key: now[key] for key in _ADOPTED if key in now}
+        kept |= {"session_id": "", "schema_version": SCHEMA_VERSION}
     after = {**kept, **_united(before, now), **{key: now[key] for key in _CHANGEABLE if key in now}}
     after["planned_runs"] = max(before.get("planned_runs") or 0, now["planned_runs"])
     after["n_runs_per_task"] = now["runs"]

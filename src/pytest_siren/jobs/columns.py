@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from pytest_siren.evaluation.status import Status
 from pytest_siren.jobs.lines import Line, blocks
+from pytest_siren.jobs.theirs import Numbering, status_of
 from pytest_siren.metrics.attempts import Attempts, first_scored, folded
 from pytest_siren.metrics.codes import MISSING, Codes
 
@@ -21,7 +22,6 @@ Columns = dict[str, Array]
 
 _STATUSES = tuple(status.value for status in Status)
 _SCORED, _ERROR = _STATUSES.index(Status.SCORED), _STATUSES.index(Status.ERROR)
-_CANCELLED = "CancelledError"
 _OF_DECIDING = (
     *("task", "vectors", "status", "error", "run_index", "benign_score", "attack_score"),
     "duration",
@@ -34,6 +34,31 @@ _FIELDS = (
     *_INTEGERS,
     *_FLOATS,
 )
+
+
+@dataclass
+class _Naming:
+    """Names the runs of prompt-siren's lines in one index."""
+
+    numbering: Numbering
+    tasks: Codes[str]
+    parts: list[Columns] = field(default_factory=list)
+    """What has been read of the index."""
+    _noted: int = 0
+
+    def name(self, values: dict[str, list[Any]], status: Sequence[str]) -> None:
+        """Fill in index and identity of their runs, where ``values`` are those of lines."""
+        for part in self.parts[self._noted :]:
+            for at in map(int, np.flatnonzero(part["status"] == _SCORED)):
+                task = self.tasks.values[int(part["task"][at])]
+                self.numbering.note(task, int(part["run_index"][at]))
+        self._noted = len(self.parts) + 1
+        for at, task in enumerate(values["task_id"]):
+            if values["identity"][at] is None:
+                named = self.numbering.next(task, values["path"][at])
+                values["run_index"][at], values["identity"][at] = named
+            elif status[at] == Status.SCORED:
+                self.numbering.note(task, values["run_index"][at])
 
 
 @dataclass
@@ -50,30 +75,34 @@ class Indexes:
     def __post_init__(self) -> None:
         self.statuses.of(_STATUSES)
 
-    def runs(self, index: Path, problems: list[str]) -> Columns | None:
+    def runs(self, index: Path, identity: str, problems: list[str]) -> Columns | None:
         """Return the columns of the runs of ``index``, in the order of their first attempts.
 
-        Of several attempts at a run the first that was scored counts, else the last. ``None`` when
-        there is no run. Raises ``RecordError`` when the file cannot be read.
+        ``identity`` is that of the job's configuration. Of several attempts at a run the first that
+        was scored counts, else the last. ``None`` when there is no run. Raises ``RecordError`` when
+        the file cannot be read.
         """
         runs, places = Codes[str](), Codes[str]()
-        parts = [self._attempts(lines, runs, places) for lines in blocks(index, problems) if lines]
+        naming = _Naming(Numbering(identity), self.tasks)
+        parts = naming.parts
+        for lines in blocks(index, problems):
+            if lines:
+                parts.append(self._attempts(lines, runs, places, naming))
         if not parts:
             return None
         attempts = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
         return _folded(_once(attempts, index, problems))
 
-    def _attempts(self, lines: Sequence[Line], runs: Codes[str], places: Codes[str]) -> Columns:
+    def _attempts(
+        self, lines: Sequence[Line], runs: Codes[str], places: Codes[str], naming: _Naming
+    ) -> Columns:
         values = {name: list(map(attrgetter(name), lines)) for name in _FIELDS}
-        status, run = values["status"], values["identity"]
-        counted = np.asarray([one is not None for one in run], dtype=np.bool_)
-        if not counted.all() or None in status:
-            # A line of prompt-siren's names no run: each is a run of its own.
-            status = [line.status or _their_status(line) for line in lines]
-            run = [line.identity or line.path for line in lines]
+        status = values["status"]
+        if None in values["identity"] or None in status:
+            status = [line.status or status_of(line.exception_type).value for line in lines]
+            naming.name(values, status)
         columns: Columns = {
-            "run": runs.of(run),
-            "counted": counted,
+            "run": runs.of(values["identity"]),
             "place": places.of(values["path"]),
             "task": self.tasks.of(values["task_id"]),
             "vectors": self.vectors.of([one or None for one in values["vectors"]]),
@@ -86,13 +115,6 @@ class Indexes:
             columns["path"] = np.asarray(values["path"], dtype=object)
             columns["run_id"] = np.asarray([line.run_id for line in lines], dtype=object)
         return columns
-
-
-def _their_status(line: Line) -> str:
-    """Return what prompt-siren means: it writes a type of exception, and a score of 0 beside it."""
-    if line.exception_type is None:
-        return Status.SCORED.value
-    return Status.CANCELLED.value if line.exception_type == _CANCELLED else Status.ERROR.value
 
 
 def _once(attempts: Columns, index: Path, problems: list[str]) -> Columns:
@@ -127,21 +149,7 @@ def _folded(attempts: Columns) -> Columns:
     )
     names = (*_OF_DECIDING, *(name for name in ("path", "run_id") if name in attempts))
     columns = {name: attempts[name][deciding] for name in names} | vars(sums)
-    counted = attempts["counted"][deciding]
-    if not counted.all():
-        columns["run_index"] = np.where(counted, columns["run_index"], _nth(columns["task"]))
     columns["error"] = np.where(columns["status"] == _ERROR, columns["error"], MISSING)
     for score in ("benign_score", "attack_score"):
         columns[score] = np.where(columns["status"] == _SCORED, columns[score], np.nan)
     return columns
-
-
-def _nth(codes: Array) -> Array:
-    """Return how many earlier places hold the same code, for each place."""
-    order = np.argsort(codes, kind="stable")
-    ordered = codes[order]
-    starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]])
-    lengths = np.diff(np.r_[starts, len(codes)])
-    counts = np.empty(len(codes), dtype=np.int64)
-    counts[order] = np.arange(len(codes)) - np.repeat(starts, lengths)
-    return counts

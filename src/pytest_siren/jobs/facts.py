@@ -10,7 +10,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from pytest_siren.jobs.read import RecordError, load_document
+from pytest_siren.jobs.document import RecordError, load_document
 from pytest_siren.jobs.records import CONFIG_FILE, SCHEMA_VERSION
 
 _NAMES = re.compile(rb"^(?:dataset_name|model_label|attack_name|identity):", re.MULTILINE)
@@ -46,7 +46,11 @@ def job_facts(job: Path) -> JobFacts:
     Raises ``RecordError`` when its configuration is missing, damaged or of a newer version.
     """
     path = job / CONFIG_FILE
-    values = load_document(path, _outline)
+    return facts_of(path, load_document(path, _outline))
+
+
+def facts_of(path: Path, values: Mapping[str, Any]) -> JobFacts:
+    """Return the facts that the ``values`` of the configuration ``path`` tell; as ``job_facts``."""
     version = values.get("schema_version")
     if version is not None and version != SCHEMA_VERSION:
         raise RecordError(
@@ -54,7 +58,8 @@ def job_facts(job: Path) -> JobFacts:
             f"{SCHEMA_VERSION}: update pytest-siren"
         )
     dataset, agent = _part(path, values, "dataset"), _part(path, values, "agent")
-    attack = _part(path, values, "attack") if values.get("attack") else None
+    attacked = values.get("attack") and values.get("execution_mode") != "benign"
+    attack = _part(path, values, "attack") if attacked else None
     suite = _suite(values, dataset)
     planned = values.get("planned_runs")
     return JobFacts(

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import gzip
-import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
-from pydantic_core import from_json
 
+from pytest_siren.jobs import theirs
+from pytest_siren.jobs.document import RecordError as RecordError
+from pytest_siren.jobs.document import load_document as load_document
+from pytest_siren.jobs.document import load_json, one_line, read_record
+from pytest_siren.jobs.facts import facts_of, job_facts
 from pytest_siren.jobs.records import (
     CONFIG_FILE,
     EXECUTION_FILE,
@@ -24,19 +26,12 @@ from pytest_siren.jobs.records import (
     JobConfig,
     Result,
 )
-from pytest_siren.yamlpos.files import read_bytes
-from pytest_siren.yamlpos.reader import decode_yaml
-from pytest_siren.yamlpos.scalars import resolve_dumped
 
 T = TypeVar("T")
 
 _JOB_CONFIG = TypeAdapter(JobConfig)
 _RESULT = TypeAdapter(Result)
 _INDEX_ENTRY = TypeAdapter(IndexEntry)
-
-
-class RecordError(Exception):
-    """A file of a job is missing, damaged, or written by a newer version."""
 
 
 @dataclass(frozen=True)
@@ -48,28 +43,30 @@ class Unreadable:
     """1-based."""
     reason: str
 
+    def __str__(self) -> str:
+        return f"{self.path}:{self.line}: {self.reason}"
+
+
+@dataclass(frozen=True)
+class IndexLine:
+    """A line of an index."""
+
+    raw: bytes
+    read: IndexEntry | Unreadable
+
 
 def load_config(job: Path) -> JobConfig:
     """Return the configuration of the job in the folder ``job``. Raises ``RecordError``."""
     path = job / CONFIG_FILE
     values = load_document(path)
-    _check_version(path, values)
-    known = {**values, "values": values}
-    return _validated(path, _JOB_CONFIG, known)
-
-
-def load_document(path: Path, part: Callable[[bytes], bytes] = bytes) -> dict[str, Any]:
-    """Return the mapping that the YAML file ``path`` holds. Raises ``RecordError``.
-
-    ``part`` may take away what is not wanted before it is parsed.
-    """
-    root, problems = decode_yaml(part(_read(path)), path, resolve_dumped)
-    if problems:
-        raise RecordError(str(problems[0]))
-    values = None if root is None else root.plain()
-    if not isinstance(values, dict):
-        raise RecordError(f"{path}: not a mapping of fields to values")
-    return values
+    if theirs.is_config(values):
+        facts = facts_of(path, values)
+        version = {"schema_version": SCHEMA_VERSION, "session_id": "", "identity": facts.identity}
+        known = {"n_runs_per_task": 1, **values, **version}
+    else:
+        _check_version(path, values)
+        known = dict(values)
+    return _validated(path, _JOB_CONFIG, {**known, "values": values})
 
 
 def iter_index(job: Path, unreadable: list[Unreadable] | None = None) -> Iterator[IndexEntry]:
@@ -78,25 +75,59 @@ def iter_index(job: Path, unreadable: list[Unreadable] | None = None) -> Iterato
     A line that cannot be read is added to ``unreadable``; without that list it raises
     ``RecordError``. A job that has no index yet has no lines.
     """
+    for line in index_lines(job):
+        if isinstance(line.read, IndexEntry):
+            yield line.read
+        elif unreadable is None:
+            raise RecordError(str(line.read))
+        else:
+            unreadable.append(line.read)
+
+
+def index_lines(job: Path) -> Iterator[IndexLine]:
+    """Yield the lines of the job's index, those that cannot be read among them."""
     path = job / INDEX_FILE
     if not path.exists():
         return
     # Text would be split at more than newlines, and one torn character would spoil it all.
-    for number, line in enumerate(_read(path).split(b"\n"), start=1):
+    for number, line in enumerate(read_record(path).split(b"\n"), start=1):
         if not line.strip():
             continue
         try:
-            yield _index_entry(line)
+            yield IndexLine(line, _index_entry(line))
         except ValueError as error:
-            if unreadable is None:
-                raise RecordError(f"{path}:{number}: {_one_line(error)}") from error
-            unreadable.append(Unreadable(path, number, _one_line(error)))
+            yield IndexLine(line, Unreadable(path, number, one_line(error)))
 
 
 def load_result(run_dir: Path) -> Result:
     """Return the result of the attempt in the folder ``run_dir``. Raises ``RecordError``."""
     path = run_dir / RESULT_FILE
-    return _validated(path, _RESULT, _document(path))
+    document = load_json(path)
+    if theirs.is_record(document):
+        return _their_result(run_dir, document)
+    _check_version(path, document)
+    return _validated(path, _RESULT, document)
+
+
+def _their_result(run_dir: Path, document: dict[str, Any]) -> Result:
+    job = run_dir.parent.parent
+    facts = job_facts(job)
+    labels = theirs.Labels(facts.dataset, facts.agent, facts.model, facts.model_kind, facts.attack)
+    try:
+        execution = load_json(_transcript(run_dir))
+        found = execution.get("usage") if isinstance(execution, dict) else None
+    except RecordError:
+        found = None
+    usage = found if isinstance(found, dict) else {}
+    tokens = {
+        name: usage[name]
+        for name in ("requests", "tool_calls", "input_tokens", "output_tokens")
+        if isinstance(usage.get(name), int) and usage[name] >= 0
+    }
+    try:
+        return theirs.result_of(document, theirs.place_of(run_dir), labels, tokens, job.name)
+    except ValueError as error:
+        raise RecordError(f"{run_dir / RESULT_FILE}: {one_line(error)}") from error
 
 
 def load_execution(run_dir: Path) -> Execution:
@@ -112,18 +143,18 @@ def load_execution(run_dir: Path) -> Execution:
             run_id=document["run_id"],
             execution_id=document["execution_id"],
             timestamp=_time(document["timestamp"]),
-            trace_id=document["trace_id"],
-            span_id=document["span_id"],
+            trace_id=document.get("trace_id"),
+            span_id=document.get("span_id"),
             messages=load_messages(document["messages"]),
             usage=load_usage(document["usage"]),
-            attacks=_contents(document["attacks"]),
-            schema_version=document["schema_version"],
-            status=document["status"],
+            attacks=_contents(document.get("attacks")),
+            schema_version=document.get("schema_version", SCHEMA_VERSION),
+            status=document.get("status") or load_result(run_dir).status,
         )
     except KeyError as error:
         raise RecordError(f"{path}: the field {error} is missing") from error
     except (TypeError, ValueError) as error:
-        raise RecordError(f"{path}: {_one_line(error)}") from error
+        raise RecordError(f"{path}: {one_line(error)}") from error
 
 
 def load_transcript(run_dir: Path) -> dict[str, Any]:
@@ -143,7 +174,7 @@ def load_attacks(run_dir: Path) -> dict[str, str]:
     try:
         return _contents(_document(path).get("attacks"))
     except (KeyError, TypeError, ValueError) as error:
-        raise RecordError(f"{path}: {_one_line(error)}") from error
+        raise RecordError(f"{path}: {one_line(error)}") from error
 
 
 def _transcript(run_dir: Path) -> Path:
@@ -158,7 +189,13 @@ def _transcript(run_dir: Path) -> Path:
 
 
 def _index_entry(line: bytes) -> IndexEntry:
-    entry = _INDEX_ENTRY.validate_json(line)
+    try:
+        entry = _INDEX_ENTRY.validate_json(line)
+    except ValidationError:
+        found = theirs.entry_of(line)
+        if found is None:
+            raise
+        entry = found
     path = entry.path
     if path.startswith("/") or ".." in path.split("/") or "\0" in path:
         raise ValueError(f"the path {entry.path!r} leads out of the job's folder")
@@ -179,11 +216,9 @@ def _contents(attacks: Any) -> dict[str, str]:
 
 
 def _document(path: Path) -> dict[str, Any]:
-    try:
-        document = from_json(_read(path))
-    except ValueError as error:
-        raise RecordError(f"{path}: not valid JSON: {error}") from error
-    _check_version(path, document)
+    document = load_json(path)
+    if not theirs.is_record(document):
+        _check_version(path, document)
     return document  # type: ignore[no-any-return]
 
 
@@ -204,27 +239,9 @@ def _validated(path: Path, adapter: TypeAdapter[T], document: dict[str, Any]) ->
     try:
         return adapter.validate_python(document)
     except ValidationError as error:
-        raise RecordError(f"{path}: {_one_line(error)}") from error
+        raise RecordError(f"{path}: {one_line(error)}") from error
 
 
 def _time(text: str) -> datetime:
     moment = datetime.fromisoformat(text)
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-
-
-def _read(path: Path) -> bytes:
-    try:
-        data = read_bytes(path)
-        return gzip.decompress(data) if path.suffix == ".gz" else data
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise RecordError(f"{path}: not a whole file of gzip: {error}") from error
-    except OSError as error:
-        raise RecordError(f"cannot read {path}: {error.strerror}") from error
-
-
-def _one_line(error: Exception) -> str:
-    if isinstance(error, ValidationError):
-        first = error.errors(include_url=False, include_input=False)[0]
-        where = ".".join(str(step) for step in first["loc"])
-        return f"{where}: {first['msg']}" if where else first["msg"]
-    return " ".join(str(error).split())

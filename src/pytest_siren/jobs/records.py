@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 CONFIG_FILE = "config.yaml"
 INDEX_FILE = "index.jsonl"
+DROPPED_FILE = "index.jsonl.dropped"
 RESULT_FILE = "result.json"
 EXECUTION_FILE = "execution.json"
 SCHEMA_VERSION = 1

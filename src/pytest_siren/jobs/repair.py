@@ -6,11 +6,14 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pydantic_core import from_json
+
+from pytest_siren.jobs import theirs
 from pytest_siren.jobs.build import data_of
 from pytest_siren.jobs.lock import locked
 from pytest_siren.jobs.marks import forget_dead_writers, marks
-from pytest_siren.jobs.read import Unreadable, iter_index
-from pytest_siren.jobs.records import INDEX_FILE, RESULT_FILE, IndexEntry
+from pytest_siren.jobs.read import IndexLine, Unreadable, index_lines, iter_index
+from pytest_siren.jobs.records import DROPPED_FILE, INDEX_FILE, RESULT_FILE, IndexEntry
 from pytest_siren.jobs.scan import Problem, folders, read_entry
 from pytest_siren.jobs.write import write_lines
 
@@ -30,6 +33,10 @@ class Repaired:
     """Lines that said something else than their attempt's file."""
     torn: list[Unreadable] = field(default_factory=list)
     """Lines that could not be read."""
+    kept: list[bytes] = field(default_factory=list)
+    """Those of them that stay in the index: they are whole, and no record tells what they do."""
+    moved: list[bytes] = field(default_factory=list)
+    """Lines that are in the index no more, and in ``index.jsonl.dropped`` instead."""
     unfinished: int = 0
     """Folders of attempts whose process died before their result was written."""
     problems: list[Problem] = field(default_factory=list)
@@ -38,11 +45,15 @@ class Repaired:
     @property
     def changed(self) -> bool:
         """Whether the index had to be written anew."""
-        return bool(self.added or self.dropped or self.corrected or self.torn)
+        return bool(self.added or self.dropped or self.corrected or self.moved)
 
 
 def repair(job: Path, *, thorough: bool = True) -> Repaired:
     """Write the index of ``job`` anew if it is not what the attempts' files say.
+
+    No line is ever lost. One that cannot be read and is whole stays in the index, unless a record
+    tells the same; what is torn, named twice, or of an attempt that is gone is appended to
+    ``index.jsonl.dropped``.
 
     ``thorough`` reads every ``result.json``; else only those that the index does not name, and of
     the others only that they are there. Processes that are writing into the job meanwhile are
@@ -52,7 +63,8 @@ def repair(job: Path, *, thorough: bool = True) -> Repaired:
         found = _examine(job, thorough=thorough)
         if found.changed:
             found.entries.sort(key=lambda entry: (entry.timestamp, entry.run_id))
-            write_lines(job / INDEX_FILE, (data_of(entry) for entry in found.entries))
+            _save(job, found.moved)
+            _write(job, found)
     forget_dead_writers(job)
     return found
 
@@ -82,24 +94,77 @@ def _is_full(path: Path) -> bool:
 
 def _examine(job: Path, *, thorough: bool) -> Repaired:
     found = Repaired(job)
-    known: dict[str, IndexEntry] = {}
-    for line in iter_index(job, found.torn):
-        found.dropped += line.path in known
-        known[line.path] = line
+    known = _known(job, found)
     for folder in folders(job, found.problems):
         if not folder.finished:
             found.unfinished += 1
             continue
-        before = known.get(folder.place)
+        line = known.pop(folder.place, None)
+        before = line.read if line and isinstance(line.read, IndexEntry) else None
         if before is not None and not thorough and _is_full(job / folder.place / RESULT_FILE):
-            found.entries.append(known.pop(folder.place))
+            found.entries.append(before)
             continue
         entry = read_entry(job, folder.place, found.problems)
+        if line is not None and entry is None:
+            _leave(line, found)
         if entry is None:
             continue
-        known.pop(folder.place, None)
+        if before is not None and theirs.unnamed(entry) and theirs.same(before, entry):
+            # Which run of the job it is, only the line tells.
+            entry = before
         found.entries.append(entry)
         found.added += before is None
         found.corrected += before is not None and entry != before
-    found.dropped += len(known)
+        if line is not None and before is None:
+            found.moved.append(line.raw)
+    for line in known.values():
+        _leave(line, found)
     return found
+
+
+def _known(job: Path, found: Repaired) -> dict[str, IndexLine]:
+    """Return the lines of the index by the place that they name; others are put into ``found``."""
+    known: dict[str, IndexLine] = {}
+    for line in index_lines(job):
+        if isinstance(line.read, IndexEntry):
+            place: str | None = line.read.path
+        else:
+            found.torn.append(line.read)
+            place = _place(line.raw)
+        if place is None:
+            found.moved.append(line.raw)
+            continue
+        if (twice := known.get(place)) is not None:
+            found.dropped += 1
+            found.moved.append(twice.raw)
+        known[place] = line
+    return known
+
+
+def _place(line: bytes) -> str | None:
+    """Return the place that a whole line names, or all of it; ``None`` for what is torn."""
+    try:
+        document = from_json(line)
+    except ValueError:
+        return None
+    place = document.get("path") if isinstance(document, dict) else None
+    return place if isinstance(place, str) else line.decode("utf-8", "replace")
+
+
+def _leave(line: IndexLine, found: Repaired) -> None:
+    """Do with ``line`` what must be done when no record tells the same."""
+    if isinstance(line.read, IndexEntry):
+        found.dropped += 1
+        found.moved.append(line.raw)
+    else:
+        found.kept.append(line.raw)
+
+
+def _save(job: Path, lines: list[bytes]) -> None:
+    if lines:
+        with open(job / DROPPED_FILE, "ab") as file:
+            file.write(b"".join(line + b"\n" for line in lines))
+
+
+def _write(job: Path, found: Repaired) -> None:
+    write_lines(job / INDEX_FILE, (data_of(entry) for entry in found.entries), found.kept)

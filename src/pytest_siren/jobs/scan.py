@@ -10,9 +10,10 @@ from pathlib import Path
 from pytest_siren.jobs.build import index_entry_of
 from pytest_siren.jobs.naming import is_run_id
 from pytest_siren.jobs.read import RecordError, load_result
-from pytest_siren.jobs.records import CONFIG_FILE, INDEX_FILE, RESULT_FILE, IndexEntry
+from pytest_siren.jobs.records import CONFIG_FILE, DROPPED_FILE, INDEX_FILE, RESULT_FILE, IndexEntry
 
-_OWN = frozenset({CONFIG_FILE, INDEX_FILE})
+_OWN = frozenset({CONFIG_FILE, INDEX_FILE, DROPPED_FILE, f"{INDEX_FILE}.lock", "siren.log"})
+"""Files of a job; the last two are prompt-siren's."""
 
 
 @dataclass(frozen=True)

@@ -57,7 +57,7 @@ def read_runs(jobs: Sequence[Path], *, paths: bool = False) -> ReadRuns:
             facts = job_facts(job)
             if facts.planned is not None:
                 planned[str(job)] = facts.planned - facts.not_needed
-            columns = _runs(job, indexes, problems)
+            columns = _runs(job, facts.identity, indexes, problems)
             notes += not_needed_line(job.name, facts)
         except RecordError as error:
             problems.append(str(error))
@@ -76,14 +76,14 @@ def _once(jobs: Sequence[Path]) -> list[Path]:
     return list(folders.values())
 
 
-def _runs(job: Path, indexes: Indexes, problems: list[str]) -> Columns | None:
+def _runs(job: Path, identity: str, indexes: Indexes, problems: list[str]) -> Columns | None:
     index = job / INDEX_FILE
     if not index.exists():
         raise RecordError(
             f"{index}: not there, so nothing is known of the job's runs; "
             "'siren jobs repair' builds it from their records"
         )
-    return indexes.runs(index, problems)
+    return indexes.runs(index, identity, problems)
 
 
 def _table(found: Sequence[tuple[str, JobFacts, Columns]], indexes: Indexes) -> pd.DataFrame:

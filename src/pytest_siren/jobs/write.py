@@ -83,12 +83,17 @@ def append(path: Path, records: Iterable[Mapping[str, Any]], *, sync: bool = Fal
     _append(path, b"".join(_json(record) for record in records), sync)
 
 
-def write_lines(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
+def write_lines(
+    path: Path, records: Iterable[Mapping[str, Any]], kept: Iterable[bytes] = ()
+) -> None:
     """Write a JSON Lines file anew; it appears whole or not at all.
 
-    Raises ``OSError`` when the disk refuses.
+    The lines ``kept`` are written as they are, after the others. Raises ``OSError`` when the disk
+    refuses.
     """
-    _replace(path, b"".join(_json(record) for record in records), sync=True)
+    lines = [_json(record) for record in records]
+    lines += [line + b"\n" for line in kept]
+    _replace(path, b"".join(lines), sync=True)
 
 
 @dataclass(frozen=True)

@@ -57,14 +57,16 @@ class ReplaySource:
     def _recordings(self) -> Mapping[RecordingKey, Sequence[Recording]]:
         found: dict[RecordingKey, list[Recording]] = {}
         for recording in find_recordings(self.root):
-            found.setdefault(recording.key, []).append(recording)
+            for key in (recording.key, *recording.also):
+                found.setdefault(key, []).append(recording)
         if not found:
             raise NoRecordingError(f"{self.root} holds no recordings")
         return found
 
     def attacks(self) -> list[str]:
         """Return the names of the attacks that were recorded, sorted."""
-        return sorted({key.attack for key in self._recordings if key.attack is not None})
+        recordings = (one for found in self._recordings.values() for one in found)
+        return sorted({one.key.attack for one in recordings if one.key.attack is not None})
 
     def transcript(self, run: RunContext) -> Transcript:
         """Return the recording of ``run``. Raises ``NoRecordingError`` or ``TranscriptError``."""

@@ -7,7 +7,7 @@ import json
 import re
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from pydantic_ai.messages import (
 )
 
 from pytest_siren.evaluation.models import STOP_AFTER
+from pytest_siren.models.theirs import TheirJob, is_theirs, their_job
 
 _OWN = ("execution.json", "execution.json.gz")
 _TASK = re.compile(r"(user|injection)_task_\d+")
@@ -51,6 +52,8 @@ class Recording:
     path: Path
     pipeline: str
     """Who was recorded: the pipeline of an AgentDojo log, the job of an own record."""
+    also: tuple[RecordingKey, ...] = ()
+    """Other keys under which it is found."""
 
     def read(self) -> Transcript:
         """Read the file. Raises ``TranscriptError``."""
@@ -79,9 +82,10 @@ def find_recordings(root: Path) -> Iterator[Recording]:
     of both and are passed over.
     """
     files = [root] if root.is_file() else sorted([*root.rglob("*.json"), *root.rglob(_OWN[1])])
+    jobs: dict[Path, TheirJob] = {}
     for path in files:
         if path.name in _OWN:
-            yield _own_recording(path)
+            yield _own_recording(path, jobs)
         else:
             parts = path.resolve().parts
             pipeline, suite, task, attack = parts[-5:-1] if len(parts) > 5 else [""] * 4
@@ -106,8 +110,10 @@ def _load(path: Path) -> dict[str, Any]:
     return data
 
 
-def _own_recording(path: Path) -> Recording:
+def _own_recording(path: Path, jobs: dict[Path, TheirJob]) -> Recording:
     result = _load(path.with_name("result.json"))
+    if is_theirs(result):
+        return _their_recording(path, result, jobs)
     try:
         key = RecordingKey(
             scope=result["dataset"],
@@ -120,13 +126,27 @@ def _own_recording(path: Path) -> Recording:
         raise TranscriptError(f"{path.with_name('result.json')}: no field {missing}") from missing
 
 
+def _their_recording(
+    path: Path, result: Mapping[str, Any], jobs: dict[Path, TheirJob]
+) -> Recording:
+    place, folder = path.parent, path.parent.parent.parent
+    try:
+        job = jobs.get(folder) or jobs.setdefault(folder, their_job(folder))
+    except (OSError, ValueError) as error:
+        raise TranscriptError(f"{path}: its job cannot be read: {error}") from error
+    index = job.run_indexes.get(f"{place.parent.name}/{place.name}", 0)
+    key = RecordingKey(job.scope, str(result["task_id"]), job.attack, index)
+    also = tuple(replace(key, attack=name) for name in job.other_names)
+    return Recording(key, path, folder.name, also)
+
+
 def _read_own(path: Path) -> Transcript:
     data, result = _load(path), _load(path.with_name("result.json"))
     try:
         messages = ModelMessagesTypeAdapter.validate_python(data["messages"])
         attacks = data.get("attacks") or {}
-        contents = {vector: str(attack["content"]) for vector, attack in attacks.items()}
-    except (KeyError, ValueError) as error:
+        contents = {vector: _text_of(vector, attack) for vector, attack in attacks.items()}
+    except (KeyError, TypeError, ValueError) as error:
         raise TranscriptError(f"{path}: {error}") from error
     info = result.get("exception_info")
     return Transcript(
@@ -135,6 +155,12 @@ def _read_own(path: Path) -> Transcript:
         error=f"{info['exception_type']}: {info['exception_message']}" if info else None,
         source=str(path),
     )
+
+
+def _text_of(vector: str, attack: Mapping[str, Any]) -> str:
+    if (kind := attack.get("kind", "str")) != "str":
+        raise ValueError(f"the attack on {vector!r} is of kind {kind!r}: only text can be planted")
+    return str(attack["content"])
 
 
 def _read_agentdojo(path: Path, key: RecordingKey) -> Transcript:

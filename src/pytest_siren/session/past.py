@@ -8,6 +8,7 @@ from pathlib import Path
 from pytest_siren.jobs.history import History, Past
 from pytest_siren.jobs.read import Unreadable, iter_index
 from pytest_siren.jobs.records import CONFIG_FILE, IndexEntry
+from pytest_siren.jobs.theirs import named
 from pytest_siren.session.garbage import no_collections
 from pytest_siren.session.resume import Resume
 
@@ -29,16 +30,16 @@ class PastRuns:
         if self._resume is None:
             return Past()
         if job not in self._histories:
-            self._histories[job] = self._read(self._resume.jobs.get(job))
+            self._histories[job] = self._read(job, self._resume.jobs.get(job))
         return self._histories[job].past(run)
 
     def settled(self, past: Past) -> IndexEntry | None:
         """Return the attempt that makes this session execute the run no more, if there is one."""
         return past.settled(self._retry)
 
-    def _read(self, folder: str | None) -> History:
+    def _read(self, identity: str, folder: str | None) -> History:
         if folder is None or not (Path(folder) / CONFIG_FILE).exists():
             return History()
         unreadable: list[Unreadable] = []
         with no_collections():
-            return History.of(iter_index(Path(folder), unreadable))
+            return History.of(named(iter_index(Path(folder), unreadable), identity))

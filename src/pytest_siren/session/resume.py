@@ -153,9 +153,10 @@ def _of_folders(
 ) -> Resume:
     """Return how to go on with the jobs in ``folders`` and with nothing else."""
     from pytest_siren.jobs.read import RecordError, load_config
+    from pytest_siren.session.adopt import adopted
 
     try:
-        jobs = {folder: load_config(folder) for folder in folders}
+        jobs = {folder: adopted(config, folder, load_config(folder), how) for folder in folders}
     except RecordError as error:
         raise pytest.UsageError(f"--resume: {error}") from None
     given = Invocation.of(config)
@@ -205,8 +206,8 @@ def _invocation(folder: Path, job: JobConfig) -> Invocation:
     values = job.values.get("invocation")
     if job.identity is None or not isinstance(values, dict) or "eval_file" not in job.values:
         raise pytest.UsageError(
-            f"--resume: {folder} does not say how it was started, so it cannot go on: it was not "
-            "written by pytest-siren, or by a version before 0.2"
+            f"--resume: {folder} does not say how it was started, so it cannot go on: a version "
+            "before 0.2 wrote it"
         )
     return Invocation.from_plain(values)
 

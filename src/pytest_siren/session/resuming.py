@@ -13,6 +13,7 @@ from pytest_siren.evaluation.run import Status
 from pytest_siren.jobs.history import History
 from pytest_siren.jobs.records import CONFIG_FILE
 from pytest_siren.jobs.repair import Repaired, up_to_date
+from pytest_siren.jobs.theirs import named
 from pytest_siren.session.garbage import no_collections
 from pytest_siren.session.items import RunItem
 from pytest_siren.session.paths import shown
@@ -36,7 +37,7 @@ def catch_up(config: pytest.Config, resume: Resume) -> None:
         try:
             with no_collections():
                 found = up_to_date(folder)
-                histories[identity] = History.of(found.entries)
+                histories[identity] = History.of(named(found.entries, identity))
         except OSError as error:
             raise pytest.UsageError(f"{resume.how}: {folder}: {error.strerror}") from None
         for line in _said_of(found, shown(folder, config.rootpath)):
@@ -53,6 +54,7 @@ def _said_of(found: Repaired, name: Path) -> list[str]:
         lines.append(
             f"{name}: the index was rebuilt from the records: {found.added} added, "
             f"{found.dropped} without a record dropped, {len(found.torn)} unreadable"
+            + (f" ({len(found.kept)} of them left in it)" if found.kept else "")
         )
     return lines
 
