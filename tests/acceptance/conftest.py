@@ -18,7 +18,16 @@ _WITHOUT = " ".join(
     f"-p no:{plugin}"
     for plugin in (
         *("langsmith_plugin", "hypothesispytest", "anyio", "timeout", "asyncio"),
-        *("flaky", "html", "metadata", "pytest_cov", "pytest-retry", "randomly", "repeat"),
+        *(
+            "flaky",
+            "html",
+            "html_fixtures",
+            "metadata",
+            "pytest_cov",
+            "pytest-retry",
+            "randomly",
+            "repeat",
+        ),
         *("rerunfailures", "sugar"),
     )
 )

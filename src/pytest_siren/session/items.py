@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -22,6 +23,8 @@ class RunItem(pytest.Item):
     benign: BenignTask
     malicious: MaliciousTask | None
     run_index: int
+    reported: bool = False
+    """Whether pytest has asked for its outcome before, in this session."""
     needed: bool = True
     """Whether it is to be executed; not where records of other runs have made it needless."""
 
@@ -50,6 +53,10 @@ class RunItem(pytest.Item):
     def run_key(self) -> tuple[str, str, int]:
         """Identity of the job, id of the task, and run index."""
         return self.job.identity, task_id(self.benign, self.malicious), self.run_index
+
+    def iter_markers_with_node(self, name: str | None = None) -> Iterator[tuple[Any, pytest.Mark]]:
+        """Yield the markers; no plugin finds ``flaky``, which asks for tests to be repeated."""
+        return iter(()) if name == "flaky" else super().iter_markers_with_node(name)
 
     def runtest(self) -> None:
         """Raise what the run came to, unless it passes. It has been executed already."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -230,16 +232,42 @@ def chosen_jobs_dir(config: pytest.Config) -> Path | None:
     return None
 
 
-def run_timeout(config: pytest.Config) -> float | None:
-    """Return the seconds that a run may take; ``None`` without a limit."""
+@dataclass(frozen=True)
+class RunTimeout:
+    """How long a run may take."""
+
+    seconds: float | None
+    """``None`` without a limit."""
+    source: str = "--siren-run-timeout"
+    """What sets it, for messages."""
+
+
+def run_timeout(config: pytest.Config) -> RunTimeout:
+    """Return the limit of the option, else of the ini key, else of pytest-timeout."""
     seconds: float | None = config.getoption("siren_run_timeout")
     where = "--siren-run-timeout"
     if seconds is None and (text := config.getini("siren_run_timeout")):
         where = "siren_run_timeout"
         seconds = _number(where, text, float)
-    if seconds is not None and not seconds > 0:
+    if seconds is None:
+        return _pytest_timeout(config)
+    if not seconds > 0:
         raise pytest.UsageError(f"{where} must be more than 0 seconds, not {seconds:g}")
-    return seconds
+    return RunTimeout(seconds, where)
+
+
+def _pytest_timeout(config: pytest.Config) -> RunTimeout:
+    """Return the limit that pytest-timeout sets for each test, in the order in which it looks."""
+    if not config.pluginmanager.hasplugin("timeout"):
+        return RunTimeout(None)
+    seconds = config.getoption("timeout", None)
+    for text in (os.environ.get("PYTEST_TIMEOUT"), config.getini("timeout")):
+        if seconds is None and text:
+            # Whatever is no number has been refused by pytest-timeout.
+            seconds = float(text)
+    if not seconds:
+        return RunTimeout(None)
+    return RunTimeout(seconds, "the limit of pytest-timeout; --siren-run-timeout sets one for runs")
 
 
 def progress_period(config: pytest.Config) -> float:

@@ -25,6 +25,8 @@ from pytest_siren.session.state import (
     is_worker,
 )
 
+_OUTCOMES = ("passed", "failed", "skipped")
+"""pytest's own; plugins that repeat tests have others, and words for them."""
 UNKNOWN = "unknown"
 """pytest's category for runs whose score would prove nothing."""
 
@@ -50,16 +52,26 @@ class Reporting:
             return
         self._received.receive(report)
         run = from_properties(report)
-        if run is not None:
+        if run is not None and self._is_new(report.nodeid, run):
             self._reports.append(run)
             self._nodeids.add(report.nodeid)
             self.config.hook.pytest_siren_run_report(report=run)
+
+    def _is_new(self, nodeid: str, run: RunReport) -> bool:
+        """Whether this is the first report of the run: plugins that repeat tests repeat reports."""
+        if nodeid not in self._nodeids:
+            return True
+        # With --dist each every worker has a job of its own.
+        each = self.config.getoption("dist", "no") == "each"
+        return each and all((one.nodeid, one.job) != (nodeid, run.job) for one in self._reports)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_report_teststatus(self, report: pytest.CollectReport | pytest.TestReport) -> Any:
         """Give resisted, hijacked, unknown and errored runs a word and a letter each."""
         run = from_properties(report) if isinstance(report, pytest.TestReport) else None
-        return None if run is None else status(report.outcome, run)
+        if run is None or report.outcome not in _OUTCOMES:
+            return None
+        return status(report.outcome, run)
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_terminal_summary(self, terminalreporter: Any) -> Generator[None]:

@@ -29,6 +29,7 @@ from pytest_siren.session.facts import Facts
 from pytest_siren.session.folder import SessionFolder
 from pytest_siren.session.job import Workshop, task_id
 from pytest_siren.session.lull import Lull
+from pytest_siren.session.options import run_timeout
 from pytest_siren.session.outcome import (
     Properties,
     RunErrorError,
@@ -126,10 +127,12 @@ class Evaluations:
         OUTPUT.set(output)
         run = self._info(item)
         past = self.recorder.past(run)
-        if self.board.lost and (finished := self.recorder.finished(run)):
-            return self._ended(item, run, finished, output, Spent.of(past.entries))
         settled = self.recorder.past_runs.settled(past)
         known = None if settled is None else _record_of(run, settled)
+        if (self.board.lost or item.reported) and (finished := self.recorder.finished(run)):
+            if known is not None:
+                return self._told_again(item, run, past, known, extra=finished)
+            return self._ended(item, run, finished, output, Spent.of(past.entries))
         if settled is not None and known is not None and not self._again(settled):
             executed(known)
             return self._told_again(item, run, past, known)
@@ -225,12 +228,14 @@ class Evaluations:
     def tell(self, item: RunItem) -> None:
         """Tell pytest what the run of ``item`` came to: raise unless it passes.
 
-        A run that has not been executed, because another plugin has taken over pytest's loop or
-        repeats tests, is executed now.
+        A run that has not been executed, because another plugin has taken over pytest's loop, is
+        executed now. One that is repeated is reported from its record: a session executes a run
+        once, or whoever repeats failed tests would choose among its scores.
         """
         ended = self._kept.pop(item.nodeid, None)
         if ended is None:
             ended = self._runner.get_loop().run_until_complete(self.run(item))
+        item.reported = True
         if ended.error is not None:
             raise ended.error
         if ended.cancelled:
@@ -306,7 +311,8 @@ class Evaluations:
         async with asyncio.timeout(self.run_timeout) as limit:
             outcome = await execute(plan)
         if limit.expired() and outcome.status is Status.CANCELLED:
-            message = f"the run took longer than {self.run_timeout:g} s (--siren-run-timeout)"
+            source = run_timeout(self.config).source
+            message = f"the run took longer than {self.run_timeout:g} s ({source})"
             error = ErrorInfo("RunTimeoutError", message, "", datetime.now(UTC))
             if outcome.error is not None:
                 error = replace(error, traceback=outcome.error.traceback)

@@ -11,6 +11,7 @@ from pytest_siren.session.garbage import give_back
 from pytest_siren.session.job import Workshop
 from pytest_siren.session.lull import Lull
 from pytest_siren.session.options import run_timeout
+from pytest_siren.session.other_plugins import OtherPlugins
 from pytest_siren.session.recorder import JsonRecorder
 from pytest_siren.session.runner import Evaluations
 from pytest_siren.session.state import EVALUATIONS, SESSION, is_worker
@@ -34,11 +35,12 @@ def start(config: pytest.Config) -> Evaluations:
             recorder,
             board,
             lull,
-            run_timeout=run_timeout(config),
+            run_timeout=run_timeout(config).seconds,
         )
         config.stash[EVALUATIONS] = evaluations
         config.pluginmanager.register(recorder, "siren-json-recorder")
         config.pluginmanager.register(evaluations, "siren-evaluations")
+        config.pluginmanager.register(OtherPlugins(), "siren-other-plugins")
     return config.stash[EVALUATIONS]
 
 
