@@ -215,3 +215,13 @@ def test_a_conftest_beside_other_tests_is_no_trouble(distributed: Project) -> No
     distributed.write("other/conftest.py", "")
     distributed.write("other/test_plain.py", "def test_passes(): pass\n")
     distributed.run("evals", "other").assert_outcomes(passed=3)
+
+
+@pytest.mark.inside
+def test_no_summary_leaves_out_what_belongs_to_it(project: Project) -> None:
+    result = project.run("evals", "--no-summary", "--attack=template_string", "--gate=asr <= 0.1")
+    result.assert_outcomes(failed=4)
+    result.stdout.no_fnmatch_line("*= evaluations =*")
+    result.stdout.no_fnmatch_line("*= runs that did not pass =*")
+    # What decides the exit code is no summary.
+    result.stdout.fnmatch_lines(["BROKEN asr <= 0.1 *"])

@@ -80,7 +80,7 @@ class Reporting:
         pytest's own sections give every failure at least two lines, so runs are kept out of them
         unless ``-v`` asks for more.
         """
-        if not (self._reports or self._facts):
+        if not (self._reports or self._facts) or self.config.option.no_summary:
             yield
             return
         stats = terminalreporter.stats
