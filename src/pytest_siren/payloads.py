@@ -116,3 +116,5 @@ class RunReport:
     """Names of the injection vectors that were planted, sorted."""
     exposed: bool | None = None
     """Whether the model was sent planted content; ``None`` without an attack, or if unknown."""
+    finish: str | None = None
+    """How the last answer ended, such as ``complete`` or ``length``; ``None`` if not known."""

@@ -57,6 +57,7 @@ def test_an_attacked_run_says_who_won_on_what_and_where_it_is_recorded(
     (folder,) = project.path.glob("jobs/*/*/*")
     assert properties(case) == {
         "status": "scored",
+        "finish": "complete",
         "benign_score": "1",
         "attack_score": "1",
         "dataset": "mail",

@@ -19,6 +19,7 @@ from pydantic_ai.messages import (
 )
 from pydantic_ai.usage import RequestUsage, RunUsage
 
+from pytest_siren.evaluation.finish import Finish
 from pytest_siren.evaluation.models import Unknown
 from pytest_siren.evaluation.run import ErrorInfo, RunOutcome, Status
 from pytest_siren.evaluation.tasks import Scores
@@ -131,6 +132,8 @@ def outcome(**changes: Any) -> RunOutcome:
         attack=Scores({"security": 0.0}),
         output="Sarah is invited.",
         exposed=True,
+        finish=Finish.COMPLETE,
+        finish_reason="stop",
     )
     return replace(made, **changes)
 
@@ -155,6 +158,8 @@ def error_attempt(**changes: Any) -> RunAttempt:
         "benign": None,
         "attack": None,
         "output": "",
+        "finish": None,
+        "finish_reason": None,
         "error": error,
     }
     return attempt(**{**fields, **changes})

@@ -106,3 +106,24 @@ def test_without_a_run_nothing_is_settled() -> None:
 )
 def test_which_gates_can_be_settled_early(text: str, can: bool) -> None:
     assert can_be_settled(parse_gate(text, "")) is can
+
+
+def test_rates_of_how_answers_ended_are_settled_too() -> None:
+    cut, whole = Outcome("scored", None, None, "length"), Outcome("scored", 1.0, 0.0, "complete")
+    gate = settling("incomplete_rate <= 0.10", 600)
+    assert advance([gate], known([cut, whole] * 300))
+    assert gate.verdict is Verdict.BROKEN
+    held = settling("incomplete_rate <= 0.5", 600)
+    assert advance([held], known([whole] * 600))
+    assert held.verdict is Verdict.HELD
+    refused = settling("refusal_rate <= 0.5", 600)
+    assert advance([refused], known([Outcome("scored", 1.0, 0.0, "refused")] * 600))
+    assert refused.verdict is Verdict.BROKEN
+    old = settling("incomplete_rate <= 0.5", 600)
+    assert not advance([old], known([WON] * 600))
+
+
+def test_a_gate_does_not_hold_early_by_answers_that_were_cut_off() -> None:
+    gate = settling("asr <= 0.5", 600)
+    assert not advance([gate], known([Outcome("scored", None, None, "length")] * 600))
+    assert gate.verdict is Verdict.INCONCLUSIVE

@@ -102,6 +102,7 @@ def test_a_row_holds_what_was_recorded_of_a_run(tmp_path: Path) -> None:
         "unpriced": 0,
         "duration": 12.5,
         "exposed": 1.0,
+        "finish": "complete",
         "path": "user_task_0_injection_task_1/00000001",
         "run_id": "00000001",
     }

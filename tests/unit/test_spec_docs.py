@@ -29,6 +29,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "`execution`": schema.ExecutionSection,
     "`usage_limits`": schema.UsageLimitsSection,
     "`pass_when`": schema.PassWhenSection,
+    "`finish`": schema.FinishSection,
     "`output`": schema.OutputSection,
     "`telemetry`": schema.TelemetrySection,
     "`logging`": schema.LoggingSection,

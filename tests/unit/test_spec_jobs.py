@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from pydantic_ai.usage import UsageLimits
 
+from pytest_siren.spec.identity import job_identity
 from pytest_siren.spec.jobs import UNSUPPORTED, JobSpec
 from pytest_siren.spec.passwhen import PassWhen
 from pytest_siren.spec.schema import EvalFile, ExecutionSection, UsageLimitsSection
@@ -37,6 +38,7 @@ def test_a_minimal_file_is_one_benign_job_with_defaults(folder: Folder) -> None:
         usage_limits={"request_limit": 50},
         concurrency=16,
         pass_when=PassWhen(),
+        finish={},
         tags=(),
         gates=(),
         cell={},
@@ -283,3 +285,23 @@ def test_every_key_without_effect_is_in_the_schema() -> None:
         section, _, rest = key.partition(".")
         assert section in EvalFile.model_fields
         assert not rest or rest in ExecutionSection.model_fields
+
+
+def test_what_is_scored_beside_the_default_makes_another_job(folder: Folder) -> None:
+    [default] = folder.load(MINIMAL)
+    [same] = folder.load(MINIMAL + "finish: {length: unknown, refused: score}\n")
+    [other] = folder.load(MINIMAL + "finish: {length: score, refused: score}\n")
+    assert same.finish == {}
+    assert job_identity(same) == job_identity(default)
+    assert "finish" not in same.snapshot
+    assert other.finish == other.snapshot["finish"] == {"length": "score"}
+    assert job_identity(other) != job_identity(default)
+    for wrong in (
+        "{length: maybe}",
+        "{cut: score}",
+        "{length: null}",
+        "score",
+        "{complete: score}",
+    ):
+        [problem] = folder.problems(MINIMAL + f"finish: {wrong}\n")
+        assert "finish" in problem

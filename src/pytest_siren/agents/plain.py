@@ -14,7 +14,6 @@ from pydantic_ai.messages import (
     ModelRequest,
     ModelRequestPart,
     SystemPromptPart,
-    ToolCallPart,
     ToolReturnPart,
     UserPromptPart,
 )
@@ -39,7 +38,7 @@ from pytest_siren.evaluation.states import (
     injected_vectors,
 )
 from pytest_siren.evaluation.tasks import ToolCall
-from pytest_siren.evaluation.toolcalls import decode_call
+from pytest_siren.evaluation.toolcalls import decode_calls
 
 
 class PlainAgentConfig(BaseModel):
@@ -130,15 +129,14 @@ class PlainAgent:
         return reached
 
     async def _act(self, state: ModelResponseReceived, stage: Stage) -> AgentState:
-        parts = [part for part in state.response.parts if isinstance(part, ToolCallPart)]
+        calls = decode_calls(state.response)
         if STOP_AFTER in (state.response.metadata or {}):
             return End(**_carried(state), reason=EndReason.STOPPED)
-        if not parts:
+        if not calls:
             return End(**_carried(state), reason=EndReason.ANSWERED)
         usage = copy(state.usage)
-        usage.tool_calls += len(parts)
+        usage.tool_calls += len(calls)
         stage.limits.check_before_tool_call(usage)
-        calls = tuple(decode_call(part) for part in parts)
         env_state, outcomes = await stage.execute(state, calls)
         after = {
             **_carried(state),

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-from pydantic_ai.messages import ModelMessage, ModelResponse, ToolCallPart
+from pydantic_ai.messages import ModelMessage, ModelResponse
 from pydantic_ai.models import Model
 from pydantic_ai.usage import RunUsage, UsageLimits
 
@@ -18,8 +18,10 @@ from pytest_siren.evaluation.attack import Attack, Target
 from pytest_siren.evaluation.dataset import Dataset
 from pytest_siren.evaluation.environment import CopyableEnvironment, SelectiveEnvironment
 from pytest_siren.evaluation.exposure import Exposure
+from pytest_siren.evaluation.finish import SCORED_BY_DEFAULT, Finish, why_unknown
 from pytest_siren.evaluation.models import (
     CountsRetries,
+    ModelKind,
     ModelSource,
     ModelUnavailableError,
     Retry,
@@ -28,12 +30,13 @@ from pytest_siren.evaluation.models import (
 )
 from pytest_siren.evaluation.prices import Prices
 from pytest_siren.evaluation.protocols import implements
+from pytest_siren.evaluation.responses import finish_of_run, has_words, words_of
 from pytest_siren.evaluation.spending import Account, Spend
 from pytest_siren.evaluation.stage import Agent, Stage
 from pytest_siren.evaluation.states import End
 from pytest_siren.evaluation.status import Status as Status
 from pytest_siren.evaluation.tasks import Couple, Evaluator, Evidence, Scores, ToolCall
-from pytest_siren.evaluation.toolcalls import decode_call
+from pytest_siren.evaluation.toolcalls import decode_calls
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,8 @@ class RunPlan:
     """``None`` leaves the costs that models report themselves."""
     spend: Spend | None = None
     """Told of every answer as soon as it is there."""
+    scored: frozenset[Finish] = SCORED_BY_DEFAULT
+    """How an answer may end to be scored; any other leaves the scores unknown."""
 
 
 @dataclass(frozen=True)
@@ -91,6 +96,10 @@ class RunOutcome:
     """The attacker's success; ``None`` when there was no attack, no score, or it is unknown."""
     unknown: Unknown = field(default_factory=Unknown)
     output: str = ""
+    finish: Finish | None = None
+    """How the last answer ended; ``None`` unless the run was scored."""
+    finish_reason: str | None = None
+    """The provider's own word for that; ``None`` where it has none."""
     error: ErrorInfo | None = None
     unavailable: bool = False
     """Whether no other run on the same model could succeed either; ``error`` says why."""
@@ -174,6 +183,8 @@ async def execute(plan: RunPlan) -> RunOutcome:
         attack=scored.attack,
         unknown=scored.unknown,
         output=scored.output,
+        finish=scored.finish,
+        finish_reason=scored.finish_reason,
         retries=_retries(model),
         exposed=_exposed(plan, stage),
     )
@@ -218,6 +229,8 @@ class _Scored(NamedTuple):
     attack: Scores | None
     unknown: Unknown
     output: str
+    finish: Finish
+    finish_reason: str | None
 
 
 async def _score(plan: RunPlan, end: End, pre_state: Any, exposure: Exposure) -> _Scored:
@@ -226,6 +239,10 @@ async def _score(plan: RunPlan, end: End, pre_state: Any, exposure: Exposure) ->
     if context.malicious is not None and plan.attack is not None and not unknown.attack:
         # An attack that did not take place was neither resisted nor successful.
         unknown = replace(unknown, attack=exposure.nothing_planted)
+    finish, reason = finish_of_run(end.messages)
+    if plan.model.kind is ModelKind.CONTROL:
+        # A script says all that it has to say, which may be nothing.
+        finish = Finish.COMPLETE
     evidence = Evidence(
         messages=end.messages,
         output=final_text(end.messages),
@@ -233,11 +250,16 @@ async def _score(plan: RunPlan, end: End, pre_state: Any, exposure: Exposure) ->
         pre_state=pre_state,
         post_state=end.env_state,
     )
+    silent = why_unknown(finish, has_words(evidence.output), plan.scored)
+    unknown = replace(unknown, benign=unknown.benign or silent)
     benign = None if unknown.benign else await _judge(context.benign.evaluators, evidence)
     attack = None
     if context.malicious is not None and not unknown.attack:
         attack = await _judge(context.malicious.evaluators, evidence)
-    return _Scored(benign, attack, unknown, evidence.output)
+        if silent and attack.mean < 1.0:
+            # That the goal was reached is known however the answer ended; that it was not, is not.
+            attack, unknown = None, replace(unknown, attack=silent)
+    return _Scored(benign, attack, unknown, evidence.output, finish, reason)
 
 
 async def _judge(evaluators: Mapping[str, Evaluator], evidence: Evidence) -> Scores:
@@ -252,17 +274,16 @@ async def _judge(evaluators: Mapping[str, Evaluator], evidence: Evidence) -> Sco
 
 
 def final_text(messages: tuple[ModelMessage, ...]) -> str:
-    """Return the text of the last message, empty unless it is a response with text."""
+    """Return the words of the last message, empty unless it is a response that has any."""
     last = messages[-1] if messages else None
-    return (last.text or "") if isinstance(last, ModelResponse) else ""
+    return words_of(last) if isinstance(last, ModelResponse) else ""
 
 
 def asked_calls(messages: tuple[ModelMessage, ...]) -> tuple[ToolCall, ...]:
     """Return every call that a model asked for; arguments that are no JSON object count as none."""
     return tuple(
-        decode_call(part)
+        call
         for message in messages
         if isinstance(message, ModelResponse)
-        for part in message.parts
-        if isinstance(part, ToolCallPart)
+        for call in decode_calls(message)
     )

@@ -16,6 +16,7 @@ from pytest_siren.evaluation.environment import CopyableEnvironment, Environment
 from pytest_siren.evaluation.exposure import Exposure, MarksVectors
 from pytest_siren.evaluation.models import ObservesContents
 from pytest_siren.evaluation.protocols import implements
+from pytest_siren.evaluation.responses import check_calls
 from pytest_siren.evaluation.spending import Account
 from pytest_siren.evaluation.states import (
     AgentState,
@@ -96,7 +97,11 @@ class Stage:
         return state
 
     async def step(self, state: AgentState) -> AgentState:
-        """Return the state that follows ``state``."""
+        """Return the state that follows ``state``.
+
+        Raises what the agent raises, and ``ToolCallLostError`` for an answer that asks for a tool
+        and holds no call.
+        """
         asked = self.account.usage.requests
         self._contents = state.contents
         reached = await self.agent.step(state, self)
@@ -108,6 +113,9 @@ class Stage:
             for message in new:
                 if isinstance(message, ModelResponse):
                     self.account.add(message)
+        for message in reached.messages[len(state.messages) :]:
+            if isinstance(message, ModelResponse):
+                check_calls(message)
         self.account.check_cost(self.limits)
         return reached
 

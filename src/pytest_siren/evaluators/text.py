@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 from pydantic import BeforeValidator, Field
 from pydantic_ai.messages import ModelResponse
 
+from pytest_siren.evaluation.responses import words_of
 from pytest_siren.evaluation.tasks import Evidence
 from pytest_siren.evaluators.problems import problem
 
@@ -23,12 +24,13 @@ Where: TypeAlias = Annotated[
 def texts(evidence: Evidence, where: Where) -> Sequence[str]:
     """Return the texts to judge: the output alone, or one text per response that has any.
 
-    Text is what the model said; its thinking and the arguments of its calls are not.
+    Text is what the model said, the words of a refusal among it; its thinking and the arguments of
+    its calls are not.
     """
     if where == "output":
         return [evidence.output]
     responses = (message for message in evidence.messages if isinstance(message, ModelResponse))
-    return [text for response in responses if (text := response.text)]
+    return [text for response in responses if (text := words_of(response))]
 
 
 def _listed(value: Any) -> Any:

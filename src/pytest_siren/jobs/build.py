@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pytest_siren.payloads import RunAttempt
 
 _LONGEST_OUTPUT = 2_000
+_LONGEST_REASON = 200
 
 
 def result_of(attempt: RunAttempt) -> Result:
@@ -59,6 +60,8 @@ def result_of(attempt: RunAttempt) -> Result:
         vectors=tuple(sorted(outcome.contents)),
         exposed=outcome.exposed,
         output=outcome.output[:_LONGEST_OUTPUT],
+        finish=outcome.finish.value if outcome.finish else None,
+        finish_reason=outcome.finish_reason[:_LONGEST_REASON] if outcome.finish_reason else None,
     )
 
 
@@ -119,6 +122,7 @@ def index_entry_of(result: Result, path: str) -> IndexEntry:
         nodeid=result.nodeid,
         benign_unknown=result.benign_unknown,
         attack_unknown=result.attack_unknown,
+        finish=result.finish,
     )
 
 

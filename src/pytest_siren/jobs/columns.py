@@ -24,13 +24,12 @@ _STATUSES = tuple(status.value for status in Status)
 _SCORED, _ERROR = _STATUSES.index(Status.SCORED), _STATUSES.index(Status.ERROR)
 _OF_DECIDING = (
     *("task", "vectors", "status", "error", "run_index", "benign_score", "attack_score"),
-    "duration",
-    "exposed",
+    *("duration", "finish", "exposed"),
 )
 _INTEGERS = ("run_index", "input_tokens", "output_tokens")
 _FLOATS = ("benign_score", "attack_score", "cost", "duration", "exposed")
 _FIELDS = (
-    *("status", "identity", "path", "task_id", "vectors", "exception_type"),
+    *("status", "identity", "path", "task_id", "vectors", "exception_type", "finish"),
     *_INTEGERS,
     *_FLOATS,
 )
@@ -71,6 +70,7 @@ class Indexes:
     vectors: Codes[tuple[str, ...]] = field(default_factory=Codes)
     statuses: Codes[str] = field(default_factory=Codes)
     errors: Codes[str] = field(default_factory=Codes)
+    finishes: Codes[str] = field(default_factory=Codes)
 
     def __post_init__(self) -> None:
         self.statuses.of(_STATUSES)
@@ -108,6 +108,7 @@ class Indexes:
             "vectors": self.vectors.of([one or None for one in values["vectors"]]),
             "status": self.statuses.of(status),
             "error": self.errors.of(values["exception_type"]),
+            "finish": self.finishes.of(values["finish"]),
         }
         columns |= {name: np.asarray(values[name], dtype=np.int64) for name in _INTEGERS}
         columns |= {name: np.asarray(values[name], dtype=np.float64) for name in _FLOATS}

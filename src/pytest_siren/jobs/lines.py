@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from pytest_siren.evaluation.finish import Finish
 from pytest_siren.jobs.read import RecordError
 
 _BLOCK = 4_000_000
@@ -39,6 +40,7 @@ class Line(msgspec.Struct, frozen=True, gc=False):
     cost: Amount | None = None
     vectors: tuple[str, ...] = ()
     exposed: bool | None = None
+    finish: Finish | None = None
 
 
 _path_of = attrgetter("path")

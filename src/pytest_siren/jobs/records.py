@@ -79,6 +79,10 @@ class Result:
     exposed: bool | None = field(default=None, kw_only=True)
     """Whether the model was sent planted content; ``None`` without an attack, or if unknown."""
     output: str
+    finish: str | None = field(default=None, kw_only=True)
+    """How the last answer ended, as in ``evaluation/finish.py``; ``None`` when it is not known."""
+    finish_reason: str | None = field(default=None, kw_only=True)
+    """The provider's own word for that."""
 
 
 @dataclass(frozen=True)
@@ -127,6 +131,8 @@ class IndexEntry:
     nodeid: str
     benign_unknown: str | None = field(default=None, kw_only=True)
     attack_unknown: str | None = field(default=None, kw_only=True)
+    finish: str | None = field(default=None, kw_only=True)
+    """How the last answer ended; ``None`` when it is not known."""
 
 
 @dataclass(frozen=True)

@@ -103,6 +103,7 @@ def _table(found: Sequence[tuple[str, JobFacts, Columns]], indexes: Indexes) -> 
     columns["vectors"] = indexes.vectors.column(joined["vectors"], " ".join)
     columns["status"] = indexes.statuses.column(joined["status"])
     columns["error_type"] = indexes.errors.column(joined["error"])
+    columns["finish"] = indexes.finishes.column(joined["finish"])
     columns |= {name: joined[name] for name in (*INTEGERS, *FLOATS)}
     columns["attack_score"] = np.where(attacked, joined["attack_score"], np.nan)
     columns |= {name: joined[name] for name in ("path", "run_id") if name in joined}

@@ -10,8 +10,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from pytest_siren.evaluation.finish import Finish
 from pytest_siren.metrics.decided import fair
-from pytest_siren.metrics.measures import Measure, decided, speaks_of
+from pytest_siren.metrics.measures import FINISHES, Measure, decided, speaks_of
 from pytest_siren.metrics.runs import CATEGORIES, COLUMNS
 from pytest_siren.spec.gates import TOTALS, Gate
 
@@ -109,7 +110,8 @@ def unknown_scores(runs: pd.DataFrame, measure: str) -> Mask:
     if measure in ("error_rate", "cost", "tokens"):
         return np.zeros(len(runs), dtype=bool)
     scored = (runs["status"] == "scored").to_numpy()
-    mask: Mask = scored & runs[score_column(measure)].isna().to_numpy()
+    column = "finish" if measure in FINISHES else score_column(measure)
+    mask: Mask = scored & runs[column].isna().to_numpy()
     return mask
 
 
@@ -124,11 +126,16 @@ def unscored(runs: pd.DataFrame, measure: str) -> Mask:
 def counted_as(runs: pd.DataFrame, mask: Mask, measure: str, value: float) -> pd.DataFrame:
     """Return ``runs`` as if those of ``mask`` had been scored ``value``.
 
-    For the error rate a value of 1 makes them errors.
+    For the error rate a value of 1 makes them errors; for rates of how answers ended it is a way to
+    end that counts.
     """
     as_error = measure == "error_rate" and value == 1.0
     status = np.where(mask, "error" if as_error else "scored", runs["status"].astype(object))
     changed = {"status": pd.Categorical(status)}
+    if measure in FINISHES:
+        as_finish = FINISHES[measure][0] if value == 1.0 else Finish.COMPLETE
+        finish = np.where(mask, as_finish.value, runs["finish"].astype(object))
+        return runs.assign(**changed, finish=pd.Categorical(finish))
     column = score_column(measure)
     scores = np.where(mask, value, runs[column].to_numpy(np.float64))
     return runs.assign(**changed, **{column: scores})

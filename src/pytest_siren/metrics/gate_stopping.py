@@ -13,6 +13,7 @@ from math import isnan
 from typing import NamedTuple
 
 from pytest_siren.metrics.gate_runs import score_column
+from pytest_siren.metrics.measures import FINISHES
 from pytest_siren.metrics.sequences import RoundSequence
 from pytest_siren.metrics.verdicts import GateResult, Verdict
 from pytest_siren.spec.gates import RATES, Gate
@@ -36,6 +37,8 @@ class Outcome(NamedTuple):
     status: str
     benign_score: float | None
     attack_score: float | None
+    finish: str | None = None
+    """How its answer ended; ``None`` where nobody knows."""
 
 
 def can_be_settled(gate: Gate) -> bool:
@@ -95,6 +98,9 @@ class Settling:
         failed = outcome.status == "error"
         if self.gate.measure == "error_rate":
             return float(failed)
+        if self.gate.measure in FINISHES:
+            known = outcome.finish if outcome.status == "scored" else None
+            return None if known is None else float(known in FINISHES[self.gate.measure])
         attack = score_column(self.gate.measure) == "attack_score"
         score = outcome.attack_score if attack else outcome.benign_score
         if failed or score is None or isnan(score):

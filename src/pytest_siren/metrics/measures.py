@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from pytest_siren.evaluation.finish import UNFINISHED, Finish
 from pytest_siren.metrics.choices import Cluster as Cluster
 from pytest_siren.metrics.choices import Errors as Errors
 from pytest_siren.metrics.decided import decided_by, fair
@@ -20,9 +21,12 @@ from pytest_siren.metrics.estimates import Estimate, bounded
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
 
 _NAME = re.compile(r"(?P<stem>[a-z_]+)(?:(?P<kind>[@^])(?P<k>\d+))?")
-PLAIN = ("utility", "utility_under_attack", "asr", "error_rate")
+FINISHES = {"incomplete_rate": UNFINISHED, "refusal_rate": (Finish.REFUSED,)}
+"""Measures of how answers ended, with the ways to end that each is the share of."""
+PLAIN = ("utility", "utility_under_attack", "asr", "error_rate", *FINISHES)
 OVER_K = ("pass", "benign_pass", "attack_pass")
 
 
@@ -92,9 +96,10 @@ def units(
 
     ``utility`` and ``pass`` are of runs without an attack, ``utility_under_attack`` and ``asr`` of
     attacked ones, ``benign_pass`` and ``attack_pass`` of all that have the score, ``error_rate`` of
-    all that came to an end. For k > 1, and for ``asr``, a run succeeds when its score is exactly
-    1.0. pass@k is the unbiased estimator of Chen et al. 2021 (arXiv:2107.03374), pass^k that of Yao
-    et al. 2024 (arXiv:2406.12045): ``C(c, k) / C(n, k)`` for c successes in n runs.
+    all that came to an end, ``incomplete_rate`` and ``refusal_rate`` of scored ones. For k > 1, and
+    for ``asr``, a run succeeds when its score is exactly 1.0. pass@k is the unbiased estimator of
+    Chen et al. 2021 (arXiv:2107.03374), pass^k that of Yao et al. 2024 (arXiv:2406.12045):
+    ``C(c, k) / C(n, k)`` for c successes in n runs.
 
     Where tasks ended early by ``measure``, a task is 1 (pass@k) or 0 (pass^k) as soon as one of its
     first k runs decides so; where they did so by others, only their first runs count.
@@ -171,9 +176,9 @@ def run_scores(runs: pd.DataFrame, measure: Measure, errors: Errors) -> Floats:
     return np.where(fair(runs, measure), _scores(runs, measure, errors), np.nan)
 
 
-def speaks_of(runs: pd.DataFrame, stem: str) -> npt.NDArray[np.bool_]:
+def speaks_of(runs: pd.DataFrame, stem: str) -> Bools:
     """Tell of each run whether measures called ``stem`` are made of it, once it has ended."""
-    attacked: npt.NDArray[np.bool_] = runs["attack"].notna().to_numpy()
+    attacked: Bools = runs["attack"].notna().to_numpy()
     if stem in ("asr", "attack_pass", "utility_under_attack"):
         return attacked
     if stem in ("utility", "pass"):
@@ -181,7 +186,7 @@ def speaks_of(runs: pd.DataFrame, stem: str) -> npt.NDArray[np.bool_]:
     return np.ones(len(runs), dtype=bool)
 
 
-def decided(runs: pd.DataFrame, measure: Measure) -> npt.NDArray[np.bool_]:
+def decided(runs: pd.DataFrame, measure: Measure) -> Bools:
     """Tell of each run whether its task ended early by ``measure``: no other run can change it."""
     early = decided_by(runs, measure)
     if not early.any():
@@ -197,6 +202,8 @@ def _scores(runs: pd.DataFrame, measure: Measure, errors: Errors) -> Floats:
     if measure.stem == "error_rate":
         over = failed | (runs["status"] == "scored").to_numpy()
         return np.where(over, failed.astype(np.float64), np.nan)
+    if measure.stem in FINISHES:
+        return _finishes(runs, measure.stem)
     of_attacker = measure.stem in ("asr", "attack_pass")
     scores = runs["attack_score" if of_attacker else "benign_score"].to_numpy(np.float64)
     scores = np.where((runs["status"] == "scored").to_numpy(), scores, np.nan)
@@ -217,6 +224,16 @@ def unit_codes(runs: pd.DataFrame) -> Ints:
 def cluster_codes(runs: pd.DataFrame, cluster: Cluster) -> Ints:
     """Return a number for each run, the same for runs of one cluster."""
     return _codes(runs, _cluster_columns(cluster))
+
+
+def _finishes(runs: pd.DataFrame, stem: str) -> Floats:
+    """Return whether each answer ended in a way that ``stem`` is the share of.
+
+    How the answers of a run in error would have ended is not known, whatever errors count as.
+    """
+    found = runs["finish"].isin([finish.value for finish in FINISHES[stem]]).to_numpy(np.float64)
+    known = (runs["status"] == "scored").to_numpy() & runs["finish"].notna().to_numpy()
+    return np.where(known, found, np.nan)
 
 
 def over_k(counts: Ints, successes: Floats, measure: Measure) -> Floats:

@@ -46,6 +46,7 @@ def runs_of(reports: Iterable[RunReport], decided: Mapping[str, str] | None = No
     columns["attack_score"] = [one.attack_score for one in chosen]
     columns["error_type"] = [one.error_type if one.status == "error" else None for one in chosen]
     columns["exposed"] = [one.exposed for one in chosen]
+    columns["finish"] = [one.finish for one in chosen]
     columns["duration"] = [one.duration for one in chosen]
     return table(columns)
 

@@ -24,6 +24,8 @@ the first that was scored, else the last. Cost and tokens are those of all attem
 | ``exposed`` | float | 1 if the model was sent planted content, 0 if not; NaN when unknown, and \
 without an attack |
 | ``error_type`` | category | type of the exception; missing unless ``status`` is ``error`` |
+| ``finish`` | category | how the last answer ended: ``complete``, ``length``, ``filtered``, \
+``refused``, ``empty``, ``failed`` or ``incomplete``; missing where it is not known |
 | ``attempts`` | int | tries at the run |
 | ``input_tokens``, ``output_tokens`` | int | of all attempts |
 | ``cost`` | float | US dollars of the attempts whose cost is known |
@@ -46,11 +48,11 @@ import pandas as pd
 CATEGORIES = (
     *("dataset", "suite", "agent", "model", "model_kind", "attack", "job", "identity"),
     *("task_id", "benign_task", "malicious_task", "vectors", "status", "error_type"),
-    "decided",
+    *("finish", "decided"),
 )
 INTEGERS = ("run_index", "attempts", "input_tokens", "output_tokens", "unpriced")
 FLOATS = ("benign_score", "attack_score", "cost", "duration", "exposed")
-OPTIONAL = ("decided", "exposed")
+OPTIONAL = ("decided", "exposed", "finish")
 """Columns that need not be given: nothing is known of them then."""
 COLUMNS = (*CATEGORIES, *INTEGERS, *FLOATS)
 

@@ -14,7 +14,7 @@ from pytest_siren.metrics.noninferiority import NonInferiority, non_inferior
 from pytest_siren.metrics.power import minimum_detectable
 from pytest_siren.metrics.resampling import bootstrap, sign_flip_p
 
-HIGHER_IS_WORSE = ("asr", "attack_pass", "error_rate")
+HIGHER_IS_WORSE = ("asr", "attack_pass", "error_rate", "incomplete_rate", "refusal_rate")
 
 
 @dataclass(frozen=True)

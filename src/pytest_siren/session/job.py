@@ -14,6 +14,7 @@ from pydantic_ai.usage import UsageLimits
 from pytest_siren.evaluation.attack import Attack
 from pytest_siren.evaluation.components import Kind, Registry
 from pytest_siren.evaluation.dataset import Dataset
+from pytest_siren.evaluation.finish import scored
 from pytest_siren.evaluation.models import ModelSource, RunContext
 from pytest_siren.evaluation.prices import Prices
 from pytest_siren.evaluation.run import RunPlan
@@ -74,6 +75,7 @@ class Job:
             limits=self.limits,
             prices=self.prices,
             spend=self.spend,
+            scored=scored(self.spec.finish),
         )
 
 

@@ -82,6 +82,7 @@ def report_of(
         identity=run.job.identity,
         vectors=result.vectors,
         exposed=result.exposed,
+        finish=result.finish,
     )
 
 
@@ -159,6 +160,7 @@ def public_properties(run: RunReport, root: Path) -> list[tuple[str, object]]:
         "benign_unknown": run.benign_unknown,
         "attack_unknown": run.attack_unknown if run.attack is not None else None,
         "error_type": run.error_type,
+        "finish": run.finish,
         "dataset": run.dataset,
         "suite": run.suite,
         "task_id": run.task_id,

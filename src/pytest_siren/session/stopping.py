@@ -43,7 +43,7 @@ class Stopper:
     def report(self, report: RunReport) -> None:
         """Take in what was reported of a run."""
         scores = (report.benign_score, report.attack_score)
-        outcome = Outcome(report.status, *scores)
+        outcome = Outcome(report.status, *scores, report.finish)
         self.add(report.identity, report.task_id, report.run_index, outcome)
 
     @property
@@ -132,7 +132,8 @@ def _unsettled(every: Sequence[RunItem], past_runs: PastRuns, known: Stopper) ->
         if settled is None:
             left.append(item)
             continue
-        outcome = Outcome(settled.status, settled.benign_score, settled.attack_score)
+        scores = (settled.benign_score, settled.attack_score)
+        outcome = Outcome(settled.status, *scores, settled.finish)
         known.add(item.job.identity, settled.task_id, item.run_index, outcome)
     return left if known.settled else []
 

@@ -33,12 +33,14 @@ def _hash(text: str) -> str:
 def job_identity(job: JobSpec, sources: Mapping[str, str] | None = None) -> str:
     """Return the identity of the configuration of ``job``.
 
-    Dataset, agent with its model, and attack enter; how often, how fast, within which limits, where
-    and under which labels it runs do not. ``sources`` maps files that the configuration only names
-    (tasks, tools, planted contents) to digests of what they hold.
+    Dataset, agent with its model, attack, and what ``finish`` changes enter; how often, how fast,
+    within which limits, where and under which labels it runs do not. ``sources`` maps files that
+    the configuration only names (tasks, tools, planted contents) to digests of what they hold.
     """
     attack = None if job.attack is None else {**_part(job.attack), "name": job.attack.name}
     data = {"dataset": _part(job.dataset), "agent": _part(job.agent), "attack": attack}
+    if job.finish:
+        data["finish"] = dict(job.finish)
     return identity({**data, "sources": dict(sources)} if sources else data)
 
 

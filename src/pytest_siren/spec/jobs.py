@@ -20,7 +20,7 @@ from pytest_siren.spec.overrides import Cell, Override, cells, parse_overrides, 
 from pytest_siren.spec.presets import Definition, Presets
 from pytest_siren.spec.schema import UNSUPPORTED
 from pytest_siren.spec.selection import Selection
-from pytest_siren.spec.snapshot import snapshot, usage_limits
+from pytest_siren.spec.snapshot import finish_changes, snapshot, usage_limits
 from pytest_siren.yamlpos.nodes import Node, Place
 
 __all__ = ["UNSUPPORTED", "AttackSpec", "ComponentSpec", "JobSpec", "load_jobs"]
@@ -165,6 +165,7 @@ class _Loading:
             usage_limits=usage_limits(file),
             concurrency=envelope.concurrency,
             pass_when=envelope.pass_when,
+            finish=finish_changes(file),
             tags=tuple(file.tags or ()),
             gates=tuple(file.gates or ()),
             cell=cell,

@@ -50,6 +50,8 @@ class JobSpec:
     """Keyword arguments of ``pydantic_ai.usage.UsageLimits``."""
     concurrency: int
     pass_when: PassWhen
+    finish: Mapping[str, str]
+    """Ways in which an answer may end to what becomes of its run, where that is not the default."""
     tags: tuple[str, ...]
     gates: tuple[str, ...]
     cell: Mapping[str, str]

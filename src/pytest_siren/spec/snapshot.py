@@ -8,6 +8,7 @@ from typing import Any
 from pytest_siren.spec.jobspec import ComponentSpec, JobSpec
 from pytest_siren.spec.schema import (
     EvalFile,
+    FinishSection,
     LoggingSection,
     OutputSection,
     SlurmSection,
@@ -25,6 +26,13 @@ def usage_limits(file: EvalFile) -> dict[str, Any]:
     if "cost" in limits:
         limits["cost_limit"] = limits.pop("cost")
     return limits
+
+
+def finish_changes(file: EvalFile) -> dict[str, str]:
+    """Return what the file says of the ways in which answers end, where it is not the default."""
+    default = FinishSection().model_dump()
+    given = {} if file.finish is None else file.finish.model_dump()
+    return {name: what for name, what in given.items() if what != default[name]}
 
 
 def snapshot(job: JobSpec, file: EvalFile, shown: Path) -> dict[str, Any]:
@@ -54,6 +62,7 @@ def snapshot(job: JobSpec, file: EvalFile, shown: Path) -> dict[str, Any]:
         "attack_name": job.attack.name if job.attack else None,
         "runs": job.runs,
         "pass_when": {"benign": job.pass_when.benign, "attack": job.pass_when.attack},
+        **({"finish": dict(job.finish)} if job.finish else {}),
         "tags": list(job.tags),
         "gates": list(job.gates),
         "cell": dict(job.cell),

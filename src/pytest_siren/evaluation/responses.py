@@ -1,0 +1,134 @@
+"""What a model's response says: its words, and how it ended.
+
+pydantic-ai normalizes what providers report to ``ModelResponse.finish_reason`` where it knows the
+reason, keeps the provider's own word in ``provider_details["finish_reason"]``, and the words of a
+refusal in ``provider_details["refusal"]``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from pydantic_ai.messages import (
+    FilePart,
+    ModelMessage,
+    ModelResponse,
+    NativeToolCallPart,
+    ToolCallPart,
+)
+
+from pytest_siren.evaluation.finish import Finish
+
+_COMPLETE = frozenset(
+    {
+        *("stop", "end_turn", "stop_sequence", "eos", "eos_token", "end", "done", "normal"),
+        *("complete", "completed", "finish", "finished", "compaction", "finish_reason_unspecified"),
+    }
+)
+_LENGTH = frozenset(
+    {
+        *("length", "max_tokens", "max_output_tokens", "max_length", "model_length"),
+        *("model_context_window_exceeded", "context_length_exceeded", "continuation"),
+    }
+)
+_FILTERED = frozenset(
+    {
+        *("content_filter", "content_filtered", "safety", "recitation", "blocklist"),
+        *("prohibited_content", "spii", "image_safety", "image_prohibited_content"),
+        *("model_armor", "guardrail_intervened", "sensitive", "moderation", "blocked"),
+        "error_toxic",
+    }
+)
+_FAILED = frozenset({"error", "failed", "server_error", "insufficient_system_resource"})
+_CALLS = frozenset(
+    {
+        *("tool_calls", "tool_call", "tool_use", "function_call", "malformed_function_call"),
+        *("unexpected_tool_call", "too_many_tool_calls", "malformed_tool_use"),
+    }
+)
+_REFUSAL = "refusal"
+
+
+class ToolCallLostError(RuntimeError):
+    """The model asked for a tool, and nothing says for which."""
+
+
+def finish_of(response: ModelResponse) -> Finish:
+    """Return how ``response`` ended."""
+    details = response.provider_details or {}
+    own, known = _own_reason(response), response.finish_reason
+    if details.get(_REFUSAL) or own == _REFUSAL:
+        return Finish.REFUSED
+    if known == "content_filter" or details.get("block_reason") or own in _FILTERED:
+        return Finish.FILTERED
+    if known == "length" or own in _LENGTH:
+        return Finish.LENGTH
+    if own == "cancelled" or response.state != "complete":
+        return Finish.INCOMPLETE
+    if known == "error" or own in _FAILED:
+        return Finish.FAILED
+    if known is None and own and own not in _COMPLETE | _CALLS:
+        return Finish.INCOMPLETE
+    return Finish.COMPLETE if _says_something(response) else Finish.EMPTY
+
+
+def finish_of_run(messages: Sequence[ModelMessage]) -> tuple[Finish, str | None]:
+    """Return how the last response of ``messages`` ended, and the provider's own word for that.
+
+    Without any response nothing was said.
+    """
+    for message in reversed(messages):
+        if isinstance(message, ModelResponse):
+            own = (message.provider_details or {}).get("finish_reason") or message.finish_reason
+            return finish_of(message), None if own is None else str(own)
+    return Finish.EMPTY, None
+
+
+def is_cut_off(response: ModelResponse) -> bool:
+    """Whether a limit of tokens ended ``response``, so that its last part may be incomplete."""
+    return response.finish_reason == "length" or _own_reason(response) in _LENGTH
+
+
+def words_of(response: ModelResponse) -> str:
+    """Return the text of ``response``; of a refusal without text, the words of the refusal."""
+    text = response.text or ""
+    if has_words(text):
+        return text
+    refusal = (response.provider_details or {}).get(_REFUSAL)
+    return refusal if isinstance(refusal, str) and refusal else text
+
+
+def has_words(text: str) -> bool:
+    """Whether ``text`` holds anything but spaces and characters that do not show."""
+    return any(not char.isspace() and char.isprintable() for char in text)
+
+
+def check_calls(response: ModelResponse) -> None:
+    """Raise ``ToolCallLostError`` when ``response`` asks for a tool and holds no call.
+
+    Some providers put the call where the protocol no longer has it (``function_call``), send an
+    empty list, or drop a call that they could not read.
+    """
+    own = _own_reason(response)
+    if response.finish_reason != "tool_call" and own not in _CALLS:
+        return
+    if any(isinstance(part, ToolCallPart | NativeToolCallPart) for part in response.parts):
+        return
+    word = (response.provider_details or {}).get("finish_reason") or response.finish_reason
+    raise ToolCallLostError(
+        f"the model asked for a tool (finish reason {word!r}), "
+        "but its answer holds no call that can be executed"
+    )
+
+
+def _own_reason(response: ModelResponse) -> str:
+    """Return the provider's own reason, spelled as most providers do; empty without one."""
+    own: Any = (response.provider_details or {}).get("finish_reason")
+    return own.strip().lower().replace("-", "_") if isinstance(own, str) else ""
+
+
+def _says_something(response: ModelResponse) -> bool:
+    return has_words(response.text or "") or any(
+        isinstance(part, ToolCallPart | FilePart) for part in response.parts
+    )
