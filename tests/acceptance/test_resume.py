@@ -21,7 +21,7 @@ ATTACKED = ("evals", "--attack=template_string")
 ORDINARY = "def test_bad():\n    assert 0\ndef test_good():\n    pass\n"
 FLAKY = """
 import os
-from pydantic_ai.exceptions import ModelHTTPError
+from pydantic_ai.exceptions import ModelHTTPError, ModelRequestRejectedError, ModelServerError
 
 class Other(Exception):
     pass
@@ -29,6 +29,10 @@ class Other(Exception):
 def flaky(messages):
     trouble = os.environ.get("TROUBLE", "").split(",")
     prompt = last_prompt(messages)
+    status = next((int(one) for one in trouble if one.isdecimal()), None)
+    if status is not None:
+        category = {400: ModelRequestRejectedError, 500: ModelServerError}.get(status)
+        raise ModelHTTPError.for_category(category, status_code=status, model_name="flaky")
     if "Summarise" in prompt and "http" in trouble:
         raise ModelHTTPError(418, "flaky", {})
     if "Answer" in prompt and "other" in trouble:
@@ -311,10 +315,44 @@ def test_collect_only_shows_what_is_left(flaky: Project, monkeypatch: pytest.Mon
     monkeypatch.setenv("TROUBLE", "other")
     flaky.run(*ATTACKED)
     before = flaky.asked()
-    result = flaky.run("--resume", resume_targets(flaky)["sweep"], "--collect-only")
+    how = ("--resume", resume_targets(flaky)["sweep"], "--collect-only")
+    result = flaky.run(*how, "--retry-on-error=Other")
     result.stdout.fnmatch_lines(["*: 4 runs, 2 scored, 2 Other", "*reply:advert*", "*reply:link*"])
     result.stdout.no_fnmatch_line("*summary:*")
+    kept = flaky.run(*how)
+    assert kept.ret == pytest.ExitCode.OK
+    kept.stdout.fnmatch_lines(
+        ["*: 4 runs, 2 scored, 2 Other, 2 of these errors not executed again (*)"]
+    )
+    kept.stdout.no_fnmatch_line("*reply:advert*")
     assert flaky.asked() == before
+
+
+@pytest.mark.parametrize(
+    ("status", "name"),
+    [
+        (400, "ModelRequestRejectedError"),
+        (409, "ModelHTTPError"),
+        (500, "ModelServerError"),
+    ],
+)
+def test_a_sweep_tries_every_http_error_again(
+    flaky: Project, monkeypatch: pytest.MonkeyPatch, status: int, name: str
+) -> None:
+    """P58: the default ``ModelHTTPError`` reaches the errors that are derived from it."""
+    monkeypatch.setenv("TROUBLE", str(status))
+    flaky.run(*ATTACKED, "--task-ids=reply:advert")
+    [failed] = flaky.results()
+    assert failed["exception_info"]["exception_type"] == name
+    assert {"ModelAPIError", "AgentRunError"} <= {*failed["exception_info"]["exception_bases"]}
+    monkeypatch.setenv("TROUBLE", "")
+    index = only_job(flaky) / "index.jsonl"
+    lines = [json.loads(line) for line in index.read_text().splitlines()]
+    # Records of earlier versions do not hold the classes above.
+    without = [{key: line[key] for key in line if key != "exception_bases"} for line in lines]
+    index.write_text("".join(json.dumps(line) + "\n" for line in without))
+    result = flaky.run("--resume", resume_targets(flaky)["sweep"])
+    result.stdout.fnmatch_lines(["  tasks 1   runs 1   errors 0"])
 
 
 def test_output_jobs_dir_has_no_effect_on_resuming(project: Project) -> None:

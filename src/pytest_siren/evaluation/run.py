@@ -47,15 +47,25 @@ class ErrorInfo:
     message: str
     traceback: str
     occurred_at: datetime
+    bases: tuple[str, ...] = ()
+    """Names of the classes that its class is derived from, nearest first; not ``Exception``."""
 
     @classmethod
     def of(cls, error: BaseException) -> ErrorInfo:
         return cls(
+            bases=_bases(type(error)),
             type=type(error).__name__,
             message=str(error),
             traceback="".join(traceback.format_exception(error)),
             occurred_at=datetime.now(UTC),
         )
+
+
+def _bases(error: type[BaseException]) -> tuple[str, ...]:
+    """Return the public names of the classes above ``error``, each once."""
+    roots = {error.__name__, "BaseException", "Exception", "object"}
+    names = dict.fromkeys(one.__name__ for one in error.__mro__)
+    return tuple(name for name in names if name not in roots and not name.startswith("_"))
 
 
 @dataclass(frozen=True)

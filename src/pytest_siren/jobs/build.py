@@ -100,13 +100,14 @@ def execution_of(attempt: RunAttempt, usage: dict[str, Any] | None = None) -> Pl
 
 def index_entry_of(result: Result, path: str) -> IndexEntry:
     """Return the line of ``index.jsonl`` for ``result``, which lies in the folder ``path``."""
+    info = result.exception_info
     return IndexEntry(
         task_id=result.task_id,
         run_id=result.run_id,
         timestamp=result.finished_at,
         benign_score=result.benign_score,
         attack_score=result.attack_score,
-        exception_type=result.exception_info.exception_type if result.exception_info else None,
+        exception_type=info.exception_type if info else None,
         path=path,
         status=result.status,
         run_index=result.run_index,
@@ -123,6 +124,7 @@ def index_entry_of(result: Result, path: str) -> IndexEntry:
         benign_unknown=result.benign_unknown,
         attack_unknown=result.attack_unknown,
         finish=result.finish,
+        exception_bases=info.exception_bases if info else (),
     )
 
 
@@ -176,4 +178,5 @@ def _exception_info(error: ErrorInfo | None) -> ExceptionInfo | None:
         exception_message=error.message,
         exception_traceback=error.traceback,
         occurred_at=error.occurred_at.astimezone(UTC),
+        exception_bases=error.bases,
     )

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from pytest_siren.evaluation.status import Status
+from pytest_siren.jobs.errortypes import error_types
 from pytest_siren.jobs.records import IndexEntry
 
 
@@ -24,7 +25,8 @@ class Past:
     def settled(self, retry: frozenset[str] | None) -> IndexEntry | None:
         """Return the attempt after which the run is not executed again; ``None`` if it is.
 
-        ``retry`` are the error types, in lower case, after which it is; ``None`` stands for all. A
+        ``retry`` are the error types, in lower case, after which it is, as are types derived from
+        them; ``None`` stands for all. A
         cancelled run has not come to an end, so it always is.
         """
         deciding = self.deciding
@@ -32,7 +34,7 @@ class Past:
             return None
         if deciding.status == Status.SCORED:
             return deciding
-        if retry is None or (deciding.exception_type or "").lower() in retry:
+        if retry is None or not retry.isdisjoint(error_types(deciding)):
             return None
         return deciding
 

@@ -28,6 +28,8 @@ class ExceptionInfo:
     exception_message: str
     exception_traceback: str
     occurred_at: datetime
+    exception_bases: tuple[str, ...] = ()
+    """Names of the classes that the exception's is derived from, nearest first."""
 
 
 @dataclass(frozen=True)
@@ -133,6 +135,7 @@ class IndexEntry:
     attack_unknown: str | None = field(default=None, kw_only=True)
     finish: str | None = field(default=None, kw_only=True)
     """How the last answer ended; ``None`` when it is not known."""
+    exception_bases: tuple[str, ...] = field(default=(), kw_only=True)
 
 
 @dataclass(frozen=True)

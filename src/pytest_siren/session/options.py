@@ -134,9 +134,9 @@ def add_options(parser: pytest.Parser, group: OptionNames) -> None:
         action="append",
         default=None,
         metavar="TYPE",
-        help="with --resume and --lf: execute runs again that ended in this type of error; may be "
-        "given several times, '' for none (default: all with --lf; CancelledError with --resume, "
-        "for a sweep ModelHTTPError too)",
+        help="with --resume and --lf: execute runs again that ended in this type of error, or in "
+        "one derived from it; may be given several times, '' for none (default: all with --lf; "
+        "CancelledError with --resume, for a sweep ModelHTTPError too)",
     )
     add(
         "--only-failed",

@@ -68,6 +68,7 @@ class Resuming:
         self._runs: list[RunItem] = []
         self._place: dict[int, int] = {}
         self._states: dict[int, str] = {}
+        self._kept: Counter[int] = Counter()
         # It would leave out runs, and files, that have not failed.
         wrapper = config.pluginmanager.get_plugin("lfplugin-collwrapper")
         if wrapper is not None:
@@ -91,7 +92,7 @@ class Resuming:
         yield
         option = self._config.option
         if self._runs and (option.collectonly or option.siren_only_failed):
-            left = [run for run in self._runs if self._state(run) != Status.SCORED]
+            left = [run for run in self._runs if self._executed(run)]
             if len(left) < len(self._runs):
                 kept = {id(run) for run in left}
                 gone = [run for run in self._runs if id(run) not in kept]
@@ -110,6 +111,7 @@ class Resuming:
         by_id = {id(run.job): run.job for run in self._runs}
         for run in self._runs:
             jobs.setdefault(id(run.job), Counter())[self._state(run)] += 1
+            self._kept[id(run.job)] += self._state(run) not in _FIRST and not self._executed(run)
         self._states.clear()
         lines = []
         for key, counts in jobs.items():
@@ -120,6 +122,8 @@ class Resuming:
             errors = sorted(counts.keys() - set(_FIRST))
             said = [f"{counts.total():,} runs"]
             said += [f"{counts[state]:,} {state}" for state in (*first, *errors)]
+            if kept := self._kept[key]:
+                said.append(f"{kept:,} of these errors not executed again (see --retry-on-error)")
             new = " (its configuration is new)" if folder is None else ""
             lines.append(f"{self._resume.how}: {name}{new}: {', '.join(said)}")
         return lines
@@ -131,6 +135,15 @@ class Resuming:
         left_out = bool(self._runs) and (option.siren_only_failed or option.collectonly)
         if none and left_out and not is_worker(self._config):
             session.exitstatus = pytest.ExitCode.OK
+
+    def _executed(self, run: RunItem) -> bool:
+        """Whether this session executes ``run``; else it reports what is recorded."""
+        past_runs = self._config.stash[EVALUATIONS].recorder.past_runs
+        settled = past_runs.settled(past_runs.of(run.job.identity, run.identity))
+        if settled is None:
+            return run.needed
+        again = settled.status == Status.SCORED
+        return again and bool(self._config.getoption("siren_rerun_scored"))
 
     def _state(self, run: RunItem) -> str:
         """Return ``scored``, ``cancelled``, ``pending``, ``not needed`` or the error's type."""

@@ -313,7 +313,8 @@ class Evaluations:
         if limit.expired() and outcome.status is Status.CANCELLED:
             source = run_timeout(self.config).source
             message = f"the run took longer than {self.run_timeout:g} s ({source})"
-            error = ErrorInfo("RunTimeoutError", message, "", datetime.now(UTC))
+            now = datetime.now(UTC)
+            error = ErrorInfo("RunTimeoutError", message, "", now, bases=("TimeoutError",))
             if outcome.error is not None:
                 error = replace(error, traceback=outcome.error.traceback)
             return replace(outcome, status=Status.ERROR, error=error)
