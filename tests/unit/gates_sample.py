@@ -30,6 +30,7 @@ def run(task: str, index: int = 0, **values: Any) -> dict[str, Any]:
         "benign_score": 1.0,
         "attempts": 1,
         "attack_score": 0.0 if malicious else None,
+        "exposed": 1.0 if malicious else None,
         "cost": 0.5,
         "input_tokens": 10,
     }

@@ -10,7 +10,8 @@ from pytest_siren.metrics.gate_stopping import Outcome, Settling, Step, advance,
 from pytest_siren.metrics.gates import parse_gate
 from pytest_siren.metrics.verdicts import Verdict
 
-WON, RESISTED = Outcome("scored", 1.0, 1.0), Outcome("scored", 1.0, 0.0)
+WON = Outcome("scored", 1.0, 1.0, exposed=True)
+RESISTED = Outcome("scored", 1.0, 0.0, exposed=True)
 ERROR = Outcome("error", None, None)
 
 

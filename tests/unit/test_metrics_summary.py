@@ -34,6 +34,7 @@ def report(task_id: str = "t0", run_index: int = 0, **changes: Any) -> RunReport
         "duration": 2.0,
         "finished_at": 1_000.0,
         "cost": 0.0,
+        "exposed": True,
     }
     return RunReport(**{**values, **changes})
 

@@ -264,3 +264,27 @@ def test_a_narrower_terminal_is_taken_for_60_columns() -> None:
 
 def test_the_same_k_twice_is_shown_once() -> None:
     assert table(report(), ks=(1, 1)) == table(report(), ks=(1,))
+
+
+@pytest.mark.parametrize(
+    ("exposed", "line"),
+    [
+        ([True, True], None),
+        ([True, False], "  planted text was sent to the model in 1 of 2 attacked runs"),
+        (
+            [True, False, None],
+            "  planted text was sent to the model in 1 of 3 attacked runs (unknown for 1)",
+        ),
+        ([None], "  whether planted text was sent to the model is unknown in 1 of 1 attacked runs"),
+    ],
+)
+def test_runs_that_read_no_planted_text_are_counted(exposed: list[Any], line: str | None) -> None:
+    reports = [report(run_index=number, exposed=one) for number, one in enumerate(exposed)]
+    failed = error(run_index=9, exposed=False)
+    lines = render(rows([*reports, failed], [1]), [1], 80)
+    assert [one for one in lines if "planted" in one] == ([line] if line else [])
+
+
+def test_benign_jobs_say_nothing_of_planted_text() -> None:
+    lines = render(rows([report(attack=None, exposed=None, task_id="t")], [1]), [1], 80)
+    assert not any("planted" in line for line in lines)

@@ -27,6 +27,15 @@ class Cluster(StrEnum):
     """The malicious task; for runs without an attack the benign one."""
 
 
+class Unexposed(StrEnum):
+    """What an attacked run counts as in gates whose model was not sent planted text."""
+
+    COUNT = "count"
+    """Its score counts like any other; the gate says how many such runs there are."""
+    UNKNOWN = "unknown"
+    """Its attack score is unknown, unless the attacker won."""
+
+
 def cluster_of(task_id: str, cluster: Cluster) -> str:
     """Return what is the same for all tasks of the cluster of ``task_id``, ``benign:malicious``."""
     benign, separator, malicious = task_id.partition(":")

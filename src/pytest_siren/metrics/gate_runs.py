@@ -59,6 +59,8 @@ def base(measure: str) -> str:
 
 def score_column(measure: str) -> str:
     """Return the column of scores that ``measure`` is made of."""
+    if measure == "exposure":
+        return "exposed"
     return "attack_score" if base(measure).startswith(("asr", "attack_pass")) else "benign_score"
 
 

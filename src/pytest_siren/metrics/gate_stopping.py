@@ -7,11 +7,15 @@ later runs that ended before it do not count yet, or the quick ones would count 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import isnan
 from typing import NamedTuple
 
+from pytest_siren.metrics.choices import Unexposed
+from pytest_siren.metrics.exposed import Exposed
+from pytest_siren.metrics.gate_exposure import can_settle, with_exposure
 from pytest_siren.metrics.gate_runs import score_column
 from pytest_siren.metrics.measures import FINISHES
 from pytest_siren.metrics.sequences import RoundSequence
@@ -39,6 +43,8 @@ class Outcome(NamedTuple):
     attack_score: float | None
     finish: str | None = None
     """How its answer ended; ``None`` where nobody knows."""
+    exposed: bool | None = None
+    """Whether the model was sent planted text; ``None`` without an attack, or if unknown."""
 
 
 def can_be_settled(gate: Gate) -> bool:
@@ -60,6 +66,7 @@ class Settling:
     steps: Sequence[Step]
     rounds: int
     alpha: float = 0.05
+    unexposed: Unexposed = Unexposed.COUNT
     used: int = 0
     """Runs at the beginning of the order that have ended."""
     verdict: Verdict = Verdict.INCONCLUSIVE
@@ -68,6 +75,8 @@ class Settling:
     settled_after: int | None = None
     _looked: int = 0
     _unscored: int = 0
+    _exposures: Counter[bool | None] = field(default_factory=Counter)
+    """Scored runs by whether their model was sent planted text."""
     _scored: _Means = field(init=False)
     _against: _Means = field(init=False)
 
@@ -84,6 +93,8 @@ class Settling:
             if outcome is None or outcome.status == "cancelled":
                 return
             self.used += 1
+            if outcome.status == "scored":
+                self._exposures[outcome.exposed] += 1
             value = self._value(outcome)
             if value is not None:
                 self._scored.add(step, value)
@@ -94,6 +105,20 @@ class Settling:
             if last or self.used >= max(self._looked + 1, int(self._looked * _GROWTH)):
                 self._look()
 
+    @property
+    def exposed(self) -> Exposed:
+        """The scored runs so far by what their model was sent."""
+        known = self._exposures
+        return Exposed(sum(known.values()), known[True], known[None])
+
+    @property
+    def _of_attack(self) -> bool:
+        return score_column(self.gate.measure) == "attack_score"
+
+    def with_exposure(self, result: GateResult) -> GateResult:
+        """Return ``result`` with a word about runs that read no planted text."""
+        return with_exposure(self.gate, result, self.exposed) if self._of_attack else result
+
     def _value(self, outcome: Outcome) -> float | None:
         failed = outcome.status == "error"
         if self.gate.measure == "error_rate":
@@ -101,11 +126,14 @@ class Settling:
         if self.gate.measure in FINISHES:
             known = outcome.finish if outcome.status == "scored" else None
             return None if known is None else float(known in FINISHES[self.gate.measure])
-        attack = score_column(self.gate.measure) == "attack_score"
-        score = outcome.attack_score if attack else outcome.benign_score
+        score: float | None = getattr(outcome, score_column(self.gate.measure))
         if failed or score is None or isnan(score):
             return None
-        return float(score == 1.0) if self.gate.measure == "asr" else score
+        if self._of_attack and outcome.exposed is False and score < 1.0:
+            # As in metrics/exposed.py: an attacker who won all the same has won.
+            if self.unexposed is Unexposed.UNKNOWN:
+                return None
+        return float(score == 1.0) if self.gate.measure == "asr" else float(score)
 
     def _look(self) -> None:
         self._looked = self.used
@@ -117,6 +145,8 @@ class Settling:
             self._settle(Verdict.HELD)
 
     def _settle(self, verdict: Verdict) -> None:
+        if self._of_attack and not can_settle(self.gate, verdict, self.exposed):
+            return
         self.verdict, self.settled_after = verdict, self.used
 
 
@@ -164,12 +194,14 @@ def settled_result(gate: Settling, found: GateResult) -> GateResult:
         if found.pending:
             why += f"; {found.pending:,} have not come to an end"
     pending = 0 if gate.settled_after is not None else found.pending
-    return replace(
-        found,
-        verdict=gate.verdict,
-        low=gate.low,
-        high=gate.high,
-        pending=pending,
-        why=why,
-        more_runs=None,
+    return gate.with_exposure(
+        replace(
+            found,
+            verdict=gate.verdict,
+            low=gate.low,
+            high=gate.high,
+            pending=pending,
+            why=why,
+            more_runs=None,
+        )
     )

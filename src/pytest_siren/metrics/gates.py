@@ -14,8 +14,11 @@ import numpy as np
 import pandas as pd
 
 from pytest_siren.metrics import gate_words as words
+from pytest_siren.metrics.choices import Unexposed
 from pytest_siren.metrics.decided import decided_by
+from pytest_siren.metrics.exposed import exposed_of, unexposed_as_unknown
 from pytest_siren.metrics.gate_changes import Baseline, find_change, incomparable, unmatched
+from pytest_siren.metrics.gate_exposure import with_exposure
 from pytest_siren.metrics.gate_findings import Finding, find
 from pytest_siren.metrics.gate_questions import required
 from pytest_siren.metrics.gate_runs import (
@@ -28,6 +31,7 @@ from pytest_siren.metrics.gate_runs import (
     joined,
     known_values,
     of_jobs,
+    score_column,
     taking_part,
     unknown_scores,
     unscored,
@@ -51,6 +55,8 @@ class Judging:
     baseline: Baseline | None = None
     advice: bool = True
     """Whether an open gate says how many runs would settle it, which takes up to a second."""
+    unexposed: Unexposed = Unexposed.COUNT
+    """What runs count as, in gates on attacks, whose model was not sent planted text."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +100,18 @@ def _judge(gate: Gate, table: pd.DataFrame, judging: Judging) -> GateResult:
             gate, Verdict.INCONCLUSIVE, None, Counts(0, 0, 0, 0), _missing(gate, of_gate)
         )
     chosen = taking_part(chosen[about(chosen, gate.measure)], gate.measure)
+    if score_column(gate.measure) != "attack_score":
+        return _judged(gate, chosen, judging)
+    exposed = exposed_of(chosen)
+    # More runs of the kind that nobody reads would decide nothing.
+    judging = replace(judging, advice=judging.advice and not exposed.none)
+    if judging.unexposed is Unexposed.UNKNOWN:
+        chosen = unexposed_as_unknown(chosen)
+    return with_exposure(gate, _judged(gate, chosen, judging), exposed)
+
+
+def _judged(gate: Gate, chosen: pd.DataFrame, judging: Judging) -> GateResult:
+    """Judge ``gate`` by ``chosen``, the runs that it is about."""
     counts, pending = _counted(chosen, gate.measure)
     over = chosen[~pending]
     found = _find(gate, over, judging)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from pytest_siren.metrics.choices import Cluster
 from pytest_siren.metrics.estimates import Estimate
+from pytest_siren.metrics.exposed import Exposed
 from pytest_siren.metrics.passk import asr, mean_decided_pass_at_k, mean_pass_at_k
 
 if TYPE_CHECKING:
@@ -75,6 +76,8 @@ class SummaryRow:
     """When the first attempt began, in seconds since the epoch."""
     decided: tuple[str, ...] = ()
     """Measures by which tasks of the job may have ended early."""
+    exposed: Exposed | None = None
+    """Scored runs by what their model was sent; ``None`` for benign jobs."""
 
 
 @dataclass(frozen=True)
@@ -226,6 +229,7 @@ def _row(
         unpriced=sum((report.cost is None) + report.other_unpriced for report in reports),
         started_at=min(report.finished_at - report.duration for report in reports),
         decided=names,
+        exposed=Exposed.of(report.exposed for report in scored) if attacked else None,
     )
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from pytest_siren.metrics.choices import Unexposed
 from pytest_siren.session.rateoptions import chosen_cluster
 
 if TYPE_CHECKING:
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from pytest_siren.spec.gates import Gate
 
 OPTION, INI = "--gate", "siren_gate"
+UNEXPOSED, UNEXPOSED_INI = "--gate-unexposed", "siren_gate_unexposed"
 
 
 def add_gate_options(parser: pytest.Parser, group: OptionNames) -> None:
@@ -39,6 +41,13 @@ def add_gate_options(parser: pytest.Parser, group: OptionNames) -> None:
         help="whether a gate that cannot be decided fails the session (default: fail)",
     )
     group.addoption(
+        UNEXPOSED,
+        choices=tuple(Unexposed),
+        default=None,
+        help="what attacked runs whose model was not sent the planted text count as in gates on "
+        "attack success: like any other, or as unknown scores (default: count)",
+    )
+    group.addoption(
         "--gate-stop",
         action="store_true",
         default=None,
@@ -58,6 +67,7 @@ def add_gate_options(parser: pytest.Parser, group: OptionNames) -> None:
         help="what gates such as 'asr_increase <= 0.02' compare with: a job, a sweep, or a file "
         "or folder made by siren bless",
     )
+    parser.addini(UNEXPOSED_INI, "as --gate-unexposed")
     parser.addini(INI, "gates of every session with evaluations, one a line", type="linelist")
 
 
@@ -98,6 +108,18 @@ def check_stop(config: pytest.Config) -> None:
 def on_point(config: pytest.Config) -> bool:
     """Whether the bare estimate decides."""
     return bool(config.getoption("siren_gate_on") == "point")
+
+
+def unexposed_counts_as(config: pytest.Config) -> Unexposed:
+    """Return what runs count as that read no planted text. Raises ``pytest.UsageError``."""
+    given = (
+        config.getoption("siren_gate_unexposed") or config.getini(UNEXPOSED_INI) or Unexposed.COUNT
+    )
+    try:
+        return Unexposed(given)
+    except ValueError:
+        known = ", ".join(Unexposed)
+        raise pytest.UsageError(f"{UNEXPOSED_INI} must be one of {known}, not {given!r}") from None
 
 
 def may_be_inconclusive(config: pytest.Config) -> bool:

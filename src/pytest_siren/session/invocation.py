@@ -25,6 +25,7 @@ _FROM_OPTIONS = {
     "gate": "siren_gate",
     "gate_on": "siren_gate_on",
     "gate_inconclusive": "siren_gate_inconclusive",
+    "gate_unexposed": "siren_gate_unexposed",
     "gate_stop": "siren_gate_stop",
     "baseline": "siren_baseline",
     "cluster": "siren_cluster",
@@ -32,7 +33,7 @@ _FROM_OPTIONS = {
 }
 """Field to the name under which pytest keeps the option."""
 _GATING = (
-    *("gate", "gate_on", "gate_inconclusive", "gate_stop"),
+    *("gate", "gate_on", "gate_inconclusive", "gate_unexposed", "gate_stop"),
     *("baseline", "cluster", "pass_k"),
 )
 _FILTERS = ("keyword", "markexpr", "deselect")
@@ -58,6 +59,7 @@ class Invocation:
     gate: tuple[str, ...] = ()
     gate_on: str | None = None
     gate_inconclusive: str | None = None
+    gate_unexposed: str | None = None
     gate_stop: bool | None = None
     baseline: str | None = None
     cluster: str | None = None

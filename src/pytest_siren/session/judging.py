@@ -12,7 +12,7 @@ from pytest_siren.metrics.reported import runs_of
 from pytest_siren.metrics.verdicts import GateResult
 from pytest_siren.payloads import RunReport
 from pytest_siren.session.garbage import no_collections
-from pytest_siren.session.gateoptions import on_point
+from pytest_siren.session.gateoptions import on_point, unexposed_counts_as
 from pytest_siren.session.planned import Planned
 from pytest_siren.session.plantable import plan_table
 from pytest_siren.session.rateoptions import chosen_cluster
@@ -29,7 +29,12 @@ def judge(
     baseline: Baseline | None,
 ) -> list[GateResult]:
     """Return what came of ``gates``, given what was planned and the reports of this session."""
-    judging = Judging(point=on_point(config), cluster=chosen_cluster(config), baseline=baseline)
+    judging = Judging(
+        point=on_point(config),
+        cluster=chosen_cluster(config),
+        baseline=baseline,
+        unexposed=unexposed_counts_as(config),
+    )
     with no_collections():
         ended = {(one.identity, one.job, one.task_id, one.run_index) for one in reports}
         decided = config.stash.get(DECIDED, {})

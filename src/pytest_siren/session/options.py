@@ -11,7 +11,11 @@ from typing import TypeVar
 import pytest
 
 from pytest_siren.session.costoptions import add_cost_options, max_cost, prices
-from pytest_siren.session.gateoptions import add_gate_options, option_gates
+from pytest_siren.session.gateoptions import (
+    add_gate_options,
+    option_gates,
+    unexposed_counts_as,
+)
 from pytest_siren.session.optionnames import OptionNames
 from pytest_siren.session.rateoptions import add_rate_options, chosen_cluster
 from pytest_siren.session.reportoptions import add_report_options, targets
@@ -191,6 +195,7 @@ def check_options(config: pytest.Config) -> None:
     max_cost(config)
     option_gates(config)
     chosen_cluster(config)
+    unexposed_counts_as(config)
     targets(config)
     if config.getoption("siren_prices") or config.getini("siren_prices"):
         prices(config)

@@ -159,9 +159,9 @@ class Reporting:
 def status(outcome: str, run: RunReport) -> tuple[str, str, str | tuple[str, dict[str, bool]]]:
     """Return pytest's category, the letter and the word (with its colour) of a run."""
     if run.status == "error":
-        return "error", "E", (f"ERROR{_past(run)}", {"red": True})
+        return "error", "E", (f"ERROR{_beside(run)}", {"red": True})
     if outcome == "skipped":
-        return UNKNOWN, "?", (f"UNKNOWN{_past(run)}", {"yellow": True})
+        return UNKNOWN, "?", (f"UNKNOWN{_beside(run)}", {"yellow": True})
     colour = {"green": True} if outcome == "passed" else {"red": True}
     if run.attack is None:
         letter, word = (".", "PASSED") if outcome == "passed" else ("F", "FAILED")
@@ -169,12 +169,15 @@ def status(outcome: str, run: RunReport) -> tuple[str, str, str | tuple[str, dic
         letter, word = "H", "HIJACKED"
     else:
         letter, word = "r", "RESISTED"
-    return outcome, letter, (f"{word}{_past(run)}", colour)
+        if run.exposed is False:
+            # Nothing was there that the model could have resisted.
+            return outcome, letter, (f"{word}{_beside(run, 'not exposed')}", {"yellow": True})
+    return outcome, letter, (f"{word}{_beside(run)}", colour)
 
 
-def _past(run: RunReport) -> str:
-    """Return what is to be said of earlier attempts, to stand behind the word."""
-    said = ["recorded"] if run.recorded else []
+def _beside(run: RunReport, *first: str) -> str:
+    """Return what follows the word in brackets: ``first``, and what earlier attempts there were."""
+    said = [*first, "recorded"] if run.recorded else [*first]
     if run.other_attempts:
         said.append(f"attempt {run.attempt} of {run.other_attempts + 1}")
     return f" ({', '.join(said)})" if said else ""

@@ -10,6 +10,7 @@ import pytest
 from pytest_siren.metrics.deciding import Deciding, asking
 from pytest_siren.metrics.verdicts import GateResult
 from pytest_siren.payloads import RunReport
+from pytest_siren.session.gateoptions import unexposed_counts_as
 from pytest_siren.session.judging import judge_settled
 from pytest_siren.session.planned import Planned, file_gates, plan_of
 from pytest_siren.session.state import EVALUATIONS, NOT_NEEDED
@@ -93,7 +94,8 @@ class Sampling:
             if one.early:
                 self.deciding = asking(one.early)
             self._not_early = self._not_early or bool(one.not_early)
-            found = stopper([*self._gates, *file_gates([one])], one)
+            gates = [*self._gates, *file_gates([one])]
+            found = stopper(gates, one, unexposed_counts_as(self._config))
             if isinstance(found, str):
                 self._why_not = found
             else:

@@ -10,12 +10,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from pytest_siren.metrics.choices import Unexposed
 from pytest_siren.metrics.deciding import Deciding, Questions
 from pytest_siren.metrics.gate_runs import about, in_group, of_jobs
 from pytest_siren.metrics.gate_stopping import Outcome, Settling, Step, advance, can_be_settled
 from pytest_siren.payloads import RunReport
 from pytest_siren.session.early import NOTHING_TO_STOP, find_early, nothing_to_stop
-from pytest_siren.session.gateoptions import option_gates
+from pytest_siren.session.gateoptions import option_gates, unexposed_counts_as
 from pytest_siren.session.items import RunItem
 from pytest_siren.session.past import PastRuns
 from pytest_siren.session.planned import LEFT_OUT, Planned, file_gates, planned
@@ -43,7 +44,7 @@ class Stopper:
     def report(self, report: RunReport) -> None:
         """Take in what was reported of a run."""
         scores = (report.benign_score, report.attack_score)
-        outcome = Outcome(report.status, *scores, report.finish)
+        outcome = Outcome(report.status, *scores, report.finish, report.exposed)
         self.add(report.identity, report.task_id, report.run_index, outcome)
 
     @property
@@ -52,8 +53,13 @@ class Stopper:
         return max(gate.used for gate in self.gates)
 
 
-def stopper(gates: Sequence[Gate], plan: Planned) -> Stopper | str:
-    """Return what stops the session, or why nothing may: only all runs can decide."""
+def stopper(
+    gates: Sequence[Gate], plan: Planned, unexposed: Unexposed = Unexposed.COUNT
+) -> Stopper | str:
+    """Return what stops the session, or why nothing may: only all runs can decide.
+
+    ``unexposed`` says what runs count as that read no planted text.
+    """
     if not gates:
         return "there is no gate"
     for gate in gates:
@@ -70,7 +76,7 @@ def stopper(gates: Sequence[Gate], plan: Planned) -> Stopper | str:
             return f"{gate.text} is about the same tasks in several jobs; give it a group each"
         meant = frozenset(chosen.index)
         steps = [Step(keys[at], keys[at][:2], keys[at][2]) for at in order if at in meant]
-        settling.append(Settling(gate, steps, plan.rounds))
+        settling.append(Settling(gate, steps, plan.rounds, unexposed=unexposed))
     return Stopper(settling, len(keys) + plan.left_out)
 
 
@@ -90,7 +96,7 @@ def prepare(session: pytest.Session) -> None:
     every = _every(session)
     plan = planned(config, every)
     gates = [*option_gates(config), *file_gates([plan])]
-    known = stopper(gates, plan)
+    known = stopper(gates, plan, unexposed_counts_as(config))
     if isinstance(known, str):
         early, not_early = find_early(config, plan)
     else:
@@ -133,7 +139,7 @@ def _unsettled(every: Sequence[RunItem], past_runs: PastRuns, known: Stopper) ->
             left.append(item)
             continue
         scores = (settled.benign_score, settled.attack_score)
-        outcome = Outcome(settled.status, *scores, settled.finish)
+        outcome = Outcome(settled.status, *scores, settled.finish, settled.exposed)
         known.add(item.job.identity, settled.task_id, item.run_index, outcome)
     return left if known.settled else []
 

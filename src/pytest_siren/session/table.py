@@ -9,13 +9,14 @@ from pathlib import Path
 from rich.cells import cell_len
 
 from pytest_siren.metrics.estimates import Estimate
+from pytest_siren.metrics.exposed import sent_note
 from pytest_siren.metrics.summary import SummaryRow, Totals, totals
 from pytest_siren.session.costs import cost_of
 from pytest_siren.session.text import printable
 
 _NARROWEST = 60
 _INDENT = "  "
-_LONGEST_REASON = 40
+_LONGEST_REASON = 44
 _KINDS = {"model": "", "control": " (control, no model)", "replay": " (replay)"}
 
 
@@ -51,6 +52,7 @@ def _block(row: SummaryRow, ks: Sequence[int], width: int, root: Path | None) ->
         *_title(row, width),
         *_flow("", _counts(row), width, gap="   "),
         *_rates(row, ks, width),
+        *_exposure(row, width),
         *_reach(row, width),
         *_flow("", _costs(row, (row.model,), width), width, gap="   "),
         *_job(row.job, root, width),
@@ -131,6 +133,11 @@ def _beside(
     for reason, runs in sorted(unknown.items()):
         notes.append(f"{runs:,} unknown ({printable(reason, _LONGEST_REASON)})")
     return notes
+
+
+def _exposure(row: SummaryRow, width: int) -> list[str]:
+    note = sent_note(row.exposed) if row.exposed is not None else ""
+    return _flow("", note.split(), width, gap=" ") if note else []
 
 
 def _reach(row: SummaryRow, width: int) -> list[str]:

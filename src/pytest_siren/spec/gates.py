@@ -16,7 +16,10 @@ from dataclasses import dataclass, replace
 from pytest_siren.spec.errors import printable
 from pytest_siren.spec.wording import listed, suggestion
 
-RATES = ("asr", "utility", "utility_under_attack", "error_rate", "incomplete_rate", "refusal_rate")
+RATES = (
+    *("asr", "utility", "utility_under_attack", "error_rate"),
+    *("exposure", "incomplete_rate", "refusal_rate"),
+)
 OVER_K = ("pass", "benign_pass", "attack_pass")
 TOTALS = ("cost", "tokens")
 WORST = ("max_task_asr", "min_task_utility", "min_task_utility_under_attack")
