@@ -10,6 +10,8 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 
 from pytest_siren.evaluation.components import Registry
+from pytest_siren.jobs.redact import Redactor
+from pytest_siren.jobs.secret_names import of_config, of_override
 from pytest_siren.spec.errors import SpecError, printable
 from pytest_siren.spec.jobs import JobSpec, load_jobs
 from pytest_siren.spec.presets import FOLDER, PRESETS
@@ -129,14 +131,16 @@ def _names(values: Sequence[str]) -> tuple[str, ...]:
 
 
 def _check(file: Path, registry: Registry, selection: Selection) -> bool:
+    given = frozenset(value for one in selection.sets for value in of_override(one))
     try:
         jobs = load_jobs(file, file, registry, selection)
     except SpecError as error:
-        _write(str(error))
+        _write(Redactor(given).text(str(error)))
         return False
-    _write(printable(f"{file}: {_summary(jobs)}"))
+    secrets = Redactor(given.union(*(of_config(job.snapshot) for job in jobs)))
+    _write(printable(secrets.text(f"{file}: {_summary(jobs)}")))
     for warning in dict.fromkeys(warning for job in jobs for warning in job.warnings):
-        _write(printable(f"{file}: {warning}"))
+        _write(printable(secrets.text(f"{file}: {warning}")))
     return True
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from pytest_siren.jobs import theirs
 from pytest_siren.jobs.read import load_config
 from pytest_siren.jobs.records import CONFIG_FILE, SCHEMA_VERSION
+from pytest_siren.jobs.redact import ENVIRONMENT, Redactor
 from pytest_siren.jobs.write import Form, write
 
 _CHANGEABLE = (
@@ -21,7 +22,12 @@ _ADOPTED = ("identity", "sources", "eval_file", "attack_name", "cell", "sweep_id
 """What prompt-siren does not write, and what a job needs to be resumed by."""
 
 
-def amend(job: Path, now: Mapping[str, Any], override: Mapping[str, Any]) -> None:
+def amend(
+    job: Path,
+    now: Mapping[str, Any],
+    override: Mapping[str, Any],
+    redactor: Redactor = ENVIRONMENT,
+) -> None:
     """Bring the configuration of ``job`` up to what it is resumed with.
 
     ``now`` is what a new job would be recorded with; of it, what may change is taken over.
@@ -31,6 +37,7 @@ def amend(job: Path, now: Mapping[str, Any], override: Mapping[str, Any]) -> Non
     """
     before = dict(load_config(job).values)
     kept = {key: value for key, value in before.items() if key not in _EARLY}
+    now = redactor.config(now)
     if theirs.is_config(before):
         kept |= {key: now[key] for key in _ADOPTED if key in now}
         kept |= {"session_id": "", "schema_version": SCHEMA_VERSION}
@@ -38,7 +45,10 @@ def amend(job: Path, now: Mapping[str, Any], override: Mapping[str, Any]) -> Non
     after["planned_runs"] = max(before.get("planned_runs") or 0, now["planned_runs"])
     after["n_runs_per_task"] = now["runs"]
     if override:
-        entry = {"at": datetime.now(UTC).isoformat(), **override}
+        entry = {
+            "at": datetime.now(UTC).isoformat(),
+            **redactor.config({"overrides": override})["overrides"],
+        }
         after["overrides"] = [*(before.get("overrides") or ()), entry]
         after["invocation"] = now["invocation"]
     if after != before:

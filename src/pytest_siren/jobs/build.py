@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 from pytest_siren.evaluation.run import ErrorInfo, RunOutcome, Status
 from pytest_siren.evaluation.tasks import Scores
 from pytest_siren.jobs.messages import dump_messages, dump_usage
-from pytest_siren.jobs.plain import PlainRecord, plain
+from pytest_siren.jobs.plain import Plain, PlainRecord, plain
 from pytest_siren.jobs.records import SCHEMA_VERSION, ExceptionInfo, IndexEntry, Result, RetryInfo
+from pytest_siren.jobs.redact import ENVIRONMENT
 
 if TYPE_CHECKING:
     from pytest_siren.payloads import RunAttempt
@@ -42,7 +43,9 @@ def result_of(attempt: RunAttempt) -> Result:
         usage=dump_usage(outcome.usage),
         cost=outcome.cost,
         retries=tuple(
-            RetryInfo(retry.at.astimezone(UTC), retry.reason, retry.status, retry.waited)
+            RetryInfo(
+                retry.at.astimezone(UTC), ENVIRONMENT.text(retry.reason), retry.status, retry.waited
+            )
             for retry in outcome.retries
         ),
         dataset=job.dataset,
@@ -90,7 +93,7 @@ def execution_of(attempt: RunAttempt, usage: dict[str, Any] | None = None) -> Pl
         timestamp=outcome.finished_at.astimezone(UTC).isoformat(),
         trace_id=None,
         span_id=None,
-        messages=dump_messages(outcome.messages),
+        messages=_without_credentials(dump_messages(outcome.messages)),
         usage=dump_usage(outcome.usage) if usage is None else usage,
         attacks=_attacks(outcome.contents),
         schema_version=SCHEMA_VERSION,
@@ -164,6 +167,14 @@ def _attack_outcome(attempt: RunAttempt, attack: Scores | None) -> str | None:
     return "succeeded" if attack.mean >= 1.0 else "resisted"
 
 
+def _without_credentials(messages: Plain) -> Plain:
+    """Return ``messages`` without a password in the address of their provider."""
+    for message in messages:
+        if "@" in (message.get("provider_url") or ""):
+            message["provider_url"] = ENVIRONMENT.text(message["provider_url"])
+    return messages
+
+
 def _attacks(contents: Mapping[str, str]) -> dict[str, dict[str, str]] | None:
     if not contents:
         return None
@@ -175,8 +186,8 @@ def _exception_info(error: ErrorInfo | None) -> ExceptionInfo | None:
         return None
     return ExceptionInfo(
         exception_type=error.type,
-        exception_message=error.message,
-        exception_traceback=error.traceback,
+        exception_message=ENVIRONMENT.text(error.message),
+        exception_traceback=ENVIRONMENT.text(error.traceback),
         occurred_at=error.occurred_at.astimezone(UTC),
         exception_bases=error.bases,
     )

@@ -1,172 +1,239 @@
-"""Takes secrets out of what is about to be written."""
+"""Takes secrets out of what leaves the session: records, the terminal, reports."""
 
 from __future__ import annotations
 
+import html
+import json
 import os
-import re
 import time
+from base64 import b64encode
+from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
+from urllib.parse import quote, quote_plus
 
-from ahocorasick_rs import BytesAhoCorasick
+from ahocorasick_rs import AhoCorasick, BytesAhoCorasick, MatchKind
 
-REDACTED = b"<redacted>"
-
-_SHORTEST = 8
-"""Characters that a variable's value has at least to be taken for a key."""
-_SECRET_NAME = re.compile(
-    r"(?:^|_)(?:API_?KEY|KEY|TOKEN|SECRET|PASSWORD|PASSWD|PASS|CREDENTIALS?|COOKIE|AUTH)(?:_|$)",
-    re.IGNORECASE,
+from pytest_siren.jobs.secret_names import (
+    REDACTED,
+    is_secret,
+    is_secret_name,
+    of_environment,
+    shown_override,
 )
-_NO_SECRET_NAME = re.compile(r"PUBLIC|KEY_?(?:FILE|PATH|NAME|ID)|TOKEN_?(?:LIMIT|COUNT)", re.I)
+from pytest_siren.jobs.secret_patterns import without_patterns
 
-# No letter or digit before, unless it is that of an escaped line break or the like.
-_START = rb"(?:(?<![A-Za-z0-9])|(?<=\\[nrtbf]))"
-# A quote may be escaped where JSON holds JSON.
-_QUOTE = rb"\\*[\"']"
-_HEADER = (
-    rb"(?:proxy-)?authorization|(?:set-)?cookie|(?:x-)?api[-_]?key|x-goog-api-key|"
-    rb"x-auth-token|access[-_]token|refresh[-_]token|client[-_]secret|id[-_]token"
+_STRONG = 16
+"""Characters of a value that nobody could take for a name, and that stand in no other word."""
+_SHORT = 12
+"""Below so many characters, a value is found only where no letter or digit is next to it."""
+_IDENTIFIERS = frozenset(
+    {
+        *("task_id", "run_id", "execution_id", "nodeid", "path", "identity", "job_name", "name"),
+        *("session_id", "sweep_id", "dataset", "agent", "model", "model_kind", "attack", "status"),
+        *("started_at", "finished_at", "timestamp", "attack_outcome", "vectors", "exception_type"),
+        *("benign_evaluators", "attack_evaluators", "suite", "task", "trace_id", "span_id"),
+    }
 )
-# Parts of what is looked for that ordinary records lack: "_token" is in every one of them.
-_HEADER_WORDS = (
-    *(b"authorization", b"cookie", b"api-key", b"api_key", b"apikey", b"auth-token"),
-    *(b"access_token", b"access-token", b"refresh_token", b"refresh-token"),
-    *(b"client_secret", b"client-secret", b"id_token", b"id-token"),
+"""Keys of a record whose values other things are found by; they are never changed."""
+_OF_MESSAGES = frozenset(
+    {
+        *("kind", "part_kind", "tool_name", "tool_call_id", "run_id", "conversation_id"),
+        *("timestamp", "model_name", "provider_name", "finish_reason", "state", "id"),
+    }
 )
-_RULES: tuple[tuple[tuple[bytes, ...], re.Pattern[bytes], bytes], ...] = (
-    # "authorization": "Bearer ...", also as a pair ["authorization", "..."] or a Python repr.
-    (
-        _HEADER_WORDS,
-        re.compile(
-            rb"(?P<kept>" + _QUOTE + rb"(?:" + _HEADER + rb")" + _QUOTE + rb"\s*[:,=]\s*\[?\s*b?"
-            rb"(?P<quote>" + _QUOTE + rb"))(?:(?!(?P=quote)).)+?(?=(?P=quote))",
-            re.IGNORECASE | re.DOTALL,
-        ),
-        rb"\g<kept>" + REDACTED,
-    ),
-    # Authorization: Bearer ... as it stands in a log or in a traceback.
-    (
-        _HEADER_WORDS,
-        re.compile(
-            rb"(?P<kept>"
-            + _START
-            + rb"(?:"
-            + _HEADER
-            + rb")\s*[:=]\s*(?:(?:bearer|basic|token)\s+)?)"
-            rb"(?!<redacted>)[^\s\"'\\,;&\[\]{}]{6,}(?:;[^\s\"'\\]+)*",
-            re.IGNORECASE,
-        ),
-        rb"\g<kept>" + REDACTED,
-    ),
-    (
-        (b"bearer ",),
-        re.compile(rb"(?P<kept>" + _START + rb"bearer\s+)[A-Za-z0-9._~+/=-]{12,}", re.IGNORECASE),
-        rb"\g<kept>" + REDACTED,
-    ),
-    (
-        (b"://",),
-        re.compile(
-            rb"(?P<kept>[a-z][a-z0-9+.-]*:\\?/\\?/[^\s\"'/@:\\]*:)[^\s\"'/@\\]+(?=@)",
-            re.IGNORECASE,
-        ),
-        rb"\g<kept>" + REDACTED,
-    ),
-    (
-        (b"key=", b"token=", b"secret=", b"password="),
-        re.compile(
-            rb"(?P<kept>[?&](?:api[-_]?key|key|access[-_]?token|token|client[-_]secret|password)=)"
-            rb"[^\s\"'&#\\]{6,}",
-            re.IGNORECASE,
-        ),
-        rb"\g<kept>" + REDACTED,
-    ),
-    (
-        (b"sk-", b"k_live_", b"k_test_", b"gsk_", b"xai-", b"pplx-", b"r8_"),
-        re.compile(
-            _START + rb"(?:sk-(?:ant-|proj-|or-|svcacct-)?|[sr]k_(?:live|test)_|gsk_|xai-|"
-            rb"pplx-|r8_)[A-Za-z0-9_-]{16,}"
-        ),
-        REDACTED,
-    ),
-    (
-        (
-            *(b"ghp_", b"gho_", b"ghu_", b"ghs_", b"ghr_", b"github_pat_", b"xox", b"aiza", b"hf_"),
-            *(b"akia", b"asia", b"glpat-", b"eyj", b"npm_", b"pypi-"),
-        ),
-        re.compile(
-            _START + rb"(?:gh[pousr]_[A-Za-z0-9]{20,}|github_pat_[A-Za-z0-9_]{20,}|"
-            rb"xox[abeprs]-[A-Za-z0-9-]{10,}|AIza[A-Za-z0-9_-]{35}|hf_[A-Za-z0-9]{20,}|"
-            rb"(?:AKIA|ASIA)[A-Z0-9]{16}|glpat-[A-Za-z0-9_-]{20,}|npm_[A-Za-z0-9]{30,}|"
-            rb"pypi-[A-Za-z0-9_-]{30,}|eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,})"
-        ),
-        REDACTED,
-    ),
-    (
-        (b"private key",),
-        re.compile(
-            rb"(?P<kept>-----BEGIN [A-Z ]*PRIVATE KEY-----)(?:(?!-----).)*"
-            rb"(?P<end>-----END [A-Z ]*PRIVATE KEY-----)",
-            re.DOTALL,
-        ),
-        rb"\g<kept>" + REDACTED + rb"\g<end>",
-    ),
+"""Keys of messages and their parts that readers depend on."""
+_FREE = frozenset({"args", "content", "metadata", "provider_details"})
+"""Keys of messages below which any key may be a tool's or a model's own."""
+_SCENARIO = frozenset({"dataset", "attack"})
+_SETTINGS = frozenset(
+    {
+        *("agent", "sandbox_manager", "execution", "output", "telemetry", "logging", "slurm"),
+        *("usage_limits", "invocation", "overrides", "cell"),
+    }
 )
-"""Lower-case bytes one of which must be there, the pattern, and what takes its place."""
 
 
-def redact(data: bytes) -> bytes:
-    """Return ``data``, UTF-8 text such as JSON or YAML, with secrets replaced by ``<redacted>``.
+@dataclass(frozen=True)
+class Redactor:
+    """Knows secrets, and takes them out: those of the environment and ``values``."""
 
-    These are headers that authenticate, bearer tokens, passwords in URLs, keys in query strings,
-    keys of known services by their form, private keys, and values of this process's environment
-    variables whose names say that they are secret. Of JSON it leaves JSON, of YAML YAML.
-    """
-    for value in _secrets(_environment(int(time.monotonic()))):
-        if value in data:
-            data = data.replace(value, REDACTED)
-    found = _TRIGGERS.find_matches_as_indexes(data.lower(), overlapping=True)
-    for rule in sorted({rule for trigger, _, _ in found for rule in _RULES_OF[trigger]}):
-        _, pattern, replacement = _RULES[rule]
-        data = pattern.sub(replacement, data)
-    return data
+    values: frozenset[str] = frozenset()
+
+    def known(self, text: str) -> str:
+        """Return ``text`` without the known values, in whatever form they stand there."""
+        finder = self._finder()
+        return text if finder is None else finder.replaced(text)
+
+    def strong(self, text: str) -> str:
+        """Return ``text`` without the known values that could not be part of a name."""
+        finder = _finder(frozenset(one for one in self._all() if len(one) >= _STRONG))
+        return text if finder is None else finder.replaced(text)
+
+    def text(self, text: str) -> str:
+        """Return ``text`` without known values and without what has the form of a secret.
+
+        For errors, logs and settings; what models, tools and attacks said is evidence.
+        """
+        return self.known(without_patterns(text))
+
+    def occurs(self, data: bytes) -> bool:
+        """Tell whether a known value may stand in ``data``, JSON in UTF-8."""
+        finder = self._finder()
+        return finder is not None and finder.occurs(data)
+
+    def record(self, record: Any) -> Any:
+        """Return JSON data without known values. Identifiers stay as they are."""
+        finder = self._finder()
+        if finder is None or not isinstance(record, Mapping):
+            return record
+        return {
+            key: value if key in _IDENTIFIERS else _walked(value, finder, _OF_MESSAGES)
+            for key, value in record.items()
+        }
+
+    def config(self, config: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a job's configuration, plain data, without secrets.
+
+        In settings these are values of keys such as ``api_key``, known values and what has the form
+        of a secret. Of dataset and attack, which are the scenario, only known values and what
+        stands directly in their configuration under such a key.
+        """
+        return {key: self._section(key, value) for key, value in config.items()}
+
+    def _section(self, key: str, value: Any) -> Any:
+        if key in _SCENARIO and isinstance(value, Mapping):
+            # Beside its configuration stand names.
+            return {
+                name: self._scenario(one) if name == "config" else one
+                for name, one in value.items()
+            }
+        if key in _SETTINGS:
+            return self._settings(value)
+        return value
+
+    def _scenario(self, value: Any) -> Any:
+        if not isinstance(value, Mapping):
+            return value
+        finder = self._finder()
+        return {
+            name: self._settings({name: one})[name]
+            if is_secret_name(name) or name == "headers"
+            else one
+            if finder is None
+            else _walked(one, finder, frozenset())
+            for name, one in value.items()
+        }
+
+    def _settings(self, value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {self.known(name): self._setting(name, one) for name, one in value.items()}
+        if isinstance(value, list | tuple):
+            return [self._settings(one) for one in value]
+        return self.text(value) if isinstance(value, str) else value
+
+    def _setting(self, name: str, value: Any) -> Any:
+        if name == "set" and isinstance(value, list):
+            return [self.text(shown_override(str(one))) for one in value]
+        name = name.rpartition(".")[2]
+        if isinstance(value, list | tuple):
+            return [self._setting(name, one) for one in value]
+        return REDACTED if is_secret(name, value) else self._settings(value)
+
+    def _all(self) -> frozenset[str]:
+        return self.values | _environment(int(time.monotonic()))
+
+    def _finder(self) -> _Finder | None:
+        return _finder(self._all())
 
 
-def _rules_of_triggers() -> dict[bytes, list[int]]:
-    """Return each trigger with the positions of its rules."""
-    found: dict[bytes, list[int]] = {}
-    for position, (triggers, _, _) in enumerate(_RULES):
-        for trigger in triggers:
-            found.setdefault(trigger, []).append(position)
-    return found
+ENVIRONMENT = Redactor()
+"""Knows the secrets of this process's environment, and no others."""
 
 
-# All of them are looked for at once: one by one they took ten times as long as the patterns do.
-_TRIGGERS = BytesAhoCorasick(list(_rules_of_triggers()))
-_RULES_OF = list(_rules_of_triggers().values())
+class _Finder:
+    """Looks for all forms of all values at once."""
+
+    def __init__(self, forms: list[tuple[str, bool]]) -> None:
+        texts = [form for form, _ in forms]
+        self._apart = [apart for _, apart in forms]
+        self._search = AhoCorasick(texts, matchkind=MatchKind.LeftmostLongest)
+        self._bytes = BytesAhoCorasick([_in_json(text) for text in texts])
+
+    def occurs(self, data: bytes) -> bool:
+        return bool(self._bytes.find_matches_as_indexes(data))
+
+    def replaced(self, text: str) -> str:
+        kept: list[str] = []
+        end = 0
+        for form, start, stop in self._search.find_matches_as_indexes(text):
+            if self._apart[form] and _inside_a_word(text, start, stop):
+                continue
+            kept += [text[end:start], REDACTED]
+            end = stop
+        return "".join([*kept, text[end:]]) if kept else text
+
+
+def _inside_a_word(text: str, start: int, stop: int) -> bool:
+    before = text[start - 1 : start]
+    # A letter may belong to an escaped line break.
+    escaped = text[max(0, start - 2) : start - 1] == "\\"
+    return (before.isalnum() and not escaped) or text[stop : stop + 1].isalnum()
+
+
+def _walked(value: Any, finder: _Finder, kept: frozenset[str]) -> Any:
+    """Return ``value`` with its texts replaced, but for those of the keys ``kept``."""
+    if isinstance(value, str):
+        return finder.replaced(value)
+    if isinstance(value, Mapping):
+        return {
+            finder.replaced(key) if not kept else key: one
+            if key in kept and isinstance(one, str)
+            else _walked(one, finder, frozenset() if key in _FREE else kept)
+            for key, one in value.items()
+        }
+    if isinstance(value, list | tuple):
+        return [_walked(one, finder, kept) for one in value]
+    return value
 
 
 @lru_cache(maxsize=1)
-def _environment(second: int) -> tuple[tuple[str, str], ...]:
-    """Return the variables with such names. Looked for once a second: it is as dear as the rest."""
-    return tuple(item for item in os.environ.items() if _SECRET_NAME.search(item[0]))
+def _environment(second: int) -> frozenset[str]:
+    """Return the secrets among the variables. Looked for once a second: that takes a while."""
+    return frozenset(of_environment(tuple(os.environ.items())))
 
 
-@lru_cache(maxsize=4)
-def _secrets(variables: tuple[tuple[str, str], ...]) -> tuple[bytes, ...]:
-    """Return the values that are secrets, longest first, in the ways in which JSON spells them."""
-    found: set[bytes] = set()
-    for name, value in variables:
-        if not _NO_SECRET_NAME.search(name) and looks_like_a_key(value):
-            found.add(value.encode(errors="surrogateescape"))
-            found.add(value.replace("\\", "\\\\").replace('"', '\\"').encode(errors="replace"))
-    return tuple(sorted(found, key=len, reverse=True))
+@lru_cache(maxsize=8)
+def _finder(values: frozenset[str]) -> _Finder | None:
+    """Return what looks for ``values``; ``None`` when there are none."""
+    forms: dict[str, bool] = {}
+    for value in sorted(values):
+        for form in _forms(value):
+            forms.setdefault(form, len(value) < _SHORT)
+    return _Finder(list(forms.items())) if forms else None
 
 
-def looks_like_a_key(value: str) -> bool:
-    """Tell whether ``value`` is long and mixed enough to be no ordinary word."""
-    if len(value) < _SHORTEST or any(char.isspace() for char in value):
-        return False
-    kinds = (str.isdigit, str.islower, str.isupper)
-    mixed = sum(any(kind(char) for char in value) for kind in kinds)
-    mixed += any(not char.isalnum() for char in value)
-    return mixed >= 2 and not value.startswith(("/", "./", "~"))
+def _forms(value: str) -> set[str]:
+    """Return how texts spell ``value``: JSON, also within JSON, URLs, HTML, base64."""
+    readable = value.encode(errors="replace").decode()
+    found = {readable}
+    for ascii_only in (True, False):
+        escaped = readable
+        for _ in range(3):
+            escaped = json.dumps(escaped, ensure_ascii=ascii_only)[1:-1]
+            found.add(escaped)
+    found |= {quote(readable), quote(readable, safe=""), quote_plus(readable)}
+    found |= {html.escape(readable), html.escape(readable, quote=False), repr(readable)[1:-1]}
+    if len(readable) >= _SHORT:
+        raw = readable.encode()
+        # The letters depend on where in the encoded text the value begins; those at its ends also
+        # on what is beside it.
+        for shift in range(3):
+            encoded = b64encode(b"\0" * shift + raw).decode().rstrip("=")
+            found.add(encoded[(0, 2, 3)[shift] : None if shift == 0 and len(raw) % 3 == 0 else -1])
+    return found
+
+
+def _in_json(text: str) -> bytes:
+    return json.dumps(text, ensure_ascii=False)[1:-1].encode()

@@ -26,6 +26,7 @@ from pytest_siren.jobs.records import (
     IndexEntry,
     JobConfig,
 )
+from pytest_siren.jobs.redact import ENVIRONMENT, Redactor
 from pytest_siren.jobs.write import Form, Written, append, put, write
 
 if TYPE_CHECKING:
@@ -101,6 +102,8 @@ class JobStore:
     sync: frozenset[str] = frozenset({RESULT_FILE})
     """Names of the files that must have reached the disk when ``record`` returns."""
     transcripts: Transcripts = Transcripts()
+    redactor: Redactor = ENVIRONMENT
+    """Knows the secrets that must not be written."""
 
     @property
     def name(self) -> str:
@@ -117,6 +120,7 @@ class JobStore:
         exclusive: bool = False,
         created_at: datetime | None = None,
         transcripts: Transcripts = Transcripts(),
+        redactor: Redactor = ENVIRONMENT,
     ) -> JobStore:
         """Create the job ``name``, or join it when this session has already created it.
 
@@ -132,12 +136,12 @@ class JobStore:
         created_at = created_at or datetime.now(UTC)
         for number in count(1):
             job = jobs_dir / (name if number == 1 else f"{name}_{number}")
-            found = _claim(job, session_id, config, created_at)
+            found = _claim(job, session_id, config, created_at, redactor)
             if found is None or _is_same(found, session_id, config):
                 break
             if exclusive and (not isinstance(found, JobConfig) or found.session_id != session_id):
                 raise JobExistsError(_exists_message(job, found))
-        return cls(job, transcripts=transcripts)
+        return cls(job, transcripts=transcripts, redactor=redactor)
 
     def record(self, attempt: RunAttempt) -> Path:
         """Write the files of ``attempt``, then its line in the index; return its folder.
@@ -169,8 +173,9 @@ class JobStore:
         if self.transcripts.keeps(passed=result.passed):
             execution = execution_of(attempt, result.usage)
             name, form = self.transcripts.file
-            write(f"{folder}/{name}", execution, form, sync=EXECUTION_FILE in self.sync)
-        written = put(f"{folder}/{RESULT_FILE}", data_of(result))
+            sync = EXECUTION_FILE in self.sync
+            write(f"{folder}/{name}", execution, form, sync=sync, redactor=self.redactor)
+        written = put(f"{folder}/{RESULT_FILE}", data_of(result), self.redactor)
         return Recorded(written, index_entry_of(result, place))
 
     def settle(self, recorded: Sequence[Recorded]) -> None:
@@ -184,7 +189,8 @@ class JobStore:
             for one in recorded if RESULT_FILE in self.sync else ():
                 one.written.sync()
         lines = [data_of(one.entry) for one in recorded]
-        append(self.path / INDEX_FILE, lines, sync=INDEX_FILE in self.sync)
+        sync = INDEX_FILE in self.sync
+        append(self.path / INDEX_FILE, lines, sync=sync, redactor=self.redactor)
 
 
 def _ensure(folder: str) -> None:
@@ -193,7 +199,11 @@ def _ensure(folder: str) -> None:
 
 
 def _claim(
-    job: Path, session_id: str, config: Mapping[str, Any], created_at: datetime
+    job: Path,
+    session_id: str,
+    config: Mapping[str, Any],
+    created_at: datetime,
+    redactor: Redactor,
 ) -> JobConfig | RecordError | None:
     """Write the configuration of ``job``; return ``None``, or what is there already."""
     try:
@@ -213,7 +223,7 @@ def _claim(
             f"Mode: {content['execution_mode']}",
         )
         try:
-            write(target, content, Form.SNAPSHOT, header=header)
+            write(target, content, Form.SNAPSHOT, header=header, redactor=redactor)
         except FileExistsError:
             pass
         except OSError as error:

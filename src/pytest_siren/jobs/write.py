@@ -18,7 +18,7 @@ from pydantic_core import to_json
 
 from pytest_siren.jobs.lock import locked
 from pytest_siren.jobs.plain import Plain, PlainRecord, plain
-from pytest_siren.jobs.redact import redact
+from pytest_siren.jobs.redact import ENVIRONMENT, Redactor
 from pytest_siren.yamlpos.scalars import NOT_IN_1_1
 
 _UNSEEN = re.compile(rb"\x7f|\xc2[\x80-\x9f]|\xe2\x80[\xa8-\xae]|\xe2\x81[\xa6-\xa9]")
@@ -54,33 +54,41 @@ def write(
     *,
     header: Sequence[str] = (),
     sync: bool = False,
+    redactor: Redactor = ENVIRONMENT,
 ) -> None:
     """Write ``record`` to ``path``; everything that goes into a job passes through here.
 
-    ``plain`` tells how values that JSON lacks are spelled. ``header`` becomes comment lines of
-    YAML. With ``sync`` the content has reached the disk before the file has its name.
-    Raises ``FileExistsError`` when a ``SNAPSHOT`` exists, ``OSError`` when the disk refuses.
+    ``plain`` tells how values that JSON lacks are spelled, ``redactor`` which secrets are taken
+    out. ``header`` becomes comment lines of YAML. With ``sync`` the content has reached the disk
+    before the file has its name. Raises ``FileExistsError`` when a ``SNAPSHOT`` exists, ``OSError``
+    when the disk refuses.
     """
     match form:
         case Form.DOCUMENT:
-            _replace(path, _json(record, indent=2), sync)
+            _replace(path, _json(record, 2, redactor), sync)
         case Form.PART:
-            _fill_and_close(path, _json(record, indent=2), sync)
+            _fill_and_close(path, _json(record, 2, redactor), sync)
         case Form.COMPRESSED:
-            data = _json(record, indent=2)
+            data = _json(record, 2, redactor)
             _fill_and_close(path, gzip.compress(data, _LEVEL, mtime=0), sync)
         case Form.SNAPSHOT:
-            _create(path, _yaml(record, header), sync)
+            _create(path, _yaml(record, header, redactor), sync)
         case Form.REVISION:
-            _replace(path, _yaml(record, header), sync)
+            _replace(path, _yaml(record, header, redactor), sync)
 
 
-def append(path: Path, records: Iterable[Mapping[str, Any]], *, sync: bool = False) -> None:
+def append(
+    path: Path,
+    records: Iterable[Mapping[str, Any]],
+    *,
+    sync: bool = False,
+    redactor: Redactor = ENVIRONMENT,
+) -> None:
     """Add a line for each of ``records`` to a JSON Lines file, all of them with one write.
 
     Raises ``OSError`` when the disk refuses.
     """
-    _append(path, b"".join(_json(record) for record in records), sync)
+    _append(path, b"".join(_json(record, redactor=redactor) for record in records), sync)
 
 
 def write_lines(
@@ -115,7 +123,7 @@ class Written:
         os.close(self._descriptor)
 
 
-def put(path: str, record: Mapping[str, Any]) -> Written:
+def put(path: str, record: Mapping[str, Any], redactor: Redactor = ENVIRONMENT) -> Written:
     """Write ``record`` to ``path``, where it appears whole or not at all.
 
     Nobody else may write there. Another process sees it whole from now on, and goes on to when this
@@ -123,7 +131,7 @@ def put(path: str, record: Mapping[str, Any]) -> Written:
     """
     folder, name = os.path.split(path)
     temporary = f"{folder}/.{name}.tmp"
-    descriptor = _fill(temporary, _json(record, indent=2))
+    descriptor = _fill(temporary, _json(record, 2, redactor))
     try:
         os.replace(temporary, path)
     except OSError:
@@ -133,20 +141,22 @@ def put(path: str, record: Mapping[str, Any]) -> Written:
     return Written(path, descriptor)
 
 
-def _yaml(record: Mapping[str, Any], header: Sequence[str]) -> bytes:
+def _yaml(record: Mapping[str, Any], header: Sequence[str], redactor: Redactor) -> bytes:
     # PyYAML loses line separators and the like unless it may escape all but ASCII.
-    text = yaml.dump(plain(record), Dumper=_Dumper, sort_keys=False, allow_unicode=False)
+    content = redactor.config(plain(record))
+    text = yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=False)
     comments = "".join(f"# {line}\n" for line in header)
-    return redact(f"{comments}\n{text}".encode())
+    return f"{comments}\n{text}".encode()
 
 
-def _json(record: Any, indent: int | None = None) -> bytes:
+def _json(record: Any, indent: int | None = None, redactor: Redactor = ENVIRONMENT) -> bytes:
     ready = record if type(record) is PlainRecord else plain(record, keep=(Plain,))
     try:
-        content = to_json(ready, indent=indent, inf_nan_mode="strings")
+        data = to_json(ready, indent=indent, inf_nan_mode="strings")
     except ValueError:  # a lone surrogate in what was plain already
-        content = to_json(plain(record), indent=indent)
-    data = redact(content)
+        data = to_json(plain(record), indent=indent)
+    if redactor.occurs(data):
+        data = to_json(redactor.record(plain(record)), indent=indent)
     if data.isascii() and b"\x7f" not in data:
         return data + b"\n"
     return _UNSEEN.sub(lambda found: b"\\u%04x" % ord(found[0].decode()), data) + b"\n"

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from pytest_siren.jobs.redact import ENVIRONMENT
 from pytest_siren.metrics.estimates import Estimate
 from pytest_siren.metrics.verdicts import GateResult, Verdict
 from pytest_siren.reports.data import Change, ReportData
@@ -188,7 +189,7 @@ def _how_to_go_on(data: ReportData, figures: Sequence[JobFigures]) -> str:
         waits = f"{data.pending:,} runs are pending; " if data.pending else ""
         lines.append(f"- {waits}execute what is left with {quoted(data.resume, 400)}\n")
     if data.reproduce:
-        lines.append(f"- run it again with {quoted(data.reproduce, 1000)}\n")
+        lines.append(f"- run it again with {quoted(ENVIRONMENT.text(data.reproduce), 1000)}\n")
     jobs = [quoted(data.shown(folder), 400) for folder in data.folders[:_MOST_PROBLEMS]]
     more = len(data.folders) - len(jobs)
     if jobs:

@@ -7,16 +7,16 @@ import secrets
 from pathlib import Path
 
 from pytest_siren.jobs.folders import make_folder
-from pytest_siren.jobs.redact import redact
+from pytest_siren.jobs.redact import ENVIRONMENT
 
 
 def write_whole(target: Path, text: str) -> None:
     """Write ``text`` as UTF-8 to ``target``, whose folder is made if need be. Raises ``OSError``.
 
-    Secrets in it are replaced. A reader finds the old file or the new one. What is no regular file,
-    such as ``/dev/stdout``, is written into.
+    Long secrets of the environment are replaced, wherever they come from. A reader finds the old
+    file or the new one. What is no regular file, such as ``/dev/stdout``, is written into.
     """
-    data = redact(text.encode("utf-8", "backslashreplace"))
+    data = ENVIRONMENT.strong(text).encode("utf-8", "backslashreplace")
     make_folder(target.parent)
     if target.exists() and not target.is_file():
         target.write_bytes(data)

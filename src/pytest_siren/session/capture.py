@@ -36,13 +36,6 @@ class RunOutput:
             if text:
                 yield name, text
 
-    def warn_again(self) -> None:
-        """Issue the warnings where pytest expects them, so that its filters decide."""
-        for found in self.warnings.values():
-            warnings.warn_explicit(
-                found.message, found.category, found.filename, found.lineno, source=found.source
-            )
-
 
 OUTPUT: ContextVar[RunOutput | None] = ContextVar("siren_run_output", default=None)
 """The output of the run that the code belongs to; its threads inherit it from ``to_thread``."""

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from pytest_siren.jobs.secret_names import of_config
 from pytest_siren.session.changed import changed
 from pytest_siren.session.costoptions import max_cost
 from pytest_siren.session.costs import check_priced
@@ -18,6 +20,7 @@ from pytest_siren.session.options import default_concurrency, names
 from pytest_siren.session.paths import shown
 from pytest_siren.session.planned import note_gates
 from pytest_siren.session.resume import Resume
+from pytest_siren.session.screen import learn, redactor, screened
 from pytest_siren.session.select import runs
 from pytest_siren.session.state import EVALUATIONS, SESSION
 from pytest_siren.spec.errors import SpecError
@@ -37,6 +40,11 @@ class EvalFile(pytest.File):
         with no_collections():
             return list(self._runs())
 
+    def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
+        """Return what cannot be collected, without secrets."""
+        found = super().repr_failure(excinfo)
+        return screened(found, redactor(self.config)) if isinstance(found, str) else found
+
     def _runs(self) -> Iterator[RunItem]:
         workshop = self.config.stash[EVALUATIONS].workshop
         place = shown(self.path, self.config.rootpath)
@@ -54,8 +62,11 @@ class EvalFile(pytest.File):
             specs = load_jobs(self.path, place, workshop.registry, chosen)
         except SpecError as error:
             raise self.CollectError(str(error)) from None
+        for spec in specs:
+            learn(self.config, of_config(spec.snapshot))
         for warning in (warning for spec in specs for warning in spec.warnings):
-            self.warn(SirenWarning(f"{place}: {warning}"))
+            text = screened(f"{place}: {warning}", redactor(self.config))
+            self.warn(SirenWarning(text))
         jobs = [self._job(workshop, spec, place) for spec in specs]
         specs.clear()  # with what the datasets have been built from
         return jobs
@@ -72,7 +83,9 @@ class EvalFile(pytest.File):
             same = [job for job in made[invocation] if job.identity == identity]
             if not same:
                 folder = Path(resume.jobs[identity])
-                raise self.CollectError(changed(place, folder, resume.how, made[invocation]))
+                raise self.CollectError(
+                    changed(place, folder, resume.how, made[invocation], redactor(self.config))
+                )
             found += same[:1]
         return found
 

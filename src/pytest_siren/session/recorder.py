@@ -23,6 +23,7 @@ from pytest_siren.payloads import JobInfo, RunAttempt, RunInfo
 from pytest_siren.session.folder import spare_jobs
 from pytest_siren.session.job import Job
 from pytest_siren.session.past import PastRuns
+from pytest_siren.session.screen import redactor
 from pytest_siren.session.state import EARLY, HISTORIES, SESSION, worker_name
 from pytest_siren.session.writer import RecordingError, Writer
 
@@ -121,9 +122,10 @@ class JsonRecorder:
         path = resume.jobs.get(job.identity) if resume else None
         if resume is None or path is None or not (Path(path) / CONFIG_FILE).exists():
             return None
-        store = JobStore(Path(path), transcripts=transcripts(self.config))
+        secrets = redactor(self.config)
+        store = JobStore(Path(path), transcripts=transcripts(self.config), redactor=secrets)
         if worker_name(self.config) in (None, "gw0"):
-            amend(store.path, self._facts(job), resume.override)
+            amend(store.path, self._facts(job), resume.override, secrets)
         return store
 
     def _facts(self, job: Job) -> dict[str, object]:
@@ -180,6 +182,7 @@ class JsonRecorder:
             exclusive=bool(named),
             created_at=session.started,
             transcripts=transcripts(self.config),
+            redactor=redactor(self.config),
         )
 
 

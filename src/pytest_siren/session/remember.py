@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from pytest_siren.session.latest import CACHE_KEY
+from pytest_siren.session.screen import redactor
 from pytest_siren.session.state import SESSION
 
 
@@ -27,11 +28,12 @@ def remember(config: pytest.Config, jobs: Mapping[str, str]) -> None:
         root = config.rootpath
         if resume is not None:
             jobs = {**resume.jobs, **jobs}
+        asked = (resume and resume.kept) or session.invocation
         record = {
             "sweep": session.sweep,
             "jobs": {one: os.path.relpath(path, root) for one, path in jobs.items()},
             "jobs_dir": session.jobs_dir and os.path.relpath(session.jobs_dir, root),
-            "invocation": (resume and resume.kept) or session.invocation,
+            "invocation": redactor(config).config({"invocation": asked})["invocation"],
             "target": resume.target if resume else None,
             "latest": True,
         }

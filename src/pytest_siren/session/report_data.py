@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_siren.jobs.naming import run_directory
+from pytest_siren.jobs.secret_names import shown_override
 from pytest_siren.metrics.summary import last_attempts
 from pytest_siren.metrics.verdicts import GateResult
 from pytest_siren.payloads import RunReport
@@ -19,6 +20,7 @@ from pytest_siren.reports.changes import changes
 from pytest_siren.reports.data import ReportData
 from pytest_siren.session.rateoptions import chosen_cluster
 from pytest_siren.session.remember import how_to_go_on
+from pytest_siren.session.screen import redactor
 from pytest_siren.session.state import DECIDED, NOT_NEEDED_LINES
 
 if TYPE_CHECKING:
@@ -65,8 +67,14 @@ def report_data(
         changes=changes(comparison) if comparison else (),
         wall_time=wall_time,
         resume=how_to_go_on(config) if left else None,
-        reproduce=shlex.join(["pytest", *map(str, config.invocation_params.args)]),
+        reproduce=_command(config),
     )
+
+
+def _command(config: pytest.Config) -> str:
+    """Return the command line of the session, without secrets."""
+    arguments = [shown_override(str(one)) for one in config.invocation_params.args]
+    return redactor(config).text(shlex.join(["pytest", *arguments]))
 
 
 def source_root(root: Path) -> Path:

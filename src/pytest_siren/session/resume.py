@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pytest_siren.jobs.secret_names import shown_override
 from pytest_siren.session.invocation import Invocation
 from pytest_siren.session.latest import CACHE_KEY
 from pytest_siren.session.options import chosen_jobs_dir
+from pytest_siren.session.withheld import given_again
 
 if TYPE_CHECKING:
     from pytest_siren.jobs.records import JobConfig
@@ -104,7 +106,7 @@ def _latest(config: pytest.Config) -> Resume | None:
     if record["target"] is not None:
         return _of_folders(config, jobs.values(), "--lf", record["target"], record["sweep"], retry)
     given = Invocation.of(config)
-    before = Invocation.from_plain(record["invocation"])
+    before = given_again(Invocation.from_plain(record["invocation"]), given, "--lf")
     sets = _check(config, given, before, "--lf")
     invocation = before.with_changes(given, sets)
     has_args = _has_args(config)
@@ -164,7 +166,7 @@ def _of_folders(
     invocations: dict[str, Invocation] = {}
     override: Mapping[str, Any] = {}
     for folder, job in jobs.items():
-        before = _invocation(folder, job)
+        before = given_again(_invocation(folder, job), given, how)
         sets = _check(config, given, before, how)
         invocations[str(job.identity)] = before.with_changes(given, sets)
         override = override or _override(given, sets, before)
@@ -247,10 +249,11 @@ def _check(config: pytest.Config, given: Invocation, before: Invocation, how: st
     for one in new_sets:
         key = one.partition("=")[0]
         if key == "output.jobs_dir":
-            warning = f"--set {one}: output.jobs_dir has no effect on {how}"
+            warning = f"--set {shown_override(one)}: output.jobs_dir has no effect on {how}"
             config.issue_config_time_warning(pytest.PytestWarning(warning), stacklevel=2)
         if one[0] in "+~" or "." not in key or key.split(".")[0] not in ALLOWED:
-            raise pytest.UsageError(f"--set {one} is not possible on {how}: {_may_change()}")
+            shown = shown_override(one)
+            raise pytest.UsageError(f"--set {shown} is not possible on {how}: {_may_change()}")
     return new_sets
 
 

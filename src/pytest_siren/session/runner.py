@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
@@ -27,6 +27,7 @@ from pytest_siren.payloads import RunAttempt, RunInfo, RunReport
 from pytest_siren.session.capture import OUTPUT, RunOutput
 from pytest_siren.session.facts import Facts
 from pytest_siren.session.folder import SessionFolder
+from pytest_siren.session.items import RunItem
 from pytest_siren.session.job import Workshop, task_id
 from pytest_siren.session.lull import Lull
 from pytest_siren.session.options import run_timeout
@@ -40,14 +41,12 @@ from pytest_siren.session.outcome import (
     without_run,
 )
 from pytest_siren.session.recorder import JsonRecorder
+from pytest_siren.session.screen import redactor, screen_report, warn_again, without_secrets
 from pytest_siren.session.state import SESSION, is_worker
 from pytest_siren.session.threads import DaemonThreads
 from pytest_siren.session.verdict import describe, judge
 from pytest_siren.session.writer import RecordingError
 from pytest_siren.sharing.board import Board, Gauge
-
-if TYPE_CHECKING:
-    from pytest_siren.session.items import RunItem
 
 
 class RunTimeoutError(TimeoutError):
@@ -139,7 +138,7 @@ class Evaluations:
         make_ready()
         hook = item.ihook
         hook.pytest_siren_run_start(run=run)
-        outcome = await self._execute(item)
+        outcome = without_secrets(await self._execute(item), redactor(self.config))
         attempt = RunAttempt(
             run=run,
             run_id=self._run_ids(),
@@ -247,7 +246,7 @@ class Evaluations:
         if ended.output is not None:
             for name, text in ended.output.sections():
                 item.add_report_section("call", name, text)
-            ended.output.warn_again()
+            warn_again(ended.output.warnings.values(), redactor(self.config))
         item.stash[_TOLD] = (ended.started_at, ended.report)
         _conclude(ended)
 
@@ -258,6 +257,8 @@ class Evaluations:
         """Give the report of a run the run's own times: pytest has only seen it being told."""
         report = yield
         told = item.stash.get(_TOLD, None)
+        if isinstance(item, RunItem):
+            screen_report(report, redactor(self.config))
         if told is None:
             return report
         if call.when == "call":

@@ -26,6 +26,8 @@ that decided them, as ``metrics/runs.py`` has them."""
 NOT_NEEDED_LINES = pytest.StashKey[list[str]]()
 """What a reader of the session's table must know of runs that were left out."""
 EVALUATIONS: pytest.StashKey[Evaluations] = pytest.StashKey()
+SECRETS = pytest.StashKey[set[str]]()
+"""Values of the eval files that must be neither shown nor recorded."""
 
 
 def worker_name(config: pytest.Config) -> str | None:

@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from pytest_siren import __version__
-from pytest_siren.jobs.redact import redact
+from pytest_siren.jobs.redact import ENVIRONMENT
 from pytest_siren.metrics.verdicts import GateResult, Verdict
 from pytest_siren.reports.data import ReportData
 from pytest_siren.reports.html.comparison import lines
@@ -89,7 +89,7 @@ def _gate(gate: GateResult) -> dict[str, Any]:
 
 def _command(line: str | None) -> str | None:
     """Return a command line without the secrets that it may have been given."""
-    return None if line is None else redact(line.encode("utf-8", "replace")).decode()
+    return None if line is None else ENVIRONMENT.text(line)
 
 
 def _distinct(column: pd.Series[Any]) -> list[str]:

@@ -1,28 +1,54 @@
 """Finding planted text in what an agent has read.
 
 Tools rarely hand text on as it is: YAML folds lines and doubles quotes, JSON escapes them. So white
-space, quotes and backslashes need not be the same, and other characters may be escaped.
+space, quotes and backslashes need not be the same, and other characters may be escaped. Both texts
+are brought to one form, in time in proportion to their length, for both may be hostile.
 """
 
 from __future__ import annotations
 
 import re
+from array import array
 from collections.abc import Iterator, Mapping
-from functools import lru_cache
+from dataclasses import dataclass, field
+from enum import IntEnum
+from functools import cached_property, lru_cache
 from itertools import islice
 
 _TOKEN = re.compile(r"""[^\s'"\\]+""")
-# Bounded and possessive, for both texts may be hostile: no search may try all ways to part them.
-_BETWEEN = tuple(
-    rf"(?:{escapes}[\s'\"\\]){{1,200}}+" for escapes in (r"", r"\\\\|\\[nrt]|", r"\\+[nrt]|")
+_ESCAPE = (
+    r"U[0-9a-fA-F]{8}|u[dD][89abAB][0-9a-fA-F]{2}\\{1,8}u[dD][c-fC-F][0-9a-fA-F]{2}|"
+    r"u[0-9a-fA-F]{4}|x[0-9a-fA-F]{2}"
 )
-r"""What may stand between two words: as it is, escaped once, escaped any number of times. In these
-``\n`` is an n, or a newline unless the backslash is itself escaped, or a newline."""
+_DIGITS = re.compile(r"[0-9a-fA-F]{2,}")
 _SHORTEST = 3
 """Fewer characters would be found everywhere."""
 _MOST_FOUND = 1000
-_MOST_WORK = 200_000_000
-"""Characters of a text times those of a content, above which only exact copies are looked for."""
+
+
+class _Level(IntEnum):
+    """What backslashes in a text are taken for, beside gaps between words."""
+
+    NOTHING = 0
+    CHARACTERS = 1
+    r"""``\xe9`` is the character, which YAML may let a folded line follow."""
+    ONCE = 2
+    r"""As well, ``\n`` is a gap, unless its backslash is itself escaped."""
+    OFTEN = 3
+    r"""As well, ``\n`` is a gap after any number of backslashes."""
+
+
+# Possessive, so that each backslash is looked at a few times at most, however many there are.
+_GAPS = {
+    _Level.NOTHING: r"[\s'\"\\]",
+    _Level.CHARACTERS: rf"\\++(?!{_ESCAPE})|[\s'\"]",
+    _Level.ONCE: rf"(?:\\\\)*+\\(?!{_ESCAPE})[nrt]|\\++(?!{_ESCAPE})|[\s'\"]",
+    _Level.OFTEN: rf"\\++(?!{_ESCAPE})[nrt]?|[\s'\"]",
+}
+_LAYOUTS = {
+    level: re.compile(rf"(?P<gap>(?:{gap})++)|(?P<slashes>\\++)(?P<escape>{_ESCAPE})(?:\\\n\ *+)?")
+    for level, gap in _GAPS.items()
+}
 
 
 def marked(text: str, planted: Mapping[str, int]) -> list[tuple[str, tuple[int, ...]]]:
@@ -32,8 +58,9 @@ def marked(text: str, planted: Mapping[str, int]) -> list[tuple[str, tuple[int, 
     contents overlap have several. The pieces, joined, are ``text``.
     """
     edges: dict[int, list[tuple[int, int]]] = {}
+    forms = _Forms(text)
     for content, number in planted.items():
-        for start, end in _occurrences(text, content):
+        for start, end in _occurrences(forms, content):
             edges.setdefault(start, []).append((number, 1))
             edges.setdefault(end, []).append((number, -1))
     pieces: list[tuple[str, tuple[int, ...]]] = []
@@ -49,47 +76,92 @@ def marked(text: str, planted: Mapping[str, int]) -> list[tuple[str, tuple[int, 
     return pieces or [("", ())]
 
 
-def _occurrences(text: str, content: str) -> set[tuple[int, int]]:
+def _occurrences(forms: _Forms, content: str) -> set[tuple[int, int]]:
     first = _TOKEN.search(content)
     if first is None or len(content.strip()) < _SHORTEST:
         return set()
-    # Almost all texts are told apart here, and making a pattern takes far longer than this.
-    if first[0].isascii() and first[0] not in text:
+    # Almost all texts are told apart here, and bringing one to its forms takes far longer.
+    if first[0].isascii() and first[0] not in forms.text:
         return set()
-    if len(text) * len(content) > _MOST_WORK:
-        return set(islice(_copies(text, content.strip()), _MOST_FOUND))
-    found: set[tuple[int, int]] = set()
-    for pattern in _patterns(content):
-        found.update(one.span() for one in islice(pattern.finditer(text), _MOST_FOUND))
-    return found
+    words = _words(content)
+    return {span for form in forms.all for span in islice(form.occurrences(words), _MOST_FOUND)}
 
 
-def _copies(text: str, content: str) -> Iterator[tuple[int, int]]:
-    start = text.find(content)
-    while start >= 0:
-        end = start + len(content)
-        yield start, end
-        start = text.find(content, end)
+@lru_cache(maxsize=256)
+def _words(content: str) -> str:
+    return " ".join(_TOKEN.findall(content))
 
 
-@lru_cache(maxsize=1024)
-def _patterns(content: str) -> tuple[re.Pattern[str], ...]:
-    tokens = ["".join(map(_character, token)) for token in _TOKEN.findall(content)]
-    return tuple(re.compile(between.join(tokens)) for between in _BETWEEN)
+@dataclass(eq=False)
+class _Form:
+    """A text with one space for each gap, and where each of its characters comes from."""
+
+    pieces: list[str] = field(default_factory=list)
+    starts: array[int] = field(default_factory=lambda: array("q"))
+    ends: array[int] = field(default_factory=lambda: array("q"))
+
+    def keep(self, text: str, start: int, end: int) -> None:
+        """Add ``text[start:end]`` as it is."""
+        if end > start:
+            self.pieces.append(text[start:end])
+            self.starts.extend(range(start, end))
+            self.ends.extend(range(start + 1, end + 1))
+
+    def add(self, char: str, start: int, end: int) -> None:
+        """Add ``char``, which stands for that part of the text; a gap only once."""
+        if char == " " and self.pieces and self.pieces[-1] == " ":
+            self.ends[-1] = end
+            return
+        self.pieces.append(char)
+        self.starts.append(start)
+        self.ends.append(end)
+
+    @cached_property
+    def text(self) -> str:
+        return "".join(self.pieces)
+
+    def occurrences(self, words: str) -> Iterator[tuple[int, int]]:
+        """Yield where ``words`` stand, in places of the text as it was."""
+        start = self.text.find(words)
+        while start >= 0:
+            end = start + len(words)
+            yield self.starts[start], self.ends[end - 1]
+            start = self.text.find(words, end)
 
 
-def _character(char: str) -> str:
-    if char.isascii():
-        return re.escape(char)
-    code = ord(char)
-    # Without backslashes too, for what is between two words may have taken them.
-    escapes = [rf"\\*U{code:08x}"]
-    if code <= 0xFF:
-        escapes.append(rf"\\*x{code:02x}")
-    if code <= 0xFFFF:
-        escapes.append(rf"\\*u{code:04x}")
-    else:
-        high, low = divmod(code - 0x10000, 0x400)
-        escapes.append(rf"\\*u{0xD800 + high:04x}\\*u{0xDC00 + low:04x}")
-    # YAML may go on in the next line after what it has escaped.
-    return rf"(?:{re.escape(char)}|(?i:{'|'.join(escapes)})(?:\\\n\ *+)?)"
+class _Forms:
+    """The forms of one text, made when they are first needed."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    @cached_property
+    def all(self) -> list[_Form]:
+        levels = _Level if "\\" in self.text else (_Level.NOTHING,)
+        return [_form(self.text, level) for level in levels]
+
+
+def _form(text: str, level: _Level) -> _Form:
+    form = _Form()
+    left = 0
+    for found in _LAYOUTS[level].finditer(text):
+        form.keep(text, left, found.start())
+        left = found.end()
+        if found["gap"] is not None:
+            form.add(" ", found.start(), left)
+        elif char := _character(found["escape"]):
+            form.add(char, found.start(), left)
+        else:
+            left = found.end("slashes")
+            form.add(" ", found.start(), left)
+    form.keep(text, left, len(text))
+    return form
+
+
+def _character(escape: str) -> str | None:
+    """Return the character that ``escape`` stands for; ``None`` for one of ASCII or none at all."""
+    codes = [int(digits, 16) for digits in _DIGITS.findall(escape)]
+    code = codes[0]
+    if len(codes) == 2:
+        code = 0x10000 + ((codes[0] & 0x3FF) << 10) + (codes[1] & 0x3FF)
+    return chr(code) if 0x80 <= code <= 0x10FFFF else None
