@@ -118,3 +118,10 @@ class RunReport:
     """Whether the model was sent planted content; ``None`` without an attack, or if unknown."""
     finish: str | None = None
     """How the last answer ended, such as ``complete`` or ``length``; ``None`` if not known."""
+    tools: int | None = None
+    """Tools that the model was last offered; ``None`` if not known."""
+    tool_calls: int | None = None
+    """Calls that the model asked for, executed or not; ``None`` if not known."""
+    goal_reached: bool | None = None
+    """Whether the attacker's goal was reached before the error that ended the attempt; ``None``
+    for every other attempt, and where nobody can tell."""

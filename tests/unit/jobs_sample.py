@@ -134,6 +134,8 @@ def outcome(**changes: Any) -> RunOutcome:
         exposed=True,
         finish=Finish.COMPLETE,
         finish_reason="stop",
+        tools=24,
+        tool_calls=2,
     )
     return replace(made, **changes)
 

@@ -41,6 +41,7 @@ def run(**changes: Any) -> dict[str, Any]:
         "attack_score": 1.0,
         "error_type": None,
         "decided": None,
+        "finish": "complete",
         "attempts": 1,
         "input_tokens": 100,
         "output_tokens": 10,
@@ -80,7 +81,7 @@ def gate(verdict: Verdict = Verdict.BROKEN, **changes: Any) -> GateResult:
 def data(rows: Sequence[dict[str, Any]], **changes: Any) -> ReportData:
     """Return what a report of ``rows`` is made of."""
     names = [*COLUMNS, "path", "run_id"]
-    runs = table({name: [row[name] for row in rows] for name in names})
+    runs = table({name: [row.get(name) for row in rows] for name in names})
     values: dict[str, Any] = {
         "title": "Evaluations of mail",
         "runs": runs,

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from pytest_siren.cli.main import main
+from pytest_siren.evaluation.finish import WORDS, Finish
 from pytest_siren.evaluation.tasks import Scores
 from pytest_siren.jobs.store import JobStore
 from pytest_siren.reports.grouping import GROUPS
@@ -315,3 +316,17 @@ def test_scores_that_nobody_can_tell_are_counted(
     assert (row["asr"], row["n_attack_unknown"], row["n_benign_unknown"]) == (None, 1, 0)
     assert main(["results"]) == 0
     assert "n_attack_unknown" in capsys.readouterr().out
+
+
+def test_how_answers_ended_is_counted(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store = a_job(folder)
+    for number, finish in enumerate((Finish.COMPLETE, Finish.LENGTH, Finish.LENGTH, None)):
+        info = replace(run("t:m", number, path=store.path), identity=f"{number:016x}")
+        store.record(attempt(run_id=f"{number:08x}", info=info, finish=finish))
+    (row,) = results(capsys)
+    counts = {name: row[f"n_{name}"] for name in WORDS}
+    assert counts == {**dict.fromkeys(WORDS, 0), "length": 2}
+    assert main(["results"]) == 0
+    shown = capsys.readouterr().out
+    assert "n_length" in shown
+    assert "n_refused" not in shown

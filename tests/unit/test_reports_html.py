@@ -17,6 +17,7 @@ from pytest_siren.cli.main import main
 from pytest_siren.metrics.verdicts import Verdict
 from pytest_siren.reports.html import write_html
 from pytest_siren.reports.html.encode import script_json, visible
+from pytest_siren.reports.html.transcript import _messages
 from pytest_siren.reports.recorded import recorded
 from tests.unit.page_sample import BREAKOUT, many_rows, two_jobs
 from tests.unit.reports_sample import data, error, gate, run
@@ -150,6 +151,21 @@ def test_rates_stand_beside_their_errors(tmp_path: Path) -> None:
     assert "1 of 8 runs" in said
     assert page.data["points"]["model"][0]["asr"][0] == 0.25
     assert page.data["points"]["model"][0]["utility"][0] == 1.0
+
+
+def test_how_answers_ended_stands_beside_the_rates(tmp_path: Path) -> None:
+    rows = [run(finish="length"), run(run_index=1, finish="refused"), run(run_index=2)]
+    assert "answers: 1 cut off (length), 1 refused" in text_of(written(tmp_path, rows))
+    assert "answers:" not in text_of(written(tmp_path / "whole", [run()]))
+
+
+def test_the_words_of_a_refusal_are_in_the_transcript() -> None:
+    refusal = {"parts": [], "provider_details": {"refusal": "I <b>cannot</b>."}}
+    spoken = {"parts": [{"part_kind": "text", "content": "No."}], "provider_details": None}
+    odd = {"parts": 7, "provider_details": {"refusal": ["a", "b"]}}
+    shown = list(_messages([refusal, spoken, odd], {}))
+    assert [one["kind"] for one in shown] == ["assistant", "assistant", "other", "assistant"]
+    assert shown[0]["text"] == [["I <b>cannot</b>."]]
 
 
 def test_gates_are_shown_with_their_reasons(tmp_path: Path) -> None:

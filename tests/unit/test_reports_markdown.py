@@ -72,6 +72,14 @@ def test_rates_of_each_job_with_errors_apart() -> None:
     assert "| <code>RuntimeError</code> | 1 |" in text
 
 
+def test_how_answers_ended_is_a_column_where_not_all_are_whole() -> None:
+    rows = [run(finish="filtered"), run(run_index=1, finish="refused"), run(run_index=2)]
+    text = markdown(data(rows))
+    assert "| cost | answers |" in text
+    assert "| $0.75 | 1 filtered, 1 refused |" in text
+    assert "answers" not in markdown(data([run()]))
+
+
 def test_the_couples_that_were_hit_most_come_first_with_their_records() -> None:
     rows = [
         run(task_id="a:x", path="a_x/00000001"),

@@ -288,3 +288,28 @@ def test_runs_that_read_no_planted_text_are_counted(exposed: list[Any], line: st
 def test_benign_jobs_say_nothing_of_planted_text() -> None:
     lines = render(rows([report(attack=None, exposed=None, task_id="t")], [1]), [1], 80)
     assert not any("planted" in line for line in lines)
+
+
+def test_how_answers_ended_stands_below_the_rates_where_not_all_are_whole() -> None:
+    ended = ["complete"] * 3 + ["empty"] + ["refused"] * 2 + ["length"] * 1_200 + [None]
+    reports = [report("t", n, finish=finish) for n, finish in enumerate(ended)]
+    line = "\n  answers: 1,200 cut off (length), 2 refused, 1 empty\n"
+    assert line in table(*reports, error("t", 9_999))
+    assert "answers" not in table(report(finish="complete"), report("o"))
+
+
+def test_tools_that_no_run_called_are_named() -> None:
+    never = "\n  tools were offered, but the model never called one\n"
+    idle: dict[str, Any] = {"tools": 3, "tool_calls": 0}
+    assert never in table(report("a", **idle), report("b", **idle))
+    assert never not in table(report("a", **idle), report("b", tools=3, tool_calls=1))
+    assert never not in table(report("a", **idle), error("b", tools=3, tool_calls=1))
+    assert never not in table(report("a", tools=0, tool_calls=0))
+    assert never not in table(report("a", **idle), report("old"))
+    assert never not in table(error("a", **idle))
+    assert never not in table(report("a", model_kind="control", **idle))
+
+
+def test_errors_after_the_attacker_had_won_are_counted() -> None:
+    shown = table(report(), error("b", goal_reached=True), error("c", goal_reached=False))
+    assert "2 errors (1 after the goal was reached)" in shown

@@ -52,6 +52,11 @@ _REASONS = {
 }
 
 
+def spoken(counts: Mapping[str, int]) -> list[str]:
+    """Return what tables say of ``counts``, runs by how their answers ended, but for whole ones."""
+    return [f"{counts[name]:,} {words}" for name, words in WORDS.items() if counts.get(name)]
+
+
 def scored(changes: Mapping[str, str]) -> frozenset[Finish]:
     """Return the ways to end that are scored, with ``changes`` of what an eval file says."""
     kept = {finish for finish in SCORED_BY_DEFAULT if changes.get(finish) != "unknown"}

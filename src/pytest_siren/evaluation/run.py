@@ -33,7 +33,7 @@ from pytest_siren.evaluation.protocols import implements
 from pytest_siren.evaluation.responses import finish_of_run, has_words, words_of
 from pytest_siren.evaluation.spending import Account, Spend
 from pytest_siren.evaluation.stage import Agent, Stage
-from pytest_siren.evaluation.states import End
+from pytest_siren.evaluation.states import End, State
 from pytest_siren.evaluation.status import Status as Status
 from pytest_siren.evaluation.tasks import Couple, Evaluator, Evidence, Scores, ToolCall
 from pytest_siren.evaluation.toolcalls import decode_calls
@@ -117,6 +117,13 @@ class RunOutcome:
     """Model requests that were sent again, oldest first."""
     exposed: bool | None = None
     """Whether the model was sent planted content; ``None`` without an attack, or if unknown."""
+    tools: int | None = None
+    """Tools that the model was last offered; ``None`` where nobody knows."""
+    tool_calls: int = 0
+    """Calls that the model asked for, executed or not."""
+    goal_reached: bool | None = None
+    """Whether the attacker's goal was reached before the error that ended the run; ``None`` for
+    every other run, and where nobody can tell."""
 
     @property
     def benign_score(self) -> float | None:
@@ -148,6 +155,7 @@ async def execute(plan: RunPlan) -> RunOutcome:
     started_at = datetime.now(UTC)
     stage: Stage | None = None
     model: Model | None = None
+    reached: bool | None = None
     try:
         if plan.attack is not None:
             recording = plan.attack.recording(plan.model) or plan.context.attack
@@ -163,16 +171,21 @@ async def execute(plan: RunPlan) -> RunOutcome:
             account=Account(plan.model.id, plan.prices, plan.spend),
         )
         async with stage:
-            end, pre_state = await _drive(plan, stage)
+            try:
+                end, pre_state = await _drive(plan, stage)
+            except Exception as error:
+                reached = await _goal_reached(plan, stage, error)
+                raise
             scored = await _score(plan, end, pre_state, stage.exposure)
     except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - becomes the outcome
         cancelled = isinstance(error, asyncio.CancelledError)
         latest = stage.latest if stage else None
+        messages = stage.messages() if stage else ()
         return RunOutcome(
             status=Status.CANCELLED if cancelled else Status.ERROR,
             started_at=started_at,
             finished_at=datetime.now(UTC),
-            messages=stage.messages() if stage else (),
+            messages=messages,
             usage=stage.usage() if stage else RunUsage(),
             unpriced=stage.account.unpriced if stage else 0,
             contents=latest.contents if latest else {},
@@ -180,6 +193,9 @@ async def execute(plan: RunPlan) -> RunOutcome:
             unavailable=isinstance(error, ModelUnavailableError),
             retries=_retries(model),
             exposed=_exposed(plan, stage),
+            tools=stage.tools if stage else None,
+            tool_calls=len(asked_calls(messages)),
+            goal_reached=reached,
         )
     return RunOutcome(
         status=Status.SCORED,
@@ -197,6 +213,8 @@ async def execute(plan: RunPlan) -> RunOutcome:
         finish_reason=scored.finish_reason,
         retries=_retries(model),
         exposed=_exposed(plan, stage),
+        tools=stage.tools,
+        tool_calls=len(asked_calls(end.messages)),
     )
 
 
@@ -228,10 +246,7 @@ async def _drive(plan: RunPlan, stage: Stage) -> tuple[End, Any]:
             user_name=plan.dataset.user_name,
         )
         end = await plan.attack.run(stage, target)
-    if not implements(stage.environment, CopyableEnvironment):
-        return end, None
-    async with stage.environment.open(context.benign, end.contents) as pre_state:
-        return end, pre_state
+    return end, await _pre_state(plan, end)
 
 
 class _Scored(NamedTuple):
@@ -253,13 +268,7 @@ async def _score(plan: RunPlan, end: End, pre_state: Any, exposure: Exposure) ->
     if plan.model.kind is ModelKind.CONTROL:
         # A script says all that it has to say, which may be nothing.
         finish = Finish.COMPLETE
-    evidence = Evidence(
-        messages=end.messages,
-        output=final_text(end.messages),
-        calls=asked_calls(end.messages),
-        pre_state=pre_state,
-        post_state=end.env_state,
-    )
+    evidence = _evidence(end, pre_state)
     silent = why_unknown(finish, has_words(evidence.output), plan.scored)
     unknown = replace(unknown, benign=unknown.benign or silent)
     benign = None if unknown.benign else await _judge(context.benign.evaluators, evidence)
@@ -270,6 +279,42 @@ async def _score(plan: RunPlan, end: End, pre_state: Any, exposure: Exposure) ->
             # That the goal was reached is known however the answer ended; that it was not, is not.
             attack, unknown = None, replace(unknown, attack=silent)
     return _Scored(benign, attack, unknown, evidence.output, finish, reason)
+
+
+async def _goal_reached(plan: RunPlan, stage: Stage, error: Exception) -> bool | None:
+    """Return whether the attacker had won before ``error``; ``None`` where nobody can tell.
+
+    An error is no score, but what was done before it was done.
+    """
+    latest, malicious = stage.latest, plan.context.malicious
+    if malicious is None or latest is None or isinstance(error, ModelUnavailableError):
+        return None
+    try:
+        evidence = _evidence(latest, await _pre_state(plan, latest))
+        scores = await _judge(malicious.evaluators, evidence)
+    except Exception:  # noqa: BLE001 - evaluators need not know what to make of half a run
+        return None
+    return scores.mean >= 1.0
+
+
+async def _pre_state(plan: RunPlan, state: State) -> Any:
+    """Return the environment as it was before the agent began; ``None`` if it cannot be copied."""
+    environment = plan.dataset.environment
+    if not implements(environment, CopyableEnvironment):
+        return None
+    async with environment.open(plan.context.benign, state.contents) as pre_state:
+        return pre_state
+
+
+def _evidence(state: State, pre_state: Any) -> Evidence:
+    """Return the evidence of a run that came as far as ``state``."""
+    return Evidence(
+        messages=state.messages,
+        output=final_text(state.messages),
+        calls=asked_calls(state.messages),
+        pre_state=pre_state,
+        post_state=state.env_state,
+    )
 
 
 async def _judge(evaluators: Mapping[str, Evaluator], evidence: Evidence) -> Scores:

@@ -69,6 +69,8 @@ class Stage:
     """Whether the model was sent planted content so far, also on ways that were gone back from."""
     _contents: Mapping[str, str] = field(default_factory=dict)
     """Those of the state that the agent steps from."""
+    tools: int | None = None
+    """Tools that the model was last offered; ``None`` before the first request."""
     _resources: AsyncExitStack = field(default_factory=AsyncExitStack)
 
     def __post_init__(self) -> None:
@@ -131,6 +133,7 @@ class Stage:
         what the model raises, and ``UsageLimitExceeded`` when the limit of cost has been passed.
         """
         self.account.check_cost(self.limits)
+        self.tools = len(parameters.function_tools)
         carried = self.exposure.sending(messages, self._contents)
         response = await self.model.request(list(messages), settings, parameters)
         self.exposure.answered(carried)

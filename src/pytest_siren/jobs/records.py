@@ -85,6 +85,12 @@ class Result:
     """How the last answer ended, as in ``evaluation/finish.py``; ``None`` when it is not known."""
     finish_reason: str | None = field(default=None, kw_only=True)
     """The provider's own word for that."""
+    tools: int | None = field(default=None, kw_only=True)
+    """Tools that the model was last offered; ``None`` when it is not known."""
+    tool_calls: int | None = field(default=None, kw_only=True)
+    """Calls that the model asked for, executed or not."""
+    goal_reached: bool | None = field(default=None, kw_only=True)
+    """Whether the attacker's goal was reached before the error that ended the attempt."""
 
 
 @dataclass(frozen=True)

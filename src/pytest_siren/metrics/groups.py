@@ -49,6 +49,9 @@ class Group:
     """Scored runs whose utility is unknown."""
     attack_unknown: int
     """Scored runs under attack whose success is unknown."""
+    finishes: Mapping[str, int]
+    """How the last answers of scored runs ended, to the number of runs; unknown ones are left out.
+    """
     attempts: int
     input_tokens: int
     output_tokens: int
@@ -96,6 +99,7 @@ def groups(
             attacked=bool(attacked[place]),
             rates={str(one): of[group][0] for one, of in zip(measures, rates, strict=True)},
             short={str(one): of[group][1] for one, of in zip(measures, rates, strict=True)},
+            finishes=counted.finishes(group),
             **counted.of(group),
         )
         for group, place in enumerate(first)
@@ -166,12 +170,22 @@ class _Counts:
         for name, where in (("benign", status["scored"]), ("attack", status["scored"] & attacked)):
             missing = runs[f"{name}_score"].isna().to_numpy()
             self._columns[f"{name}_unknown"] = self._sum(where & missing)
+        ended = runs["finish"].cat
+        self._finishes = {
+            str(name): self._sum(status["scored"] & (ended.codes == code).to_numpy())
+            for code, name in enumerate(ended.categories)
+        }
         for name in ("attempts", "input_tokens", "output_tokens", "cost", "unpriced"):
             self._columns[name] = self._sum(runs[name].to_numpy())
 
     def of(self, group: int) -> dict[str, Any]:
         """Return the counts of one group."""
         return {name: values[group].item() for name, values in self._columns.items()}
+
+    def finishes(self, group: int) -> dict[str, int]:
+        """Return how the answers of one group ended."""
+        found = {name: int(values[group]) for name, values in self._finishes.items()}
+        return {name: count for name, count in found.items() if count}
 
     def distinct(self, column: str) -> Ints:
         """Return how many values of ``column``, one of ``NAMED``, each group has."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import fsum
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
@@ -78,6 +78,13 @@ class SummaryRow:
     """Measures by which tasks of the job may have ended early."""
     exposed: Exposed | None = None
     """Scored runs by what their model was sent; ``None`` for benign jobs."""
+    finishes: Mapping[str, int] = field(default_factory=dict)
+    """How the last answers of scored runs ended, to the number of runs; unknown ones are left out.
+    """
+    reached: int = 0
+    """Runs in error in which the attacker's goal had been reached."""
+    tools_unused: bool = False
+    """Whether the model was offered tools and never asked for one."""
 
 
 @dataclass(frozen=True)
@@ -230,7 +237,16 @@ def _row(
         started_at=min(report.finished_at - report.duration for report in reports),
         decided=names,
         exposed=Exposed.of(report.exposed for report in scored) if attacked else None,
+        finishes=Counter(report.finish for report in scored if report.finish is not None),
+        reached=sum(report.status == "error" and bool(report.goal_reached) for report in last),
+        tools_unused=_tools_unused(last),
     )
+
+
+def _tools_unused(runs: Sequence[RunReport]) -> bool:
+    scored = [run for run in runs if run.status == "scored" and run.tools]
+    known = all(run.tool_calls is not None for run in runs)
+    return bool(scored) and known and not any(run.tool_calls for run in runs)
 
 
 def _decided(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,6 +33,8 @@ class JobFigures:
     """Of benign runs, or under attack; ``None`` without any score."""
     asr: Estimate | None
     """``None`` for jobs without an attack, and without any score."""
+    finishes: Mapping[str, int]
+    """How the last answers of scored runs ended, to the number of runs."""
     input_tokens: int
     output_tokens: int
     cost: float
@@ -92,6 +95,12 @@ def hits(runs: pd.DataFrame) -> list[Hit]:
     return sorted(found, key=lambda one: (-one.wins / one.scored, -one.wins, one.task_id))
 
 
+def finishes(runs: pd.DataFrame) -> dict[str, int]:
+    """Return how the last answers of the scored ones of ``runs`` ended, to the number of runs."""
+    counts = runs.loc[runs["status"] == "scored", "finish"].value_counts()
+    return {str(name): int(count) for name, count in counts.items() if count}
+
+
 def errors_by_type(runs: pd.DataFrame) -> list[tuple[str, int]]:
     """Return types of exceptions with the number of runs that they ended, the most first."""
     types = runs.loc[runs["status"] == "error", "error_type"].astype(object).fillna("unknown")
@@ -114,6 +123,7 @@ def _of_job(runs: pd.DataFrame) -> JobFigures:
         cancelled=_count(runs, "cancelled"),
         utility=rate(runs, Measure.of(utility)),
         asr=None if attack is None else rate(runs, Measure.of("asr")),
+        finishes=finishes(runs),
         input_tokens=int(runs["input_tokens"].sum()),
         output_tokens=int(runs["output_tokens"].sum()),
         cost=float(np.nansum(runs["cost"].to_numpy())),

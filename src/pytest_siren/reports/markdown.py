@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from pytest_siren.evaluation.finish import spoken
 from pytest_siren.jobs.redact import ENVIRONMENT
 from pytest_siren.metrics.estimates import Estimate
 from pytest_siren.metrics.verdicts import GateResult, Verdict
@@ -124,6 +125,7 @@ def _why(gate: GateResult) -> str:
 
 
 def _rates(figures: Sequence[JobFigures]) -> str:
+    unfinished = any(spoken(one.finishes) for one in figures[:_MOST_JOBS])
     rows = [
         (
             quoted(one.dataset, 40),
@@ -135,11 +137,12 @@ def _rates(figures: Sequence[JobFigures]) -> str:
             f"{one.scored:,}",
             f"{one.errors:,}",
             _cost(one),
+            *([", ".join(spoken(one.finishes))] if unfinished else []),
         )
         for one in figures[:_MOST_JOBS]
     ]
-    head = ("dataset", "model", "attack", "ASR", "utility", "tasks", "scored", "errors", "cost")
-    return table(head, rows, right=(5, 6, 7, 8))
+    head = ["dataset", "model", "attack", "ASR", "utility", "tasks", "scored", "errors", "cost"]
+    return table([*head, *(["answers"] if unfinished else [])], rows, right=(5, 6, 7, 8))
 
 
 def _changes(changes: Sequence[Change]) -> str:

@@ -12,8 +12,14 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
+from pytest_siren.evaluation.finish import WORDS
+
 NAMES = ("dataset", "dataset_suite", "agent_type", "agent_name", "attack_type")
-_IDLE = {"n_cancelled": "0", "n_benign_unknown": "0", "n_attack_unknown": "0", "jobs": "1"}
+_IDLE = {
+    **{name: "0" for name in ("n_cancelled", "n_benign_unknown", "n_attack_unknown")},
+    **{f"n_{finish}": "0" for finish in WORDS},
+    "jobs": "1",
+}
 """Columns that are left out when all rows say no more than this."""
 _LEFT = (*NAMES, "task", "benign_task", "malicious_task", "vector", "job", "configuration")
 _WIDEST = 100_000

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, TextIO
 
+from pytest_siren.evaluation.finish import WORDS
 from pytest_siren.metrics.groups import Group
 from pytest_siren.metrics.measures import Measure
 from pytest_siren.reports.results_table import draw
@@ -111,6 +112,7 @@ def record(group: Group, layout: Layout) -> dict[str, Any]:
         "n_cancelled": group.cancelled,
         "n_benign_unknown": group.benign_unknown,
         "n_attack_unknown": group.attack_unknown,
+        **{f"n_{name}": group.finishes.get(name, 0) for name in WORDS},
         "n_attempts": group.attempts,
         "input_tokens": group.input_tokens,
         "output_tokens": group.output_tokens,
@@ -144,6 +146,7 @@ def _shown(group: Group, layout: Layout) -> dict[str, str]:
         "n_cancelled": f"{group.cancelled:,}",
         "n_benign_unknown": f"{group.benign_unknown:,}",
         "n_attack_unknown": f"{group.attack_unknown:,}",
+        **{f"n_{name}": f"{group.finishes.get(name, 0):,}" for name in WORDS},
         "n_tasks": f"{group.tasks:,}",
         "avg_n_samples": f"{group.samples / group.tasks:.1f}",
         "tokens": f"{group.input_tokens + group.output_tokens:,}",

@@ -83,6 +83,9 @@ def report_of(
         vectors=result.vectors,
         exposed=result.exposed,
         finish=result.finish,
+        tools=result.tools,
+        tool_calls=result.tool_calls,
+        goal_reached=result.goal_reached,
     )
 
 
@@ -161,6 +164,7 @@ def public_properties(run: RunReport, root: Path) -> list[tuple[str, object]]:
         "attack_unknown": run.attack_unknown if run.attack is not None else None,
         "error_type": run.error_type,
         "finish": run.finish,
+        "goal_reached": None if run.goal_reached is None else str(run.goal_reached).lower(),
         "dataset": run.dataset,
         "suite": run.suite,
         "task_id": run.task_id,

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from rich.cells import cell_len
 
+from pytest_siren.evaluation.finish import spoken
 from pytest_siren.metrics.estimates import Estimate
 from pytest_siren.metrics.exposed import sent_note
 from pytest_siren.metrics.summary import SummaryRow, Totals, totals
@@ -53,6 +54,7 @@ def _block(row: SummaryRow, ks: Sequence[int], width: int, root: Path | None) ->
         *_flow("", _counts(row), width, gap="   "),
         *_rates(row, ks, width),
         *_exposure(row, width),
+        *_answers(row, width),
         *_reach(row, width),
         *_flow("", _costs(row, (row.model,), width), width, gap="   "),
         *_job(row.job, root, width),
@@ -127,7 +129,8 @@ def _beside(
     if rate is not None and rate.short:
         notes.append(_counted(rate.units, "task"))
     if row.errors:
-        notes.append(_counted(row.errors, "error"))
+        after = f" ({row.reached:,} after the goal was reached)" if row.reached else ""
+        notes.append(_counted(row.errors, "error") + after)
     if row.cancelled:
         notes.append(f"{row.cancelled:,} cancelled")
     for reason, runs in sorted(unknown.items()):
@@ -138,6 +141,21 @@ def _beside(
 def _exposure(row: SummaryRow, width: int) -> list[str]:
     note = sent_note(row.exposed) if row.exposed is not None else ""
     return _flow("", note.split(), width, gap=" ") if note else []
+
+
+def _answers(row: SummaryRow, width: int) -> list[str]:
+    """Return how answers ended, where not all are whole, and whether a tool was ever asked for."""
+    lines: list[str] = []
+    if said := spoken(row.finishes):
+        lines += _flow("answers:", _listed(said), width, gap=" ")
+    if row.tools_unused and row.model_kind == "model":
+        never = ["tools were offered,", "but the model never called one"]
+        lines += _flow("", never, width, gap=" ")
+    return lines
+
+
+def _listed(pieces: Sequence[str]) -> list[str]:
+    return [*(f"{piece}," for piece in pieces[:-1]), pieces[-1]]
 
 
 def _reach(row: SummaryRow, width: int) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pytest_siren.evaluation.finish import UNFINISHED
 from pytest_siren.evaluation.run import RunOutcome, Status
 from pytest_siren.jobs.naming import run_directory
 from pytest_siren.jobs.records import Result
@@ -32,11 +33,12 @@ def describe(item: RunItem, run: RunInfo, result: Result) -> str:
     if result.exception_info is not None:
         error = result.exception_info
         said = printable(error.exception_message, 200)
-        return f"{printable(error.exception_type, 80)}: {said}; record {record}"
+        won = "; the attacker's goal was reached before" if result.goal_reached else ""
+        return f"{printable(error.exception_type, 80)}: {said}{won}; record {record}"
     if result.passed is None:
         reasons = (result.benign_unknown, result.attack_unknown)
         why = printable(next((reason for reason in reasons if reason), "no score"), 200)
-        return f"unknown: {why}; record {record}"
+        return f"unknown: {why}{_finish_reason(result)}; record {record}"
     asked = f'asked "{printable(item.benign.prompt, _QUOTE)}"'
     if item.malicious is None:
         answer = printable(result.output, _QUOTE)
@@ -49,6 +51,13 @@ def describe(item: RunItem, run: RunInfo, result: Result) -> str:
             f"benign_score {_score(result.benign_score)})"
         )
     return f"{asked}; {got}; record {record}"
+
+
+def _finish_reason(result: Result) -> str:
+    """Return the provider's own word, where the answer did not come to an end."""
+    if result.finish_reason is None or result.finish not in UNFINISHED:
+        return ""
+    return f" (finish reason {printable(result.finish_reason, 40)})"
 
 
 def _score(value: float | None) -> str:

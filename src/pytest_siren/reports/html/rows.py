@@ -10,9 +10,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from pytest_siren.evaluation.finish import spoken
 from pytest_siren.metrics.decided import fair
 from pytest_siren.metrics.estimates import Estimate
 from pytest_siren.metrics.measures import Measure, rate
+from pytest_siren.reports.figures import finishes
 
 _MEASURES = ("utility", "utility_under_attack", "asr", "error_rate")
 _MODEL = ("model", "agent")
@@ -43,6 +45,8 @@ class Row:
     """Name of the job, where the row is of one."""
     rates: dict[str, Rate]
     """By measure; without those that no run is about."""
+    answers: str
+    """How the last answers of scored runs ended, where not all are whole."""
     runs: int
     statuses: dict[str, int]
     cost: float
@@ -139,6 +143,7 @@ def _row(runs: pd.DataFrame, names: dict[str, str], attack: str | None, job: str
         attack=attack,
         job=job,
         rates=rates,
+        answers=", ".join(spoken(finishes(runs))),
         runs=len(runs),
         statuses={str(status): int(n) for status, n in runs["status"].value_counts().items() if n},
         cost=float(np.nansum(runs["cost"])),

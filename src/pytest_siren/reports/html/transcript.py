@@ -101,6 +101,18 @@ def _messages(messages: Any, planted: Mapping[str, int]) -> Iterator[dict[str, A
         parts = message.get("parts")
         for part in parts if isinstance(parts, list) else [parts]:
             yield _part(part, planted)
+        if refusal := _refusal(message):
+            yield _shown("assistant", refusal, planted)
+
+
+def _refusal(message: Mapping[str, Any]) -> Any:
+    """Return the words of a refusal that are in no part of ``message``."""
+    details = message.get("provider_details")
+    refusal = details.get("refusal") if isinstance(details, dict) else None
+    parts = message.get("parts")
+    known = parts if isinstance(parts, list) else []
+    texts = [part.get("content") for part in known if isinstance(part, dict)]
+    return None if refusal in texts else refusal
 
 
 def _part(part: Any, planted: Mapping[str, int]) -> dict[str, Any]:
