@@ -38,7 +38,17 @@ def fill(data: Any, path: tuple[str, ...] = ()) -> tuple[Any, list[str]]:
         ("${env:NAME} and ${env:NONE,Bob}", "Ada and Bob"),
         ("$${env:NAME}", "${env:NAME}"),
         ("x $${env:NAME} ${env:NAME}", "x ${env:NAME} Ada"),
-        ("${oc.env:NAME} $NAME ${NAME} {{ NAME }}", "${oc.env:NAME} $NAME ${NAME} {{ NAME }}"),
+        ("$${oc.env:NAME} $NAME ${NAME} {{ NAME }}", "${oc.env:NAME} $NAME ${NAME} {{ NAME }}"),
+        # P22: OmegaConf's resolver means the same.
+        ("${oc.env:NAME}", "Ada"),
+        ("${oc.env:NUMBER}", 3),
+        ("${oc.env:NONE, Bob }", "Bob"),
+        ("${oc.env:NONE,'Bob'}", "Bob"),
+        ("${oc.env:NONE,null}", None),
+        ("openai:${oc.env:NONE,gpt-5}", "openai:gpt-5"),
+        ("$${now:%Y}", "${now:%Y}"),
+        ("$${output.jobs_dir}", "${output.jobs_dir}"),
+        ("$${model}", "${model}"),
     ],
 )
 def test_references_are_filled_in_and_a_lone_one_is_typed(text: str, value: Any) -> None:
@@ -65,6 +75,36 @@ def test_references_are_filled_in_and_a_lone_one_is_typed(text: str, value: Any)
         (
             "${env:A,${env:B}}",
             "'${env:A,${env:B}' is malformed; write ${env:NAME} or ${env:NAME,default}",
+        ),
+        (
+            "${oc.env:NONE}",
+            "the environment variable NONE is not set, and ${oc.env:NONE} has no default",
+        ),
+        (
+            "${now:%Y-%m-%d}",
+            "'${now:%Y-%m-%d}' cannot be filled in: there is no Hydra here, and only ${env:NAME} "
+            "and ${oc.env:NAME} are known; $${now:...} is the text itself",
+        ),
+        (
+            "a ${hydra:job.num}",
+            "'${hydra:job.num}' cannot be filled in: there is no Hydra here, and only ${env:NAME} "
+            "and ${oc.env:NAME} are known; $${hydra:...} is the text itself",
+        ),
+        (
+            "${oc.decode:${oc.env:NAME}}",
+            "'${oc.decode:${oc.env:NAME}' cannot be filled in: there is no Hydra here, and only "
+            "${env:NAME} and ${oc.env:NAME} are known; $${oc.decode:...} is the text itself",
+        ),
+        (
+            "x/${output.jobs_dir}",
+            "'${output.jobs_dir}' stands for the value of another key with Hydra, which is not "
+            "here: write the value; $${output.jobs_dir} is the text itself, and ${env:NAME} an "
+            "environment variable",
+        ),
+        (
+            "${model}",
+            "'${model}' stands for the value of another key with Hydra, which is not here: write "
+            "the value; $${model} is the text itself, and ${env:NAME} an environment variable",
         ),
         ("${env:NAN}", "'.nan' is not a finite number (put text in quotes)"),
     ],

@@ -261,13 +261,14 @@ def test_keys_without_effect_are_warned_of(folder: Folder) -> None:
     [job] = folder.load(
         f"{MINIMAL}tags: [x]\nslurm: {{}}\ntelemetry: {{}}\n"
         "execution:\n  concurrency: 4\n"
-        "sandbox_manager: {type: local-docker}\nlogging: {level: DEBUG}\n"
+        "sandbox_manager: {type: local-docker}\nlogging: {level: DEBUG}\nhydra: {a: '${now:x}'}\n"
     )
     assert job.warnings == (
         "line 8: sandbox_manager has no effect yet: nothing is sandboxed",
         "line 5: telemetry has no effect yet: no traces are written",
         "line 9: logging has no effect yet: no log is written",
         "line 4: slurm has no effect yet: nothing is submitted to SLURM",
+        "line 10: hydra has no effect yet: there is no Hydra here",
     )
     assert len(job.warnings) == len(UNSUPPORTED)
     folder.write("base.yaml", "logging: {}\n")

@@ -39,12 +39,11 @@ dataset:
     ("line", "message"),
     [
         ("rnus: 3", "unknown key 'rnus' (did you mean 'runs'?)"),
-        (
-            "defaults: [_self_]",
-            "unknown key 'defaults' (there is no Hydra here: name files under 'include' and "
-            "attacks with --attack)",
-        ),
-        ("hydra: {}", "unknown key 'hydra' (there is no Hydra here)"),
+        ("defaults: [3]", "wrong value for defaults: 3 names no file"),
+        ("defaults: [{dataset: 3}]", "wrong value for defaults: dataset: 3 names no file"),
+        ("defaults: [{dataset: ../x}]", "wrong value for defaults: dataset: '../x' names no file"),
+        ("defaults: [base]", "defaults: there is no file 'evals/base.yaml'"),
+        ("hydra: 3", "wrong type for hydra: 3 is not a mapping"),
         ("runs: x", "wrong type for runs: 'x' is not an integer"),
         ("runs: true", "wrong type for runs: true is not an integer"),
         ("runs: 2.5", "wrong type for runs: 2.5 is not an integer"),
@@ -107,8 +106,8 @@ dataset:
         ),
         ("slurm: {mem_gb: 0}", "wrong value for slurm.mem_gb: 0 is not at least 1"),
         (
-            "sandbox_manager: docker",
-            "wrong type for sandbox_manager: 'docker' is not a mapping",
+            "sandbox_manager: 3",
+            "wrong type for sandbox_manager: 3 is not a string or a mapping",
         ),
         ("sandbox_manager: {}", "missing key 'type' in sandbox_manager"),
         ("pass_when: always", "wrong type for pass_when: 'always' is not a mapping"),
@@ -266,8 +265,12 @@ def test_the_config_of_a_component(folder: Folder, config: str, messages: list[s
             ["2: unknown agent 'plan' (did you mean 'plain'?); known: modelless, plain"],
         ),
         (
-            "dataset: toy\nagent: {config: {model: m}}\n",
-            ["1: wrong type for dataset: 'toy' is not a mapping"],
+            "dataset: tiy\nagent: {config: {model: m}}\n",
+            [
+                "1: unknown dataset 'tiy' (did you mean 'toy'?); known: agentdojo, "
+                "agentdojo-banking, agentdojo-slack, agentdojo-travel, agentdojo-workspace, "
+                "inline, toy"
+            ],
         ),
         (
             "dataset: {type: toy, config: x}\nagent: {config: {model: m}}\n",

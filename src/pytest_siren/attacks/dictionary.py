@@ -6,11 +6,12 @@ import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from pytest_siren.attacks.planted import CoupleAttacks
 from pytest_siren.evaluation.attack import StaticAttack, Target
 from pytest_siren.evaluation.components import Component
+from pytest_siren.evaluators.problems import problem
 
 
 class AttackMissingWarning(UserWarning):
@@ -22,9 +23,28 @@ class DictConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    attacks: CoupleAttacks = Field(
-        min_length=1, description="benign_id:malicious_id to vector to content"
+    attacks: CoupleAttacks | None = Field(
+        default=None, min_length=1, description="benign_id:malicious_id to vector to content"
     )
+    attacks_by_task: CoupleAttacks | None = Field(
+        default=None, min_length=1, description="prompt-siren's name for `attacks`"
+    )
+    attack_name: str | None = Field(
+        default=None, min_length=1, description="Name of the attack, where the section has none"
+    )
+
+    @model_validator(mode="after")
+    def _one_mapping(self) -> DictConfig:
+        if self.attacks and self.attacks_by_task:
+            raise problem("attacks and attacks_by_task are given; give one of them")
+        if not self.couples:
+            raise problem("missing key 'attacks'")
+        return self
+
+    @property
+    def couples(self) -> CoupleAttacks:
+        """The contents, under whichever key they are given."""
+        return self.attacks or self.attacks_by_task or {}
 
 
 class DictAttack(StaticAttack):
@@ -51,7 +71,7 @@ class DictAttack(StaticAttack):
 
 
 def _build(config: DictConfig, base: Path) -> DictAttack:
-    return DictAttack("dict", config.attacks)
+    return DictAttack(config.attack_name or "dict", config.couples)
 
 
 component = Component(DictConfig, _build)

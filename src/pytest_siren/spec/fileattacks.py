@@ -49,6 +49,7 @@ def _add(entry: Node, at: KeyPath, attacks: FileAttacks, presets: Presets) -> No
         candidates = (
             entry.child("name"),
             entry.at(("config", "template_short_name")),
+            entry.at(("config", "attack_name")),
             entry.child("type"),
         )
         for node in candidates:

@@ -1,4 +1,7 @@
-"""Fills in ``${env:VAR}`` and ``${env:VAR,default}``: after parsing, never in tasks or attacks."""
+"""Fills in ``${env:VAR}`` and ``${env:VAR,default}``: after parsing, never in tasks or attacks.
+
+``${oc.env:VAR}`` means the same; other resolvers of OmegaConf and Hydra are problems.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +14,20 @@ from pytest_siren.yamlpos.nodes import Node, Scalar, branch
 from pytest_siren.yamlpos.scalars import resolve
 
 _DATASET_TEXTS = ("tasks", "malicious_tasks", "vectors")
-_ATTACK_TEXTS = ("attack_template", "attacks")
+_ATTACK_TEXTS = ("attack_template", "attacks", "attacks_by_task")
 """Keys of configs whose texts models read: they must not be able to read the environment."""
 
-_OPENING = "${env:"
-_REFERENCE = re.compile(r"\$\{env:([A-Za-z_][A-Za-z0-9_]*)(?:,((?:[^$}]|\$(?!\{))*))?\}")
-_ANY = re.compile(r"\$?\$\{env:[^}]*\}?")
+_OPENING = "${"
+_ENVIRONMENT = re.compile(
+    r"\$\{(env|oc\.env):\s*([A-Za-z_][A-Za-z0-9_]*)\s*(?:,((?:[^$}]|\$(?!\{))*))?\}"
+)
+_RESOLVER = re.compile(r"\$?\$\{\s*([A-Za-z_][\w.-]*):[^}]*\}?")
+"""``${name:...}``; with another dollar sign before it, it is text."""
+_OTHER_KEY = re.compile(r"\$?\$\{\s*[A-Za-z_]\w*(?:\.\w+|\[\w+\])+\s*\}")
+"""``${output.jobs_dir}``, which stands for the value of another key there."""
+_LONE = re.compile(r"\$\{\s*\.*[A-Za-z_]\w*\s*\}")
+_SKIPPED: KeyPath = ("hydra",)
+"""Hydra's own configuration, which has no effect here and is full of resolvers of its own."""
 
 
 def interpolated(
@@ -28,7 +39,7 @@ def interpolated(
     value writes: a number, ``true``, ``null``, or text. It is never parsed further. ``$${env:`` is
     the text ``${env:``.
     """
-    if _is_text_of_the_evaluation(path):
+    if _is_text_of_the_evaluation(path) or path[:1] == _SKIPPED:
         return node
     if isinstance(node.value, dict):
         entries = {
@@ -57,27 +68,61 @@ def _is_text_of_the_evaluation(path: KeyPath) -> bool:
 
 
 def _filled(text: str, environ: Mapping[str, str]) -> Scalar:
-    if whole := _REFERENCE.fullmatch(text):
+    if text.startswith("$$") and _LONE.fullmatch(text[1:]):
+        return text[1:]
+    if whole := _ENVIRONMENT.fullmatch(text):
         return resolve(_value(whole, environ))
-    return _ANY.sub(lambda found: _replacement(found.group(), environ), text)
+    if _LONE.fullmatch(text):
+        raise ValueError(_no_reference(text))
+    filled = _RESOLVER.sub(lambda found: _replacement(found, environ), text)
+    return _OTHER_KEY.sub(_other_key, filled)
 
 
-def _replacement(text: str, environ: Mapping[str, str]) -> str:
+def _other_key(found: re.Match[str]) -> str:
+    text = found.group()
     if text.startswith("$$"):
         return text[1:]
-    reference = _REFERENCE.fullmatch(text)
+    raise ValueError(_no_reference(text))
+
+
+def _no_reference(text: str) -> str:
+    return (
+        f"{shown(text)} stands for the value of another key with Hydra, which is not here: write "
+        f"the value; $${text[1:]} is the text itself, and ${{env:NAME}} an environment variable"
+    )
+
+
+def _replacement(found: re.Match[str], environ: Mapping[str, str]) -> str:
+    text, resolver = found.group(), found.group(1)
+    if text.startswith("$$"):
+        return text[1:]
+    if resolver not in ("env", "oc.env"):
+        raise ValueError(
+            f"{shown(text)} cannot be filled in: there is no Hydra here, and only ${{env:NAME}} "
+            f"and ${{oc.env:NAME}} are known; $${{{resolver}:...}} is the text itself"
+        )
+    reference = _ENVIRONMENT.fullmatch(text)
     if reference is None:
         raise ValueError(
-            f"{shown(text)} is malformed; write ${{env:NAME}} or ${{env:NAME,default}}"
+            f"{shown(text)} is malformed; "
+            f"write ${{{resolver}:NAME}} or ${{{resolver}:NAME,default}}"
         )
     return _value(reference, environ)
 
 
 def _value(reference: re.Match[str], environ: Mapping[str, str]) -> str:
-    name, default = reference.groups()
+    resolver, name, default = reference.groups()
+    if resolver == "oc.env" and default is not None:
+        default = _unquoted(default.strip())
     value = environ.get(name, default)
     if value is None:
         raise ValueError(
             f"the environment variable {name} is not set, and {reference.group()} has no default"
         )
     return value
+
+
+def _unquoted(text: str) -> str:
+    """Return ``text`` without the quotes that OmegaConf's defaults may have."""
+    quoted = len(text) > 1 and text[0] == text[-1] and text[0] in "\"'"
+    return text[1:-1] if quoted else text

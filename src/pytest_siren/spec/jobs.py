@@ -16,12 +16,14 @@ from pytest_siren.spec.errors import Problem, SpecError
 from pytest_siren.spec.fileattacks import file_attacks
 from pytest_siren.spec.include import load_tree
 from pytest_siren.spec.jobspec import AttackSpec, ComponentSpec, JobSpec
+from pytest_siren.spec.mandatory import missing
 from pytest_siren.spec.overrides import Cell, Override, cells, parse_overrides, swept
 from pytest_siren.spec.presets import Definition, Presets
 from pytest_siren.spec.schema import UNSUPPORTED
+from pytest_siren.spec.sections import Sections
 from pytest_siren.spec.selection import Selection
 from pytest_siren.spec.snapshot import finish_changes, snapshot, usage_limits
-from pytest_siren.yamlpos.nodes import Node, Place
+from pytest_siren.yamlpos.nodes import Node, Place, branch
 
 __all__ = ["UNSUPPORTED", "AttackSpec", "ComponentSpec", "JobSpec", "load_jobs"]
 
@@ -33,16 +35,17 @@ def load_jobs(path: Path, shown: Path, registry: Registry, selection: Selection)
     files it includes and the presets it names, and of ``selection`` applied to it. Task ids are
     not compared with the dataset, which is not built.
     """
-    root, problems = load_tree(path, shown, os.environ)
+    root, problems, base = load_tree(path, shown, os.environ)
     overrides, found = parse_overrides(selection.sets, shown, os.environ)
     problems += found
     problems += conflicts(selection, overrides)
     jobs: list[JobSpec] = []
     if root is not None:
-        loading = _Loading(path, shown, registry, selection, overrides)
+        loading = _Loading(path, base, shown, registry, selection, overrides)
         jobs = list(loading.jobs(with_agent(root)))
         problems += loading.components.problems
         problems += loading.presets.problems
+        problems += loading.sections.problems
     if problems:
         raise SpecError(_ordered(problems, shown))
     return jobs
@@ -54,6 +57,16 @@ def _ordered(problems: list[Problem], shown: Path) -> list[Problem]:
         dict.fromkeys(problems),
         key=lambda problem: (problem.path != shown, str(problem.path), problem.line or 0),
     )
+
+
+def _without_texts(tree: Node) -> Node:
+    """Return ``tree`` without what tasks and attacks say, and what has no effect."""
+    assert isinstance(tree.value, dict)
+    kept = {key: node for key, node in tree.value.items() if key not in _TEXTS}
+    return branch(kept, tree.place)
+
+
+_TEXTS = ("attack", "attacks", "dataset", "hydra")
 
 
 @dataclass(frozen=True)
@@ -70,6 +83,7 @@ class _Loading:
     def __init__(
         self,
         path: Path,
+        base: Path,
         shown: Path,
         registry: Registry,
         selection: Selection,
@@ -77,7 +91,8 @@ class _Loading:
     ) -> None:
         self.components = Components(registry)
         self.presets = Presets(path.parent, shown, registry, os.environ)
-        self._path, self._shown = path, shown
+        self.sections = Sections(path.parent, shown, registry, os.environ)
+        self._path, self._base, self._shown = path, base, shown
         self._selection = selection
         self._file_overrides = [one for one in overrides if not one.for_attacks]
         self._attack_overrides = [one for one in overrides if one.for_attacks]
@@ -86,13 +101,15 @@ class _Loading:
         selection = self._selection
         agents = tuple(dict.fromkeys(selection.agents)) or (None,)
         models = tuple(dict.fromkeys(selection.models)) or (None,)
+        root = self.sections.resolved(root)
         for cell, agent, model in product(cells(self._file_overrides), agents, models):
             tree = with_options(root, selection, agent, model, self._shown)
             for change in cell:
-                tree = apply_to_file(tree, change, self.components)
+                tree = self.sections.resolved(apply_to_file(tree, change, self.components))
             yield from self._jobs_of(with_agent(tree), cell)
 
     def _jobs_of(self, tree: Node, cell: Cell) -> Iterator[JobSpec]:
+        self.components.problems += missing(_without_texts(tree))
         envelope = check_envelope(tree, self._shown, self.components.problems)
         dataset = self._component(Kind.DATASET, tree, "dataset", None)
         agent = self._component(Kind.AGENT, tree, "agent", envelope.model)
@@ -136,6 +153,7 @@ class _Loading:
             section = definition.section
             for change in cell:
                 section = apply_to_attack(section, change, self.components)
+            self.components.problems += missing(section, ("attack",))
             spec = self.components.spec(Kind.ATTACK, section, definition.at)
             if spec is not None:
                 attack = AttackSpec(spec.type, spec.config, spec.raw, definition.name)
@@ -154,7 +172,7 @@ class _Loading:
         assert model is not None
         job = JobSpec(
             source=self._path,
-            base=self._path.parent,
+            base=self._base,
             name=file.name,
             dataset=dataset,
             agent=agent,

@@ -8,17 +8,12 @@ from dataclasses import dataclass
 from importlib.resources import as_file, files
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from pytest_siren.evaluation.components import Kind, Registry
 from pytest_siren.spec.errors import Problem
-from pytest_siren.spec.interpolation import interpolated
-from pytest_siren.spec.schema import ComponentSection
-from pytest_siren.spec.translate import problems_of
+from pytest_siren.spec.sections import preset_names, read_section
 from pytest_siren.spec.wording import KeyPath, listed, suggestion
 from pytest_siren.spec.wording import shown as as_shown
 from pytest_siren.yamlpos.nodes import Node, Place, node_of
-from pytest_siren.yamlpos.reader import read_yaml
 
 PRESETS = files("pytest_siren.attacks") / "presets"
 """The presets that are built in, one ``NAME.yaml`` each."""
@@ -92,24 +87,11 @@ class Presets:
 
     def _from_file(self, name: str, path: Path, shown: Path) -> Definition | None:
         if path not in self._read:
-            self._read[path] = self._section(path, shown)
+            self._read[path] = read_section(path, shown, self._environ, self.problems)
         section = self._read[path]
         return None if section is None else Definition(name, section, ())
-
-    def _section(self, path: Path, shown: Path) -> Node | None:
-        root, problems = read_yaml(path, shown)
-        if root is not None:
-            root = interpolated(root, self._environ, problems)
-            data = root.plain()
-            try:
-                ComponentSection.model_validate(data)
-            except ValidationError as error:
-                problems += problems_of(error, ComponentSection, data, root)
-        self.problems += problems
-        return None if problems else root
 
 
 def built_in_names() -> list[str]:
     """Return the names of the built-in presets, sorted."""
-    found = (entry.name for entry in PRESETS.iterdir())
-    return sorted(name.removesuffix(".yaml") for name in found if name.endswith(".yaml"))
+    return preset_names(PRESETS)

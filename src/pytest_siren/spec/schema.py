@@ -174,7 +174,12 @@ class EvalFile(Section):
     include: Text | list[Text] | None = Field(
         default=None, description="Files that this one is merged onto, relative to it"
     )
-    dataset: ComponentSection = Field(description="Where the tasks come from")
+    defaults: list[Any] | None = Field(
+        default=None, description="Files and presets that prompt-siren's files are composed of"
+    )
+    dataset: Text | ComponentSection = Field(
+        description="Where the tasks come from: a preset's name, or `{type, config}`"
+    )
     agent: AgentSection | None = Field(
         default=None, description="What works on the tasks; without it, `{type: plain}`"
     )
@@ -185,8 +190,10 @@ class EvalFile(Section):
         default=None,
         description="Several: a list of such, or a mapping of names to `{type, config}`",
     )
-    sandbox_manager: ComponentSection | None = Field(
-        default=None, description="Isolates datasets that need a machine of their own"
+    sandbox_manager: Text | ComponentSection | None = Field(
+        default=None,
+        description="Isolates datasets that need a machine of their own: a preset's name, or "
+        "`{type, config}`",
     )
     task_ids: list[Text] | None = Field(
         default=None, min_length=1, description="Tasks and couples to run; `null` is all"
@@ -208,6 +215,9 @@ class EvalFile(Section):
     telemetry: TelemetrySection | None = Field(default=None, description="See `telemetry`")
     logging: LoggingSection | None = Field(default=None, description="See `logging`")
     slurm: SlurmSection | None = Field(default=None, description="See `slurm`")
+    hydra: dict[str, Any] | None = Field(
+        default=None, description="Hydra's own configuration, in prompt-siren's files"
+    )
 
 
 UNSUPPORTED: dict[str, str] = {
@@ -215,5 +225,6 @@ UNSUPPORTED: dict[str, str] = {
     "telemetry": "no traces are written",
     "logging": "no log is written",
     "slurm": "nothing is submitted to SLURM",
+    "hydra": "there is no Hydra here",
 }
 """Keys that are accepted and recorded but have no effect yet, each with what that means."""

@@ -41,6 +41,7 @@ def snapshot(job: JobSpec, file: EvalFile, shown: Path) -> dict[str, Any]:
     A model of prompt-siren's can be built from it: what it does not know, it ignores.
     """
     sandbox = file.sandbox_manager
+    assert not isinstance(sandbox, str)  # a preset, which has been read by now
     limits = UsageLimitsSection.model_construct(**job.usage_limits)
     slurm = (file.slurm or SlurmSection()).model_dump(mode="json")
     if slurm["partition"] is None:

@@ -38,11 +38,6 @@ _BOUNDS = {
     "less_than": ("lt", "less than"),
     "less_than_equal": ("le", "at most"),
 }
-_FOREIGN = {
-    "defaults": " (there is no Hydra here: name files under 'include' and attacks with --attack)",
-    "hydra": " (there is no Hydra here)",
-}
-"""Keys that prompt-siren's files have and that mean nothing here."""
 
 
 @dataclass(frozen=True)
@@ -167,8 +162,6 @@ def _unknown_key(one: _Error, schema: type[BaseModel], data: Any, at: KeyPath) -
     *parent, key = one.path
     known = _known_beside(one, schema, data)
     hint = suggestion(str(key), known) or (f"; known: {listed(known)}" if known else "")
-    if not (*at, *parent) and key in _FOREIGN:
-        hint = _FOREIGN[str(key)]
     return f"unknown key {shown(key)}{within((*at, *parent))}{hint}"
 
 
