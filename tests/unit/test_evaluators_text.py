@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 from pydantic_ai.messages import TextPart
 
-from pytest_siren.evaluators.regex import LONGEST
 from tests.unit.inline_sample import HOSTILE, called, conversation, refusals, said, score, thought
 
 
@@ -98,10 +97,25 @@ def test_regex_searches_anywhere(keys: dict[str, Any], expected: float) -> None:
     assert score({"type": "regex", **keys}, said("date 2024-05\nsecond")) == expected
 
 
-def test_regex_looks_at_a_bounded_part_of_a_text() -> None:
-    within, beyond = "x" * (LONGEST - 1) + "y", "x" * LONGEST + "y"
-    assert score({"type": "regex", "pattern": "y"}, said(within)) == 1.0
-    assert score({"type": "regex", "pattern": "y"}, said(beyond)) == 0.0
+def test_regex_looks_at_the_whole_text() -> None:
+    assert score({"type": "regex", "pattern": "y"}, said("x" * 1_000_000 + "y")) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("pattern", "text", "expected"),
+    [
+        ("x{s}", "x{s}", 1.0),
+        ("x{s}", "y", 0.0),
+        ("^item{e}$", "it", 0.0),
+        ("^a{2}{d}$", "aa{d}", 1.0),
+        ("[{e}]+", "{e}", 1.0),
+        (r"\{i\}", "{i}", 1.0),
+        ("^x{,2}y{1,}$", "xxyyy", 1.0),
+    ],
+)
+def test_regex_has_the_syntax_of_re(pattern: str, text: str, expected: float) -> None:
+    assert (re.search(pattern, text) is not None) == bool(expected)
+    assert score({"type": "regex", "pattern": pattern}, said(text)) == expected
 
 
 def test_hostile_text_is_only_text() -> None:

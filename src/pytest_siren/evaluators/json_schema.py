@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,7 +19,9 @@ from referencing.jsonschema import DRAFT202012
 from pytest_siren.evaluation.tasks import Evaluator, Evidence
 from pytest_siren.evaluators import strict_json
 from pytest_siren.evaluators.base import EvaluatorConfig
+from pytest_siren.evaluators.bounds import in_time
 from pytest_siren.evaluators.problems import problem
+from pytest_siren.evaluators.schema_bounds import in_bounds
 
 
 class JsonSchema(EvaluatorConfig):
@@ -27,6 +30,7 @@ class JsonSchema(EvaluatorConfig):
     The JSON may stand alone or in a fenced block: the first one marked ``json`` or not marked.
     ``format`` is not asserted. References lead into the schema itself or to the meta-schemas;
     nothing is fetched.
+    A validation that takes longer than 5 s is the run's error.
     """
 
     type: Literal["json_schema"]
@@ -50,13 +54,17 @@ class JsonSchema(EvaluatorConfig):
     def build(self, base: Path) -> Evaluator:
         kind: type[Validator] = validator_for(self.schema_, default=Draft202012Validator)
         # A registry of one's own keeps jsonschema from fetching what a reference names.
-        validator = kind(self.schema_, registry=Registry())
+        validator = in_bounds(kind)(self.schema_, registry=Registry())
 
-        def json_schema(evidence: Evidence) -> float:
+        def judge(output: str) -> float:
             try:
-                return float(validator.is_valid(strict_json.loads(answer(evidence.output))))
-            except (ValueError, RecursionError):
+                return float(validator.is_valid(strict_json.loads(answer(output))))
+            # A number beyond all floats is a multiple of nothing.
+            except (ValueError, OverflowError, RecursionError):
                 return 0.0
+
+        def json_schema(evidence: Evidence) -> float | Awaitable[float]:
+            return in_time("json_schema", lambda: judge(evidence.output))
 
         return json_schema
 

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import re
-import warnings
-from functools import reduce
-from operator import or_
+from collections.abc import Awaitable
 from pathlib import Path
 from typing import Literal
 
@@ -13,17 +10,17 @@ from pydantic import Field, model_validator
 
 from pytest_siren.evaluation.tasks import Evaluator, Evidence
 from pytest_siren.evaluators.base import EvaluatorConfig
+from pytest_siren.evaluators.bounds import in_time
+from pytest_siren.evaluators.patterns import Flag, compile_pattern, finds
 from pytest_siren.evaluators.problems import located
 from pytest_siren.evaluators.text import Where, texts
 
-LONGEST = 200_000
-"""Characters of a text that are searched: ``re`` cannot be interrupted."""
-
-Flag = Literal["ignorecase", "multiline", "dotall", "verbose", "ascii"]
-
 
 class Regex(EvaluatorConfig):
-    """1.0 when ``pattern`` is found anywhere in a judged text (``re.search``)."""
+    """1.0 when ``pattern`` is found anywhere in a judged text (``re.search``).
+
+    A search that takes longer than 5 s is the run's error.
+    """
 
     type: Literal["regex"]
     pattern: str = Field(min_length=1)
@@ -41,23 +38,8 @@ class Regex(EvaluatorConfig):
     def build(self, base: Path) -> Evaluator:
         pattern = compile_pattern(self.pattern, self.flags)
 
-        def regex(evidence: Evidence) -> float:
-            return float(any(finds(pattern, text) for text in texts(evidence, self.where)))
+        def regex(evidence: Evidence) -> float | Awaitable[float]:
+            judged = texts(evidence, self.where)
+            return in_time("regex", lambda: float(any(finds(pattern, text) for text in judged)))
 
         return regex
-
-
-def compile_pattern(pattern: str, flags: list[Flag] | None = None) -> re.Pattern[str]:
-    """Return the compiled pattern. Raises ``ValueError``, also for what ``re`` only warns about."""
-    combined = reduce(or_, (re.RegexFlag[flag.upper()] for flag in flags or ()), re.NOFLAG)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        try:
-            return re.compile(pattern, combined)
-        except (re.error, OverflowError, RecursionError, Warning) as error:
-            raise ValueError(f"not a regular expression: {error}") from None
-
-
-def finds(pattern: re.Pattern[str], text: str) -> bool:
-    """Tell whether ``pattern`` is found in the first ``LONGEST`` characters of ``text``."""
-    return pattern.search(text[:LONGEST]) is not None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -10,8 +10,9 @@ from pydantic import Field, field_validator
 
 from pytest_siren.evaluation.tasks import Evaluator, Evidence, ToolCall
 from pytest_siren.evaluators.base import EvaluatorConfig
+from pytest_siren.evaluators.bounds import in_time
+from pytest_siren.evaluators.patterns import compile_pattern, finds
 from pytest_siren.evaluators.problems import Loc, located
-from pytest_siren.evaluators.regex import compile_pattern, finds
 
 Matcher: TypeAlias = Callable[[Any], bool]
 
@@ -49,9 +50,12 @@ class ToolCalled(EvaluatorConfig):
     def build(self, base: Path) -> Evaluator:
         matchers = {argument: _matcher(expected) for argument, expected in self.arguments.items()}
 
-        def tool_called(evidence: Evidence) -> float:
-            count = sum(_matches(call, self.name, matchers) for call in evidence.calls)
-            return float(count > 0 if self.times is None else count == self.times)
+        def tool_called(evidence: Evidence) -> float | Awaitable[float]:
+            def judge() -> float:
+                count = sum(_matches(call, self.name, matchers) for call in evidence.calls)
+                return float(count > 0 if self.times is None else count == self.times)
+
+            return in_time("tool_called", judge)
 
         return tool_called
 
