@@ -41,7 +41,7 @@ class Answer:
 
     status: int = 200
     body: Any = field(default_factory=lambda: GOOD)
-    """JSON data, or text that is sent as it is."""
+    """JSON data, or text or bytes that are sent as they are."""
     headers: Mapping[str, str] = field(default_factory=dict)
     latency: float = 0.0
     reset: bool = False
@@ -68,6 +68,7 @@ class Server:
     url: str = ""
     arrivals: list[float] = field(default_factory=list)
     paths: list[str] = field(default_factory=list)
+    bodies: list[bytes] = field(default_factory=list)
     connections: int = 0
     open: int = 0
     in_flight: int = 0
@@ -92,7 +93,7 @@ class Server:
             for line in head.splitlines()
             if line.startswith("content-length")
         )
-        await reader.readexactly(length)
+        self.bodies.append(await reader.readexactly(length))
         answer = self.answer(len(self.arrivals))
         self.arrivals.append(time.monotonic())
         self.paths.append(head.split()[1])
@@ -103,11 +104,13 @@ class Server:
         if answer.reset:
             writer.transport.abort()
             return False
-        text = answer.body if isinstance(answer.body, str) else json.dumps(answer.body)
-        kind = "text/html" if isinstance(answer.body, str) else "application/json"
-        headers = {"content-type": kind, "content-length": str(len(text)), **answer.headers}
+        body = answer.body
+        raw = isinstance(body, str | bytes)
+        content = body if isinstance(body, bytes) else (body if raw else json.dumps(body)).encode()
+        kind = "text/html" if raw else "application/json"
+        headers = {"content-type": kind, "content-length": str(len(content)), **answer.headers}
         lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
-        writer.write(f"HTTP/1.1 {answer.status} X\r\n{lines}\r\n{text}".encode())
+        writer.write(f"HTTP/1.1 {answer.status} X\r\n{lines}\r\n".encode() + content)
         await writer.drain()
         return not answer.closes
 

@@ -22,6 +22,7 @@ from pytest_siren.models.limits.rehearsal import rehearse
 from pytest_siren.models.limits.turns import Turns
 from pytest_siren.models.loops import ModelPerLoop
 from pytest_siren.models.names import spoken_name
+from pytest_siren.models.wire.outgoing import Notes, Outgoing
 
 _NEEDS_NO_PROVIDER = "test"
 """pydantic-ai's ``TestModel``, the one model whose name has no colon."""
@@ -56,6 +57,8 @@ class ApiModelSource:
         self._estimate = Estimate()
         self._turns: dict[int, Turns] = {}
         self._rehearsed = False
+        self._notes = Notes(name)
+        self._outgoing = Outgoing(self._notes)
 
     def govern(self, governor: Governor) -> None:
         """Keep to ``governor``'s budget for this model."""
@@ -71,6 +74,8 @@ class ApiModelSource:
             self.id,
             turns=self._turns.get(id(model)),
             estimate=self._estimate,
+            notes=self._notes,
+            outgoing=self._outgoing,
         )
 
     def warm(self) -> None:

@@ -16,6 +16,7 @@ from pytest_siren.models.limits.exchange import Exchange
 from pytest_siren.models.limits.facts import Facts, facts_of
 from pytest_siren.models.limits.remedy import too_long, unavailable
 from pytest_siren.models.limits.verdict import Kind, Trouble, Verdict, judge
+from pytest_siren.models.wire.errors import UnusableAnswerError
 from pytest_siren.sharing.board import Gauge
 
 _FAULTS = 6
@@ -47,6 +48,7 @@ class Attempts:
         """
         facts = facts_of(error)
         verdict = judge(facts)
+        error = self._shown(error, facts)
         if verdict.kind is Kind.REFUSAL:
             self.budget.cool(excess)
         else:
@@ -89,11 +91,19 @@ class Attempts:
     def _fault(self, error: Exception, facts: Facts) -> float:
         self._faults += 1
         if self._faults >= _FAULTS:
-            if facts.connecting and not self.budget.proven:
+            if (facts.connecting or facts.page) and not self.budget.proven:
                 raise self._unavailable(facts, Trouble.ADDRESS) from error
             error.add_note(f"given up after {self._faults} tries in a row")
             raise error
         return after_fault(self._faults - 1, self.random)
+
+    def _shown(self, error: Exception, facts: Facts) -> Exception:
+        """Return ``error``, or one in the provider's words where a library's own say nothing."""
+        if not facts.unusable:
+            return error
+        shown = UnusableAnswerError(self.model, facts.message)
+        shown.__cause__ = error
+        return shown
 
     def _unavailable(self, facts: Facts, trouble: Trouble) -> ModelUnavailableError:
         return ModelUnavailableError(unavailable(self.model, facts, trouble))

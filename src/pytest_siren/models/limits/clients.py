@@ -13,6 +13,7 @@ from pydantic_ai.providers import Provider, infer_provider, infer_provider_class
 
 from pytest_siren.models.limits.connections import Connections
 from pytest_siren.models.limits.tools import remember_tools, send_as_given
+from pytest_siren.models.wire.transport import Answers
 
 _TIMEOUT = httpx2.Timeout(600.0, connect=30.0)
 """pydantic-ai's, with more time for a connection: many are opened at once."""
@@ -28,7 +29,7 @@ async def opened(
     ``ImportError``.
     """
     client = httpx2.AsyncClient(
-        transport=transport or Connections(),
+        transport=Answers(transport or Connections()),
         timeout=_TIMEOUT,
         headers={"User-Agent": get_user_agent()},
     )

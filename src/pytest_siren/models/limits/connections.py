@@ -20,6 +20,8 @@ from pytest_siren.models.limits.passing import Passing
 
 _IDLE = 15.0
 """Seconds after which a connection that nobody needed is closed."""
+_HEADERS = 2**20
+"""Bytes of one header at most. Gateways write much of what they know into theirs."""
 _TRANSLATIONS: tuple[tuple[type[Exception], type[httpx2.TransportError]], ...] = (
     (aiohttp.ConnectionTimeoutError, httpx2.ConnectTimeout),
     (TimeoutError, httpx2.ReadTimeout),
@@ -133,6 +135,9 @@ def _session(scheme: str) -> aiohttp.ClientSession:
         connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_IDLE, ssl=tls),
         cookie_jar=aiohttp.DummyCookieJar(),
         auto_decompress=False,
+        max_line_size=_HEADERS,
+        max_field_size=_HEADERS,
+        max_headers=_HEADERS // 64,
     )
 
 

@@ -19,6 +19,8 @@ from pydantic_ai.exceptions import (
     ModelTimeoutError,
 )
 
+from pytest_siren.models.wire.errors import AnswerError
+
 _T = TypeVar("_T")
 
 _LIBRARIES = frozenset(
@@ -74,11 +76,22 @@ class Facts:
     """pydantic-ai's judgement: the account is exhausted."""
     overloaded: bool = False
     rate_limited: bool = False
+    unusable: bool = False
+    """Whether there was an answer, with status 200, that is none."""
+    again: bool = False
+    """Whether one that is none is worth a second request."""
+    page: bool = False
+    """Whether one that is none seems to be some other server's than the API's."""
 
 
 def facts_of(error: BaseException) -> Facts:
     """Return what ``error`` and its causes say."""
     chain = list(_causes(error))
+    answer = next((link for link in chain if isinstance(link, AnswerError)), None)
+    if answer is not None:
+        return Facts(
+            message=printable(answer.words), unusable=True, again=answer.again, page=answer.page
+        )
     status = _first(_status, chain)
     body = _first(_body, chain)
     inner = body.get("error", body) if isinstance(body, Mapping) else body

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from pydantic_ai.messages import ModelMessage, ModelResponse
+from pydantic_ai.messages import ModelMessage, ModelResponse, TextPart
 from pydantic_ai.models import Model, ModelRequestParameters, StreamedResponse
 from pydantic_ai.models.wrapper import WrapperModel
 from pydantic_ai.settings import ModelSettings
@@ -20,6 +20,9 @@ from pytest_siren.models.limits.budget import Budget
 from pytest_siren.models.limits.estimate import Estimate
 from pytest_siren.models.limits.exchange import EXCHANGE, Exchange
 from pytest_siren.models.limits.turns import Turns
+from pytest_siren.models.wire.outgoing import Notes, Outgoing
+from pytest_siren.models.wire.reading import reading
+from pytest_siren.models.wire.received import RECEIVED, Received
 from pytest_siren.sharing.board import Gauge
 
 if TYPE_CHECKING:
@@ -43,6 +46,8 @@ class GovernedModel(WrapperModel):
         *,
         turns: Turns | None = None,
         estimate: Estimate | None = None,
+        notes: Notes | None = None,
+        outgoing: Outgoing | None = None,
         patience: float = PATIENCE,
     ) -> None:
         """``turns`` only for a model whose transport gives them back, as ``Connections`` does."""
@@ -52,12 +57,20 @@ class GovernedModel(WrapperModel):
         self._turns = turns
         self._estimate = estimate if budget.counts_tokens else None
         self._patience = patience
+        self._notes = notes or Notes(name)
+        self._outgoing = outgoing or Outgoing(self._notes)
         self._retries: list[Retry] = []
+        self._billed: list[ModelResponse] = []
 
     @property
     def retries(self) -> Sequence[Retry]:
         """What was sent again so far, oldest first."""
         return self._retries
+
+    def take_billed(self) -> Sequence[ModelResponse]:
+        """Return answers without content that tell of tokens, since this was last called."""
+        taken, self._billed = self._billed, []
+        return taken
 
     async def request(
         self,
@@ -65,11 +78,11 @@ class GovernedModel(WrapperModel):
         model_settings: ModelSettings | None,
         model_request_parameters: ModelRequestParameters,
     ) -> ModelResponse:
-        settings = _without_retries(model_settings)
+        sent = self._outgoing.messages(messages)
+        settings = self._outgoing.settings(_without_retries(model_settings))
+        parameters = self._outgoing.parameters(model_request_parameters)
         return await self._persist(
-            messages,
-            lambda: self.wrapped.request(messages, settings, model_request_parameters),
-            _tokens,
+            messages, lambda: self.wrapped.request(sent, settings, parameters), _tokens
         )
 
     async def count_tokens(
@@ -78,11 +91,11 @@ class GovernedModel(WrapperModel):
         model_settings: ModelSettings | None,
         model_request_parameters: ModelRequestParameters,
     ) -> RequestUsage:
-        settings = _without_retries(model_settings)
+        sent = self._outgoing.messages(messages)
+        settings = self._outgoing.settings(_without_retries(model_settings))
+        parameters = self._outgoing.parameters(model_request_parameters)
         return await self._persist(
-            [],
-            lambda: self.wrapped.count_tokens(messages, settings, model_request_parameters),
-            lambda usage: 0,
+            [], lambda: self.wrapped.count_tokens(sent, settings, parameters), lambda usage: 0
         )
 
     @asynccontextmanager
@@ -94,14 +107,14 @@ class GovernedModel(WrapperModel):
         run_context: RunContext[Any] | None = None,
     ) -> AsyncGenerator[StreamedResponse]:
         """Send again until the answer begins; what breaks off later is the caller's."""
-        settings = _without_retries(model_settings)
+        sent = self._outgoing.messages(messages)
+        settings = self._outgoing.settings(_without_retries(model_settings))
+        parameters = self._outgoing.parameters(model_request_parameters)
         async with AsyncExitStack() as stack:
 
             async def opened() -> StreamedResponse:
                 return await stack.enter_async_context(
-                    self.wrapped.request_stream(
-                        messages, settings, model_request_parameters, run_context
-                    )
+                    self.wrapped.request_stream(sent, settings, parameters, run_context)
                 )
 
             yield await self._persist(messages, opened, lambda stream: 0)
@@ -144,12 +157,40 @@ class GovernedModel(WrapperModel):
     async def _ask(self, ask: Callable[[], Awaitable[_T]], exchange: Exchange) -> _T:
         if self._turns is not None:
             exchange.turn = await self._turns.take()
-        token = EXCHANGE.set(exchange)
+        received = Received()
+        exchanging, receiving = EXCHANGE.set(exchange), RECEIVED.set(received)
         try:
-            return await ask()
+            with reading(received):
+                answer = _checked(await ask())
+        except Exception:
+            if (usage := received.billed()) is not None:
+                self._billed.append(self._unanswered(usage))
+            raise
         finally:
-            EXCHANGE.reset(token)
+            RECEIVED.reset(receiving)
+            EXCHANGE.reset(exchanging)
             exchange.sent()
+        if received.usage_problem is not None:
+            self._mark(answer, received, received.usage_problem)
+        return answer
+
+    def _unanswered(self, usage: RequestUsage) -> ModelResponse:
+        wrapped = self.wrapped
+        return ModelResponse(
+            parts=[],
+            usage=usage,
+            model_name=wrapped.model_name,
+            provider_name=wrapped.system,
+            provider_url=wrapped.base_url,
+        )
+
+    def _mark(self, answer: object, received: Received, problem: str) -> None:
+        if isinstance(answer, ModelResponse) and not received.measured:
+            answer.usage.unmeasured_requests = max(1, answer.usage.unmeasured_requests)
+        self._notes.give(
+            f"the usage that its provider reports {problem}; "
+            "tokens are counted as far as they are known"
+        )
 
 
 def _advice(exchange: Exchange) -> Advice:
@@ -158,6 +199,15 @@ def _advice(exchange: Exchange) -> Advice:
     if headers is None or "0" not in headers.values():
         return NO_ADVICE
     return advice_of(dict(headers))
+
+
+def _checked(answer: _T) -> _T:
+    """Return ``answer``. Raises ``TypeError`` for one whose text is none."""
+    if isinstance(answer, ModelResponse):
+        for part in answer.parts:
+            if isinstance(part, TextPart) and not isinstance(part.content, str):
+                raise TypeError(f"text must be text, not {type(part.content).__name__}")
+    return answer
 
 
 def _tokens(response: ModelResponse) -> int:

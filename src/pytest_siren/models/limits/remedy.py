@@ -53,3 +53,5 @@ def _what_to_do(name: str, trouble: Trouble) -> str:
             return "check the model's name, and that the account may use it"
         case Trouble.ADDRESS:
             return "check the provider's base URL, and that its server runs"
+        case Trouble.PROXY:
+            return "check HTTPS_PROXY and HTTP_PROXY"

@@ -31,6 +31,7 @@ class Trouble(StrEnum):
     QUOTA = "quota"
     MODEL = "model"
     ADDRESS = "address"
+    PROXY = "proxy"
 
 
 @dataclass(frozen=True)
@@ -116,6 +117,8 @@ _FINAL_5XX = frozenset({501, 505})
 def judge(facts: Facts) -> Verdict:
     """Judge what ``facts`` tell of a request."""
     status = facts.status
+    if facts.unusable:
+        return _unusable(facts)
     if status is None and facts.connection:
         return Verdict(Kind.FAULT, "time-out" if facts.timeout else "connection")
     if trouble := _trouble(facts):
@@ -137,6 +140,14 @@ def judge(facts: Facts) -> Verdict:
     return Verdict(Kind.REJECTED, "error")
 
 
+def _unusable(facts: Facts) -> Verdict:
+    if facts.again:
+        return Verdict(Kind.FAULT, "no answer")
+    if facts.page:
+        return Verdict(Kind.UNEXPLAINED, "no answer", Trouble.ADDRESS)
+    return Verdict(Kind.REJECTED, "no answer")
+
+
 def _trouble(facts: Facts) -> Trouble | None:
     """Return what ails the account, the key or the model, if the provider says so."""
     status, message = facts.status, facts.message
@@ -145,6 +156,8 @@ def _trouble(facts: Facts) -> Trouble | None:
         return Trouble.QUOTA
     if client_error and facts.structured and _QUOTA.search(message):
         return Trouble.QUOTA
+    if status == 407:
+        return Trouble.PROXY
     if status == 401 or (status == 400 and facts.codes & _KEY_CODES):
         return Trouble.KEY
     if status == 400 and facts.structured and _BAD_KEY.search(message):
