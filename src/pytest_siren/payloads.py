@@ -125,3 +125,5 @@ class RunReport:
     goal_reached: bool | None = None
     """Whether the attacker's goal was reached before the error that ended the attempt; ``None``
     for every other attempt, and where nobody can tell."""
+    unmeasured: bool = False
+    """Whether the cost is unknown because an answer does not tell all of its tokens."""

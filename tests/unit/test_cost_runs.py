@@ -262,8 +262,8 @@ def test_a_cost_that_nobody_knows_is_none_and_ends_a_run_with_a_limit() -> None:
     assert limited.error is not None
     assert limited.error.type == "CostUnknownError"
     assert limited.error.message == (
-        "usage_limits.cost is 9, but an answer of 'scripted:mail' has no price or does not tell "
-        "its tokens, so nobody knows what the run has cost"
+        "usage_limits.cost is 9, but no price is known for an answer of 'scripted:mail', "
+        "so nobody knows what the run has cost"
     )
     assert limited.usage.requests == 1
 
@@ -288,7 +288,9 @@ def test_without_prices_the_costs_that_the_model_reports_count() -> None:
     spent: list[Decimal | None] = []
 
     class Ledger:
-        def add(self, input_tokens: int, output_tokens: int, cost: Decimal | None) -> None:
+        def add(
+            self, input_tokens: int, output_tokens: int, cost: Decimal | None, unknown: str = ""
+        ) -> None:
             spent.append(cost)
 
     ledger: Spend = Ledger()

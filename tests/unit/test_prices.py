@@ -180,7 +180,10 @@ def test_an_answer_that_does_not_tell_its_tokens_has_no_cost() -> None:
     assert Prices().of("openai:gpt-5", answer(usage=silent)) is None
     assert Prices({"a:b": price(1)}).of("a:b", answer(usage=silent)) is None
     assert Prices({"a:b": price(0)}).of("a:b", answer(usage=silent)) == 0
-    assert Prices({"a:b": price(1, request=0.5)}).of("a:b", answer(usage=silent)) == Decimal("0.5")
+    assert Prices({"a:b": price(1, request=0.5)}).of("a:b", answer(usage=silent)) is None
+    assert Prices({"a:b": price(0, request=0.5)}).of("a:b", answer(usage=silent)) == Decimal("0.5")
+    partly = {"input_tokens": 50, "unmeasured_requests": 1}
+    assert Prices({"a:b": price(1)}).of("a:b", answer(usage=partly)) is None
     assert Prices().of("local:x", answer(usage=silent)) == 0
 
 

@@ -19,6 +19,7 @@ from pydantic_ai.messages import (
 )
 from pydantic_ai.models import ModelRequestParameters
 from pydantic_ai.settings import ModelSettings
+from pydantic_ai.usage import RunUsage
 from pydantic_core import to_jsonable_python
 
 from pytest_siren.evaluation.components import Component
@@ -105,7 +106,8 @@ class PlainAgent:
         return _request(parts, frozenset().union(*(outcome.vectors for outcome in outcomes)))
 
     async def _ask(self, state: ModelRequestReady, stage: Stage) -> ModelResponseReceived:
-        stage.limits.check_before_request(state.usage)
+        # What the whole run has used: an attack may have gone back from other ways.
+        stage.limits.check_before_request(stage.account.usage)
         if implements(stage.model, ObservesState):
             stage.model.observe(state.env_state)
         messages = (*state.messages, state.request)
@@ -114,7 +116,7 @@ class PlainAgent:
         )
         if stage.limits.count_tokens_before_request:
             counted = await stage.model.count_tokens(list(messages), self._settings, parameters)
-            stage.limits.check_before_request(state.usage + counted)
+            stage.limits.check_before_request(stage.account.usage + counted)
             stage.limits.check_per_request_input_tokens(counted.input_tokens)
         response = await stage.ask(messages, self._settings, parameters)
         usage = state.usage + response.usage
@@ -125,7 +127,7 @@ class PlainAgent:
         )
         stage.latest = reached
         stage.limits.check_per_request_input_tokens(response.usage.input_tokens)
-        stage.limits.check_tokens(usage)
+        stage.account.check(stage.limits)
         return reached
 
     async def _act(self, state: ModelResponseReceived, stage: Stage) -> AgentState:
@@ -136,7 +138,7 @@ class PlainAgent:
             return End(**_carried(state), reason=EndReason.ANSWERED)
         usage = copy(state.usage)
         usage.tool_calls += len(calls)
-        stage.limits.check_before_tool_call(usage)
+        stage.limits.check_before_tool_call(_with_calls(stage.account.usage, len(calls)))
         env_state, outcomes = await stage.execute(state, calls)
         after = {
             **_carried(state),
@@ -156,6 +158,12 @@ class PlainAgent:
         import yaml
 
         return yaml.safe_dump(value, allow_unicode=True)
+
+
+def _with_calls(usage: RunUsage, calls: int) -> RunUsage:
+    after = copy(usage)
+    after.tool_calls += calls
+    return after
 
 
 def _carried(state: AgentState) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, Protocol, runtime_checkable
 
+from pydantic_ai.messages import ModelResponse
 from pydantic_ai.models import Model
 
 from pytest_siren.evaluation.tasks import BenignTask, MaliciousTask
@@ -113,6 +114,15 @@ class CountsRetries(Protocol):
     @property
     def retries(self) -> Sequence[Retry]:
         """What was sent again so far, oldest first."""
+        ...
+
+
+@runtime_checkable
+class BillsErrors(Protocol):
+    """A model of one run whose failed requests may cost tokens."""
+
+    def take_billed(self) -> Sequence[ModelResponse]:
+        """Return answers without content that tell of tokens, since this was last called."""
         ...
 
 

@@ -85,7 +85,7 @@ class Prices:
     def _tariff(self, model_id: str, response: ModelResponse) -> _Tariff:
         own = self._own(model_id)
         if own is not None:
-            return lambda answer: _cost(own, answer)
+            return lambda answer: _cost(own, answer) if own.reach(answer.usage) else None
         if is_free(model_id):
             return lambda answer: Decimal(0)
         return _by_answer(response) or _by_name(model_id) or _as_reported
@@ -152,7 +152,7 @@ class _Listed:
             genai_request_timestamp=answer.timestamp,
             price_context=answer.provider_details,
         )
-        return price.total_price if price.total_price or _measured(answer) else None
+        return price.total_price if _measured(answer) else None
 
 
 def _cost(rates: Rates, answer: ModelResponse) -> Decimal | None:
@@ -160,7 +160,7 @@ def _cost(rates: Rates, answer: ModelResponse) -> Decimal | None:
         cost = rates.cost(answer.usage)
     except (TypeError, ValueError):
         return None
-    return cost if cost or _measured(answer) or rates.free else None
+    return cost if _measured(answer) or rates.counts_no_tokens else None
 
 
 def _measured(answer: ModelResponse) -> bool:

@@ -70,6 +70,14 @@ class Rates:
             if kind not in _ALWAYS_COVERED and (kind != _REASONING or self.reasoning_apart)
         )
 
+    def reach(self, usage: RequestUsage) -> bool:
+        """Tell whether all that ``usage`` counts is tokens, of which there is a wider kind."""
+        return not any(
+            count
+            for kind, count in vars(usage).items()
+            if kind not in _ALWAYS_COVERED and not kind.endswith("_tokens")
+        )
+
     def cost(self, usage: RequestUsage) -> Decimal:
         """Return the US dollars of one request. Raises ``ValueError`` for impossible counts."""
         size = rest = usage.input_tokens
@@ -92,10 +100,10 @@ class Rates:
         return total / _MILLION + self.request
 
     @property
-    def free(self) -> bool:
-        """No request can cost anything."""
+    def counts_no_tokens(self) -> bool:
+        """Every request costs the same, however many tokens it has."""
         rates = (self.input, self.output, self.cache_read, self.cache_write, self.cache_write_1h)
-        return not (self.request or any(rates))
+        return not any(rates)
 
 
 def _dollars(rate: Rate, count: int, size: int) -> Decimal:

@@ -14,7 +14,7 @@ from pydantic_ai.usage import RunUsage, UsageLimits
 
 from pytest_siren.evaluation.environment import CopyableEnvironment, Environment, ToolOutcome
 from pytest_siren.evaluation.exposure import Exposure, MarksVectors
-from pytest_siren.evaluation.models import ObservesContents
+from pytest_siren.evaluation.models import BillsErrors, ObservesContents
 from pytest_siren.evaluation.protocols import implements
 from pytest_siren.evaluation.responses import check_calls
 from pytest_siren.evaluation.spending import Account
@@ -118,7 +118,7 @@ class Stage:
         for message in reached.messages[len(state.messages) :]:
             if isinstance(message, ModelResponse):
                 check_calls(message)
-        self.account.check_cost(self.limits)
+        self.account.check(self.limits)
         return reached
 
     async def ask(
@@ -130,12 +130,19 @@ class Stage:
         """Return the model's answer to ``messages``, with its cost in ``usage``.
 
         Agents ask in this way, so that tokens and cost are counted whatever happens next. Raises
-        what the model raises, and ``UsageLimitExceeded`` when the limit of cost has been passed.
+        what the model raises, and ``UsageLimitExceeded`` when a limit has been passed, also on
+        ways that were gone back from.
         """
-        self.account.check_cost(self.limits)
+        self.account.check(self.limits)
+        self.limits.check_before_request(self.account.usage)
         self.tools = len(parameters.function_tools)
         carried = self.exposure.sending(messages, self._contents)
-        response = await self.model.request(list(messages), settings, parameters)
+        try:
+            response = await self.model.request(list(messages), settings, parameters)
+        finally:
+            if implements(self.model, BillsErrors):
+                for billed in self.model.take_billed():
+                    self.account.add(billed)
         self.exposure.answered(carried)
         self.account.add(response)
         return response

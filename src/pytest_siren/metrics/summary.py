@@ -74,6 +74,8 @@ class SummaryRow:
     """Attempts whose cost is unknown."""
     started_at: float
     """When the first attempt began, in seconds since the epoch."""
+    unmeasured: int = 0
+    """Attempts whose cost is unknown because an answer does not tell all of its tokens."""
     decided: tuple[str, ...] = ()
     """Measures by which tasks of the job may have ended early."""
     exposed: Exposed | None = None
@@ -107,6 +109,8 @@ class Totals:
     """The models of those attempts."""
     wall_seconds: float
     """From the start of the first attempt to the end of the last."""
+    unmeasured: int = 0
+    """Attempts whose cost is unknown because an answer does not tell all of its tokens."""
 
 
 def rows(
@@ -156,6 +160,7 @@ def totals(rows: Sequence[SummaryRow]) -> Totals:
         models=tuple(dict.fromkeys(row.model for row in rows if row.unpriced)),
         wall_seconds=max(row.started_at + row.wall_seconds for row in rows)
         - min(row.started_at for row in rows),
+        unmeasured=sum(row.unmeasured for row in rows),
     )
 
 
@@ -235,6 +240,7 @@ def _row(
         cost=fsum((report.cost or 0) + report.other_cost for report in reports),
         unpriced=sum((report.cost is None) + report.other_unpriced for report in reports),
         started_at=min(report.finished_at - report.duration for report in reports),
+        unmeasured=sum(report.unmeasured for report in reports),
         decided=names,
         exposed=Exposed.of(report.exposed for report in scored) if attacked else None,
         finishes=Counter(report.finish for report in scored if report.finish is not None),

@@ -32,12 +32,18 @@ def cost_of(row: SummaryRow | Totals, models: Sequence[str], room: int) -> list[
     if row.unpriced == row.attempts:
         if not (row.input_tokens or row.output_tokens):
             return ["cost unknown (the answers do not tell their tokens)"]
-        return [_named("cost unknown (no price for {})", models, room)]
+        return [_named(f"cost unknown ({_lacking(row)} {{}})", models, room)]
     attempts = f"{row.unpriced:,} of {row.attempts:,} attempts"
     return [
         f"cost at least {dollars(row.cost)}",
-        _named(f"no price for {attempts} ({{}})", models, room),
+        _named(f"{_lacking(row)} {attempts} ({{}})", models, room),
     ]
+
+
+def _lacking(row: SummaryRow | Totals) -> str:
+    if not row.unmeasured:
+        return "no price for"
+    return "usage incomplete for" if row.unmeasured == row.unpriced else "no price or usage for"
 
 
 def _named(text: str, models: Sequence[str], room: int) -> str:
@@ -76,9 +82,19 @@ def check_priced(
 
 
 def limit_reached(board: Board, limit: Decimal | None) -> str | None:
-    """Return the sentence for the stop once the session has spent ``limit`` US dollars."""
+    """Return the sentence for the stop once the session has spent ``limit`` US dollars.
+
+    It stops, too, when nobody can tell how much it has spent.
+    """
     from pytest_siren.sharing.board import Gauge
 
-    if limit is None or (spent := round(board.total(Gauge.COST), 9)) < limit:
+    if limit is None:
         return None
-    return f"--siren-max-cost {limit} reached: {dollars(spent)} spent"
+    if (spent := round(board.total(Gauge.COST), 9)) >= limit:
+        return f"--siren-max-cost {limit} reached: {dollars(spent)} spent"
+    if (reason := board.why_unpriced) is not None:
+        return (
+            f"--siren-max-cost {limit} cannot be kept: {reason}, "
+            f"so nobody knows what the session has cost; {dollars(spent)} is known to be spent"
+        )
+    return None

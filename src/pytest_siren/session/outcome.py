@@ -86,6 +86,7 @@ def report_of(
         tools=result.tools,
         tool_calls=result.tool_calls,
         goal_reached=result.goal_reached,
+        unmeasured=result.cost is None and bool(usage.get("unmeasured_requests")),
     )
 
 

@@ -22,6 +22,8 @@ _KEYS = 64
 _KEY_CELLS = 16
 _KEY_NAME = 256
 _STOP_TEXT = 4096
+_TEXT = 512
+"""Bytes of a sentence on one key, or on what the session spends."""
 _GONE = 0
 """Stands for the process id of a process that is known to have died."""
 
@@ -61,7 +63,9 @@ _IN_FLIGHT_AT = _KEYS_AT + _KEYS * _KEY_CELLS
 _CELLS = _IN_FLIGHT_AT + _KEYS * _PROCESSES
 _NAMES_AT = _CELLS * 8
 _STOP_AT = _NAMES_AT + _KEYS * _KEY_NAME
-_SIZE = _STOP_AT + _STOP_TEXT
+_UNPRICED_AT = _STOP_AT + _STOP_TEXT
+_KEY_STOPS_AT = _UNPRICED_AT + _TEXT
+_SIZE = _KEY_STOPS_AT + _KEYS * _TEXT
 
 
 class BoardError(Exception):
@@ -158,6 +162,30 @@ class Board:
             return None
         return self._bytes[_STOP_AT : _STOP_AT + length - 1].decode(errors="ignore")
 
+    def unpriced(self, reason: str) -> None:
+        """Count an answer whose cost nobody knows; the first reason stands."""
+        self[Gauge.UNPRICED] += 1
+        if not self._bytes[_UNPRICED_AT]:
+            with self.lock():
+                self._write(_UNPRICED_AT, reason)
+
+    @property
+    def why_unpriced(self) -> str | None:
+        """Why the cost of an answer is unknown; ``None`` while all are known."""
+        return self._read(_UNPRICED_AT)
+
+    def _write(self, at: int, text: str) -> None:
+        """Write a sentence unless there is one; its first byte comes last. Hold the lock."""
+        encoded = text.encode(errors="replace")[: _TEXT - 1] or b"?"
+        if not self._bytes[at]:
+            self._bytes[at + 1 : at + len(encoded)] = encoded[1:]
+            self._bytes[at] = encoded[0]
+
+    def _read(self, at: int) -> str | None:
+        if not self._bytes[at]:
+            return None
+        return self._bytes[at : at + _TEXT].partition(b"\0")[0].decode(errors="ignore")
+
     def settle(self) -> None:
         """Tell every process that no further runs are needed; those in flight go on."""
         self._cells[_SETTLED] = 1.0
@@ -183,6 +211,27 @@ class Board:
                     self._cells[_SLOTS_AT + process * _GAUGES] = _GONE
 
     # Cells that belong to a key, such as a model.
+
+    def stop_key(self, name: str, reason: str) -> None:
+        """Ask every process to begin nothing more on the key ``name``; the first reason stands."""
+        index = self.key(name).index
+        with self.lock():
+            self._write(_KEY_STOPS_AT + index * _TEXT, reason)
+
+    def key_stopped(self, name: str) -> str | None:
+        """Return why nothing more is begun on the key ``name``; ``None`` while something may be."""
+        if not self._stopped_keys():
+            return None
+        return self._read(_KEY_STOPS_AT + self.key(name).index * _TEXT)
+
+    def stopped_keys(self) -> list[str]:
+        """Return the reasons for which keys are stopped."""
+        reasons = (self._read(at) for at in self._stopped_keys())
+        return [reason for reason in reasons if reason is not None]
+
+    def _stopped_keys(self) -> list[int]:
+        places = (_KEY_STOPS_AT + key * _TEXT for key in range(int(self._cells[_KEYS_USED])))
+        return [at for at in places if self._bytes[at]]
 
     def key(self, name: str) -> SharedKey:
         """Return the cells of ``name``, the same for every process. Raises ``BoardError``."""
@@ -218,6 +267,7 @@ class SharedKey:
 
     def __init__(self, board: Board, index: int) -> None:
         self.board = board
+        self.index = index
         self._cells = board._cells
         self._shared = _KEYS_AT + index * _KEY_CELLS
         self._column = _IN_FLIGHT_AT + index * _PROCESSES

@@ -13,11 +13,13 @@ class BoardSpend:
     def __init__(self, board: Board) -> None:
         self._board = board
 
-    def add(self, input_tokens: int, output_tokens: int, cost: Decimal | None) -> None:
+    def add(
+        self, input_tokens: int, output_tokens: int, cost: Decimal | None, unknown: str = ""
+    ) -> None:
         board = self._board
         board[Gauge.INPUT_TOKENS] += input_tokens
         board[Gauge.OUTPUT_TOKENS] += output_tokens
         if cost is None:
-            board[Gauge.UNPRICED] += 1
+            board.unpriced(unknown)
         elif cost:
             board[Gauge.COST] += float(cost)
