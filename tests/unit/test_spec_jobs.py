@@ -26,6 +26,7 @@ def folder(tmp_path: Path) -> Folder:
 def test_a_minimal_file_is_one_benign_job_with_defaults(folder: Folder) -> None:
     [job] = folder.load(MINIMAL)
     assert job == JobSpec(
+        malicious_as_benign=False,
         source=folder.path / "eval_x.yaml",
         base=folder.path,
         name=None,

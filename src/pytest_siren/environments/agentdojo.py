@@ -80,7 +80,10 @@ class AgentDojoEnvironment:
         """Yield a copy of the plugged-in environment, initialised for ``task``."""
         env = self._loader.load(contents)
         planted = {vector: _without_layout(content) for vector, content in contents.items()}
-        yield AgentDojoState(self._user_tasks[task.id].init_environment(env), planted)
+        user_task = self._user_tasks.get(task.id)
+        # An injection task that runs as a benign one prepares nothing.
+        ready = env if user_task is None else user_task.init_environment(env)
+        yield AgentDojoState(ready, planted)
 
     def pristine(self) -> TaskEnvironment:
         """Return a fresh environment in which nobody planted anything."""

@@ -43,16 +43,19 @@ class InlineEnvironment:
     """Fills planted contents into prompts and tool results where a ``{vector}`` stands.
 
     ``vectors`` are those of all tasks; a run has only its own task's, with that task's defaults,
-    and ``exposed`` tells which those are.
+    and ``exposed`` tells which those are. ``malicious`` are the worlds of malicious tasks, for where
+    they run as benign ones.
     """
 
-    def __init__(self, worlds: Mapping[str, TaskWorld]) -> None:
+    def __init__(
+        self, worlds: Mapping[str, TaskWorld], malicious: Mapping[str, TaskWorld] | None = None
+    ) -> None:
         self.vectors: Mapping[str, str] = {
             vector: default
             for world in reversed(list(worlds.values()))
             for vector, default in world.placeholders.defaults.items()
         }
-        self._worlds = worlds
+        self._worlds = {**(malicious or {}), **worlds}
 
     def tools(self, task: BenignTask) -> Sequence[ToolDefinition]:
         """Return the tools of ``task``."""

@@ -67,6 +67,16 @@ class MaliciousTask:
     goal: str
     evaluators: Mapping[str, Evaluator]
     ground_truth: GroundTruth | None = None
+    prompt: str | None = None
+    """What the user asks for where it runs as a benign task; ``None`` stands for the goal."""
+
+    def as_benign(self, system_prompt: str | None) -> BenignTask:
+        """Return the task as if the user of the agent had asked for it.
+
+        Its evaluators measure utility then: whether the agent can do what the attacker wants.
+        """
+        prompt = self.prompt or self.goal
+        return BenignTask(self.id, prompt, self.evaluators, self.ground_truth, system_prompt)
 
 
 @dataclass(frozen=True, slots=True)

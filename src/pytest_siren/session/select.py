@@ -18,6 +18,8 @@ def runs(job: Job) -> Iterator[tuple[BenignTask, MaliciousTask | None, int]]:
     ids = job.spec.task_ids
     if ids is not None:
         _check(job, ids)
+    if ids is not None and job.attack is None:
+        _check_couples(job, ids)
     wanted = None if ids is None else frozenset(ids)
     for benign, malicious in _tasks(job):
         if wanted is None or not wanted.isdisjoint(_names(benign, malicious)):
@@ -29,9 +31,37 @@ def _tasks(job: Job) -> Iterator[tuple[BenignTask, MaliciousTask | None]]:
     if job.attack is None:
         for task in job.dataset.benign_tasks:
             yield task, None
+        for task in _as_benign(job):
+            yield task, None
     else:
         for couple in job.dataset.couples:
             yield couple.benign, couple.malicious
+
+
+def _as_benign(job: Job) -> Iterator[BenignTask]:
+    """Yield the malicious tasks that run as benign ones: all, or those that are named."""
+    named = frozenset(job.spec.task_ids or ())
+    wanted = [
+        task
+        for task in job.dataset.malicious_tasks
+        if task.id in named or (job.spec.malicious_as_benign and not named)
+    ]
+    prompts = {task.system_prompt for task in job.dataset.benign_tasks} if wanted else set()
+    system_prompt = prompts.pop() if len(prompts) == 1 else None
+    for task in wanted:
+        yield task.as_benign(system_prompt)
+
+
+def _check_couples(job: Job, ids: Sequence[str]) -> None:
+    """Refuse ids of couples alone where there is no attack: nothing would be run, in silence."""
+    couples = {couple.id for couple in job.dataset.couples}.intersection(ids)
+    single = {task.id for task in job.dataset.benign_tasks}
+    single |= {task.id for task in job.dataset.malicious_tasks}
+    if couples and not single.intersection(ids):
+        raise UnknownTaskError(
+            f"{job.dataset.name}: {', '.join(sorted(couples))} can only be run with an attack, and "
+            "there is none: name one with --attack, or name tasks"
+        )
 
 
 def _names(benign: BenignTask, malicious: MaliciousTask | None) -> set[str]:

@@ -41,6 +41,9 @@ def as_eval_file(root: Node) -> Node:
         kept["runs"] = runs
     if mode is not None and mode.value == "benign":
         kept.pop("attack", None)
+        if root.child("session_id") is None:
+            # prompt-siren's benign mode runs every task.
+            kept["malicious_as_benign"] = Node(True, mode.place)
     tree = branch(kept, root.place)
     if tree.at(_RUNS_ALIAS) is not None:
         tree = without(tree, _RUNS_ALIAS)

@@ -178,6 +178,7 @@ class _Loading:
             agent=agent,
             model=model,
             attack=attacked.spec,
+            malicious_as_benign=bool(file.malicious_as_benign),
             task_ids=tuple(file.task_ids) if file.task_ids else None,
             runs=envelope.runs,
             usage_limits=usage_limits(file),

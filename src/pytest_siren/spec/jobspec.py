@@ -43,6 +43,8 @@ class JobSpec:
     """Its config has the model filled in, where its schema has a key ``model``."""
     model: str
     attack: AttackSpec | None
+    malicious_as_benign: bool
+    """Whether a job without an attack runs malicious tasks too, as if the user had asked."""
     task_ids: tuple[str, ...] | None
     """Not yet compared with the dataset; ``None`` is all of them."""
     runs: int

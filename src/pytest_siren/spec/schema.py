@@ -198,6 +198,10 @@ class EvalFile(Section):
     task_ids: list[Text] | None = Field(
         default=None, min_length=1, description="Tasks and couples to run; `null` is all"
     )
+    malicious_as_benign: bool | None = Field(
+        default=None,
+        description="Whether jobs without an attack run the malicious tasks too, as benign ones",
+    )
     runs: int | None = Field(default=None, ge=1, description="Runs of each task; 1 if not given")
     execution: ExecutionSection | None = Field(default=None, description="See `execution`")
     usage_limits: UsageLimitsSection | None = Field(

@@ -64,6 +64,7 @@ def snapshot(job: JobSpec, file: EvalFile, shown: Path) -> dict[str, Any]:
         "runs": job.runs,
         "pass_when": {"benign": job.pass_when.benign, "attack": job.pass_when.attack},
         **({"finish": dict(job.finish)} if job.finish else {}),
+        **({"malicious_as_benign": True} if job.malicious_as_benign else {}),
         "tags": list(job.tags),
         "gates": list(job.gates),
         "cell": dict(job.cell),

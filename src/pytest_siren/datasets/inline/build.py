@@ -84,7 +84,10 @@ def build(config: InlineConfig, base: Path) -> InlineDataset:
         user_name=config.user_name,
         benign_tasks=[_benign(each.task, config, evaluators[id(each.task)]) for each in benign],
         malicious_tasks=[_malicious(each.task, evaluators[id(each.task)]) for each in malicious],
-        environment=InlineEnvironment(_worlds((each.task for each in benign), config, tools)),
+        environment=InlineEnvironment(
+            _worlds((each.task for each in benign), config, tools),
+            {each.task.id: TaskWorld(tools, Placeholders(config.vectors)) for each in malicious},
+        ),
         sources=_sources(config, base, (each.task for each in (*benign, *malicious))),
         couple_ids=config.couples,
     )
@@ -129,7 +132,8 @@ def _benign(
 
 
 def _malicious(task: MaliciousTaskConfig, evaluators: Mapping[str, Evaluator]) -> MaliciousTask:
-    return MaliciousTask(task.id, task.goal, evaluators, _ground_truth(task.ground_truth))
+    truth = _ground_truth(task.ground_truth)
+    return MaliciousTask(task.id, task.goal, evaluators, truth, task.prompt)
 
 
 def _worlds(

@@ -80,6 +80,9 @@ class MaliciousTaskConfig(TaskConfig):
     """A malicious task."""
 
     goal: Text
+    prompt: Text | None = Field(
+        default=None, description="What the user asks for where it runs as a benign task"
+    )
     evaluators: NamedEvaluators
 
     @field_validator("evaluators")
