@@ -7,9 +7,9 @@ import pytest
 from scipy.stats import hypergeom
 
 from pytest_siren.metrics.measures import Cluster, Errors, Measure, rate, units
-from pytest_siren.metrics.passk import pass_at_k
 from pytest_siren.metrics.runs import empty
 from tests.unit.paired_sample import runs_of
+from tests.unit.test_metrics_passk import pass_at_k
 
 
 def attacked(task: str, *scores: float | None, benign: float = 1.0, **more: Any) -> list[Any]:

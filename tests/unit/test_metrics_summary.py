@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import subprocess
-import sys
 from typing import Any
 
 import pytest
@@ -156,7 +154,7 @@ def test_a_benign_job_has_no_attack_figures() -> None:
 
 
 def test_a_k_below_1_is_refused() -> None:
-    with pytest.raises(ValueError, match="a k of at least 1, not 0"):
+    with pytest.raises(ValueError, match="with a k of 1 or more"):
         rows([report()], [0])
 
 
@@ -183,12 +181,3 @@ def test_only_the_hijacked_control_under_attack_has_a_reach() -> None:
     assert row(report(attack_score=1.0, **hijacked)).reach == (1, 0, 0)
     assert row(report(attack=None, attack_score=None, **hijacked)).reach is None
     assert row(report()).reach is None
-
-
-def test_figures_are_made_without_heavy_libraries() -> None:
-    heavy = ("pydantic_ai", "pydantic", "rich", "pandas", "scipy.stats")
-    code = (
-        "import pytest_siren.metrics.summary, sys;"
-        f"sys.exit(any(name in sys.modules for name in {heavy}))"
-    )
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

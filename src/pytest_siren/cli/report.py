@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pytest_siren.cli.arguments import add_jobs_dir
+from pytest_siren.cli.arguments import add_cluster, add_jobs_dir
 from pytest_siren.cli.say import complain, say
 from pytest_siren.jobs.sweeps import SweepError, find_jobs
 
@@ -43,6 +43,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         metavar="JOB|FILE",
         help="compare with this job, sweep, glob or baseline file, pair by pair",
     )
+    add_cluster(report)
     add_jobs_dir(report)
     report.add_argument("--title", metavar="TEXT", help="title of the report")
     report.set_defaults(run=_report)
@@ -51,6 +52,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 def _report(args: argparse.Namespace) -> int:
     # Each of these loads pandas.
     from pytest_siren.jobs.baselinefile import BaselineError
+    from pytest_siren.metrics.choices import Cluster
     from pytest_siren.reports.formats import ReportError, Target
     from pytest_siren.reports.html.numbers import plural
     from pytest_siren.reports.recorded import recorded
@@ -60,7 +62,9 @@ def _report(args: argparse.Namespace) -> int:
         jobs = _jobs(jobs_dir, args.targets)
         baseline = _baseline(args.baseline, jobs_dir, here)
         target = Target.of(args.output, here)
-        data = recorded(jobs, here, args.title or _title(args.targets), baseline)
+        data = recorded(
+            jobs, here, args.title or _title(args.targets), baseline, Cluster(args.cluster)
+        )
         if data.runs.empty:
             reasons = "; ".join(data.problems) or "no run has come to an end"
             raise ReportError(f"there is nothing to report: {reasons}")

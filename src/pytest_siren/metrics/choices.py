@@ -36,13 +36,8 @@ class Unexposed(StrEnum):
     """Its attack score is unknown, unless the attacker won."""
 
 
-def cluster_of(task_id: str, cluster: Cluster) -> str:
-    """Return what is the same for all tasks of the cluster of ``task_id``, ``benign:malicious``."""
-    benign, separator, malicious = task_id.partition(":")
-    match cluster:
-        case Cluster.COUPLE:
-            return task_id
-        case Cluster.BENIGN:
-            return benign
-        case Cluster.MALICIOUS:
-            return f":{malicious}" if separator else benign
+def cluster_note(cluster: Cluster) -> tuple[str, ...]:
+    """Return what a reader of intervals must know of ``cluster``; nothing for the default."""
+    if cluster is Cluster.COUPLE:
+        return ()
+    return (f"intervals are clustered by {cluster} task",)

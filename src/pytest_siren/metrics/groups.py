@@ -134,6 +134,7 @@ def _rates(
                 found.clusters[places],
                 found.open_clusters[undecided[group]],
                 runs=int(found.runs[places].sum()),
+                k=measure.k,
             )
         rates.append((made, int(short[group])))
     return rates

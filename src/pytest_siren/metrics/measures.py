@@ -117,7 +117,7 @@ def units(
     _, first, unit = np.unique(unit, return_index=True, return_inverse=True)
     counts = np.bincount(unit, minlength=len(first)).astype(np.int64)
     if measure.k == 1:
-        values = np.bincount(unit, weights=scores, minlength=len(first)) / np.maximum(counts, 1)
+        values = _sums(unit, scores, len(first)) / np.maximum(counts, 1)
     else:
         successes = np.bincount(unit, weights=scores == 1.0, minlength=len(first)).astype(
             np.float64
@@ -238,6 +238,14 @@ def _finishes(runs: pd.DataFrame, stem: str) -> Floats:
     found = runs["finish"].isin([finish.value for finish in FINISHES[stem]]).to_numpy(np.float64)
     known = (runs["status"] == "scored").to_numpy() & runs["finish"].notna().to_numpy()
     return np.where(known, found, np.nan)
+
+
+def _sums(unit: Ints, scores: Floats, number: int) -> Floats:
+    """Return the sum of ``scores`` of each unit, the same whatever the order of its runs."""
+    if not np.all((scores == 0.0) | (scores == 1.0)):
+        order = np.lexsort((scores, unit))
+        unit, scores = unit[order], scores[order]
+    return np.bincount(unit, weights=scores, minlength=number).astype(np.float64)
 
 
 def over_k(counts: Ints, successes: Floats, measure: Measure) -> Floats:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import fsum
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from pytest_siren.metrics.choices import Cluster
 from pytest_siren.metrics.estimates import Estimate
 from pytest_siren.metrics.exposed import Exposed
-from pytest_siren.metrics.passk import asr, mean_decided_pass_at_k, mean_pass_at_k
+from pytest_siren.metrics.measures import Measure, rate
+from pytest_siren.metrics.reported import runs_of
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from pytest_siren.payloads import RunReport
 
 HIJACKED = "control:hijacked"
@@ -201,10 +204,7 @@ def _row(
     scored = [report for report in last if report.status == "scored"]
     attacked = first.attack is not None
     names = tuple(decided.split())
-    # By other measures only the first runs of tasks that may have ended early are a fair sample.
-    fair = [report for report in last if report.run_index == 0] if names else last
-    benign = _by_task(fair, "benign_score")
-    attack = _by_task(fair, "attack_score") if attacked else {}
+    rates = _Rates(runs_of(last, {first.identity: decided} if decided else None), cluster)
     hijacked = attacked and first.model == HIJACKED
     return SummaryRow(
         dataset=first.dataset,
@@ -217,13 +217,9 @@ def _row(
         runs=len(scored),
         errors=statuses["error"],
         cancelled=statuses["cancelled"],
-        benign_pass={k: mean_pass_at_k(benign, k, cluster) for k in ks}
-        | _decided(last, "benign_score", ks, cluster, names),
-        attack_pass={k: mean_pass_at_k(attack, k, cluster) for k in ks}
-        | _decided(last, "attack_score", ks, cluster, names)
-        if attacked
-        else {},
-        asr=asr(attack, cluster) if attacked else None,
+        benign_pass={k: rates.of(f"benign_pass@{k}") for k in ks},
+        attack_pass={k: rates.of(f"attack_pass@{k}") for k in ks} if attacked else {},
+        asr=rates.of("asr") if attacked else None,
         benign_unknown=Counter(
             report.benign_unknown or _NO_REASON for report in scored if report.benign_score is None
         ),
@@ -255,35 +251,16 @@ def _tools_unused(runs: Sequence[RunReport]) -> bool:
     return bool(scored) and known and not any(run.tool_calls for run in runs)
 
 
-def _decided(
-    runs: Sequence[RunReport],
-    name: Literal["benign_score", "attack_score"],
-    ks: Sequence[int],
-    cluster: Cluster,
-    decided: Sequence[str],
-) -> dict[int, Estimate | None]:
-    """Return each pass@k by which tasks may have ended early."""
-    found: dict[int, Estimate | None] = {}
-    for k in ks:
-        if f"{name.removesuffix('_score')}_pass@{k}" in decided:
-            by_task = _by_task((run for run in runs if run.run_index < k), name)
-            found[k] = mean_decided_pass_at_k(by_task, k, cluster)
-    return found
+class _Rates:
+    """The rates of one job, and how many of its tasks are in none."""
 
+    def __init__(self, runs: pd.DataFrame, cluster: Cluster) -> None:
+        self._runs, self._cluster = runs, cluster
+        self._tasks = int(runs["task_id"].nunique())
 
-def _by_task(
-    runs: Iterable[RunReport], name: Literal["benign_score", "attack_score"]
-) -> dict[str, list[float]]:
-    """Return the known scores of every task; a task without any keeps an empty list."""
-    by_task: dict[str, list[float]] = {}
-    for run in runs:
-        known = by_task.get(run.task_id)
-        if known is None:
-            known = by_task[run.task_id] = []
-        score = getattr(run, name)
-        if score is not None and run.status == "scored":
-            known.append(score)
-    return by_task
+    def of(self, name: str) -> Estimate | None:
+        found = rate(self._runs, Measure.of(name), cluster=self._cluster)
+        return None if found is None else replace(found, short=self._tasks - found.units)
 
 
 def _wall_seconds(reports: Iterable[RunReport]) -> float:

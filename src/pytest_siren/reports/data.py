@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 
+from pytest_siren.metrics.choices import Cluster
 from pytest_siren.metrics.verdicts import GateResult
 
 
@@ -47,6 +48,8 @@ class ReportData:
     """With its time zone."""
     source_root: Path | None = None
     """Folder that a code host checks out, where that is not ``root`` but one above it."""
+    cluster: Cluster = Cluster.COUPLE
+    """What intervals take for alike."""
     gates: tuple[GateResult, ...] = ()
     problems: tuple[str, ...] = ()
     """Jobs and lines that could not be read, and whatever else limits what the report can say."""

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from pytest_siren.metrics.estimates import Estimate
-from pytest_siren.metrics.measures import Measure, rate
+from pytest_siren.metrics.measures import Cluster, Measure, rate
 
 CONFIGURATION = ("dataset", "agent", "model", "attack", "job")
 _COUPLE = (*CONFIGURATION, "task_id")
@@ -61,10 +61,10 @@ class Hit:
     """Folder, relative to the job's, of the first run that the attacker won."""
 
 
-def job_figures(runs: pd.DataFrame) -> list[JobFigures]:
+def job_figures(runs: pd.DataFrame, cluster: Cluster = Cluster.COUPLE) -> list[JobFigures]:
     """Return the figures of each job, sorted by dataset, agent, model and attack, benign first."""
     groups = runs.groupby(list(CONFIGURATION), observed=True, dropna=False)
-    found = [_of_job(part) for _, part in groups]
+    found = [_of_job(part, cluster) for _, part in groups]
     return sorted(found, key=lambda one: (one.dataset, one.agent, one.model, one.attack or ""))
 
 
@@ -107,7 +107,7 @@ def errors_by_type(runs: pd.DataFrame) -> list[tuple[str, int]]:
     return [(str(name), int(count)) for name, count in types.value_counts().items()]
 
 
-def _of_job(runs: pd.DataFrame) -> JobFigures:
+def _of_job(runs: pd.DataFrame, cluster: Cluster) -> JobFigures:
     first = runs.iloc[0]
     attack = None if pd.isna(first["attack"]) else str(first["attack"])
     utility = "utility" if attack is None else "utility_under_attack"
@@ -121,8 +121,8 @@ def _of_job(runs: pd.DataFrame) -> JobFigures:
         scored=_count(runs, "scored"),
         errors=_count(runs, "error"),
         cancelled=_count(runs, "cancelled"),
-        utility=rate(runs, Measure.of(utility)),
-        asr=None if attack is None else rate(runs, Measure.of("asr")),
+        utility=rate(runs, Measure.of(utility), cluster=cluster),
+        asr=None if attack is None else rate(runs, Measure.of("asr"), cluster=cluster),
         finishes=finishes(runs),
         input_tokens=int(runs["input_tokens"].sum()),
         output_tokens=int(runs["output_tokens"].sum()),

@@ -89,7 +89,7 @@ def _sections(data: ReportData) -> Iterator[tuple[str, str]]:
     if data.problems:
         lines = [f"- {quoted(problem, 300)}\n" for problem in data.problems[:_MOST_PROBLEMS]]
         yield "Problems", "".join(lines) + _more(len(data.problems) - _MOST_PROBLEMS)
-    figures = job_figures(data.runs)
+    figures = job_figures(data.runs, data.cluster)
     if figures:
         notes = [f"\n{quoted(note, 300)}\n" for note in data.notes[:_MOST_JOBS]]
         yield "Rates", _rates(figures) + _more(len(figures) - _MOST_JOBS) + "".join(notes)

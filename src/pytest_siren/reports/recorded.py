@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from pytest_siren.jobs.table import read_runs
+from pytest_siren.metrics.choices import Cluster, cluster_note
 from pytest_siren.metrics.paired import compare
 from pytest_siren.reports.changes import changes
 from pytest_siren.reports.data import ReportData
@@ -19,6 +20,7 @@ def recorded(
     root: Path,
     title: str,
     baseline: tuple[str, pd.DataFrame] | None = None,
+    cluster: Cluster = Cluster.COUPLE,
 ) -> ReportData:
     """Return what is to be said of ``jobs``, folders of recorded jobs.
 
@@ -29,7 +31,7 @@ def recorded(
     read = read_runs(folders, paths=True)
     ended = read.runs["job"][read.runs["status"].isin(["scored", "error"])].value_counts()
     pending = sum(max(0, runs - int(ended.get(job, 0))) for job, runs in read.planned.items())
-    comparison = None if baseline is None else compare(baseline[1], read.runs)
+    comparison = None if baseline is None else compare(baseline[1], read.runs, cluster=cluster)
     return ReportData(
         title=title,
         runs=read.runs,
@@ -37,7 +39,8 @@ def recorded(
         root=root,
         made_at=datetime.now(UTC),
         problems=tuple(read.problems),
-        notes=read.notes,
+        cluster=cluster,
+        notes=(*cluster_note(cluster), *read.notes),
         planned=read.planned,
         pending=pending,
         comparison=comparison,

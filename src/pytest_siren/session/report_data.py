@@ -13,6 +13,7 @@ import pytest
 
 from pytest_siren.jobs.naming import run_directory
 from pytest_siren.jobs.secret_names import shown_override
+from pytest_siren.metrics.choices import cluster_note
 from pytest_siren.metrics.summary import last_attempts
 from pytest_siren.metrics.verdicts import GateResult
 from pytest_siren.payloads import RunReport
@@ -47,11 +48,12 @@ def report_data(
     decided: dict[str, str] = config.stash.get(DECIDED, {})
     lines: list[str] = config.stash.get(NOT_NEEDED_LINES, [])
     runs = _runs(reports, counted, decided)
+    cluster = chosen_cluster(config)
     comparison = None
     if baseline is not None and len(runs):
         from pytest_siren.metrics.paired import compare
 
-        comparison = compare(baseline.runs, runs, cluster=chosen_cluster(config))
+        comparison = compare(baseline.runs, runs, cluster=cluster)
     return ReportData(
         title=f"Evaluations of {config.rootpath.name}",
         runs=runs,
@@ -59,8 +61,9 @@ def report_data(
         root=Path(config.rootpath),
         source_root=source_root(Path(config.rootpath)),
         made_at=datetime.now(UTC),
+        cluster=cluster,
         gates=tuple(gates),
-        notes=tuple(lines),
+        notes=(*cluster_note(cluster), *lines),
         pending=pending,
         comparison=comparison,
         baseline=baseline.name if baseline else None,

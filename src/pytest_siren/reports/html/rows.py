@@ -13,7 +13,7 @@ import pandas as pd
 from pytest_siren.evaluation.finish import spoken
 from pytest_siren.metrics.decided import fair
 from pytest_siren.metrics.estimates import Estimate
-from pytest_siren.metrics.measures import Measure, rate
+from pytest_siren.metrics.measures import Cluster, Measure, rate
 from pytest_siren.reports.figures import finishes
 
 _MEASURES = ("utility", "utility_under_attack", "asr", "error_rate")
@@ -69,33 +69,39 @@ class Grouping:
     rows: tuple[Row, ...]
 
 
-def groupings(runs: pd.DataFrame) -> list[Grouping]:
-    """Return the tables of rates of ``runs``, the one to be shown first at the beginning."""
+def groupings(runs: pd.DataFrame, cluster: Cluster = Cluster.COUPLE) -> list[Grouping]:
+    """Return the tables of rates of ``runs``, the one to be shown first at the beginning.
+
+    Intervals take runs of one ``cluster`` for alike.
+    """
     if runs.empty:
         return []
     configurations = runs.drop_duplicates(["job"])[[*_DATASET, "attack"]]
-    made = [_by_job(runs)]
+    made = [_by_job(runs, cluster)]
     if len(configurations) > 1:
         if configurations["dataset"].nunique() > 1:
-            made.insert(0, _paired(runs, "dataset", "Data set and model", _DATASET))
-        made.insert(0, _paired(runs, "model", "Model and attack", _MODEL))
+            made.insert(0, _paired(runs, "dataset", "Data set and model", _DATASET, cluster))
+        made.insert(0, _paired(runs, "model", "Model and attack", _MODEL, cluster))
     if configurations.duplicated().any():
         # Jobs that differ in nothing but their settings: to lump them together would hide it.
         made.insert(0, made.pop())
     return made
 
 
-def _paired(runs: pd.DataFrame, key: str, title: str, columns: tuple[str, ...]) -> Grouping:
+def _paired(
+    runs: pd.DataFrame, key: str, title: str, columns: tuple[str, ...], cluster: Cluster
+) -> Grouping:
     """Group by ``columns`` and attack; each attack beside the same agent's runs without one."""
     rows: list[Row] = []
     for names, group in _groups(runs, columns):
         attacked = group["attack"].notna()
         without = group[~attacked]
         if not attacked.any():
-            rows.append(_row(group, names, None, None))
+            rows.append(_row(group, names, None, None, cluster))
         for attack, under in _groups(group[attacked], ("attack",)):
             same = without[without["dataset"].isin(under["dataset"].unique())]
-            rows.append(_row(pd.concat([same, under]), names, attack["attack"], None))
+            both = pd.concat([same, under])
+            rows.append(_row(both, names, attack["attack"], None, cluster))
     return Grouping(key, title, _heads(runs, columns), tuple(rows))
 
 
@@ -106,13 +112,13 @@ def _heads(runs: pd.DataFrame, columns: tuple[str, ...]) -> dict[str, str]:
     return {column: titles[column] for column in shown}
 
 
-def _by_job(runs: pd.DataFrame) -> Grouping:
+def _by_job(runs: pd.DataFrame, cluster: Cluster) -> Grouping:
     rows = []
     for job, group in _groups(runs, ("job",)):
         first = group.iloc[0]
         names = {column: _name(first[column]) for column in _DATASET}
         attack = _name(first["attack"]) or None
-        rows.append(_row(group, names, attack, PurePath(job["job"]).name))
+        rows.append(_row(group, names, attack, PurePath(job["job"]).name, cluster))
     return Grouping("job", "Job", _heads(runs, _DATASET), tuple(rows))
 
 
@@ -129,7 +135,13 @@ def _name(value: Any) -> str:
     return "" if pd.isna(value) else str(value)
 
 
-def _row(runs: pd.DataFrame, names: dict[str, str], attack: str | None, job: str | None) -> Row:
+def _row(
+    runs: pd.DataFrame,
+    names: dict[str, str],
+    attack: str | None,
+    job: str | None,
+    cluster: Cluster,
+) -> Row:
     attacked = runs["attack"].notna()
     rates = {}
     for name in _MEASURES:
@@ -137,7 +149,7 @@ def _row(runs: pd.DataFrame, names: dict[str, str], attack: str | None, job: str
         if name != "error_rate":
             about = runs[~attacked] if name == "utility" else runs[attacked]
         if len(about):
-            rates[name] = _rate(about, name)
+            rates[name] = _rate(about, name, cluster)
     return Row(
         names=names,
         attack=attack,
@@ -154,7 +166,7 @@ def _row(runs: pd.DataFrame, names: dict[str, str], attack: str | None, job: str
     )
 
 
-def _rate(runs: pd.DataFrame, name: str) -> Rate:
+def _rate(runs: pd.DataFrame, name: str, cluster: Cluster) -> Rate:
     # What is said beside a rate is of the runs that it is made of.
     runs = runs[fair(runs, Measure.of(name))]
     scored = runs["status"] == "scored"
@@ -163,4 +175,5 @@ def _rate(runs: pd.DataFrame, name: str) -> Rate:
     if name != "error_rate":
         score = runs["attack_score" if name == "asr" else "benign_score"]
         unknown = int((scored & score.isna()).sum())
-    return Rate(rate(runs, Measure.of(name)), failed, unknown, failed + int(scored.sum()))
+    found = rate(runs, Measure.of(name), cluster=cluster)
+    return Rate(found, failed, unknown, failed + int(scored.sum()))
