@@ -1,0 +1,169 @@
+"""Every surface shows the same figure and the same interval for the same runs."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from pytest_siren.metrics.choices import Cluster
+from pytest_siren.metrics.estimates import Estimate
+from pytest_siren.metrics.gates import Judging, evaluate, parse_gate
+from pytest_siren.metrics.groups import groups
+from pytest_siren.metrics.paired import compare
+from pytest_siren.metrics.reported import runs_of
+from pytest_siren.metrics.summary import SummaryRow, rows
+from pytest_siren.payloads import RunReport
+from pytest_siren.reports.figures import job_figures
+from pytest_siren.reports.html.rows import groupings
+from pytest_siren.reports.markdown import markdown
+from pytest_siren.reports.results_text import Layout, write_results
+from tests.unit.reports_sample import data
+from tests.unit.test_metrics_summary import report
+
+TABLES = 500
+AT_ONCE = 50
+KS = (1, 2, 3)
+
+Figure = tuple[float, float, float] | None
+
+
+def drawn(random: np.random.Generator) -> list[RunReport]:
+    """Return the runs of one job: errors, unknown and partial scores among them, or none."""
+    attacked = bool(random.random() < 0.7)
+    benign, malicious = int(random.integers(1, 6)), int(random.integers(1, 5)) if attacked else 1
+    each, rate = int(random.integers(1, 6)), random.random()
+    partial = random.random() < 0.3
+    chances = {"error": random.choice([0.0, 0.2]), "unknown": random.choice([0.0, 0.2])}
+    found = []
+    for user in range(benign):
+        for goal in range(malicious):
+            for index in range(each):
+                task = f"u{user}:m{goal}" if attacked else f"u{user}"
+                found.append(_run(random, task, index, attacked, rate, partial, chances))
+    random.shuffle(found)  # type: ignore[arg-type]
+    return found
+
+
+def _run(
+    random: np.random.Generator,
+    task: str,
+    index: int,
+    attacked: bool,
+    rate: float,
+    partial: bool,
+    chances: dict[str, float],
+) -> RunReport:
+    same: dict[str, Any] = {
+        "identity": "1f2e",
+        "attack": "loud" if attacked else None,
+        "exposed": True if attacked else None,
+    }
+    if random.random() < chances["error"]:
+        lost: dict[str, Any] = {"benign_score": None, "attack_score": None, "error_type": "Oops"}
+        return report(task, index, status="error", **same, **lost)
+    known = random.random(2) >= chances["unknown"]
+    scores = (random.random(2) < rate).astype(float)
+    if partial:
+        scores = np.where(random.random(2) < 0.5, scores, np.round(random.random(2), 2))
+    return report(
+        task,
+        index,
+        benign_score=float(scores[0]) if known[0] else None,
+        attack_score=float(scores[1]) if attacked and known[1] else None,
+        **same,
+    )
+
+
+def figure(found: Estimate | None) -> Figure:
+    return None if found is None else (found.value, found.low, found.high)
+
+
+def of_summary(row: SummaryRow) -> dict[str, Figure]:
+    shown = {f"benign_pass@{k}": figure(row.benign_pass[k]) for k in KS}
+    if row.attack is not None:
+        shown |= {f"attack_pass@{k}": figure(row.attack_pass[k]) for k in KS}
+        shown["asr"] = figure(row.asr)
+    return shown
+
+
+def of_gates(runs: pd.DataFrame, names: list[str], cluster: Cluster) -> dict[str, Figure]:
+    judging = Judging(cluster=cluster, advice=False)
+    gates = [parse_gate(f"{name} <= 0.5", "--gate") for name in names]
+    found = evaluate(gates, runs, judging=judging)
+    return {
+        name: None if one.value is None else (one.value, one.low or 0.0, one.high or 0.0)
+        for name, one in zip(names, found, strict=True)
+    }
+
+
+def of_results(runs: pd.DataFrame, names: list[str], cluster: Cluster) -> dict[str, Figure]:
+    """Return what ``siren results --format json`` prints."""
+    layout = Layout(asked=("job",), ks=KS)
+    found = groups(runs, ["job"], layout.measures, cluster=cluster)
+    out = io.StringIO()
+    write_results(found, layout, "json", out)
+    [row] = json.loads(out.getvalue())
+    return {
+        name: None if row[name] is None else (row[name], row[f"{name}_low"], row[f"{name}_high"])
+        for name in names
+    }
+
+
+@pytest.mark.parametrize("first", range(0, TABLES, AT_ONCE))
+def test_all_surfaces_agree(first: int) -> None:
+    for seed in range(first, first + AT_ONCE):
+        agree(seed)
+
+
+def agree(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    reports = drawn(random)
+    cluster = random.choice(list(Cluster))
+    [row] = rows(reports, KS, cluster)
+    shown = of_summary(row)
+    runs = runs_of(reports)
+    names = list(shown)
+
+    assert of_results(runs, names, cluster) == shown
+    assert of_gates(runs, names, cluster) == shown
+
+    attacked = row.attack is not None
+    plain = {"utility_under_attack" if attacked else "utility": shown["benign_pass@1"]}
+    if attacked:
+        plain["asr"] = shown["asr"]
+    [job] = job_figures(runs, cluster)
+    assert [figure(job.utility), figure(job.asr)] == [*plain.values(), None][:2]
+
+    tables = groupings(runs, cluster)
+    [in_page] = tables[0].rows
+    assert {name: figure(in_page.rates[name].estimate) for name in plain} == plain
+    assert of_gates(runs, list(plain), cluster) == plain
+
+    if seed % 5:
+        return
+    text = markdown(data_of(runs, cluster))
+    for known in plain.values():
+        if known is not None:
+            value, low, high = known
+            assert f"{value:.3f}" in text
+            assert f"{low:.3f}" in text
+            assert f"{high:.3f}" in text
+
+    compared = compare(runs, runs, cluster=cluster)
+    for one in compared.measures:
+        if one.tests and one.measure in plain:
+            value = plain[one.measure]
+            assert value is not None
+            assert one.tests[0].left == one.tests[0].right == pytest.approx(value[0])
+
+
+def data_of(runs: pd.DataFrame, cluster: Cluster) -> Any:
+    made = data([], cluster=cluster, folders=(Path("/jobs/one"),))
+    runs = runs.assign(path=None, run_id="0")
+    return type(made)(**{**vars(made), "runs": runs})
