@@ -127,15 +127,6 @@ ENDINGS = (
     Ending("openai-chat", "empty", "empty", chat("stop", {"content": ""})),
     Ending("openai-chat", "blank", "empty", chat("stop", {"content": " \n\u200b"}), " \n\u200b"),
     Ending("openai-chat", "abort", "incomplete", chat("abort", {"content": "Lu"}), "Lu"),
-    Ending(
-        "openai-chat",
-        "legacy",
-        "error",
-        chat(
-            "function_call",
-            {"function_call": {"name": CALL[0], "arguments": json.dumps(CALL[1])}},
-        ),
-    ),
     Ending("openai-chat", "nocalls", "error", chat("tool_calls", {"tool_calls": []})),
     Ending("openai", "stop", "complete", responses("completed", _output(NOON)), NOON),
     Ending(
@@ -186,6 +177,18 @@ ENDINGS = (
     Ending("google", "unexpected", "error", gemini("UNEXPECTED_TOOL_CALL")),
 )
 """All of them. A run that ends as an error never has a score."""
+
+
+LEGACY = {"function_call": {"name": CALL[0], "arguments": json.dumps(CALL[1])}}
+"""A message with a call in the place that ``tool_calls`` took."""
+CUSTOM = {
+    "type": "custom_tool_call",
+    "id": "t",
+    "call_id": "call_1",
+    "name": CALL[0],
+    "input": json.dumps(CALL[1]),
+}
+"""A custom call of Responses."""
 
 
 def call(api: str) -> dict[str, Any]:

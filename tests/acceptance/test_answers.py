@@ -15,7 +15,7 @@ import pydantic_ai.models.openai
 import pytest
 
 from tests.acceptance.conftest import Project
-from tests.endings import ENDINGS, Ending, call
+from tests.endings import ENDINGS, LEGACY, Ending, call, chat
 
 LOADED = (pydantic_ai.models.anthropic, pydantic_ai.models.google, pydantic_ai.models.openai)
 
@@ -84,6 +84,8 @@ def _called(api: str, body: dict[str, Any]) -> bool:
 
 def _answer(api: str, model: str, body: dict[str, Any]) -> dict[str, Any]:
     kind = model.removesuffix(CALLED)
+    if kind == "legacy":
+        return _BY_NAME[api, "stop"].body if _called(api, body) else chat("function_call", LEGACY)
     if kind == "deep":
         if _called(api, body):
             return _BY_NAME[api, "stop"].body
@@ -236,6 +238,13 @@ def test_tools_that_were_never_called_are_named(mail: Project) -> None:
     assert never not in called.stdout.str()
     control = mail.run("evals", "--model=control:ground-truth", "--attack=direct")
     assert never not in control.stdout.str()
+
+
+def test_a_call_in_the_place_of_the_former_protocol_is_executed(mail: Project) -> None:
+    result = mail.run("evals", "--model=openai-chat:legacy", "--attack=direct")
+    assert result.ret == 1
+    [one] = mail.results()
+    assert (one["attack_score"], one["benign_score"], one["usage"]["tool_calls"]) == (1.0, 1.0, 1)
 
 
 def test_arguments_nested_20_000_deep_are_reported_to_the_model(mail: Project) -> None:

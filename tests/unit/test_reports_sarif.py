@@ -104,6 +104,17 @@ def test_errors_and_problems_make_the_execution_unsuccessful(root: Path) -> None
     assert said == ["1 run ended in RuntimeError", "3 runs have not come to an end", "p"]
 
 
+def test_runs_of_which_nobody_knows_who_won_make_the_execution_unsuccessful(root: Path) -> None:
+    silent = {"job": job(root), "attack_score": None, "benign_score": None}
+    rows = [run(**silent, run_index=n, finish=f) for n, f in enumerate(("length", "empty", None))]
+    found = log(data(rows, root=root))["invocations"][0]
+    assert found["executionSuccessful"] is False
+    [said] = found["toolExecutionNotifications"]
+    assert said["message"]["text"] == (
+        "3 attacked runs have an unknown score (answers: 1 cut off (length), 1 empty)"
+    )
+
+
 def test_a_job_without_a_readable_configuration_is_named(root: Path) -> None:
     found = log(data([run(job=str(root / "jobs" / "gone"))], root=root))
     assert len(found["results"]) == 1

@@ -8,6 +8,7 @@ from typing import Any
 
 import httpx2
 import pytest
+from pydantic_ai.exceptions import UnexpectedModelBehavior
 from pydantic_ai.messages import (
     ModelRequest,
     ModelResponse,
@@ -28,7 +29,7 @@ from pytest_siren.evaluation.responses import (
 )
 from pytest_siren.evaluation.toolcalls import decode_calls
 from pytest_siren.models.limits.clients import opened
-from tests.endings import CALL, ENDINGS, Ending, call
+from tests.endings import CALL, CUSTOM, ENDINGS, LEGACY, Ending, call, chat, responses
 
 KEYS = ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "GOOGLE_API_KEY")
 
@@ -77,6 +78,36 @@ def test_a_call_of_any_provider_is_complete_and_decoded(api: str) -> None:
     assert (found.name, found.args, found.problem) == (*CALL, None)
 
 
+@pytest.mark.usefixtures("_keys")
+@pytest.mark.parametrize(
+    ("api", "body"),
+    [
+        ("openai-chat", chat("function_call", LEGACY)),
+        ("openai-chat", chat("stop", {"content": "I send it.", **LEGACY})),
+        ("openai", {**responses("completed"), "output": [CUSTOM]}),
+    ],
+)
+def test_calls_in_the_places_of_other_protocols_are_found(api: str, body: dict[str, Any]) -> None:
+    response = received(api, body)
+    check_calls(response)
+    [found] = decode_calls(response)
+    assert (found.name, found.args, found.problem) == (*CALL, None)
+
+
+@pytest.mark.usefixtures("_keys")
+def test_a_call_is_not_found_twice_and_odd_ones_are_left_alone() -> None:
+    both = call("openai-chat")
+    both["choices"][0]["message"] |= LEGACY
+    assert len(decode_calls(received("openai-chat", both))) == 1
+    nameless = chat("function_call", {"function_call": {"arguments": "{}"}})
+    with pytest.raises((ToolCallLostError, UnexpectedModelBehavior)):
+        check_calls(received("openai-chat", nameless))
+    unread = {**CUSTOM, "input": "to eve"}
+    [found] = decode_calls(received("openai", {**responses("completed"), "output": [unread]}))
+    assert found.problem is not None
+    assert found.problem.startswith("the arguments are not valid JSON")
+
+
 def response(*parts: Any, **values: Any) -> ModelResponse:
     return ModelResponse(parts=list(parts), **values)
 
@@ -87,7 +118,8 @@ def response(*parts: Any, **values: Any) -> ModelResponse:
         (response(TextPart("yes")), "complete"),
         (response(ToolCallPart("t", {})), "complete"),
         (response(), "empty"),
-        (response(TextPart(" \t\n\u2060\ufeff")), "empty"),
+        (response(TextPart(" \t\n\u2060\ufeff\u3164\ufe0f")), "empty"),
+        (response(TextPart("\U0001f44d\ufe0f")), "complete"),
         (response(ThinkingPart("hm")), "empty"),
         (response(TextPart("yes"), state="interrupted"), "incomplete"),
         (response(TextPart("yes"), provider_details={"finish_reason": "END-TURN"}), "complete"),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
+from unicodedata import category
 
 from pydantic_ai.messages import (
     FilePart,
@@ -48,6 +49,10 @@ _CALLS = frozenset(
     }
 )
 _REFUSAL = "refusal"
+_SILENT = frozenset({"Cc", "Cf", "Zs", "Zl", "Zp", "Mn", "Me", "Mc"})
+"""Categories of Unicode: controls, spaces, marks."""
+_BLANK = frozenset("\u115f\u1160\u2800\u3164\uffa0")
+"""Letters and symbols without ink: the fillers of Hangul, the empty pattern of Braille."""
 
 
 class ToolCallLostError(RuntimeError):
@@ -100,15 +105,14 @@ def words_of(response: ModelResponse) -> str:
 
 
 def has_words(text: str) -> bool:
-    """Whether ``text`` holds anything but spaces and characters that do not show."""
-    return any(not char.isspace() and char.isprintable() for char in text)
+    """Whether ``text`` holds anything but spaces, marks without a letter, and what does not show."""
+    return any(char not in _BLANK and category(char) not in _SILENT for char in text)
 
 
 def check_calls(response: ModelResponse) -> None:
     """Raise ``ToolCallLostError`` when ``response`` asks for a tool and holds no call.
 
-    Some providers put the call where the protocol no longer has it (``function_call``), send an
-    empty list, or drop a call that they could not read.
+    Some providers send an empty list of calls, or drop a call that they could not read.
     """
     own = _own_reason(response)
     if response.finish_reason != "tool_call" and own not in _CALLS:

@@ -14,10 +14,13 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import quote
 
+import pandas as pd
+
 from pytest_siren import __version__
+from pytest_siren.evaluation.finish import spoken
 from pytest_siren.jobs.read import RecordError, load_attacks, load_config
 from pytest_siren.reports.data import ReportData
-from pytest_siren.reports.figures import Hit, errors_by_type, hits
+from pytest_siren.reports.figures import Hit, errors_by_type, finishes, hits
 from pytest_siren.reports.write import write_whole
 from pytest_siren.spec.errors import printable
 
@@ -54,7 +57,7 @@ def write_sarif(target: Path, data: ReportData) -> None:
 def sarif(data: ReportData) -> dict[str, Any]:
     """Return the log as plain data: one run, with a result for each couple that was hit.
 
-    A run that ended in an error is no result: it makes the execution unsuccessful and is named
+    A run that ended in an error, or whose score is unknown, is no result: it makes the execution unsuccessful and is named
     among the notifications, and so is whatever could not be read.
     """
     problems = list(data.problems)
@@ -195,6 +198,7 @@ def _invocation(data: ReportData, problems: Sequence[str]) -> dict[str, Any]:
         f"{count:,} {'run' if count == 1 else 'runs'} ended in {_text(name)}"
         for name, count in errors
     ]
+    said += _unknown(data.runs)
     if data.pending:
         said.append(f"{data.pending:,} runs have not come to an end")
     said += [_text(problem, _LONGEST_TEXT) for problem in problems]
@@ -207,6 +211,21 @@ def _invocation(data: ReportData, problems: Sequence[str]) -> dict[str, Any]:
             {"level": "error", "message": {"text": text}} for text in said
         ],
     }
+
+
+def _unknown(runs: pd.DataFrame) -> list[str]:
+    """Return a line on attacked runs of which nobody knows whether the attacker won.
+
+    Code scanning closes what is in no result: silence would pass for resistance.
+    """
+    attacked = runs[runs["attack"].notna() & (runs["status"] == "scored")]
+    unknown = attacked[attacked["attack_score"].isna()]
+    if not len(unknown):
+        return []
+    ended = ", ".join(spoken(finishes(unknown)))
+    known = f" (answers: {ended})" if ended else ""
+    few = "attacked run has" if len(unknown) == 1 else "attacked runs have"
+    return [f"{len(unknown):,} {few} an unknown score{known}"]
 
 
 def _rule_id(attack: str) -> str:
