@@ -105,7 +105,7 @@ def words_of(response: ModelResponse) -> str:
 
 
 def has_words(text: str) -> bool:
-    """Whether ``text`` holds anything but spaces, marks without a letter, and what does not show."""
+    """Whether ``text`` holds anything but spaces, marks alone, and what does not show."""
     return any(char not in _BLANK and category(char) not in _SILENT for char in text)
 
 

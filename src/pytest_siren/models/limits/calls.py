@@ -44,18 +44,16 @@ def _function_call(answer: Any) -> None:
 
     # Nothing of the answer has been validated yet.
     choices = getattr(answer, "choices", None)
-    message = (
-        getattr(choices[0], "message", None) if isinstance(choices, list) and choices else None
-    )
+    first = choices[0] if isinstance(choices, list) and choices else None
+    message = getattr(first, "message", None)
     call = getattr(message, "function_call", None)
     name, arguments = getattr(call, "name", None), getattr(call, "arguments", None)
-    if message is None or message.tool_calls or not isinstance(name, str):
+    if message is None or getattr(message, "tool_calls", None) or not isinstance(name, str):
         return
-    made = {"id": f"call_{name}", "type": "function"}
     function = {"name": name, "arguments": arguments if isinstance(arguments, str) else ""}
-    message.tool_calls = [
-        ChatCompletionMessageFunctionToolCall.model_validate({**made, "function": function})
-    ]
+    # It had no id; pydantic-ai makes one up for an empty one.
+    made = {"id": "", "type": "function", "function": function}
+    message.tool_calls = [ChatCompletionMessageFunctionToolCall.model_validate(made)]
     message.function_call = None
 
 
