@@ -53,7 +53,8 @@ class Controller:
             return None
         cancelled = int(board.total(Gauge.CANCELLED))
         deaths = getattr(self._scheduling and self._scheduling.chosen, "deaths", 0)
-        return Facts(collected.total, cancelled=cancelled, deaths=deaths)
+        hung = int(board.total(Gauge.HUNG))
+        return Facts(collected.total, cancelled=cancelled, deaths=deaths, hung=hung)
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_node_collection_finished(self, node: Any, ids: Sequence[str]) -> None:

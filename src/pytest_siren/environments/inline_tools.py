@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import inspect
 import re
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from pydantic import ValidationError
 from pydantic_ai.tools import Tool, ToolDefinition
 from pydantic_core import to_jsonable_python
 
+from pytest_siren.evaluation.failures import message_of, one_line
+from pytest_siren.evaluation.isolation import in_thread
+
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _LONGEST_MESSAGE = 500
 """Characters of a tool's error that the model reads."""
+_MOST_ITEMS = 10_000
+"""Items that a tool may yield."""
 
 
 class ToolError(Exception):
@@ -48,22 +53,29 @@ class InlineTool:
     async def run(self, state: Any, args: Mapping[str, Any]) -> Any:
         """Call the function and return its result as a JSON value.
 
-        Plain functions run in a thread. Raises ``ToolError`` for bad arguments, for whatever the
-        function raises, and for a result that has no JSON form.
+        Plain functions run in a thread. Raises ``ToolError`` for bad arguments, for an exception of
+        the function or its ``sys.exit``, and for a result that has no JSON form. An exception that
+        is no answer to a model (a cancellation, ``KeyboardInterrupt``, pytest's outcomes) is raised
+        as it is.
         """
         positional, named = self._split(self.validate(args))
         if self._takes_state:
             positional.insert(0, state)
         call = functools.partial(self._function, *positional, **named)
         try:
-            result = call() if self._is_async else await asyncio.to_thread(_returning, call)
-            result = await result if inspect.isawaitable(result) else result
+            if self._is_async:
+                result = await call()
+            else:
+                result = await in_thread(lambda: _listed(_returning(call), self.name))
+                result = await result if inspect.isawaitable(result) else result
+        except ToolError:
+            raise
         except (Exception, SystemExit) as error:
-            raise ToolError(_one_line(f"{type(error).__name__}: {error}")) from error
+            raise ToolError(_one_line(one_line(error))) from error
         try:
             return to_jsonable_python(result)
-        except ValueError as error:
-            reason = f"{self.name} returned what cannot be written as JSON: {error}"
+        except Exception as error:
+            reason = f"{self.name} returned what cannot be written as JSON: {message_of(error)}"
             raise ToolError(_one_line(reason)) from error
 
     @property
@@ -134,11 +146,22 @@ def _without_state(function: Callable[..., Any]) -> Callable[..., Any]:
     return shown
 
 
+def _listed(result: Any, name: str) -> Any:
+    """Return what a generator yields as a list, within bounds, and close it; else ``result``."""
+    if not inspect.isgenerator(result):
+        return result
+    items = list(islice(result, _MOST_ITEMS + 1))
+    result.close()
+    if len(items) > _MOST_ITEMS:
+        raise ToolError(f"{name} yielded more than {_MOST_ITEMS:,} items")
+    return items
+
+
 def _returning(call: Callable[[], Any]) -> Any:
     try:
         return call()
     except StopIteration as error:
-        # asyncio cannot carry a StopIteration out of a thread: whoever waits would wait for ever.
+        # A coroutine cannot let a StopIteration out.
         raise RuntimeError(f"StopIteration: {error}") from error
 
 

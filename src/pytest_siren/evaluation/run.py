@@ -18,7 +18,9 @@ from pytest_siren.evaluation.attack import Attack, Target
 from pytest_siren.evaluation.dataset import Dataset
 from pytest_siren.evaluation.environment import CopyableEnvironment, SelectiveEnvironment
 from pytest_siren.evaluation.exposure import Exposure
+from pytest_siren.evaluation.failures import UserInterrupt, message_of
 from pytest_siren.evaluation.finish import SCORED_BY_DEFAULT, Finish, why_unknown
+from pytest_siren.evaluation.isolation import Waited, let_go, wait_for_task
 from pytest_siren.evaluation.models import (
     CountsRetries,
     ModelKind,
@@ -31,6 +33,7 @@ from pytest_siren.evaluation.models import (
 from pytest_siren.evaluation.prices import Prices
 from pytest_siren.evaluation.protocols import implements
 from pytest_siren.evaluation.responses import finish_of_run, has_words, words_of
+from pytest_siren.evaluation.scores import score_of
 from pytest_siren.evaluation.spending import Account, Spend
 from pytest_siren.evaluation.stage import Agent, Stage
 from pytest_siren.evaluation.states import End, State
@@ -55,8 +58,8 @@ class ErrorInfo:
         return cls(
             bases=_bases(type(error)),
             type=type(error).__name__,
-            message=str(error),
-            traceback="".join(traceback.format_exception(error)),
+            message=message_of(error),
+            traceback=_traceback(error),
             occurred_at=datetime.now(UTC),
         )
 
@@ -66,6 +69,19 @@ def _bases(error: type[BaseException]) -> tuple[str, ...]:
     roots = {error.__name__, "BaseException", "Exception", "object"}
     names = dict.fromkeys(one.__name__ for one in error.__mro__)
     return tuple(name for name in names if name not in roots and not name.startswith("_"))
+
+
+def _traceback(error: BaseException) -> str:
+    try:
+        return "".join(traceback.format_exception(error))
+    except UserInterrupt:
+        raise
+    except BaseException:  # noqa: BLE001 - an exception that cannot even be formatted
+        return "".join(traceback.format_tb(error.__traceback__))
+
+
+class RunTimeoutError(TimeoutError):
+    """The run took longer than it was given."""
 
 
 @dataclass(frozen=True)
@@ -147,43 +163,67 @@ class RunOutcome:
         return (self.finished_at - self.started_at).total_seconds()
 
 
-async def execute(plan: RunPlan) -> RunOutcome:
-    """Run ``plan`` once. Every exception becomes an outcome; cancellation does too.
+@dataclass
+class Execution:
+    """One try at ``plan``. Every exception becomes an outcome, whatever its class."""
 
-    The caller that cancelled must look at ``status`` and go on cancelling.
-    """
-    started_at = datetime.now(UTC)
-    stage: Stage | None = None
-    model: Model | None = None
-    reached: bool | None = None
-    try:
-        if plan.attack is not None:
-            recording = plan.attack.recording(plan.model) or plan.context.attack
-            plan = replace(plan, context=replace(plan.context, recording=recording))
-        model = await plan.model.bind(plan.context)
-        stage = Stage(
-            agent=plan.agent,
-            environment=plan.dataset.environment,
-            task=plan.context.benign,
-            model=model,
-            limits=plan.limits,
-            rewinds=plan.attack is not None and plan.attack.rewinds,
-            account=Account(plan.model.id, plan.prices, plan.spend),
+    plan: RunPlan
+    stopped: bool = False
+    """Whether the run was asked to stop: it asks no model and calls no tool any more."""
+    abandoned: asyncio.Task[RunOutcome] | None = None
+    """What goes on although it was cancelled; ``None`` for a run that ended."""
+    _started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    _stage: Stage | None = None
+    _model: Model | None = None
+    _reached: bool | None = None
+
+    async def run(self) -> RunOutcome:
+        """Return what the run came to. Raises ``UserInterrupt`` only."""
+        try:
+            end, scored = await self._scored()
+        except UserInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001 - becomes the outcome
+            return self.failed(error)
+        assert self._stage is not None
+        return RunOutcome(
+            status=Status.SCORED,
+            started_at=self._started_at,
+            finished_at=datetime.now(UTC),
+            messages=end.messages,
+            usage=self._stage.usage(),
+            unpriced=self._stage.account.unpriced,
+            contents=end.contents,
+            benign=scored.benign,
+            attack=scored.attack,
+            unknown=scored.unknown,
+            output=scored.output,
+            finish=scored.finish,
+            finish_reason=scored.finish_reason,
+            retries=_retries(self._model),
+            exposed=_exposed(self.plan, self._stage),
+            tools=self._stage.tools,
+            tool_calls=len(asked_calls(end.messages)),
         )
-        async with stage:
-            try:
-                end, pre_state = await _drive(plan, stage)
-            except Exception as error:
-                reached = await _goal_reached(plan, stage, error)
-                raise
-            scored = await _score(plan, end, pre_state, stage.exposure)
-    except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - becomes the outcome
-        cancelled = isinstance(error, asyncio.CancelledError)
+
+    def stop(self) -> None:
+        """Let the run take no further step, however it deals with being cancelled."""
+        self.stopped = True
+        if self._stage is not None:
+            self._stage.stopped = True
+
+    def failed(self, error: BaseException) -> RunOutcome:
+        """Return the outcome of a run that ``error`` ended, with what it has used so far.
+
+        It is cancelled if it was asked to stop, and an error otherwise: a ``CancelledError`` that
+        some library lets out is one like any other.
+        """
+        stage = self._stage
         latest = stage.latest if stage else None
         messages = stage.messages() if stage else ()
         return RunOutcome(
-            status=Status.CANCELLED if cancelled else Status.ERROR,
-            started_at=started_at,
+            status=Status.CANCELLED if self.stopped else Status.ERROR,
+            started_at=self._started_at,
             finished_at=datetime.now(UTC),
             messages=messages,
             usage=stage.usage() if stage else RunUsage(),
@@ -191,31 +231,94 @@ async def execute(plan: RunPlan) -> RunOutcome:
             contents=latest.contents if latest else {},
             error=ErrorInfo.of(error),
             unavailable=isinstance(error, ModelUnavailableError),
-            retries=_retries(model),
-            exposed=_exposed(plan, stage),
+            retries=_retries(self._model),
+            exposed=_exposed(self.plan, stage),
             tools=stage.tools if stage else None,
             tool_calls=len(asked_calls(messages)),
-            goal_reached=reached,
+            goal_reached=self._reached,
         )
-    return RunOutcome(
-        status=Status.SCORED,
-        started_at=started_at,
-        finished_at=datetime.now(UTC),
-        messages=end.messages,
-        usage=stage.usage(),
-        unpriced=stage.account.unpriced,
-        contents=end.contents,
-        benign=scored.benign,
-        attack=scored.attack,
-        unknown=scored.unknown,
-        output=scored.output,
-        finish=scored.finish,
-        finish_reason=scored.finish_reason,
-        retries=_retries(model),
-        exposed=_exposed(plan, stage),
-        tools=stage.tools,
-        tool_calls=len(asked_calls(end.messages)),
-    )
+
+    async def _scored(self) -> tuple[End, _Scored]:
+        plan = self.plan
+        if plan.attack is not None:
+            recording = plan.attack.recording(plan.model) or plan.context.attack
+            plan = replace(plan, context=replace(plan.context, recording=recording))
+        self._model = await plan.model.bind(plan.context)
+        self._stage = Stage(
+            agent=plan.agent,
+            environment=plan.dataset.environment,
+            task=plan.context.benign,
+            model=self._model,
+            limits=plan.limits,
+            rewinds=plan.attack is not None and plan.attack.rewinds,
+            stopped=self.stopped,
+            account=Account(plan.model.id, plan.prices, plan.spend),
+        )
+        async with self._stage as stage:
+            try:
+                end, pre_state = await _drive(plan, stage)
+            except (UserInterrupt, GeneratorExit):
+                raise
+            except BaseException as error:
+                if not self.stopped:
+                    self._reached = await _goal_reached(plan, stage, error)
+                raise
+            return end, await _score(plan, end, pre_state, stage.exposure)
+
+
+async def execute(
+    plan: RunPlan, *, timeout: float | None = None, stop: str | None = None
+) -> RunOutcome:
+    """Run ``plan`` once. Every exception becomes an outcome; cancellation does too.
+
+    The caller that cancelled must look at ``status`` and go on cancelling. ``timeout`` is in
+    seconds. ``stop`` is the message of the cancellations that stop the run, see ``isolation``.
+    """
+    return await supervised(Execution(plan), timeout=timeout, stop=stop)
+
+
+async def supervised(
+    execution: Execution,
+    *,
+    timeout: float | None = None,
+    stop: str | None = None,
+    source: str = "--siren-run-timeout",
+) -> RunOutcome:
+    """Return what ``execution`` comes to; it is stopped, and if need be abandoned, at its limit.
+
+    ``source`` is how messages name what set the ``timeout``.
+    """
+    task = asyncio.create_task(execution.run())
+    try:
+        waited = await wait_for_task(task, timeout, stop)
+    except BaseException:
+        task.cancel()
+        raise
+    if waited is Waited.DONE:
+        return task.result()
+    execution.stop()
+    if await let_go(task):
+        outcome = task.result()
+    else:
+        execution.abandoned = task
+        outcome = execution.failed(asyncio.CancelledError(_ABANDONED))
+    if waited is Waited.LATE and outcome.status is Status.CANCELLED:
+        limit = f"{timeout:g} s ({source})"
+        return _timed_out(outcome, limit, abandoned=not task.done())
+    return outcome
+
+
+_ABANDONED = "what it waited for did not let itself be cancelled, and was abandoned"
+
+
+def _timed_out(outcome: RunOutcome, limit: str, *, abandoned: bool) -> RunOutcome:
+    message = f"the run took longer than {limit}"
+    if abandoned:
+        message = f"{message}; {_ABANDONED}"
+    trace = outcome.error.traceback if outcome.error and not abandoned else ""
+    kind, now = RunTimeoutError, datetime.now(UTC)
+    error = ErrorInfo(kind.__name__, message, trace, now, bases=(TimeoutError.__name__,))
+    return replace(outcome, status=Status.ERROR, error=error, unavailable=False)
 
 
 def _retries(model: Model | None) -> tuple[Retry, ...]:
@@ -281,7 +384,7 @@ async def _score(plan: RunPlan, end: End, pre_state: Any, exposure: Exposure) ->
     return _Scored(benign, attack, unknown, evidence.output, finish, reason)
 
 
-async def _goal_reached(plan: RunPlan, stage: Stage, error: Exception) -> bool | None:
+async def _goal_reached(plan: RunPlan, stage: Stage, error: BaseException) -> bool | None:
     """Return whether the attacker had won before ``error``; ``None`` where nobody can tell.
 
     An error is no score, but what was done before it was done.
@@ -292,7 +395,9 @@ async def _goal_reached(plan: RunPlan, stage: Stage, error: Exception) -> bool |
     try:
         evidence = _evidence(latest, await _pre_state(plan, latest))
         scores = await _judge(malicious.evaluators, evidence)
-    except Exception:  # noqa: BLE001 - evaluators need not know what to make of half a run
+    except UserInterrupt:
+        raise
+    except BaseException:  # noqa: BLE001 - evaluators need not know what to make of half a run
         return None
     return scores.mean >= 1.0
 
@@ -320,11 +425,9 @@ def _evidence(state: State, pre_state: Any) -> Evidence:
 async def _judge(evaluators: Mapping[str, Evaluator], evidence: Evidence) -> Scores:
     scores: dict[str, float] = {}
     for name, evaluator in evaluators.items():
-        score = evaluator(evidence)
-        value = float(await score if inspect.isawaitable(score) else score)
-        if not 0.0 <= value <= 1.0:
-            raise ValueError(f"evaluator {name!r} returned {value}, which is not within 0..1")
-        scores[name] = value
+        found = evaluator(evidence)
+        found = await found if inspect.isawaitable(found) else found
+        scores[name] = score_of(found, repr(name))
     return Scores(scores)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
@@ -61,6 +62,8 @@ class Stage:
     limits: UsageLimits
     rewinds: bool = False
     """Keep a copy of the environment per state, where it can be copied, for cheap ``back``."""
+    stopped: bool = False
+    """Whether the run takes no further step, for it was cancelled."""
     latest: State | None = None
     """The last state reached, for the record of a run that ends in an error."""
     account: Account = field(default_factory=Account)
@@ -104,6 +107,7 @@ class Stage:
         Raises what the agent raises, and ``ToolCallLostError`` for an answer that asks for a tool
         and holds no call.
         """
+        self._check_stopped()
         asked = self.account.usage.requests
         self._contents = state.contents
         reached = await self.agent.step(state, self)
@@ -133,6 +137,7 @@ class Stage:
         what the model raises, and ``UsageLimitExceeded`` when a limit has been passed, also on
         ways that were gone back from.
         """
+        self._check_stopped()
         self.account.check(self.limits)
         self.limits.check_before_request(self.account.usage)
         self.tools = len(parameters.function_tools)
@@ -205,6 +210,11 @@ class Stage:
             return self.account.usage
         return self.latest.usage
 
+    def _check_stopped(self) -> None:
+        """Raise ``CancelledError`` in a run that was stopped, though its code took no notice."""
+        if self.stopped:
+            raise asyncio.CancelledError("the run was stopped")
+
     async def _restore(self, state: AgentState) -> AgentState:
         if self.rewinds and implements(self.environment, CopyableEnvironment):
             return state
@@ -214,6 +224,7 @@ class Stage:
         return replace(state, env_state=env_state)
 
     async def _call(self, env_state: Any, call: ToolCall) -> ToolOutcome:
+        self._check_stopped()
         if call.problem is not None:
             return ToolOutcome(call.problem, error=True)
         return await self.environment.call(env_state, call)

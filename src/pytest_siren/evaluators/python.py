@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import inspect
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field
 
+from pytest_siren.evaluation.isolation import in_thread
+from pytest_siren.evaluation.scores import score_of
 from pytest_siren.evaluation.tasks import Evaluator, Evidence
 from pytest_siren.evaluators.base import EvaluatorConfig
 from pytest_siren.evaluators.importing import ImportPath, ImportPathError, load_callable
@@ -17,9 +19,9 @@ from pytest_siren.evaluators.importing import ImportPath, ImportPathError, load_
 class PythonEvaluator(EvaluatorConfig):
     """The score that ``path`` returns when called as ``callable(evidence, **config)``.
 
-    It returns a number from 0.0 to 1.0 or a bool, and may be a coroutine function. A plain function
-    runs in a thread, so that one that waits does not hold up other runs. What it raises is the
-    run's error.
+    It returns a number from 0.0 to 1.0 or a bool, numpy's included, and may be a coroutine
+    function. A plain function runs in a thread, so that one that waits does not hold up other runs.
+    What it raises, whatever the class of the exception, is the run's error.
     """
 
     type: Literal["python"]
@@ -34,14 +36,9 @@ class PythonEvaluator(EvaluatorConfig):
             if inspect.iscoroutinefunction(judge):
                 score = await judge(evidence, **self.config)
             else:
-                score = await asyncio.to_thread(_judge, judge, evidence, self.config)
+                score = await in_thread(partial(_judge, judge, evidence, self.config))
                 score = await score if inspect.isawaitable(score) else score
-            if not isinstance(score, int | float):
-                raise TypeError(
-                    f"evaluator {self.path} returned {type(score).__name__}, "
-                    "expected a number from 0.0 to 1.0 or a bool"
-                )
-            return float(score)
+            return score_of(score, self.path)
 
         return python
 
@@ -50,7 +47,7 @@ def _judge(judge: Any, evidence: Evidence, config: dict[str, Any]) -> Any:
     try:
         return judge(evidence, **config)
     except StopIteration as error:
-        # asyncio cannot carry a StopIteration out of a thread: whoever waits would wait for ever.
+        # A coroutine cannot let a StopIteration out.
         raise RuntimeError(f"the evaluator raised StopIteration: {error}") from error
 
 

@@ -8,11 +8,13 @@ from typing import Any
 
 import pytest
 
+from pytest_siren.evaluation.failures import UserInterrupt, one_line
 from pytest_siren.jobs.secret_names import of_config
 from pytest_siren.session.changed import changed
 from pytest_siren.session.costoptions import max_cost
 from pytest_siren.session.costs import check_priced
 from pytest_siren.session.garbage import no_collections
+from pytest_siren.session.interrupts import marked_interrupts
 from pytest_siren.session.invocation import Invocation
 from pytest_siren.session.items import RunItem
 from pytest_siren.session.job import Job, Workshop
@@ -37,8 +39,15 @@ class EvalFile(pytest.File):
 
     def collect(self) -> list[RunItem]:
         """Return the runs of every job. Problems are collection errors without a traceback."""
-        with no_collections():
-            return list(self._runs())
+        with no_collections(), marked_interrupts():
+            try:
+                return list(self._runs())
+            except (Exception, UserInterrupt):
+                raise
+            except BaseException as error:
+                # pytest would skip the file, or end the session with whatever exit code.
+                place = shown(self.path, self.config.rootpath)
+                raise self.CollectError(f"{place}: {one_line(error)}") from error
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
         """Return what cannot be collected, without secrets."""
@@ -96,6 +105,11 @@ class EvalFile(pytest.File):
             return job
         except (ValueError, LookupError, ImportError, OSError) as error:
             raise self.CollectError(f"{place}: {error}") from None
+        except UserInterrupt:
+            raise
+        except BaseException as error:
+            # The code of a component; ``--fulltrace`` shows where.
+            raise self.CollectError(f"{place}: {one_line(error)}") from error
 
     def _items(self, job: Job, seen: set[str], place: Path) -> Iterator[RunItem]:
         for tag in job.spec.tags:

@@ -180,7 +180,7 @@ class Drive:
         if ended.unavailable is not None:
             self.evaluations.board.stop(ended.unavailable)
             return
-        if ended.cancelled:
+        if ended.cancelled and self.stopped is not None:
             return
         self.evaluations.keep(item, ended)
         if ended.report is not None:

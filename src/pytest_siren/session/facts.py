@@ -21,8 +21,15 @@ class Facts:
     """Runs among these that ended in an error."""
     recorded: int = 0
     """Runs among these that were told from their records."""
+    hung: int = 0
+    """Calls that did not end when their runs were stopped, and were abandoned."""
     not_needed: int = 0
     """Runs that were left out because every gate was settled without them."""
+
+    @property
+    def pending(self) -> int:
+        """Runs that are still to be executed."""
+        return self.total - self.reported - self.not_needed
 
 
 def notes(facts: Facts, command: str) -> list[str]:
@@ -33,7 +40,7 @@ def notes(facts: Facts, command: str) -> list[str]:
     lines = []
     if facts.recorded:
         lines.append(f"recorded: {facts.recorded:,} of {facts.total:,} runs, not executed again")
-    pending = facts.total - facts.reported - facts.not_needed
+    pending = facts.pending
     if pending:
         line = f"pending: {pending:,} of {facts.total:,} runs"
         if facts.cancelled:
@@ -42,6 +49,9 @@ def notes(facts: Facts, command: str) -> list[str]:
     if facts.deaths:
         workers = "1 worker" if facts.deaths == 1 else f"{facts.deaths:,} workers"
         lines.append(f"{workers} died; what was in flight there was given to other workers")
+    if facts.hung:
+        calls = "1 call" if facts.hung == 1 else f"{facts.hung:,} calls"
+        lines.append(f"abandoned: {calls} of tools or other code that did not end when stopped")
     if pending:
         lines.append(f"finish them with: {command}")
     elif facts.errors:

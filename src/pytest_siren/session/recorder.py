@@ -89,8 +89,12 @@ class JsonRecorder:
         info = self._infos.get(id(job))
         return info.path if info else None
 
-    def pytest_siren_attempt_record(self, attempt: RunAttempt) -> Awaitable[object]:
-        """Write the attempt's records, and leave the waiting for the disk to a thread."""
+    def record(self, attempt: RunAttempt) -> Awaitable[object]:
+        """Write the attempt's records, and leave the waiting for the disk to a thread.
+
+        It is not called as a hook: no plugin may keep an attempt from being recorded. Raises
+        ``RecordingError``, which the awaitable does too.
+        """
         store = self._stores[attempt.run.job.path]
         try:
             recorded = store.put(attempt)

@@ -6,15 +6,23 @@ import asyncio
 import inspect
 import os
 import warnings
-from collections.abc import Callable, Generator
+from collections.abc import Awaitable, Callable, Generator
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
+from pytest_siren.evaluation.failures import UserInterrupt, one_line
+from pytest_siren.evaluation.isolation import STOP, Waited, let_go, undisturbed, wait_for_task
 from pytest_siren.evaluation.models import Governed, HoldsResources, ModelKind
-from pytest_siren.evaluation.run import ErrorInfo, RunOutcome, Status, execute
+from pytest_siren.evaluation.run import (
+    ErrorInfo,
+    Execution,
+    RunOutcome,
+    RunTimeoutError,
+    Status,
+    supervised,
+)
 from pytest_siren.jobs.build import index_entry_of, result_of
 from pytest_siren.jobs.history import Past
 from pytest_siren.jobs.messages import make_ready
@@ -41,16 +49,15 @@ from pytest_siren.session.outcome import (
     without_run,
 )
 from pytest_siren.session.recorder import JsonRecorder
+from pytest_siren.session.run_loop import RunEventLoop
 from pytest_siren.session.screen import redactor, screen_report, warn_again, without_secrets
 from pytest_siren.session.state import SESSION, is_worker
-from pytest_siren.session.threads import DaemonThreads
 from pytest_siren.session.verdict import describe, judge
 from pytest_siren.session.writer import RecordingError
 from pytest_siren.sharing.board import Board, Gauge
 
-
-class RunTimeoutError(TimeoutError):
-    """The run took longer than ``--siren-run-timeout`` allows."""
+_CLOSING = 5.0
+"""Seconds that a model has to free what it holds."""
 
 
 @dataclass(frozen=True)
@@ -91,8 +98,9 @@ class Evaluations:
 
     def __post_init__(self) -> None:
         self._on_worker = is_worker(self.config)
-        # A loop factory keeps the runner from setting the thread's event loop, which is the tests'.
-        self._runner = asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(self.lull))
+        # It is not set as the thread's event loop, which is the tests'.
+        self._loop = RunEventLoop(self.lull, self._warn)
+        self._closed = False
 
     def govern(self, size: int) -> None:
         """Let the models share rate limits, with at most ``size`` runs in flight here."""
@@ -110,9 +118,8 @@ class Evaluations:
 
     def loop(self, threads: int) -> asyncio.AbstractEventLoop:
         """Return the event loop, on which ``threads`` blocking calls can be made at a time."""
-        loop = self._runner.get_loop()
-        loop.set_default_executor(DaemonThreads(threads))
-        return loop
+        self._loop.use_threads(threads)
+        return self._loop
 
     async def run(
         self, item: RunItem, executed: Callable[[Result], None] = lambda result: None
@@ -136,9 +143,7 @@ class Evaluations:
             executed(known)
             return self._told_again(item, run, past, known)
         make_ready()
-        hook = item.ihook
-        hook.pytest_siren_run_start(run=run)
-        outcome = without_secrets(await self._execute(item), redactor(self.config))
+        outcome = without_secrets(await self._execute(item, run), redactor(self.config))
         attempt = RunAttempt(
             run=run,
             run_id=self._run_ids(),
@@ -156,13 +161,15 @@ class Evaluations:
         if unavailable or attempt.passed or not self.config.getoption("maxfail"):
             executed(known or result)
             if item.job.model.kind is ModelKind.MODEL:
-                # What has taken its place sends its request before this one's record is written.
+                # What has taken its place begins, in a task within its task, and sends its request
+                # before this one's record is written.
                 await asyncio.sleep(0)
+                await asyncio.sleep(0)
+        attempt = await self._offered(item, attempt)
+        assert attempt.record is not None
+        result = attempt.record
         try:
-            waiting = hook.pytest_siren_attempt_record(attempt=attempt)
-            for recorded in waiting:
-                if inspect.isawaitable(recorded):
-                    await recorded
+            await undisturbed(self.recorder.record(attempt))
         except RecordingError as error:
             # What cannot be recorded is paid for in vain.
             return Ended(unavailable=f"{error}; no further runs are started")
@@ -233,10 +240,15 @@ class Evaluations:
         """
         ended = self._kept.pop(item.nodeid, None)
         if ended is None:
-            ended = self._runner.get_loop().run_until_complete(self.run(item))
+            ended = self._loop.complete(self.run(item))
         item.reported = True
-        if ended.error is not None:
+        if isinstance(ended.error, Exception | UserInterrupt):
             raise ended.error
+        if ended.error is not None:
+            # It would be taken for the end of the session, or for a test that is skipped.
+            raise RunErrorError(one_line(ended.error)) from ended.error
+        if ended.unavailable is not None:
+            raise RunErrorError(ended.unavailable)
         if ended.cancelled:
             raise KeyboardInterrupt
         assert ended.report is not None
@@ -277,20 +289,31 @@ class Evaluations:
         """Return what is to be said at the end; ``None`` when nothing was to be executed."""
         if not self.total:
             return None
-        return Facts(self.total, cancelled=int(self.board.total(Gauge.CANCELLED)))
+        cancelled = int(self.board.total(Gauge.CANCELLED))
+        return Facts(self.total, cancelled=cancelled, hung=self._loop.hung)
 
     def close(self) -> None:
-        """Free the models and the event loop."""
+        """Free the models and the event loop; does nothing the second time."""
+        if self._closed:
+            return
+        self._closed = True
         try:
             for model in self.workshop.models():
                 if isinstance(model, HoldsResources):
-                    self._runner.run(model.aclose())
-            self._runner.close()
+                    self._free(model)
+            self.board[Gauge.HUNG] = self._loop.hung
+            self._loop.end()
         finally:
             self.recorder.close()
             self.board.close()
             if not is_worker(self.config):
                 SessionFolder.of(self.config.stash[SESSION].id).remove()
+
+    def _free(self, model: HoldsResources) -> None:
+        """Close ``model``, or warn that it cannot be closed."""
+        error = self._loop.complete(self._bounded(model.aclose(), _CLOSING))
+        if error is not None:
+            self._warn(f"{type(model).__name__} was not closed: {one_line(error)}")
 
     def pytest_sessionfinish(self) -> None:
         self.close()
@@ -305,21 +328,85 @@ class Evaluations:
             identity=item.identity,
         )
 
-    async def _execute(self, item: RunItem) -> RunOutcome:
-        plan = item.job.plan(item.benign, item.malicious, item.run_index)
-        if self.run_timeout is None:
-            return await execute(plan)
-        async with asyncio.timeout(self.run_timeout) as limit:
-            outcome = await execute(plan)
-        if limit.expired() and outcome.status is Status.CANCELLED:
-            source = run_timeout(self.config).source
-            message = f"the run took longer than {self.run_timeout:g} s ({source})"
-            now = datetime.now(UTC)
-            error = ErrorInfo("RunTimeoutError", message, "", now, bases=("TimeoutError",))
-            if outcome.error is not None:
-                error = replace(error, traceback=outcome.error.traceback)
-            return replace(outcome, status=Status.ERROR, error=error)
+    async def _execute(self, item: RunItem, run: RunInfo) -> RunOutcome:
+        execution = Execution(item.job.plan(item.benign, item.malicious, item.run_index))
+        try:
+            item.ihook.pytest_siren_run_start(run=run)
+        except UserInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001 - becomes the outcome
+            return execution.failed(error)
+        outcome = await supervised(
+            execution,
+            timeout=self.run_timeout,
+            stop=STOP,
+            source=run_timeout(self.config).source,
+        )
+        if execution.abandoned is not None:
+            self._loop.abandon(execution.abandoned)
         return outcome
+
+    async def _offered(self, item: RunItem, attempt: RunAttempt) -> RunAttempt:
+        """Offer ``attempt`` to the hooks of others; return it as it is to be recorded.
+
+        A score of which a hook could not take note is an error, as of any other part of the run.
+        """
+        error = await self._hooks_error(item, attempt)
+        if error is None:
+            return attempt
+        outcome = attempt.outcome
+        if outcome.status is not Status.SCORED:
+            warnings.warn(
+                pytest.PytestWarning(f"pytest_siren_attempt_record: {one_line(error)}"),
+                stacklevel=2,
+            )
+            return attempt
+        outcome = replace(
+            outcome, status=Status.ERROR, error=ErrorInfo.of(error), benign=None, attack=None
+        )
+        outcome = without_secrets(outcome, redactor(self.config))
+        attempt = replace(attempt, outcome=outcome, passed=None, record=None)
+        return replace(attempt, record=result_of(attempt))
+
+    async def _hooks_error(self, item: RunItem, attempt: RunAttempt) -> BaseException | None:
+        """Call the hooks, wait for what they return, and return the first exception."""
+        try:
+            waiting = item.ihook.pytest_siren_attempt_record(attempt=attempt)
+        except UserInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001 - becomes the outcome
+            return error
+        errors = [
+            await self._bounded(returned, self.run_timeout)
+            for returned in waiting
+            if inspect.isawaitable(returned)
+        ]
+        return next((error for error in errors if error is not None), None)
+
+    async def _bounded(
+        self, awaitable: Awaitable[object], seconds: float | None
+    ) -> BaseException | None:
+        """Await ``awaitable`` in a task of its own, and return what it raises."""
+
+        async def wait() -> None:
+            await awaitable
+
+        task = asyncio.create_task(wait())
+        waited = await wait_for_task(task, seconds, STOP)
+        if waited is not Waited.DONE and not await let_go(task):
+            self._loop.abandon(task)
+        if waited is Waited.LATE:
+            return RunTimeoutError(f"it took longer than {seconds:g} s")
+        if waited is Waited.STOPPED:
+            return None
+        return asyncio.CancelledError() if task.cancelled() else task.exception()
+
+    def _warn(self, message: str) -> None:
+        """Warn of what belongs to no run; the session stops where warnings are errors."""
+        try:
+            self.config.issue_config_time_warning(pytest.PytestWarning(message), stacklevel=2)
+        except pytest.PytestWarning:
+            self.board.stop(message)
 
 
 def _record_of(run: RunInfo, settled: IndexEntry) -> Result | None:

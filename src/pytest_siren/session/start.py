@@ -5,9 +5,11 @@ from __future__ import annotations
 import pytest
 
 from pytest_siren.evaluation.components import Registry
+from pytest_siren.evaluation.failures import UserInterrupt, one_line
 from pytest_siren.session.costoptions import prices
 from pytest_siren.session.folder import SessionFolder, sweep_temporary
 from pytest_siren.session.garbage import give_back
+from pytest_siren.session.interrupts import marked_interrupts
 from pytest_siren.session.job import Workshop
 from pytest_siren.session.lull import Lull
 from pytest_siren.session.options import run_timeout
@@ -21,11 +23,13 @@ from pytest_siren.sharing.spend import BoardSpend
 
 
 def start(config: pytest.Config) -> Evaluations:
-    """Return this process's evaluations, made when the first eval file is seen."""
+    """Return this process's evaluations, made when the first eval file is seen.
+
+    Raises ``pytest.Collector.CollectError`` when a hook that registers components raises.
+    """
     if EVALUATIONS not in config.stash:
         give_back()
-        registry = Registry()
-        config.hook.pytest_siren_components_register.call_historic(kwargs={"registry": registry})
+        registry = _registry(config)
         lull = Lull()
         recorder = JsonRecorder(config, Writer(lull))
         board = _board(config)
@@ -38,9 +42,10 @@ def start(config: pytest.Config) -> Evaluations:
             run_timeout=run_timeout(config).seconds,
         )
         config.stash[EVALUATIONS] = evaluations
-        config.pluginmanager.register(recorder, "siren-json-recorder")
         config.pluginmanager.register(evaluations, "siren-evaluations")
         config.pluginmanager.register(OtherPlugins(), "siren-other-plugins")
+        # Also where the hook of another plugin fails before the session is finished.
+        config.add_cleanup(evaluations.close)
     return config.stash[EVALUATIONS]
 
 
@@ -54,3 +59,19 @@ def _board(config: pytest.Config) -> Board:
     except (OSError, BoardError) as error:
         message = f"evaluations need a temporary folder ($TMPDIR): {error}"
         raise pytest.Collector.CollectError(message) from None
+
+
+def _registry(config: pytest.Config) -> Registry:
+    registry = Registry()
+    with marked_interrupts():
+        try:
+            config.hook.pytest_siren_components_register.call_historic(
+                kwargs={"registry": registry}
+            )
+        except UserInterrupt:
+            raise
+        except BaseException as error:
+            # pytest would take some for a folder that is skipped, or for the end of the session.
+            message = f"pytest_siren_components_register: {one_line(error)}"
+            raise pytest.Collector.CollectError(message) from error
+    return registry

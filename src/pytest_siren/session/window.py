@@ -6,6 +6,7 @@ import asyncio
 from collections import Counter, deque
 from collections.abc import Callable, Coroutine
 
+from pytest_siren.evaluation.isolation import STOP
 from pytest_siren.jobs.records import Result
 from pytest_siren.session.items import RunItem
 from pytest_siren.session.lull import Lull
@@ -39,6 +40,7 @@ class Window:
         self._size = size
         self._board = board
         self._abandoned = False
+        self._stopping = False
         self._per_job: Counter[int] = Counter()
         self._running: dict[asyncio.Task[Ended], _Place] = {}
         self._executing = 0
@@ -112,13 +114,13 @@ class Window:
         return place.item if place else None
 
     def cancel(self) -> None:
-        """Cancel what is being executed. It has ended some steps later.
+        """Stop what is being executed. It has ended some steps later.
 
-        What only waits for the disk has come to an end, and is not cancelled.
+        What has come to its end is recorded all the same.
         """
-        for task, place in self._running.items():
-            if not place.left:
-                task.cancel()
+        self._stopping = True
+        for task in self._running:
+            task.cancel(STOP)
 
     def abandon(self) -> None:
         """Cancel whatever is in flight, hand nothing back any more, and stop the loop no more."""
@@ -131,9 +133,11 @@ class Window:
     def _end(self, task: asyncio.Task[Ended]) -> None:
         place = self._running.pop(task)
         place.leave()
-        if task.cancelled():
-            # It had not begun, or somebody's hook let the cancellation through.
+        if task.cancelled() and self._stopping:
+            # It had not begun.
             ended = Ended(cancelled=True)
+        elif task.cancelled():
+            ended = Ended(error=asyncio.CancelledError())
         elif error := task.exception():
             ended = Ended(error=error)
         else:

@@ -49,7 +49,7 @@ class Writer:
     def settle(self, store: JobStore, recorded: Recorded) -> asyncio.Future[None]:
         """Return a future that is done when ``recorded`` is on the disk and in the index."""
         if self._thread is None:
-            self._thread = threading.Thread(target=self._serve, name="siren-records")
+            self._thread = threading.Thread(target=self._serve, name="siren-records", daemon=True)
             self._thread.start()
         loop = asyncio.get_running_loop()
         future: asyncio.Future[None] = loop.create_future()
@@ -87,12 +87,12 @@ class Writer:
     def _settle(self, batch: list[_Waiting]) -> None:
         for store in dict.fromkeys(store for store, _, _ in batch):
             mine = [(recorded, future) for other, recorded, future in batch if other is store]
-            error: Exception | None = None
+            error: BaseException | None = None
             try:
                 store.settle([recorded for recorded, _ in mine])
             except OSError as refused:
                 error = RecordingError(store.path, refused)
-            except Exception as raised:  # noqa: BLE001 - whoever waits is told
+            except BaseException as raised:  # noqa: BLE001 - whoever waits is told
                 error = raised
             self.failed = self.failed or error is not None
             loop = mine[0][1].get_loop()
@@ -101,7 +101,7 @@ class Writer:
                 loop.call_soon_threadsafe(_tell, [future for _, future in mine], error)
 
 
-def _tell(futures: list[asyncio.Future[None]], error: Exception | None) -> None:
+def _tell(futures: list[asyncio.Future[None]], error: BaseException | None) -> None:
     for future in futures:
         if future.done():
             continue

@@ -52,6 +52,8 @@ class Gauge(IntEnum):
     """Answers for whose model no price is known."""
     CANCELLED = 10
     """Runs that were cancelled in flight."""
+    HUNG = 11
+    """Calls that went on when the process ended, though their runs had been stopped."""
 
 
 _PRESENT = frozenset({Gauge.RUNNING, Gauge.HELD, Gauge.RESUMES_AT})

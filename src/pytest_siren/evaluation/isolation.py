@@ -1,0 +1,91 @@
+"""Foreign code in a task of its own, which can be stopped and, if it does not stop, abandoned.
+
+A library that cancels "the current task", or a cancel scope that leaks, reaches no further than
+that task. What waits for it knows who asked: only ``stop`` does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from enum import Enum
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+STOP = "the session stops"
+"""What ``asyncio.Task.cancel`` is given when the session stops a run."""
+LET_GO = 5.0
+"""Seconds that cancelled code has to end before it is abandoned."""
+_AGAIN = 0.5
+"""Seconds after which code that goes on is cancelled once more."""
+
+
+class Waited(Enum):
+    """Why a wait ended."""
+
+    DONE = "done"
+    LATE = "late"
+    STOPPED = "stopped"
+
+
+async def wait_for_task(
+    task: asyncio.Task[Any], seconds: float | None = None, stop: str | None = None
+) -> Waited:
+    """Wait until ``task`` is done, ``seconds`` have passed or the waiting task is stopped.
+
+    ``stop`` is the message of the cancellations that stop it; with ``None`` each does. Others come
+    from code that cancels all tasks of the process, and are ignored.
+    """
+    loop = asyncio.get_running_loop()
+    deadline = None if seconds is None else loop.time() + seconds
+    while not task.done():
+        left = None if deadline is None else deadline - loop.time()
+        if left is not None and left <= 0:
+            return Waited.LATE
+        try:
+            await asyncio.wait({task}, timeout=left)
+        except asyncio.CancelledError as error:
+            if stop is None or stop in error.args:
+                return Waited.STOPPED
+    return Waited.DONE
+
+
+async def let_go(task: asyncio.Task[Any], seconds: float = LET_GO) -> bool:
+    """Cancel ``task`` until it is done; return whether it was within ``seconds``."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + seconds
+    while not task.done() and loop.time() < deadline:
+        task.cancel(STOP)
+        # A further request to stop changes nothing about this bound.
+        await wait_for_task(task, min(_AGAIN, seconds), stop="")
+    return task.done()
+
+
+async def undisturbed(awaitable: Awaitable[T]) -> T:
+    """Return the result of ``awaitable``, whoever cancels the waiting task meanwhile."""
+    future = asyncio.ensure_future(awaitable)
+    while not future.done():
+        try:
+            await asyncio.wait({future})
+        except asyncio.CancelledError:
+            continue
+    return future.result()
+
+
+async def in_thread(call: Callable[[], T]) -> T:
+    """Return what ``call`` returns in a thread, and raise what it raises there.
+
+    asyncio's own way turns some exceptions into others and waits for ever for ``StopIteration``.
+    """
+    result, error = await asyncio.to_thread(_attempted, call)
+    if error is not None:
+        raise error
+    return result  # type: ignore[return-value]
+
+
+def _attempted(call: Callable[[], T]) -> tuple[T | None, BaseException | None]:
+    try:
+        return call(), None
+    except BaseException as error:  # noqa: BLE001 - raised again where it is waited for
+        return None, error
