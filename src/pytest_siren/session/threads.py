@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import copy_context
+from functools import partial
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
@@ -38,7 +40,8 @@ class DaemonThreads(ThreadPoolExecutor):
 
     def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
         """Call ``fn`` in a thread, when one is free."""
-        call = _Call(self, lambda: fn(*args, **kwargs))
+        # As the caller's: it tells whose output is whose.
+        call = _Call(self, partial(copy_context().run, fn, *args, **kwargs))
         with self._counting:
             if self._idle:
                 self._idle -= 1

@@ -1,0 +1,202 @@
+"""What code of a run raises is an error of that run, wherever and whatever it is."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.acceptance.conftest import Project
+
+FAILURES = """
+import asyncio
+import sys
+
+import pytest
+
+
+class OddError(BaseException):
+    pass
+
+
+def raising(error):
+    def fail():
+        raise error
+
+    return fail
+
+
+FAILURES = {
+    "SystemExit": lambda: sys.exit(0),
+    "KeyboardInterrupt": raising(KeyboardInterrupt()),
+    "GeneratorExit": raising(GeneratorExit()),
+    "CancelledError": raising(asyncio.CancelledError()),
+    "Skipped": lambda: pytest.skip("no network"),
+    "Failed": lambda: pytest.fail("too short"),
+    "Exit": lambda: pytest.exit("enough", returncode=0),
+    "XFailed": lambda: pytest.xfail("known"),
+    "BaseExceptionGroup": raising(BaseExceptionGroup("both", [SystemExit(1), OddError()])),
+    "OddError": raising(OddError("odd")),
+}
+"""
+NAMES = (
+    *("SystemExit", "KeyboardInterrupt", "GeneratorExit", "CancelledError", "Skipped", "Failed"),
+    *("Exit", "XFailed", "BaseExceptionGroup", "OddError"),
+)
+TOLD = {"SystemExit", "Exit"}
+"""What a tool may raise as its answer to the model."""
+PLACES = """
+import asyncio
+
+from failures import FAILURES
+
+
+def tool(how: str) -> str:
+    FAILURES[how]()
+
+
+async def async_tool(how: str) -> str:
+    await asyncio.create_task(later(how))
+
+
+async def later(how):
+    FAILURES[how]()
+
+
+def judge(evidence, how):
+    FAILURES[how]()
+
+
+async def async_judge(evidence, how):
+    FAILURES[how]()
+"""
+COMPONENTS = """
+from pydantic import BaseModel
+from pydantic_ai.messages import ModelResponse, TextPart
+from pydantic_ai.models.function import FunctionModel
+
+from failures import FAILURES
+from pytest_siren import Component, Kind, ModelKind, StaticAttack, Unknown
+
+
+class Config(BaseModel):
+    argument: str = ""
+
+
+class Planter(StaticAttack):
+    def contents(self, target):
+        place, _, name = target.couple.benign.id.partition("-")
+        if place == "attack":
+            FAILURES[name]()
+        return {"note": "ZEPPELIN"}
+
+
+class Source:
+    kind = ModelKind.MODEL
+    id = label = spoken_name = "failing"
+
+    async def bind(self, run):
+        def answer(messages, info):
+            place, _, name = run.benign.id.partition("-")
+            if place == "model":
+                FAILURES[name]()
+            return ModelResponse([TextPart("fine")])
+
+        return FunctionModel(answer)
+
+    def unknown(self, run):
+        return Unknown()
+
+
+def pytest_siren_components_register(registry):
+    registry.add(Kind.ATTACK, "planter", Component(Config, lambda config, base: Planter()))
+    registry.add(Kind.MODEL, "failing", Component(Config, lambda config, base: Source()))
+
+
+def pytest_siren_run_start(run):
+    place, _, name = run.task_id.partition(":")[0].partition("-")
+    if place == "start":
+        FAILURES[name]()
+
+
+def pytest_siren_attempt_record(attempt):
+    place, _, name = attempt.run.task_id.partition(":")[0].partition("-")
+    if place == "record":
+        FAILURES[name]()
+    if place == "awaited":
+
+        async def wait():
+            FAILURES[name]()
+
+        return wait()
+"""
+
+
+def task(place: str, name: str) -> str:
+    vectors = 'vectors: {note: ""}, ' if place == "attack" else ""
+    prompt = "do {note}" if place == "attack" else "do"
+    evaluator = "{type: contains, value: fine}"
+    if place in ("judge", "async_judge"):
+        evaluator = f"{{type: python, path: 'places:{place}', config: {{how: {name}}}}}"
+    calls = ""
+    if place in ("tool", "async_tool"):
+        calls = f"calls: [{{name: {place}, arguments: {{how: {name}}}}}], "
+    return (
+        f'      - {{id: {place}-{name}, prompt: "{prompt}", {vectors}'
+        f"evaluators: {{e: {evaluator}}}, ground_truth: {{{calls}output: fine}}}}"
+    )
+
+
+def failing_evals(project: Project) -> None:
+    """Write an eval file for each model, with a task for each place and exception."""
+    (project.path / "evals/eval_mail.yaml").unlink()
+    project.write("failures.py", FAILURES)
+    project.write("evals/failures.py", FAILURES)
+    project.write("evals/places.py", PLACES)
+    project.write("conftest.py", COMPONENTS)
+    files = {
+        "control": ("tool", "async_tool", "judge", "async_judge", "start", "record", "awaited"),
+        "model": ("model",),
+        "attack": ("attack",),
+    }
+    for name, places in files.items():
+        tasks = [task(place, one) for place in places for one in NAMES]
+        model = "control:ground-truth" if name == "control" else "failing:x"
+        lines = [
+            *("dataset:", "  type: inline", "  config:", f"    name: {name}"),
+            *(["    tools: ['places:tool', 'places:async_tool']"] if name == "control" else []),
+            *("    tasks:", *tasks),
+        ]
+        if name == "attack":
+            lines += [
+                "    malicious_tasks:",
+                "      - {id: m, goal: g, evaluators: {e: {type: contains, value: ZEPPELIN}}}",
+                "attack: {type: planter}",
+            ]
+        project.write(
+            f"evals/eval_{name}.yaml",
+            "\n".join([*lines, f"agent: {{config: {{model: '{model}'}}}}", ""]),
+        )
+
+
+@pytest.mark.inside
+@pytest.mark.parametrize("args", [["-p", "no:xdist"], ["-n2"]], ids=["alone", "n2"])
+def test_every_exception_in_every_place_is_one_error(project: Project, args: list[str]) -> None:
+    failing_evals(project)
+    result = project.run("evals", *args)
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    results = project.results()
+    assert len(results) == 9 * len(NAMES)
+    lines = {
+        line.partition("::")[2].partition("[")[0].partition(":")[0]: line
+        for line in result.outlines
+        if line.startswith("ERROR evals/")
+    }
+    for one in results:
+        place, _, name = one["task_id"].partition(":")[0].partition("-")
+        if (place == "tool" and name in TOLD) or (place == "async_tool" and name in TOLD):
+            assert one["status"] == "scored", one["task_id"]
+            continue
+        assert one["status"] == "error", one["task_id"]
+        assert one["exception_info"]["exception_type"] == name
+        assert f" - {name}" in lines[f"{place}-{name}"]
+    result.stdout.no_fnmatch_line("*INTERNALERROR*")
+    result.stdout.no_fnmatch_line("*pending*")
