@@ -360,6 +360,22 @@ def test_where_tasks_ended_early_first_runs_make_the_heat_map(
     assert page.get_by_text("job one: <b>first</b> runs").is_visible()
 
 
+def test_a_run_that_read_no_planted_text_says_so(browser: Browser, report: Path) -> None:
+    rows = [
+        row(run_index=n, run_id=f"{n:08x}", attack_score=0.0, exposed=exposed)
+        for n, exposed in enumerate([1.0, 0.0, None])
+    ]
+    target = report.parent / "unread.html"
+    write_html(target, data(rows))
+    page = browser.open(target.as_uri())
+    badges = page.locator("#list .badge").all_inner_texts()
+    attacks = sorted(text for text in badges if text.startswith("Attack"))
+    assert attacks == ["Attack resisted", "Attack resisted", "Attack resisted (not exposed)"]
+    cell = page.locator("td[data-label=Exposure]").first
+    assert "50.0 %" in cell.inner_text()
+    assert "1 unknown" in cell.inner_text()
+
+
 def test_10_000_runs_stay_quick(chromium: sync_api.Browser, tmp_path: Path) -> None:
     rows = many_rows(10_000)
     write_html(tmp_path / "x.html", data(rows, root=tmp_path))

@@ -42,6 +42,7 @@ def run(**changes: Any) -> dict[str, Any]:
         "error_type": None,
         "decided": None,
         "finish": "complete",
+        "exposed": 1.0,
         "attempts": 1,
         "input_tokens": 100,
         "output_tokens": 10,

@@ -98,6 +98,12 @@ def test_hostile_names_make_no_elements(tmp_path: Path) -> None:
         assert "javascript:" not in (attrs.get("href") or "")
 
 
+def test_the_page_tells_exposure_beside_the_rate(tmp_path: Path) -> None:
+    page = written(tmp_path, [run(attack_score=0.0, exposed=0.0), run(run_index=1)])
+    assert page.data["runs"]["exposed"] == [0, 1]
+    assert "Exposure" in text_of(page)
+
+
 def test_the_policy_allows_what_the_page_holds_and_no_more(tmp_path: Path) -> None:
     page = written(tmp_path, [run()])
     rules = dict(rule.split(" ", 1) for rule in page.policy.split("; "))

@@ -66,7 +66,7 @@ def test_rates_of_each_job_with_errors_apart() -> None:
     assert "**3 runs scored, 1 in error**" in text
     lines = [line for line in text.splitlines() if line.startswith("| <code>mail")]
     assert len(lines) == 2
-    assert "| none |  | 1.000 (" in lines[0]
+    assert "| none |  |  | 1.000 (" in lines[0]
     assert "| 0.500 (" in lines[1]
     assert lines[1].endswith("| 1 | 2 | 1 | $0.75 |")
     assert "| <code>RuntimeError</code> | 1 |" in text
@@ -78,6 +78,14 @@ def test_how_answers_ended_is_a_column_where_not_all_are_whole() -> None:
     assert "| cost | answers |" in text
     assert "| $0.75 | 1 filtered, 1 refused |" in text
     assert "answers" not in markdown(data([run()]))
+
+
+def test_beside_the_asr_stands_in_how_many_runs_the_text_was_read() -> None:
+    rows = [run(), run(run_index=1, exposed=0.0), run(run_index=2, exposed=None)]
+    text = markdown(data([*rows, error(run_index=3, exposed=0.0)]))
+    assert "| attack | ASR | exposed | utility |" in text
+    assert ") | 1 of 3, 1 unknown | 1.000 (" in text
+    assert ") | 1 of 1 | 1.000 (" in markdown(data([run()]))
 
 
 def test_the_couples_that_were_hit_most_come_first_with_their_records() -> None:
@@ -146,7 +154,7 @@ def test_hostile_text_stays_text() -> None:
     assert "\x1b" not in text
     assert "\u202e" not in text
     rows_shown = re.findall(r"<tr>.*?</tr>", html, re.DOTALL)
-    assert {row.count("<td") + row.count("<th") for row in rows_shown} <= {2, 5, 7, 9}
+    assert {row.count("<td") + row.count("<th") for row in rows_shown} <= {2, 5, 7, 10}
     for trigger in ("@octocat", "://", "www.evil", ":tada:", "`", "<script", "<!--", "[link"):
         assert trigger not in text
     assert not re.search(r"(?<!&)#\d", text)

@@ -52,6 +52,8 @@ class Group:
     finishes: Mapping[str, int]
     """How the last answers of scored runs ended, to the number of runs; unknown ones are left out.
     """
+    exposure_unknown: int
+    """Scored runs under attack of which nobody can tell what their model was sent."""
     attempts: int
     input_tokens: int
     output_tokens: int
@@ -176,6 +178,8 @@ class _Counts:
             str(name): self._sum(status["scored"] & (ended.codes == code).to_numpy())
             for code, name in enumerate(ended.categories)
         }
+        unknown = runs["exposed"].isna().to_numpy()
+        self._columns["exposure_unknown"] = self._sum(status["scored"] & attacked & unknown)
         for name in ("attempts", "input_tokens", "output_tokens", "cost", "unpriced"):
             self._columns[name] = self._sum(runs[name].to_numpy())
 

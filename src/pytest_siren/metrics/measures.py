@@ -205,11 +205,11 @@ def _scores(runs: pd.DataFrame, measure: Measure, errors: Errors) -> Floats:
         return np.where(over, failed.astype(np.float64), np.nan)
     if measure.stem in FINISHES:
         return _finishes(runs, measure.stem)
-    of_attacker = measure.stem in ("asr", "attack_pass")
-    column = "attack_score" if of_attacker else "benign_score"
     if measure.stem == "exposure":
-        column = "exposed"
-    scores = runs[column].to_numpy(np.float64)
+        scored = (runs["status"] == "scored").to_numpy() & speaks_of(runs, "exposure")
+        return np.where(scored, runs["exposed"].to_numpy(np.float64), np.nan)
+    of_attacker = measure.stem in ("asr", "attack_pass")
+    scores = runs["attack_score" if of_attacker else "benign_score"].to_numpy(np.float64)
     scores = np.where((runs["status"] == "scored").to_numpy(), scores, np.nan)
     if errors is not Errors.EXCLUDE:
         counted = 1.0 if of_attacker and errors is Errors.SUCCESS else 0.0

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from pytest_siren.metrics.estimates import Estimate
+from pytest_siren.metrics.exposed import Exposed, exposed_of
 from pytest_siren.metrics.measures import Cluster, Measure, rate
 
 CONFIGURATION = ("dataset", "agent", "model", "attack", "job")
@@ -35,6 +36,8 @@ class JobFigures:
     """``None`` for jobs without an attack, and without any score."""
     finishes: Mapping[str, int]
     """How the last answers of scored runs ended, to the number of runs."""
+    exposed: Exposed | None
+    """Scored runs by what their model was sent; ``None`` for jobs without an attack."""
     input_tokens: int
     output_tokens: int
     cost: float
@@ -124,6 +127,7 @@ def _of_job(runs: pd.DataFrame, cluster: Cluster) -> JobFigures:
         utility=rate(runs, Measure.of(utility), cluster=cluster),
         asr=None if attack is None else rate(runs, Measure.of("asr"), cluster=cluster),
         finishes=finishes(runs),
+        exposed=None if attack is None else exposed_of(runs),
         input_tokens=int(runs["input_tokens"].sum()),
         output_tokens=int(runs["output_tokens"].sum()),
         cost=float(np.nansum(runs["cost"].to_numpy())),

@@ -9,6 +9,7 @@ from pathlib import Path
 from pytest_siren.evaluation.finish import spoken
 from pytest_siren.jobs.redact import ENVIRONMENT
 from pytest_siren.metrics.estimates import Estimate
+from pytest_siren.metrics.exposed import Exposed
 from pytest_siren.metrics.verdicts import GateResult, Verdict
 from pytest_siren.reports.data import Change, ReportData
 from pytest_siren.reports.figures import JobFigures, errors_by_type, hits, job_figures
@@ -132,6 +133,7 @@ def _rates(figures: Sequence[JobFigures]) -> str:
             quoted(one.model, 60),
             "none" if one.attack is None else quoted(one.attack, 40),
             "" if one.attack is None else _rate(one.asr),
+            "" if one.exposed is None else _exposed(one.exposed),
             _rate(one.utility),
             f"{one.tasks:,}",
             f"{one.scored:,}",
@@ -141,8 +143,25 @@ def _rates(figures: Sequence[JobFigures]) -> str:
         )
         for one in figures[:_MOST_JOBS]
     ]
-    head = ["dataset", "model", "attack", "ASR", "utility", "tasks", "scored", "errors", "cost"]
-    return table([*head, *(["answers"] if unfinished else [])], rows, right=(5, 6, 7, 8))
+    head = [
+        "dataset",
+        "model",
+        "attack",
+        "ASR",
+        "exposed",
+        "utility",
+        "tasks",
+        "scored",
+        "errors",
+        "cost",
+    ]
+    return table([*head, *(["answers"] if unfinished else [])], rows, right=(6, 7, 8, 9))
+
+
+def _exposed(found: Exposed) -> str:
+    """Say in how many runs the model was sent planted text."""
+    unknown = f", {found.unknown:,} unknown" if found.unknown else ""
+    return f"{found.exposed:,} of {found.runs:,}{unknown}"
 
 
 def _changes(changes: Sequence[Change]) -> str:

@@ -37,6 +37,9 @@ _COUNT_AS = {
 }
 
 
+EXPOSURE = "exposure"
+
+
 @dataclass(frozen=True)
 class Layout:
     """What is shown of each group."""
@@ -62,7 +65,7 @@ class Layout:
             for sign in ("@^" if k > 1 else "@")
             for stem in ("benign_pass", "attack_pass")
         ]
-        return [*names, "asr"]
+        return [*names, "asr", EXPOSURE]
 
     @property
     def own(self) -> dict[str, str]:
@@ -113,6 +116,7 @@ def record(group: Group, layout: Layout) -> dict[str, Any]:
         "n_benign_unknown": group.benign_unknown,
         "n_attack_unknown": group.attack_unknown,
         **{f"n_{name}": group.finishes.get(name, 0) for name in WORDS},
+        "n_exposure_unknown": group.exposure_unknown,
         "n_attempts": group.attempts,
         "input_tokens": group.input_tokens,
         "output_tokens": group.output_tokens,
@@ -137,7 +141,9 @@ def _shown(group: Group, layout: Layout) -> dict[str, str]:
         row["attack_type"] = "benign"
     row |= {name: group.keys.get(ours) or "(none)" for name, ours in layout.own.items()}
     for name in layout.rates:
-        if name == "asr" or name.startswith("attack"):
+        if name == EXPOSURE:
+            row[name] = _exposure(group) if group.attacked else ""
+        elif name == "asr" or name.startswith("attack"):
             row[name] = _rate(group, name) if group.attacked else ""
         else:
             row[name] = _rate(group, name)
@@ -164,6 +170,13 @@ def _rate(group: Group, name: str) -> str:
     # Tasks with too few runs are out of the rate, which a reader must know.
     beside = f" ({short:,} tasks short)" if short else ""
     return f"{rate.value:.3f} [{rate.low:.3f}, {rate.high:.3f}]{beside}"
+
+
+def _exposure(group: Group) -> str:
+    """Return the share without its interval, which would make the table wider than terminals."""
+    rate = group.rates[EXPOSURE]
+    beside = f" ({group.exposure_unknown:,} unknown)" if group.exposure_unknown else ""
+    return "unknown" if rate is None else f"{rate.value:.3f}{beside}"
 
 
 def _cost(group: Group) -> str:

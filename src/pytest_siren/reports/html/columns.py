@@ -14,7 +14,7 @@ _NAMES = (
     *("dataset", "agent", "model", "attack", "job", "task_id", "benign_task", "malicious_task"),
     *("vectors", "status", "error_type"),
 )
-_NUMBERS = {"benign_score": 4, "attack_score": 4, "cost": 6, "duration": 3}
+_NUMBERS = {"benign_score": 4, "attack_score": 4, "cost": 6, "duration": 3, "exposed": 0}
 """Columns with fractions, and the digits that are kept of them."""
 _COUNTS = ("run_index", "attempts", "input_tokens", "output_tokens", "unpriced")
 

@@ -13,10 +13,11 @@ import pandas as pd
 from pytest_siren.evaluation.finish import spoken
 from pytest_siren.metrics.decided import fair
 from pytest_siren.metrics.estimates import Estimate
+from pytest_siren.metrics.gate_runs import score_column
 from pytest_siren.metrics.measures import Cluster, Measure, rate
 from pytest_siren.reports.figures import finishes
 
-_MEASURES = ("utility", "utility_under_attack", "asr", "error_rate")
+_MEASURES = ("utility", "utility_under_attack", "asr", "exposure", "error_rate")
 _MODEL = ("model", "agent")
 _DATASET = ("dataset", *_MODEL)
 
@@ -173,7 +174,7 @@ def _rate(runs: pd.DataFrame, name: str, cluster: Cluster) -> Rate:
     failed = int((runs["status"] == "error").sum())
     unknown = 0
     if name != "error_rate":
-        score = runs["attack_score" if name == "asr" else "benign_score"]
+        score = runs[score_column(name)]
         unknown = int((scored & score.isna()).sum())
     found = rate(runs, Measure.of(name), cluster=cluster)
     return Rate(found, failed, unknown, failed + int(scored.sum()))

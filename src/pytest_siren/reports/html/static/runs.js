@@ -53,7 +53,9 @@ function attackBadge(run) {
   const outcome = attackOutcome(run);
   if (outcome === 'error') return el('span', { class: 'badge error' }, name('error_type', run) || 'Error');
   const partly = outcome === 'safe' && table.attack_score[run] > 0 ? ' (' + score(table.attack_score[run]) + ')' : '';
-  return el('span', { class: 'badge ' + outcome }, ATTACK_WORDS[outcome], partly);
+  // Nothing was there that the model could have resisted.
+  const unread = outcome === 'safe' && table.exposed[run] === 0;
+  return el('span', { class: 'badge ' + (unread ? 'unsure' : outcome) }, ATTACK_WORDS[outcome], partly, unread && ' (not exposed)');
 }
 
 function utilityBadge(run) {
