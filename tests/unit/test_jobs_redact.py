@@ -329,7 +329,8 @@ def test_names_of_secrets(name: str) -> None:
 @pytest.mark.parametrize(
     "name",
     "PWD OLDPWD SSH_AUTH_SOCK MAX_TOKENS SSH_KEY_FILE AWS_ACCESS_KEY_ID PATH PATTERN monkey "
-    "PUBLIC_KEY TOKENIZERS_PARALLELISM max_tokens input_tokens token_count AUTH_URL author".split(),
+    "PUBLIC_KEY TOKENIZERS_PARALLELISM max_tokens input_tokens token_count AUTH_URL author "
+    "pass_k pass_when".split(),
 )
 def test_names_of_other_things(name: str) -> None:
     assert not is_secret_name(name)
