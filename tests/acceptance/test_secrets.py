@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import time
 
 import pytest
 import yaml
 
+from pytest_siren.jobs import redact
 from tests.acceptance.conftest import Project
 
 pytestmark = pytest.mark.inside
@@ -35,6 +37,7 @@ def leaky(project: Project, monkeypatch: pytest.MonkeyPatch) -> Project:
     monkeypatch.setenv("PGPASSWORD", PASSWORD)
     monkeypatch.setenv("A_FORM", BY_FORM)
     monkeypatch.setenv("OF_FILE", IN_FILE)
+    redact._environment.cache_clear()
     project.use_model("leaky", LEAKY)
     file = project.path / "evals/eval_mail.yaml"
     settings = f'"scripted:leaky", model_settings: {{extra_headers: {{x-api-key: "{IN_FILE}"}}}}'
@@ -71,6 +74,40 @@ def test_secrets_of_runs_are_shown_and_kept_nowhere(leaky: Project) -> None:
     assert "Authorization: Bearer <redacted>" in shown
     assert "\n::error" not in shown
     assert "\x1b]" not in shown
+
+
+def test_a_megabyte_of_digits_is_recorded_and_shown_in_seconds(project: Project) -> None:
+    project.write(
+        "hextools.py",
+        '''
+        def read_blob(state) -> str:
+            """Read a file."""
+            print("c0ffee42" * 125_000, "://")
+            return "c0ffee42" * 125_000
+        ''',
+    )
+    project.write(
+        "evals/eval_mail.yaml",
+        """
+        dataset:
+          type: inline
+          config:
+            name: hex
+            tools: ["hextools:read_blob"]
+            tasks:
+              - id: blob
+                prompt: "What does https://files.example.com/blob hold?"
+                evaluators: {read: {type: tool_called, name: read_blob}}
+                ground_truth: {calls: [{name: read_blob}], output: "Coffee."}
+        agent: {type: plain, config: {model: "control:ground-truth"}}
+        """,
+    )
+    began = time.process_time()
+    result = project.run("evals", "-rA", "--siren-report=r.md", "--siren-report=r.html")
+    result.assert_outcomes(passed=1)
+    assert time.process_time() - began < 20
+    (execution,) = project.executions()
+    assert len(json.dumps(execution["messages"])) > 1_000_000
 
 
 def test_a_provider_without_a_key_is_named_without_the_key(leaky: Project) -> None:
@@ -111,6 +148,7 @@ def test_a_common_value_of_a_secret_variable_leaves_names_alone(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DB_AUTH", "summary-oauth2")
+    redact._environment.cache_clear()
     file = project.path / "evals/eval_mail.yaml"
     file.write_text(file.read_text().replace("id: summary", "id: summary-oauth2"))
     result = project.run("evals", "--task-ids=summary-oauth2", "--siren-report=r.md", "-v")

@@ -112,3 +112,12 @@ def test_a_reader_that_goes_away_is_met_in_silence() -> None:
         assert process.stderr is not None
         process.stdout.close()
         assert process.stderr.read() == b""
+
+
+def test_a_full_disk_is_no_answer() -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [*SIREN, "models", "list"], stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert done.returncode == 2
+    assert done.stderr == "siren: the output cannot be written: No space left on device\n"

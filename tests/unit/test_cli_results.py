@@ -258,6 +258,26 @@ def test_names_are_never_obeyed_by_a_terminal(
     assert "[red]x[/red]" in said
 
 
+@pytest.mark.parametrize("name", ["=1+1", "+1", "-1", "@SUM(A1)"])
+def test_no_cell_is_a_formula(folder: Path, capsys: pytest.CaptureFixture[str], name: str) -> None:
+    their_job(folder / "theirs", [their_line("00000001", task_id=name)])
+    assert main(["results", "--group-by", "task", "--format", "csv"]) == 0
+    (row,) = csv.DictReader(io.StringIO(capsys.readouterr().out))
+    assert f"'{name}" in row.values()
+    assert name not in row.values()
+
+
+def test_an_encoding_that_lacks_a_character_gets_it_spelled_out(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    their_job(folder / "theirs", [their_line("00000001", task_id="naïve 🦊")])
+    out = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr("sys.stdout", out)
+    for form in ("table", "csv"):
+        assert main(["results", "--group-by", "task", "--format", form]) == 0
+    assert out.buffer.getvalue().decode().count("na\\xefve") == 2  # type: ignore[attr-defined]
+
+
 @pytest.mark.parametrize("columns", [50, 240])
 def test_a_terminal_gets_a_table_or_blocks_that_fit(
     folder: Path,

@@ -384,13 +384,12 @@ def test_a_secret_is_found_at_any_depth(value: Any, token: str, name: str, depth
     json.loads(after)
 
 
-@given(st.text(min_size=1), st.sampled_from(ODD_VALUES), st.text(min_size=1))
+@given(st.text(), st.sampled_from(ODD_VALUES), st.text())
 def test_known_values_leave_everything_else(before: str, value: str, after: str) -> None:
-    assume(not before[-1].isalnum() and not after[0].isalnum() and before[-1] != "\\")
     assume(value not in before and value not in after)
-    secrets = Redactor(frozenset({value}))
-    assume(secrets.known(before) == before and secrets.known(after) == after)
-    assert secrets.known(f"{before}{value}{after}") == f"{before}<redacted>{after}"
+    assert Redactor(frozenset({value})).known(f"{before} {value}!{after}") == (
+        f"{before} <redacted>!{after}".encode(errors="backslashreplace").decode()
+    )
 
 
 @pytest.mark.parametrize("spaces", range(1, 20))

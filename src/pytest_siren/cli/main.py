@@ -6,6 +6,7 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from io import TextIOWrapper
 
 from pytest_siren import __version__
 from pytest_siren.cli import bless, compare, config, diff, jobs, models, report, results, resume
@@ -23,14 +24,29 @@ def main(argv: Sequence[str] | None = None) -> int:
     for module in (results, compare, bless, report, jobs, diff, resume, config, models):
         module.add_parser(commands)
     args = parser.parse_args(argv)
+    for stream in (sys.stdout, sys.stderr):
+        # What the terminal's encoding lacks is spelled out: a name must not decide the exit code.
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         code: int = args.run(args)
         sys.stdout.flush()
     except BrokenPipeError:
-        # The reader of a pipe has enough. Python would complain again when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # The reader of a pipe has enough.
+        _give_up_output()
+        return NO_ANSWER
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        sys.stderr.write(f"siren: the output cannot be written: {error.strerror or error}\n")
+        _give_up_output()
         return NO_ANSWER
     except KeyboardInterrupt:
         sys.stderr.write("siren: interrupted\n")
         return NO_ANSWER
     return code
+
+
+def _give_up_output() -> None:
+    """Lead standard output nowhere: Python would complain again when it flushes at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -165,6 +165,9 @@ class _Finder:
         return bool(self._bytes.find_matches_as_indexes(data))
 
     def replaced(self, text: str) -> str:
+        if not text.isascii():
+            # A lone surrogate is spelled, as in records: nothing could be looked for beside it.
+            text = text.encode(errors="backslashreplace").decode()
         kept: list[str] = []
         end = 0
         for form, start, stop in self._search.find_matches_as_indexes(text):

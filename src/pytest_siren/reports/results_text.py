@@ -91,7 +91,7 @@ def write_results(
         return
     writer = csv.DictWriter(out, list(rows[0]), lineterminator="\n")
     writer.writeheader()
-    writer.writerows({name: _plain(value) for name, value in row.items()} for row in rows)
+    writer.writerows({name: cell(value) for name, value in row.items()} for row in rows)
 
 
 def record(group: Group, layout: Layout) -> dict[str, Any]:
@@ -185,5 +185,12 @@ def _cost(group: Group) -> str:
     return f"${group.cost:,.2f}" + ("+?" if group.unpriced else "")
 
 
-def _plain(value: Any) -> Any:
-    return printable(value) if isinstance(value, str) else value
+def cell(value: Any) -> Any:
+    """Return ``value`` as a cell of a CSV file, which no spreadsheet takes for a formula.
+
+    An apostrophe before a text that begins like one keeps it a text (OWASP, "CSV injection").
+    """
+    if not isinstance(value, str):
+        return value
+    shown = printable(value)
+    return f"'{shown}" if shown.startswith(("=", "+", "-", "@")) else shown

@@ -17,11 +17,16 @@ if TYPE_CHECKING:
     from pytest_siren.evaluation.run import RunOutcome
     from pytest_siren.jobs.redact import Redactor
 
-_UNSEEN = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff"
-    "\ufff9-\ufffb\ud800-\udfff\U000e0000-\U000e007f]"
+_UNSEEN = (
+    *((0x00, 0x08), (0x0B, 0x1F), (0x7F, 0x9F), (0x61C, 0x61C), (0x200B, 0x200F), (0x2028, 0x202E)),
+    *((0x2060, 0x206F), (0xD800, 0xDFFF), (0xFEFF, 0xFEFF), (0xFFF9, 0xFFFB), (0xE0000, 0xE007F)),
 )
 """What moves the cursor, colours, hides or reorders text; line breaks and tabs are left."""
+_SPELLED = {
+    code: chr(code).encode("unicode_escape").decode()
+    for first, last in _UNSEEN
+    for code in range(first, last + 1)
+}
 _COMMAND = re.compile(r"^([ \t]*)(::|##vso\[|##\[)", re.MULTILINE)
 """What CI systems obey at the start of a line."""
 _DEEPEST = 12
@@ -48,8 +53,7 @@ def visible(text: str) -> str:
 
     Line breaks and tabs stay. A line that a CI system would take for a command gets a backslash.
     """
-    text = _UNSEEN.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
-    return _COMMAND.sub(r"\1\\\2", text)
+    return _COMMAND.sub(r"\1\\\2", text.translate(_SPELLED))
 
 
 def screened(text: str, secrets: Redactor) -> str:

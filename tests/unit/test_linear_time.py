@@ -1,0 +1,115 @@
+"""What handles text of models and tools takes time in proportion to its length."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+import pytest
+from pydantic_ai.messages import ModelResponse, TextPart, ToolCallPart
+
+from pytest_siren.environments.inline_fill import Placeholders
+from pytest_siren.environments.inline_tools import _one_line
+from pytest_siren.evaluation.toolcalls import decode_call
+from pytest_siren.evaluators import strict_json
+from pytest_siren.evaluators.json_schema import answer
+from pytest_siren.jobs.messages import dump_messages
+from pytest_siren.jobs.plain import plain
+from pytest_siren.jobs.redact import Redactor
+from pytest_siren.jobs.secret_names import of_config, of_override, shown_override
+from pytest_siren.jobs.write import _json, _yaml
+from pytest_siren.models.limits import facts
+from pytest_siren.reports.html.encode import script_json, visible
+from pytest_siren.reports.html.transcript import _shown
+from pytest_siren.reports.mdtext import quoted
+from pytest_siren.reports.results_text import cell
+from pytest_siren.reports.sarif import _text
+from pytest_siren.session import text as terminal
+from pytest_siren.session.annotations import _data
+from pytest_siren.session.items import visible as visible_name
+from pytest_siren.session.screen import screened
+from pytest_siren.spec.errors import printable
+
+SIZE = 1_000_000
+UNITS = {
+    "hexadecimal": "c0ffee42",
+    "one letter": "a",
+    "backslashes": "\\",
+    "quotes": "\\\"'",
+    "urls": "a://b:c",
+    "slashes": "://",
+    "cookies": 'cookie": \\',
+    "headers": "authorization: bearer ",
+    "tokens": "-eyJabcdefgh.password= sk-",
+    "keys": "-----BEGIN A PRIVATE KEY",
+    "markup": "<a href='",
+    "combining": "e\u0301\u0301",
+    "direction": "\u202e",
+    "newlines": "\n",
+    "space": " \t",
+    "brackets": '[{"a":',
+    "escapes": "\\u00e9\\n",
+    "surrogates": "\ud800",
+    "fences": "```\n::",
+}
+SECRETS = Redactor(
+    frozenset({"hunter2", "c0ffee42c0ffee43", "a" * 30 + "b", "\\" * 10 + "n1", "a horse <x>"})
+)
+PLANTED = {"abc abc": 0, "a" * 1000: 1, "a" * 100_000 + "x": 2, "\u00e9 \u00e9": 3, "[ {": 4}
+
+
+def _loaded(text: str) -> None:
+    with suppress(ValueError):
+        strict_json.loads(text)
+
+
+def _decoded(text: str) -> None:
+    with suppress(RecursionError):
+        decode_call(ToolCallPart("x", text, "c"))
+
+
+def _messages(text: str) -> None:
+    dump_messages((ModelResponse([TextPart(text), ToolCallPart("a", {"x": text}, "c")]),))
+
+
+FUNCTIONS: dict[str, Callable[[str], Any]] = {
+    "screened": lambda text: screened(text, SECRETS),
+    "json": lambda text: _json({"a": [text]}, 2, SECRETS),
+    "yaml": lambda text: _yaml({"agent": {"config": {"a": text}}}, (), SECRETS),
+    "overrides": lambda text: (of_override(f"a.api_key={text}"), shown_override(f"a={text}")),
+    "config": lambda text: of_config({"agent": {"api_key": text, "b": text}}),
+    "plain": lambda text: plain({text: [text]}),
+    "messages": _messages,
+    "calls": _decoded,
+    "strict json": _loaded,
+    "fenced": answer,
+    "placeholders": lambda text: Placeholders({"v": "x"}).fill(text, {"v": text}),
+    "tools": _one_line,
+    "errors": printable,
+    "providers": facts.printable,
+    "terminal": lambda text: terminal.printable(text, 200),
+    "names": visible_name,
+    "annotations": _data,
+    "markdown": quoted,
+    "sarif": _text,
+    "csv": cell,
+    "html": script_json,
+    "html text": visible,
+    "html marks": lambda text: _shown("result", text, PLANTED),
+}
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_a_million_characters_take_less_than_a_second(name: str) -> None:
+    slow = [unit for unit in UNITS if _seconds(FUNCTIONS[name], unit) >= 1]
+    # The second time is for a machine that was busy with something else.
+    assert [unit for unit in slow if _seconds(FUNCTIONS[name], unit) >= 1] == []
+
+
+def _seconds(function: Callable[[str], Any], unit: str) -> float:
+    text = UNITS[unit] * (SIZE // len(UNITS[unit]))
+    began = time.process_time()
+    function(text)
+    return time.process_time() - began
