@@ -101,8 +101,10 @@ class Drive:
                 self._wind_down()
             finally:
                 self._abandon()
-        if self._full and self.stopped is None:
-            self.stopped = self._full
+        if self.stopped is None:
+            # What could be executed has been.
+            unavailable = self.evaluations.board.stopped_keys()
+            self.stopped = self._full or "; ".join(unavailable) or None
 
     def _advance(self) -> bool:
         """Do the next thing; return whether there may be more."""
@@ -144,7 +146,8 @@ class Drive:
             item = self.line.next_run(self._window.room)
             if item is None:
                 return
-            if self.deciding is None or self.deciding.needs(*item.run_key):
+            needed = self.deciding is None or self.deciding.needs(*item.run_key)
+            if needed and not self.evaluations.leaves_out(item):
                 self._window.start(item)
             else:
                 self.feed.skip(item)
@@ -179,6 +182,9 @@ class Drive:
     def _report(self, item: RunItem, ended: Ended) -> None:
         if ended.unavailable is not None:
             self.evaluations.board.stop(ended.unavailable)
+            return
+        if ended.left_out:
+            self.feed.skip(item)
             return
         if ended.cancelled and self.stopped is not None:
             return

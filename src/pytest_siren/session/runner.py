@@ -74,7 +74,9 @@ class Ended:
     """What went wrong outside the run itself: a hook, or its record."""
     cancelled: bool = False
     unavailable: str | None = None
-    """Why no other run on the same model can succeed either."""
+    """Why no other run of the session is worth its costs."""
+    left_out: bool = False
+    """Whether pytest is not told of it: no run on its model can succeed, and it stays pending."""
 
 
 @dataclass(eq=False)
@@ -156,7 +158,7 @@ class Evaluations:
         unavailable = outcome.error.message if outcome.unavailable and outcome.error else None
         if unavailable is not None:
             # Before anything takes its place.
-            self.board.stop(unavailable)
+            self.board.stop_key(item.job.model.id, unavailable)
         # With -x nothing may take the place of a run that makes pytest stop.
         if unavailable or attempt.passed or not self.config.getoption("maxfail"):
             executed(known or result)
@@ -178,7 +180,15 @@ class Evaluations:
         if known is not None:
             return self._told_again(item, run, past, known, extra=result)
         ended = self._ended(item, run, result, output, Spent.of(past.entries))
-        return replace(ended, unavailable=unavailable) if unavailable is not None else ended
+        return replace(ended, left_out=True) if unavailable is not None else ended
+
+    def leaves_out(self, item: RunItem) -> bool:
+        """Whether ``item`` need not begin: its model is unavailable, and it has no record."""
+        if self.board.key_stopped(item.job.model.id) is None:
+            return False
+        past = self.recorder.past(self._info(item))
+        settled = self.recorder.past_runs.settled(past)
+        return settled is None or self._again(settled)
 
     def _again(self, settled: IndexEntry) -> bool:
         """Whether a run is executed once more although it has been scored."""

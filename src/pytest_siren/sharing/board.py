@@ -216,15 +216,22 @@ class Board:
 
     def stop_key(self, name: str, reason: str) -> None:
         """Ask every process to begin nothing more on the key ``name``; the first reason stands."""
-        index = self.key(name).index
+        try:
+            index = self.key(name).index
+        except BoardError:
+            # Rather too little is done than something in vain.
+            self.stop(reason)
+            return
         with self.lock():
             self._write(_KEY_STOPS_AT + index * _TEXT, reason)
 
     def key_stopped(self, name: str) -> str | None:
         """Return why nothing more is begun on the key ``name``; ``None`` while something may be."""
-        if not self._stopped_keys():
-            return None
-        return self._read(_KEY_STOPS_AT + self.key(name).index * _TEXT)
+        for at in self._stopped_keys():
+            start = _NAMES_AT + (at - _KEY_STOPS_AT) // _TEXT * _KEY_NAME
+            if self._bytes[start : start + _KEY_NAME] == _key_name(name):
+                return self._read(at)
+        return None
 
     def stopped_keys(self) -> list[str]:
         """Return the reasons for which keys are stopped."""
@@ -237,7 +244,7 @@ class Board:
 
     def key(self, name: str) -> SharedKey:
         """Return the cells of ``name``, the same for every process. Raises ``BoardError``."""
-        wanted = name.encode()[:_KEY_NAME].ljust(_KEY_NAME, b"\0")
+        wanted = _key_name(name)
         with self.lock():
             used = int(self._cells[_KEYS_USED])
             for index in range(used):
@@ -299,6 +306,10 @@ class SharedKey:
             if value and _alive(int(self._cells[_SLOTS_AT + process * _GAUGES])):
                 total += value
         return total
+
+
+def _key_name(name: str) -> bytes:
+    return name.encode(errors="replace")[:_KEY_NAME].ljust(_KEY_NAME, b"\0")
 
 
 def _alive(pid: int) -> bool:

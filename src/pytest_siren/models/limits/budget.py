@@ -53,9 +53,12 @@ class Budget:
         processes: int = 1,
         caps: Caps = Caps(),
         waits: Waits | None = None,
+        unavailable: Callable[[], str | None] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.waits = waits or Waits(None)
+        self.unavailable = unavailable or (lambda: None)
+        """Tells why no request can succeed any more; ``None`` while one may."""
         self.limit = AdaptiveLimit(cells, ceiling * processes, clock)
         self._cells = cells
         self._ceiling = ceiling

@@ -13,7 +13,7 @@ from pydantic_ai.models.wrapper import WrapperModel
 from pydantic_ai.settings import ModelSettings
 from pydantic_ai.usage import RequestUsage
 
-from pytest_siren.evaluation.models import Retry
+from pytest_siren.evaluation.models import ModelUnavailableError, Retry
 from pytest_siren.models.limits.advice import NO_ADVICE, Advice, advice_of
 from pytest_siren.models.limits.attempts import PATIENCE, Attempts
 from pytest_siren.models.limits.budget import Budget
@@ -129,6 +129,9 @@ class GovernedModel(WrapperModel):
         attempts: Attempts | None = None
         while True:
             announced = estimate.of(messages) if estimate is not None else 0.0
+            if (reason := budget.unavailable()) is not None:
+                # Another run has found out.
+                raise ModelUnavailableError(reason)
             await budget.acquire(announced, again=attempts is not None)
             exchange = Exchange()
             # Nothing was consumed unless the answer tells.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from pytest_siren.models.limits.budget import Budget, Caps
 from pytest_siren.models.limits.cells import BoardCells, LocalCells
 from pytest_siren.models.limits.waits import Waits
@@ -40,5 +42,6 @@ class Governor:
                 processes=self._processes,
                 caps=self._caps,
                 waits=self._waits,
+                unavailable=None if board is None else partial(board.key_stopped, key),
             )
         return self._budgets[key]
