@@ -305,6 +305,36 @@ def test_a_configuration_keeps_the_scenario_and_loses_settings_that_are_secret()
     assert found["cell"] == {"agent.config.api_key": "<redacted>"}
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "hidden"),
+    [
+        ("api_key", "x", True),
+        ("password", "short", True),
+        ("password", 1234, True),
+        ("token", "abcdef-123", True),
+        ("Authorization", "Basic x", True),
+        ("api_key", "none", False),
+        ("api_key", None, False),
+        ("eos_token", "</s>", False),
+        ("sort_key", "name", False),
+        ("attack_pass", 1, False),
+        ("budget_tokens", 100_000, False),
+        ("count_tokens_before_request", True, False),
+    ],
+)
+def test_settings_that_are_hidden(name: str, value: Any, *, hidden: bool) -> None:
+    settings = {"agent": {"config": {"model_settings": {name: value}}}}
+    shown = ENVIRONMENT.config(settings)["agent"]["config"]["model_settings"][name]
+    assert shown == ("<redacted>" if hidden else value)
+
+
+def test_what_a_session_is_resumed_by_stays_as_it_is() -> None:
+    asked = {"pass_k": [1, 5], "keyword": "Cookie: a=b", "set": ["agent.config.api_key=x", "a=b"]}
+    assert ENVIRONMENT.config({"invocation": asked, "overrides": [asked]})["overrides"] == [
+        {**asked, "set": ["agent.config.api_key=<redacted>", "a=b"]}
+    ]
+
+
 def test_overrides_are_shown_without_their_secrets() -> None:
     assert shown_override("agent.config.api_key=abc") == "agent.config.api_key=<redacted>"
     assert shown_override("agent.config.url=http://u:pw@h") == (

@@ -168,3 +168,13 @@ def test_overrides_are_filled_in_too(tmp_path: Path, monkeypatch: pytest.MonkeyP
     text = "dataset: {type: toy}\nagent: {config: {model: m}}\n"
     [job] = Folder(tmp_path).load(text, sets=("dataset.config.limit=${env:SIREN_TEST_LIMIT}",))
     assert job.dataset.raw == {"limit": 7}
+
+
+def test_a_secret_that_a_record_withholds_has_to_be_given() -> None:
+    data = {"agent": {"config": {"api_key": "<redacted>"}}, "invocation": {"set": ["<redacted>"]}}
+    message = "f.yaml:7: agent.config.api_key: the secret is not in the record: write ${env:NAME}"
+    filled, problems = fill(data)
+    assert filled == data
+    assert problems == [f"{message} for it"]
+    prompt = {"dataset": {"config": {"tasks": [{"prompt": "say <redacted>"}]}}}
+    assert fill(prompt) == (prompt, [])

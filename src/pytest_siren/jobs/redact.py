@@ -47,10 +47,11 @@ _OF_MESSAGES = frozenset(
 _FREE = frozenset({"args", "content", "metadata", "provider_details"})
 """Keys of messages below which any key may be a tool's or a model's own."""
 _SCENARIO = frozenset({"dataset", "attack"})
+_ASKED = frozenset({"invocation", "overrides"})
 _SETTINGS = frozenset(
     {
         *("agent", "sandbox_manager", "execution", "output", "telemetry", "logging", "slurm"),
-        *("usage_limits", "invocation", "overrides", "cell"),
+        *("usage_limits", "cell"),
     }
 )
 
@@ -109,9 +110,17 @@ class Redactor:
                 name: self._scenario(one) if name == "config" else one
                 for name, one in value.items()
             }
-        if key in _SETTINGS:
-            return self._settings(value)
-        return value
+        if key in _ASKED:
+            return self._asked(value)
+        return self._settings(value) if key in _SETTINGS else value
+
+    def _asked(self, value: Any) -> Any:
+        """Return what a command line asked for; what a session is resumed by stays as it is."""
+        if isinstance(value, list | tuple):
+            return [self._asked(one) for one in value]
+        if not isinstance(value, Mapping) or not value.get("set"):
+            return value
+        return {**value, "set": [self.text(shown_override(str(one))) for one in value["set"]]}
 
     def _scenario(self, value: Any) -> Any:
         if not isinstance(value, Mapping):
@@ -134,8 +143,6 @@ class Redactor:
         return self.text(value) if isinstance(value, str) else value
 
     def _setting(self, name: str, value: Any) -> Any:
-        if name == "set" and isinstance(value, list):
-            return [self.text(shown_override(str(one))) for one in value]
         name = name.rpartition(".")[2]
         if isinstance(value, list | tuple):
             return [self._setting(name, one) for one in value]

@@ -18,8 +18,10 @@ _SECRET = re.compile(
     r"PASS|PAT|CREDS?|COOKIES?|AUTH|AUTHORIZATION|JWT|BEARER|DSN|CONNECTION_?STRING)\d*(?:_|$)|"
     r"_PWD?\d*$"
 )
-_SURE = re.compile(r"PASS|SECRET|API_?KEY|_PWD?\d*$|_PAT\d*$|CRED|COOKIE|AUTHORIZATION|TOKEN\d*$")
+_SURE = re.compile(r"PASS|SECRET|API_?KEY|_PWD?\d*$|_PAT\d*$|CRED|COOKIE|AUTHORIZATION")
 """Names whose values are secrets even if they are short or plain."""
+_PASSWORD = re.compile(r"PASSW|PASSPHRASE|SECRET|_PWD")
+"""Those whose values may be numbers."""
 _NOT_SECRET = re.compile(
     r"^PASS_(?:K|WHEN)$|PUBLIC|KEY_?(?:FILE|PATH|NAME|IDS?)\b|KEY_?IDS?$|KEYBOARD|HOTKEY|MONKEY|"
     r"(?:MAX|MIN|NUM|INPUT|OUTPUT|TOTAL)_?[A-Z_]*TOKENS?|TOKENS?_?(?:LIMIT|COUNT|PER_)|"
@@ -47,7 +49,8 @@ def is_secret(name: str, value: Any) -> bool:
     text = str(value)
     if text.lower() in ("none", "null", "true", "false", REDACTED):
         return False
-    return looks_like_a_key(text) or _SURE.search(_plain(name)) is not None
+    sure = _SURE if isinstance(value, str) else _PASSWORD
+    return looks_like_a_key(text) or sure.search(_plain(name)) is not None
 
 
 def _plain(name: str) -> str:

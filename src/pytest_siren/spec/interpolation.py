@@ -18,6 +18,9 @@ _ATTACK_TEXTS = ("attack_template", "attacks", "attacks_by_task")
 """Keys of configs whose texts models read: they must not be able to read the environment."""
 
 _OPENING = "${"
+_REDACTED = "<redacted>"
+"""Stands in the configurations of recorded jobs in the place of a secret."""
+_WITH_SECRETS = (("agent",), ("dataset",), ("attack",), ("attacks",), ("sandbox_manager",))
 _ENVIRONMENT = re.compile(
     r"\$\{(env|oc\.env):\s*([A-Za-z_][A-Za-z0-9_]*)\s*(?:,((?:[^$}]|\$(?!\{))*))?\}"
 )
@@ -53,7 +56,10 @@ def interpolated(
             for index, child in enumerate(node.value)
         )
         return branch(tuple(items), node.place)
-    if isinstance(node.value, str) and _OPENING in node.value:
+    if isinstance(node.value, str) and _REDACTED in node.value and path[:1] in _WITH_SECRETS:
+        message = f"{dotted(path)}: the secret is not in the record: write ${{env:NAME}} for it"
+        problems.append(node.place.problem(message))
+    elif isinstance(node.value, str) and _OPENING in node.value:
         try:
             return Node(_filled(node.value, environ), node.place)
         except ValueError as error:
