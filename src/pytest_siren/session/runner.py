@@ -50,7 +50,13 @@ from pytest_siren.session.outcome import (
 )
 from pytest_siren.session.recorder import JsonRecorder
 from pytest_siren.session.run_loop import RunEventLoop
-from pytest_siren.session.screen import redactor, screen_report, warn_again, without_secrets
+from pytest_siren.session.screen import (
+    redactor,
+    screen_report,
+    screened,
+    warn_again,
+    without_secrets,
+)
 from pytest_siren.session.state import SESSION, is_worker
 from pytest_siren.session.verdict import describe, judge
 from pytest_siren.session.writer import RecordingError
@@ -366,9 +372,9 @@ class Evaluations:
             return attempt
         outcome = attempt.outcome
         if outcome.status is not Status.SCORED:
+            text = screened(one_line(error), redactor(self.config))
             warnings.warn(
-                pytest.PytestWarning(f"pytest_siren_attempt_record: {one_line(error)}"),
-                stacklevel=2,
+                pytest.PytestWarning(f"pytest_siren_attempt_record: {text}"), stacklevel=2
             )
             return attempt
         outcome = replace(
@@ -413,6 +419,7 @@ class Evaluations:
 
     def _warn(self, message: str) -> None:
         """Warn of what belongs to no run; the session stops where warnings are errors."""
+        message = screened(message, redactor(self.config))
         try:
             self.config.issue_config_time_warning(pytest.PytestWarning(message), stacklevel=2)
         except pytest.PytestWarning:
