@@ -184,3 +184,28 @@ def test_models_of_agentdojos_benchmark_are_addressed_as_there() -> None:
     assert {name: spoken_name(name) for name in names if name not in own} == {
         name: spoken for name, spoken in names.items() if name not in own
     }
+
+
+@pytest.mark.parametrize(
+    ("name", "variable", "package"),
+    [
+        ("openai-chat:m", "OPENAI_BASE_URL", "openai"),
+        ("openai:m", "OPENAI_BASE_URL", "openai"),
+        ("anthropic:m", "ANTHROPIC_BASE_URL", "anthropic"),
+        ("google:m", "GOOGLE_GEMINI_BASE_URL", "google.genai"),
+        ("ollama:m", "OLLAMA_BASE_URL", "openai"),
+    ],
+)
+def test_an_address_with_a_password_is_refused_and_not_shown(
+    name: str, variable: str, package: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip(package)
+    monkeypatch.setenv(variable, "http://bob:hunter2@127.0.0.1:1/v1")
+    for provider in ("OPENAI", "ANTHROPIC", "GOOGLE"):
+        monkeypatch.setenv(f"{provider}_API_KEY", "key")
+    with pytest.raises(ModelNameError) as raised:
+        asyncio.run(ApiModelSource(name).bind(RUN))
+    assert str(raised.value) == (
+        f"model {name!r}: its base URL, at 127.0.0.1, holds a user name or a password, "
+        f"which would be sent in place of the API key; remove them from {variable}"
+    )

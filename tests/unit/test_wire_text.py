@@ -31,7 +31,7 @@ from tests.unit.wire_sample import CHAT, GOODS, MESSAGES, NAMES, asked, lead_to
 LONE = "a\ud83db"
 MENDED = "a\N{REPLACEMENT CHARACTER}b"
 ANYTHING = st.recursive(
-    st.none() | st.integers() | st.text(st.characters(exclude_categories=())),
+    st.none() | st.integers() | st.floats() | st.text(st.characters(exclude_categories=())),
     lambda inner: (
         st.lists(inner, max_size=3)
         | st.dictionaries(st.text(st.characters(exclude_categories=())), inner, max_size=3)
@@ -40,10 +40,10 @@ ANYTHING = st.recursive(
 )
 
 
-def conversation(text: str) -> list[ModelMessage]:
+def conversation(text: str, number: float = 1.0) -> list[ModelMessage]:
     return [
         ModelRequest([SystemPromptPart(text), UserPromptPart([text])], instructions=text),
-        ModelResponse([TextPart(text), ToolCallPart("look", {text: [text]}, "c1")]),
+        ModelResponse([TextPart(text), ToolCallPart("look", {text: [text], "x": number}, "c1")]),
         ModelRequest([ToolReturnPart("look", {"found": text}, "c1")]),
     ]
 
@@ -60,7 +60,7 @@ def dump(messages: list[ModelMessage]) -> Any:
 @given(ANYTHING)
 @settings(deadline=None, max_examples=50)
 def test_whatever_is_sent_can_be_encoded(value: Any) -> None:
-    json.dumps(sendable({"value": value}), ensure_ascii=False).encode()
+    json.dumps(sendable({"value": value}), ensure_ascii=False, allow_nan=False).encode()
     json.dumps(decodable({"value": value}), ensure_ascii=False).encode()
     assert "\0" not in str(sendable(value))
 
@@ -80,14 +80,25 @@ def test_arguments_that_are_json_text_are_looked_into() -> None:
     (mended,) = sendable_messages([call])
     assert isinstance(mended.parts[0], ToolCallPart)
     assert mended.parts[0].args == f'{{"to": "{MENDED}", "ok": "😀"}}'
+    call = ModelResponse([ToolCallPart("look", '{"x": 1e999, "y": [NaN, -Infinity, 1]}', "c")])
+    (mended,) = sendable_messages([call])
+    assert isinstance(mended.parts[0], ToolCallPart)
+    largest = 1.7976931348623157e308
+    assert json.loads(str(mended.parts[0].args)) == {"x": largest, "y": [None, -largest, 1]}
+    for text in ("no JSON \\ud83d NaN", '{"a": "NaN"}', '{"x": 1e3}'):
+        kept = [ModelResponse([ToolCallPart("look", text, "c")])]
+        assert sendable_messages(kept) is kept
+    prose: list[ModelMessage] = [ModelRequest([UserPromptPart('{"a": "\\ud83d", "x": NaN}')])]
+    assert sendable_messages(prose) is prose
     fine = [ModelResponse([ToolCallPart("look", '{"ok": "\\ud83d\\ude00"}', "c")])]
     assert sendable_messages(fine) is fine
 
 
 def test_long_text_takes_time_in_proportion() -> None:
-    for unit in ("\ud83d", "\\ud83d", "\0", "é", '{"'):
+    for unit in ("\ud83d", "\\ud83d", "\0", "é", '{"', "9", "[", "1e999,"):
         started = time.perf_counter()
-        sendable(unit * (1_000_000 // len(unit)))
+        call = ToolCallPart("look", unit * (1_000_000 // len(unit)), "c")
+        sendable_messages([ModelResponse([call])])
         assert time.perf_counter() - started < 1.0
 
 
@@ -102,7 +113,10 @@ def test_a_surrogate_from_anywhere_is_sent_as_a_replacement(
 
     async def run(source: Any) -> list[str]:
         model = await bound(source)
-        answers = [await model.request(conversation(LONE), None, parameters) for _ in range(2)]
+        answers = [
+            await model.request(conversation(LONE, number), None, parameters)
+            for number in (float("inf"), float("nan"))
+        ]
         return [answer.text or "" for answer in answers]
 
     async def serve() -> list[str]:
@@ -119,7 +133,8 @@ def test_a_surrogate_from_anywhere_is_sent_as_a_replacement(
         assert asyncio.run(serve()) == ["Done."] * 2
     notes = [str(one.message) for one in caught if one.category is not ResourceWarning]
     assert notes == [
-        f"model {name!r}: lone surrogates and NUL in what is sent to it were replaced by '\ufffd'"
+        f"model {name!r}: what no provider accepts (lone surrogates, NUL, numbers that are not "
+        "finite) was replaced in what is sent to it"
     ]
     for body in bodies:
         assert MENDED in json.dumps(json.loads(body), ensure_ascii=False)

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Collection
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from difflib import get_close_matches
 from importlib import import_module
+from urllib.parse import urlsplit
 
 from pydantic_ai.exceptions import UserError
 from pydantic_ai.models import Model, known_model_names
@@ -19,6 +20,7 @@ from pytest_siren.models.limits.estimate import Estimate
 from pytest_siren.models.limits.governed import GovernedModel
 from pytest_siren.models.limits.governor import Governor
 from pytest_siren.models.limits.rehearsal import rehearse
+from pytest_siren.models.limits.remedy import address_variable
 from pytest_siren.models.limits.turns import Turns
 from pytest_siren.models.loops import ModelPerLoop
 from pytest_siren.models.names import spoken_name
@@ -116,6 +118,7 @@ class ApiModelSource:
                 raise ModelNameError(f"model {name!r}: {_line(error)}") from error
             except ImportError as error:
                 raise ModelPackageError(f"model {name!r}: {_line(error)}") from error
+            _check_address(name, model)
             if self._budget is not None:
                 without_own_retries(model)
                 if ours and not self._rehearsed:
@@ -148,6 +151,20 @@ def _check(name: str, components: Collection[str]) -> None:
         f"model {name!r}: Unknown model{hint}; "
         f"a model is PROVIDER:NAME, such as openai:gpt-5{others}"
     )
+
+
+def _check_address(name: str, model: Model) -> None:
+    """Raise ``ModelNameError`` when the model's address holds credentials.
+
+    They would be sent in place of the API key, or beside it, as the library pleases.
+    """
+    address = urlsplit(model.base_url or "")
+    if address.username is not None or address.password is not None:
+        variable = address_variable(name)
+        raise ModelNameError(
+            f"model {name!r}: its base URL, at {address.hostname}, holds a user name or a "
+            f"password, which would be sent in place of the API key; remove them from {variable}"
+        )
 
 
 def _line(error: Exception) -> str:

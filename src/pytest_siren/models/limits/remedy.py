@@ -26,6 +26,16 @@ _KEYS = {
 }
 
 
+_ADDRESSES = {"azure": "AZURE_OPENAI_ENDPOINT", "google": "GOOGLE_GEMINI_BASE_URL"}
+
+
+def address_variable(name: str) -> str:
+    """Return the environment variable that holds the address of a model's provider."""
+    provider = name.partition(":")[0]
+    stem = provider.partition("-")[0]
+    return _ADDRESSES.get(provider) or _ADDRESSES.get(stem) or f"{stem.upper()}_BASE_URL"
+
+
 def unavailable(name: str, facts: Facts, trouble: Trouble) -> str:
     """Return one line: which model, what its provider says, what to do."""
     status = f" ({facts.status})" if facts.status else ""

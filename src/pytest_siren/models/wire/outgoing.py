@@ -11,7 +11,7 @@ from pydantic_ai.models import ModelRequestParameters
 from pydantic_ai.settings import ModelSettings
 from pydantic_ai.tools import ToolDefinition
 
-from pytest_siren.models.wire.text import REPLACEMENT, sendable, sendable_messages
+from pytest_siren.models.wire.text import sendable, sendable_messages
 
 _MOST = 64
 
@@ -35,7 +35,7 @@ class Notes:
 
 
 class Outgoing:
-    """Replaces lone surrogates and NUL in what is sent to one model, and warns of it."""
+    """Replaces what cannot be sent in the requests to one model, and warns of it."""
 
     def __init__(self, notes: Notes) -> None:
         self._notes = notes
@@ -73,5 +73,6 @@ class Outgoing:
 
     def _note(self) -> None:
         self._notes.give(
-            f"lone surrogates and NUL in what is sent to it were replaced by {REPLACEMENT!r}"
+            "what no provider accepts (lone surrogates, NUL, numbers that are not finite) was "
+            "replaced in what is sent to it"
         )

@@ -1,9 +1,11 @@
-"""Text that cannot be sent: lone surrogates, which UTF-8 has no bytes for, and NUL."""
+"""What cannot be sent: lone surrogates, which UTF-8 has no bytes for, NUL, endless numbers."""
 
 from __future__ import annotations
 
 import json
+import math
 import re
+import sys
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass, replace
 from typing import Any
@@ -12,7 +14,8 @@ from pydantic_ai.messages import ModelMessage, ModelRequest
 
 _BAD = re.compile("[\0\ud800-\udfff]")
 _LONE = re.compile("[\ud800-\udfff]")
-_ESCAPED = re.compile(r"\\u(?:0000|[dD][89a-fA-F])")
+_SUSPICIOUS = re.compile(r"\\u(?:0000|[dD][89a-fA-F])|NaN|Infinity|\d[eE]\+?\d{3}|\d{309}")
+"""What JSON holds if it holds anything that cannot be sent."""
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 _DEEPEST = 200
 _SENT = ("content", "args", "tool_name", "tool_call_id")
@@ -21,13 +24,15 @@ _SENT = ("content", "args", "tool_name", "tool_call_id")
 
 def decodable(value: Any) -> Any:
     """Return JSON data ``value`` with U+FFFD for each lone surrogate."""
-    return _json(value, _LONE, 0)
+    return _json(value, _LONE, 0, numbers=False)
 
 
 def sendable(value: Any) -> Any:
     """Return ``value`` with U+FFFD for each lone surrogate and NUL in its text.
 
-    Looks into dataclasses, mappings and sequences. What needs no change is returned as it is.
+    Numbers beyond all bounds become the largest that there is, and NaN becomes ``None``, for JSON
+    has neither. Looks into dataclasses, mappings and sequences. What needs no change is returned
+    as it is.
     """
     return _any(value, 0)
 
@@ -55,7 +60,10 @@ def _part(part: Any) -> Any:
     changed = {}
     for name in _SENT:
         before = getattr(part, name, None)
-        if before is not None and (after := _any(before, 0)) is not before:
+        after = _any(before, 0)
+        if name == "args" and isinstance(after, str):
+            after = _arguments(after)
+        if after is not before:
             changed[name] = after
     return replace(part, **changed) if changed else part
 
@@ -64,7 +72,7 @@ def _any(value: Any, depth: int) -> Any:
     if isinstance(value, str):
         return _text(value)
     if depth > _DEEPEST or value is None or isinstance(value, int | float | bytes):
-        return value
+        return _finite(value)
     if isinstance(value, Mapping):
         pairs = [(_any(key, depth + 1), _any(item, depth + 1)) for key, item in value.items()]
         before = value.items()
@@ -100,36 +108,45 @@ def _text(text: str) -> str:
             return _BAD.sub(REPLACEMENT, text)
         if "\0" in text:
             return text.replace("\0", REPLACEMENT)
-    if "\\u" in text and _ESCAPED.search(text):
-        return _arguments(text)
     return text
 
 
 def _arguments(text: str) -> str:
-    """Return JSON ``text``, such as the arguments of a call, with nothing bad in escapes."""
-    if text.lstrip()[:1] not in ("{", "["):
+    """Return JSON ``text``, the arguments of a call, without escapes and numbers that are bad."""
+    if not _SUSPICIOUS.search(text):
         return text
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):
         return text
-    cleaned = _json(value, _BAD, 0)
+    cleaned = _json(value, _BAD, 0, numbers=True)
     return text if cleaned is value else json.dumps(cleaned, ensure_ascii=False)
 
 
-def _json(value: Any, bad: re.Pattern[str], depth: int) -> Any:
+def _finite(value: Any) -> Any:
+    if not isinstance(value, float) or math.isfinite(value):
+        return value
+    return None if math.isnan(value) else math.copysign(sys.float_info.max, value)
+
+
+def _json(value: Any, bad: re.Pattern[str], depth: int, *, numbers: bool) -> Any:
     """Return JSON data without what ``bad`` matches; the same object if there is none."""
     if isinstance(value, str):
         return bad.sub(REPLACEMENT, value) if bad.search(value) else value
     if depth > _DEEPEST:
         return value
     if isinstance(value, dict):
-        items = {_json(k, bad, depth + 1): _json(v, bad, depth + 1) for k, v in value.items()}
+        items = {
+            _json(key, bad, depth + 1, numbers=numbers): _json(
+                item, bad, depth + 1, numbers=numbers
+            )
+            for key, item in value.items()
+        }
         same = len(items) == len(value) and all(
             key in items and items[key] is item for key, item in value.items()
         )
         return value if same else items
     if isinstance(value, list):
-        parts = [_json(part, bad, depth + 1) for part in value]
+        parts = [_json(part, bad, depth + 1, numbers=numbers) for part in value]
         return value if all(a is b for a, b in zip(value, parts, strict=True)) else parts
-    return value
+    return _finite(value) if numbers else value
