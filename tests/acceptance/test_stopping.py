@@ -184,3 +184,31 @@ def test_a_run_that_kills_its_worker_is_found_and_the_others_are_not_blamed(
     assert "crashed while running 'eval_a.yaml::poison" in session.text()
     scored = Counter(one["task_id"] for one in slow.results() if one["status"] == "scored")
     assert scored == dict.fromkeys(tasks(12, 0), 1)
+
+
+@pytest.mark.inside  # Only what is killed needs processes.
+@pytest.mark.parametrize("dist", ["no-xdist", "-n2"], indirect=True)
+def test_a_job_that_is_being_written_is_not_resumed_by_another_session(
+    slow: Project, dist: list[str]
+) -> None:
+    slow.write("evals/eval_slow.yaml", eval_file({"a": 0.0, "b": 60.0, "c": 60.0}))
+    first = Session(slow, *dist, "evals", "-p", "cacheprovider")
+    first.wait_for(asked=3, recorded=1)
+    job = slow.jobs()[0].name
+    for how in (["--lf"], ["--resume", job]):
+        second = slow.run(*how)
+        assert second.ret == pytest.ExitCode.USAGE_ERROR
+        second.stderr.fnmatch_lines(
+            [
+                f"ERROR: {' '.join(how)}: jobs/{job} is being written by "
+                f"process {first.process.pid}, which executes its runs: wait until it has ended, "
+                "or stop it, and try again"
+            ]
+        )
+        assert len(first.asked()) == 3
+    assert slow.run("--lf", "--collect-only").ret == pytest.ExitCode.OK
+    os.killpg(first.process.pid, signal.SIGKILL)
+    first.end()
+    finished = slow.run("--lf", "--siren-run-timeout=0.2")
+    finished.assert_outcomes(passed=1, errors=2)
+    assert len(first.asked()) == 5

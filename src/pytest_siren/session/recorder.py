@@ -70,7 +70,7 @@ class JsonRecorder:
         if id(job) not in self._infos:
             store = self._resumed(job) or self._open(job)
             self._stores[store.path] = store
-            self._marks.append(mark(store.path))
+            self._marks.append(mark(store.path, self._session_process()))
             self._infos[id(job)] = JobInfo(
                 name=store.name,
                 path=store.path,
@@ -119,6 +119,11 @@ class JsonRecorder:
             for path in self._marks:
                 path.unlink(missing_ok=True)
         self._marks.clear()
+
+    def _session_process(self) -> int:
+        """Return the process that the session was started with."""
+        # A worker is a child of the controller, unless it runs on another machine.
+        return os.getppid() if worker_name(self.config) else os.getpid()
 
     def _resumed(self, job: Job) -> JobStore | None:
         """Return the store of the job that is gone on with; ``None`` for a new one."""
@@ -193,4 +198,4 @@ class JsonRecorder:
 def transcripts(config: pytest.Config) -> Transcripts:
     """Return which transcripts the options want."""
     option = config.getoption
-    return Transcripts(option("siren_transcripts"), option("siren_compress"))
+    return Transcripts(option("siren_transcripts") or "full", bool(option("siren_compress")))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Generator, Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 from pytest_siren.evaluation.run import Status
 from pytest_siren.jobs.history import History
+from pytest_siren.jobs.marks import claim, release
 from pytest_siren.jobs.records import CONFIG_FILE
 from pytest_siren.jobs.repair import Repaired, up_to_date
 from pytest_siren.jobs.theirs import named
@@ -20,6 +22,10 @@ from pytest_siren.session.paths import shown
 from pytest_siren.session.resume import Resume
 from pytest_siren.session.state import EVALUATIONS, HISTORIES, is_worker
 
+_PATIENCE = 30.0
+"""Seconds to wait for processes whose session was killed."""
+_LOOK = 0.1
+"""Seconds between two looks at whether they have ended."""
 _MOST = 5
 """Problems of a job that are named one by one."""
 
@@ -27,7 +33,8 @@ _MOST = 5
 def catch_up(config: pytest.Config, resume: Resume) -> None:
     """Bring the indexes of the resumed jobs up to date, and warn of what is wrong with them.
 
-    To be called on the controller, before anything is collected.
+    To be called on the controller, before anything is collected. Takes the jobs for this session,
+    and raises ``pytest.UsageError`` if another one has any of them.
     """
     histories = config.stash[HISTORIES] = {}
     for identity, path in resume.jobs.items():
@@ -35,6 +42,8 @@ def catch_up(config: pytest.Config, resume: Resume) -> None:
         if not (folder / CONFIG_FILE).exists():
             continue
         try:
+            if not config.option.collectonly:
+                _claim(config, folder, resume.how)
             with no_collections():
                 found = up_to_date(folder)
                 histories[identity] = History.of(named(found.entries, identity))
@@ -42,6 +51,21 @@ def catch_up(config: pytest.Config, resume: Resume) -> None:
             raise pytest.UsageError(f"{resume.how}: {folder}: {error.strerror}") from None
         for line in _said_of(found, shown(folder, config.rootpath)):
             config.issue_config_time_warning(pytest.PytestWarning(line), stacklevel=2)
+
+
+def _claim(config: pytest.Config, folder: Path, how: str) -> None:
+    """Take the job in ``folder``, and give it back at the end."""
+    deadline = time.monotonic() + _PATIENCE
+    while (writer := claim(folder)) is not None:
+        # Workers of a session that was killed record what they have in flight, and end.
+        if not writer.orphaned or time.monotonic() > deadline:
+            raise pytest.UsageError(
+                f"{how}: {shown(folder, config.rootpath)} is being written by process "
+                f"{writer.session if not writer.orphaned else writer.pid}, which executes its "
+                "runs: wait until it has ended, or stop it, and try again"
+            )
+        time.sleep(_LOOK)
+    config.add_cleanup(lambda: release(folder))
 
 
 def _said_of(found: Repaired, name: Path) -> list[str]:

@@ -22,3 +22,16 @@ def lives(pid: int) -> bool:
     except OverflowError:
         return False
     return True
+
+
+def started_at(pid: int) -> str | None:
+    """Return when a process was started, as its machine counts; ``None`` if that is unknown.
+
+    With the id it tells a process from a later one that was given the same id.
+    """
+    try:
+        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
+            # The second field, the name in parentheses, may hold anything.
+            return file.read().rpartition(")")[2].split()[19]
+    except (OSError, IndexError):
+        return None
