@@ -13,7 +13,7 @@ import pytest
 from pytest_siren import hookspecs
 from pytest_siren.session.latest import forget_latest
 from pytest_siren.session.optionnames import OptionNames
-from pytest_siren.session.options import add_options, asks_for_evaluations, check_options
+from pytest_siren.session.options import add_options, asks_for_evaluations, check_options, grace
 from pytest_siren.session.state import EVALUATIONS, SESSION, is_worker
 
 if TYPE_CHECKING:
@@ -74,6 +74,8 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> EvalFile |
         from pytest_siren.session.start import start
 
         begin(parent.config, failed=parent.session.testsfailed > 0)
+        if parent.config.stash[SESSION].set_aside is not None:
+            return None
         start(parent.config)
     return EvalFile.from_parent(parent, path=file_path)
 
@@ -102,13 +104,12 @@ def pytest_runtestloop(session: pytest.Session) -> bool | None:
 
     if not has_runs(session):
         return None
-    grace = config.getoption("siren_grace")
     if is_worker(config):
         from pytest_siren.distribute.worker import run_on_worker
 
-        run_on_worker(session, config.stash[EVALUATIONS], grace)
+        run_on_worker(session, config.stash[EVALUATIONS], grace(config))
     else:
-        run_locally(session, config.stash[EVALUATIONS], grace)
+        run_locally(session, config.stash[EVALUATIONS], grace(config))
     return True
 
 
@@ -116,5 +117,5 @@ def pytest_runtestloop(session: pytest.Session) -> bool | None:
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Note that evaluations were not what ran last."""
     config = session.config
-    if SESSION not in config.stash and not (is_worker(config) or config.option.collectonly):
-        forget_latest(config)
+    if SESSION not in config.stash and not is_worker(config):
+        forget_latest(session)

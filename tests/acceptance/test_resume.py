@@ -117,6 +117,83 @@ def test_lf_after_ordinary_tests_is_pytests_own(project: Project) -> None:
     again.stdout.fnmatch_lines(["recorded: 4 of 4 runs, not executed again"])
 
 
+@pytest.mark.parametrize("dist", ["no-xdist", "-n2"], indirect=True)
+def test_a_bare_lf_after_ordinary_tests_calls_no_model(
+    flaky: Project, dist: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flaky.args = dist
+    monkeypatch.setenv("TROUBLE", "http")
+    flaky.run(*ATTACKED)
+    flaky.write("tests/test_other.py", ORDINARY)
+    before = flaky.asked()
+    flaky.run("tests").assert_outcomes(passed=1, failed=1)
+    result = flaky.run("--lf")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(
+        ["--lf: ordinary tests ran last; resume the evaluations before them with: *"]
+    )
+    result.stdout.no_fnmatch_line("*eval_mail*")
+    assert (flaky.asked(), len(flaky.jobs())) == (before, 1)
+    result.stdout.fnmatch_lines(["*with: pytest evals --lf"])
+    monkeypatch.setenv("TROUBLE", "")
+    resumed = flaky.run("evals", "--lf")
+    resumed.stdout.fnmatch_lines(["recorded: 2 of 4 runs, not executed again"])
+    assert flaky.asked() == before + 2
+    # Evaluations ran last again.
+    flaky.run("--lf").stdout.fnmatch_lines(["recorded: 4 of 4 runs, not executed again"])
+
+
+def test_a_bare_lf_after_ordinary_tests_that_passed_calls_no_model(flaky: Project) -> None:
+    flaky.write("tests/test_other.py", ORDINARY.replace("assert 0", "assert 1"))
+    flaky.run(*ATTACKED)
+    before = flaky.asked()
+    flaky.run("tests")
+    flaky.run("--lf").assert_outcomes(passed=2)
+    assert flaky.asked() == before
+
+
+def test_a_bare_lf_with_an_option_of_evaluations_is_about_them(project: Project) -> None:
+    project.run(*ATTACKED)
+    project.write("tests/test_other.py", ORDINARY)
+    project.run("tests")
+    result = project.run("--lf", "--gate=asr >= 0.1")
+    result.stdout.fnmatch_lines(["recorded: 4 of 4 runs, not executed again"])
+
+
+def test_a_session_that_found_nothing_is_not_what_ran_last(project: Project) -> None:
+    project.run(*ATTACKED)
+    assert project.run("evals", "-k", "nothing").ret == pytest.ExitCode.NO_TESTS_COLLECTED
+    project.write("empty/test_none.py", "")
+    assert project.run("empty").ret == pytest.ExitCode.NO_TESTS_COLLECTED
+    project.run("--lf").stdout.fnmatch_lines(["recorded: 4 of 4 runs, not executed again"])
+
+
+def test_what_lf_restores_has_effect_and_can_be_given_anew(project: Project) -> None:
+    options = ["--siren-transcripts=none", "--concurrency=1", "--siren-report=page.md"]
+    project.run(*ATTACKED, "-x", *options, "--results-output=out.csv")
+    (project.path / "page.md").unlink()
+    (project.path / "out.csv").unlink()
+    project.run("--lf")
+    assert len(project.results()) == 4
+    assert project.executions() == []
+    assert (project.path / "page.md").is_file()
+    assert (project.path / "out.csv").is_file()
+    for args in (["--lf", "--siren-transcripts=full", "--runs=2"], ["--lf", "--runs=3"]):
+        before = len(project.executions())
+        project.run(*args)
+        # What was given anew is kept for the next time.
+        assert len(project.executions()) == before + 4
+
+
+def test_lf_keeps_to_the_limit_of_cost(project: Project) -> None:
+    project.write("prices.yaml", "'scripted:*': {input_mtok: 1000000, output_mtok: 1000000}\n")
+    limited = ["--siren-prices=prices.yaml", "--siren-max-cost=1", "--concurrency=1"]
+    for args in ([*ATTACKED, *limited], ["--lf"]):
+        result = project.run(*args)
+        assert result.ret == pytest.ExitCode.INTERRUPTED, result.stdout.str()
+    assert len(project.results()) == 2
+
+
 def test_lf_keeps_its_meaning_for_ordinary_tests_beside_runs(project: Project) -> None:
     project.write(
         "evals/test_other.py", "def test_bad():\n    assert 0\ndef test_good():\n    pass\n"

@@ -18,6 +18,7 @@ from pytest_siren.payloads import RunReport
 from pytest_siren.session.facts import Facts
 from pytest_siren.session.folder import SessionFolder
 from pytest_siren.session.interrupts import INTERRUPTED, sigterm_as_ctrl_c
+from pytest_siren.session.options import grace
 from pytest_siren.session.outcome import from_properties
 from pytest_siren.session.remember import remember
 from pytest_siren.session.state import SESSION
@@ -146,7 +147,7 @@ class Controller:
             return
         board.stop(INTERRUPTED)
         self._dsession.triggershutdown()
-        patience = _PATIENCE + self._config.getoption("siren_grace")
+        patience = _PATIENCE + grace(self._config)
         alarm = threading.Timer(patience, _thread.interrupt_main)
         alarm.daemon = True
         alarm.start()

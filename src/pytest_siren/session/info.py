@@ -11,7 +11,7 @@ import pytest
 
 from pytest_siren.session.invocation import Invocation
 from pytest_siren.session.options import chosen_jobs_dir
-from pytest_siren.session.resume import Resume, resumed
+from pytest_siren.session.resume import Resume, resumed, set_aside
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,8 @@ class SessionInfo:
     """What the user asked for, as ``Invocation.plain`` gives it."""
     resume: Resume | None = None
     """What this session goes on with."""
+    set_aside: str | None = None
+    """How to resume the evaluations that this session leaves alone; it collects none then."""
 
     @property
     def started(self) -> datetime:
@@ -67,6 +69,7 @@ def decide(config: pytest.Config) -> SessionInfo:
         jobs_dir=str(jobs_dir) if jobs_dir else None,
         invocation=Invocation.of(config).plain(),
         resume=resume,
+        set_aside=set_aside(config),
     )
 
 

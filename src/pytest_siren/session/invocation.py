@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -30,18 +30,39 @@ _FROM_OPTIONS = {
     "baseline": "siren_baseline",
     "cluster": "siren_cluster",
     "pass_k": "siren_pass_k",
+    "concurrency": "siren_concurrency",
+    "run_timeout": "siren_run_timeout",
+    "grace": "siren_grace",
+    "rpm": "siren_rpm",
+    "tpm": "siren_tpm",
+    "max_cost": "siren_max_cost",
+    "prices": "siren_prices",
+    "transcripts": "siren_transcripts",
+    "compress": "siren_compress",
+    "no_progress": "siren_no_progress",
+    "report": "siren_report",
+    "no_github": "siren_no_github",
+    "results_format": "siren_results_format",
+    "results_group_by": "siren_results_group_by",
+    "results_output": "siren_results_output",
 }
 """Field to the name under which pytest keeps the option."""
-_GATING = (
+_CHANGEABLE = (
     *("gate", "gate_on", "gate_inconclusive", "gate_unexposed", "gate_stop"),
     *("baseline", "cluster", "pass_k"),
+    *("concurrency", "run_timeout", "grace", "rpm", "tpm", "max_cost", "prices"),
+    *("transcripts", "compress", "no_progress", "report", "no_github"),
+    *("results_format", "results_group_by", "results_output"),
 )
+"""Fields that may be given anew on resuming, because no run depends on them."""
+_PATHS = ("prices", "report", "results_output")
+"""Fields that are paths, relative to the folder in which pytest was started."""
 _FILTERS = ("keyword", "markexpr", "deselect")
 
 
 @dataclass(frozen=True)
 class Invocation:
-    """The arguments and options of a session that decide which runs there are."""
+    """The arguments and options of a session: which runs there are, and how they are executed."""
 
     args: tuple[str, ...] = ()
     """Positional arguments, relative to the root folder, with ``/``."""
@@ -64,6 +85,22 @@ class Invocation:
     baseline: str | None = None
     cluster: str | None = None
     pass_k: tuple[int, ...] = ()
+    concurrency: int | None = None
+    run_timeout: float | None = None
+    grace: float | None = None
+    rpm: float | None = None
+    tpm: float | None = None
+    max_cost: str | None = None
+    prices: str | None = None
+    """Paths, as ``args`` are."""
+    transcripts: str | None = None
+    compress: bool | None = None
+    no_progress: bool | None = None
+    report: tuple[str, ...] = ()
+    no_github: bool | None = None
+    results_format: str | None = None
+    results_group_by: tuple[tuple[str, ...], ...] = ()
+    results_output: str | None = None
 
     @classmethod
     def of(cls, config: pytest.Config) -> Invocation:
@@ -71,6 +108,10 @@ class Invocation:
         values = {name: _hashable(config.getoption(dest)) for name, dest in _FROM_OPTIONS.items()}
         given = {name: value for name, value in values.items() if value is not None}
         base, root = config.invocation_params.dir, config.rootpath
+        for name in given.keys() & {*_PATHS}:
+            given[name] = _each(given[name], lambda path: _from_root(path, base, root))
+        if given.get("baseline") and (base / given["baseline"]).exists():
+            given["baseline"] = _from_root(given["baseline"], base, root)
         return cls(args=tuple(_relative(arg, base, root) for arg in config.args), **given)
 
     @classmethod
@@ -94,13 +135,17 @@ class Invocation:
             if name in _FILTERS and not with_filters:
                 continue
             value = getattr(self, name)
+            if name in _PATHS:
+                value = _each(value, lambda path: str(config.rootpath / path))
+            elif name == "baseline" and value and (config.rootpath / value).exists():
+                value = str(config.rootpath / value)
             setattr(config.option, dest, list(value) if isinstance(value, tuple) else value)
         if with_args:
             config.args = [_absolute(arg, config.rootpath) for arg in self.args]
             config.args_source = config.ArgsSource.ARGS
 
     def with_changes(self, given: Invocation, sets: Sequence[str]) -> Invocation:
-        """Return this with what may change on resuming: runs, ``sets``, selection and gates."""
+        """Return this with what may change on resuming: all but what decides on the runs."""
         changed = {_key(one) for one in sets}
         return replace(
             self,
@@ -109,12 +154,12 @@ class Invocation:
             keyword=given.keyword or self.keyword,
             markexpr=given.markexpr or self.markexpr,
             deselect=given.deselect or self.deselect,
-            **{name: _chosen(getattr(given, name), getattr(self, name)) for name in _GATING},
+            **{name: _chosen(getattr(given, name), getattr(self, name)) for name in _CHANGEABLE},
         )
 
-    def runs_and_gates(self) -> Invocation:
+    def changes(self) -> Invocation:
         """Return what of this the next session is to go on with, where it changed something."""
-        return Invocation(runs=self.runs, **{name: getattr(self, name) for name in _GATING})
+        return Invocation(runs=self.runs, **{name: getattr(self, name) for name in _CHANGEABLE})
 
 
 def _chosen(given: Any, before: Any) -> Any:
@@ -127,7 +172,18 @@ def _key(override: str) -> str:
 
 
 def _hashable(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
+    return tuple(_hashable(one) for one in value) if isinstance(value, list | tuple) else value
+
+
+def _each(value: Any, change: Callable[[str], str]) -> Any:
+    """Return a path, several, or ``None``, with ``change`` applied to each path."""
+    if value is None:
+        return None
+    return change(value) if isinstance(value, str) else tuple(change(one) for one in value)
+
+
+def _from_root(path: str, base: Path, root: Path) -> str:
+    return os.path.relpath(base / path, root).replace(os.sep, "/")
 
 
 def _relative(arg: str, base: Path, root: Path) -> str:

@@ -93,7 +93,7 @@ def add_options(parser: pytest.Parser, group: OptionNames) -> None:
     add(
         "--siren-grace",
         type=float,
-        default=0.0,
+        default=None,
         metavar="SECONDS",
         help="when the session is stopped: let runs in flight go on for so long before they are "
         "cancelled (default: 0)",
@@ -109,7 +109,7 @@ def add_options(parser: pytest.Parser, group: OptionNames) -> None:
     add(
         "--siren-no-progress",
         action="store_true",
-        default=False,
+        default=None,
         help="show no progress while evaluations run",
     )
     add(
@@ -158,14 +158,14 @@ def add_options(parser: pytest.Parser, group: OptionNames) -> None:
     add(
         "--siren-transcripts",
         choices=("full", "failed", "none"),
-        default="full",
+        default=None,
         help="which attempts keep what was said and done: all, those that did not pass, or none "
         "(default: full)",
     )
     add(
         "--siren-compress",
         action="store_true",
-        default=False,
+        default=None,
         help="compress transcripts: execution.json.gz instead of execution.json",
     )
     add("--jobs-dir", default=None, metavar="DIR", help="where jobs are recorded (default: jobs)")
@@ -203,7 +203,7 @@ def check_options(config: pytest.Config) -> None:
         value = config.getoption(f"siren_{cap}")
         if value is not None and not value > 0:
             raise pytest.UsageError(f"--siren-{cap} must be more than 0, not {value:g}")
-    if config.getoption("siren_grace") < 0:
+    if grace(config) < 0:
         raise pytest.UsageError("--siren-grace must not be negative")
     for option, name in (
         ("--attack", "siren_attack"),
@@ -235,6 +235,12 @@ def chosen_jobs_dir(config: pytest.Config) -> Path | None:
     if ini := config.getini("siren_jobs_dir"):
         return Path(config.rootpath / ini)
     return None
+
+
+def grace(config: pytest.Config) -> float:
+    """Return the seconds that runs in flight may take when the session is stopped."""
+    seconds: float | None = config.getoption("siren_grace")
+    return seconds or 0.0
 
 
 @dataclass(frozen=True)

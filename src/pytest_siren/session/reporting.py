@@ -22,6 +22,7 @@ from pytest_siren.session.state import (
     EVALUATIONS,
     NOT_NEEDED,
     NOT_NEEDED_LINES,
+    SESSION,
     is_worker,
 )
 
@@ -96,8 +97,15 @@ class Reporting:
             self._failure_lines(terminalreporter, kept)
         self._table(terminalreporter)
 
+    def pytest_report_header(self) -> str | None:
+        """Say how to resume evaluations that a bare ``--lf`` leaves alone."""
+        command = self.config.stash[SESSION].set_aside
+        if command is None:
+            return None
+        return f"--lf: ordinary tests ran last; resume the evaluations before them with: {command}"
+
     @pytest.hookimpl(tryfirst=True)
-    def pytest_sessionfinish(self) -> None:
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
         """Count what is pending while the processes' board is still there."""
         controller = self.config.pluginmanager.get_plugin("siren-controller")
         if controller is not None:
@@ -106,8 +114,8 @@ class Reporting:
             self._facts = self.config.stash[EVALUATIONS].facts()
         # A session that was stopped before its first run had ended is to be finished all the same.
         begun = self._reports or self._facts
-        if not (begun or is_worker(self.config) or self.config.option.collectonly):
-            forget_latest(self.config)
+        if not (begun or is_worker(self.config)):
+            forget_latest(session)
 
     def facts(self) -> Facts | None:
         """Return the counts of the session, once it has ended; ``None`` if there were no runs."""

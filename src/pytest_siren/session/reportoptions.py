@@ -26,7 +26,7 @@ def add_report_options(parser: pytest.Parser, group: OptionNames) -> None:
     group.addoption(
         "--siren-no-github",
         action="store_true",
-        default=False,
+        default=None,
         help="on GitHub Actions: neither append to the job's summary nor annotate broken gates",
     )
     parser.addini("siren_report", "reports to write, relative to the root folder", type="linelist")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -95,11 +97,50 @@ def resumed(config: pytest.Config) -> Resume | None:
     return _latest(config) if config.getoption("lf", False) else None
 
 
-def _latest(config: pytest.Config) -> Resume | None:
+def set_aside(config: pytest.Config) -> str | None:
+    """Return how to resume the evaluations that a bare ``--lf`` leaves alone; ``None`` if none.
+
+    It is about what ran last. Where that were ordinary tests, whoever mends one of them does not
+    ask for the models to be called again.
+    """
+    if not config.getoption("lf", False) or config.getoption("siren_resume") or _has_args(config):
+        return None
+    record = _noted(config)
+    if record is None or record["latest"] or _speaks_of_evaluations(config):
+        return None
+    root, base = config.rootpath, config.invocation_params.dir
+    before = Invocation.from_plain(record["invocation"])
+    if record["target"] is not None or not before.args:
+        return f"pytest --resume {record['target'] or record['sweep']}"
+    args = (os.path.relpath(root / arg, base) for arg in before.args)
+    return shlex.join(["pytest", *args, "--lf"])
+
+
+def _speaks_of_evaluations(config: pytest.Config) -> bool:
+    """Whether any of the plugin's options is given that says what to do with runs."""
+    given = replace(Invocation.of(config), args=(), keyword="", markexpr="", deselect=())
+    option = config.getoption
+    return (
+        given != Invocation()
+        or option("siren_retry_on_error") is not None
+        or option("siren_only_failed")
+        or option("siren_rerun_scored")
+    )
+
+
+def _noted(config: pytest.Config) -> dict[str, Any] | None:
+    """Return the note of the last session with evaluations."""
     cache = getattr(config, "cache", None)
     record = cache.get(CACHE_KEY, None) if cache is not None else None
-    if not isinstance(record, dict) or not record.keys() >= _NOTED:
+    return record if isinstance(record, dict) and record.keys() >= _NOTED else None
+
+
+def _latest(config: pytest.Config) -> Resume | None:
+    record = _noted(config)
+    if record is None:
         _check_elsewhere(config)
+        return None
+    if set_aside(config) is not None:
         return None
     jobs = {one: config.rootpath / path for one, path in record["jobs"].items()}
     retry = _retry(config, None)
@@ -125,7 +166,7 @@ def _latest(config: pytest.Config) -> Resume | None:
         invocations={},
         files={},
         override=_override(given, sets, before),
-        kept=before.with_changes(given.runs_and_gates(), sets).plain(),
+        kept=before.with_changes(given.changes(), sets).plain(),
     )
 
 
