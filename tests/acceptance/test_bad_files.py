@@ -135,3 +135,42 @@ def test_two_runs_with_one_id_are_refused(project: Project) -> None:
     project.write("b/one/result.json", "{}")
     result = project.run("evals", "--model=replay:a/one,replay:b/one")
     result.stdout.fnmatch_lines(["*two runs have the id summary[[]benign-replay:one-run0]*"])
+
+
+HOURS = """
+dataset:
+  type: inline
+  config:
+    name: desk
+    tasks:
+      - {id: hours, prompt: "noon", evaluators: {it: {type: contains, value: noon}}}
+agent: {config: {model: "scripted:echo"}}
+gates: ["utility >= 0.01"]
+"""
+
+
+@pytest.mark.parametrize("dist", [[], ["-n2"]], ids=["alone", "-n2"])
+def test_a_task_id_has_to_be_in_one_of_the_eval_files(project: Project, dist: list[str]) -> None:
+    project.write("evals/eval_desk.yaml", HOURS)
+    result = project.run("evals", "--task-ids=hours", *dist)
+    result.assert_outcomes(passed=1)
+    wrong = project.run("evals", "--task-ids=hours,replay", *dist)
+    assert wrong.ret in (pytest.ExitCode.INTERRUPTED, pytest.ExitCode.TESTS_FAILED)
+    wrong.stdout.fnmatch_lines(
+        ["neither desk nor mail has the task 'replay' (did you mean 'reply'?)", "*1 error*"]
+    )
+    assert len(project.results()) == 1
+
+
+def test_the_gate_of_an_eval_file_without_the_task_is_not_asked(project: Project) -> None:
+    project.write("evals/eval_desk.yaml", HOURS)
+    result = project.run("evals", "--task-ids=reply")
+    assert result.ret == pytest.ExitCode.OK
+    result.stdout.no_fnmatch_line("*utility >= 0.01*")
+
+
+def test_a_task_id_of_a_file_itself_has_to_be_in_it(project: Project) -> None:
+    project.write("evals/eval_desk.yaml", HOURS + "task_ids: [reply]\n")
+    result = project.run("evals")
+    assert result.ret == pytest.ExitCode.INTERRUPTED
+    result.stdout.fnmatch_lines(["*eval_desk.yaml: desk has no task 'reply'"])

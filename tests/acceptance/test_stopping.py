@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -147,6 +148,7 @@ def test_a_killed_worker_loses_nothing(slow: Project, dist: str) -> None:
 
 DIES_AFTER_A_REPORT = """
 import os
+import re
 import signal
 
 import pytest
@@ -212,3 +214,24 @@ def test_a_job_that_is_being_written_is_not_resumed_by_another_session(
     finished = slow.run("--lf", "--siren-run-timeout=0.2")
     finished.assert_outcomes(passed=1, errors=2)
     assert len(first.asked()) == 5
+
+
+@pytest.mark.inside
+@pytest.mark.parametrize("dist", ["no-xdist", "-n2"], indirect=True)
+def test_runs_that_end_while_x_stops_the_session_are_not_called_pending(
+    slow: Project, dist: list[str]
+) -> None:
+    # All of them end in the same tenth of a second, and pytest takes one failure only.
+    slow.write("evals/eval_slow.yaml", eval_file(dict.fromkeys(["bad1", "bad2", "bad3"], 0.1)))
+    result = slow.run(*dist, "evals", "-x", "--siren-grace=30")
+    done = sum(one["status"] == "scored" for one in slow.results())
+    assert done == 3
+    shown = result.stdout.str()
+    reported = 3 - sum(map(int, re.findall(r"being stopped: (\d) run", shown)))
+    assert reported == int(re.findall(r"  tasks (\d) ", shown)[0])
+    assert reported < 3
+    assert "pending: " not in shown
+    result.stdout.fnmatch_lines(["show all runs with: pytest --lf"])
+    again = slow.run("--lf")
+    again.stdout.fnmatch_lines(["recorded: 3 of 3 runs, not executed again"])
+    again.assert_outcomes(failed=3)

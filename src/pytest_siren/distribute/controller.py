@@ -54,8 +54,8 @@ class Controller:
             return None
         cancelled = int(board.total(Gauge.CANCELLED))
         deaths = getattr(self._scheduling and self._scheduling.chosen, "deaths", 0)
-        hung = int(board.total(Gauge.HUNG))
-        return Facts(collected.total, cancelled=cancelled, deaths=deaths, hung=hung)
+        hung, ended = int(board.total(Gauge.HUNG)), int(board.total(Gauge.ENDED))
+        return Facts(collected.total, cancelled=cancelled, deaths=deaths, hung=hung, ended=ended)
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_node_collection_finished(self, node: Any, ids: Sequence[str]) -> None:

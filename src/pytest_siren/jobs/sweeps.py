@@ -16,6 +16,9 @@ from pytest_siren.jobs.records import CONFIG_FILE
 from pytest_siren.jobs.write import Form, write
 
 FOLDER = ".sweeps"
+_CREATED, _HEADER = "# Created: ", 5
+"""What the line of the time begins with in a job's configuration, and how many lines may hold it.
+To parse them all would take long where there are many jobs."""
 _TIMESTAMP = re.compile(r"\d{4}-\d{2}-\d{2}_\d{2}-\d{2}-\d{2}(_\d+)?")
 
 
@@ -90,8 +93,7 @@ def find_jobs(jobs_dir: Path, target: str, base: Path) -> tuple[list[Path], Swee
         return there, sweep
     found = [jobs_dir / name for name in job_names(jobs_dir) if fnmatchcase(name, target)]
     if not found:
-        known = job_names(jobs_dir)
-        some = ", ".join(known[-3:]) if known else "there are none"
+        some = ", ".join(_latest(jobs_dir)) or "there are none"
         raise SweepError(
             f"no job, sweep or glob {target!r} in {jobs_dir} (the latest jobs: {some})"
         )
@@ -101,6 +103,26 @@ def find_jobs(jobs_dir: Path, target: str, base: Path) -> tuple[list[Path], Swee
 def job_names(jobs_dir: Path) -> list[str]:
     """Return the names of the jobs in ``jobs_dir``, oldest name first."""
     return sorted(path.parent.name for path in jobs_dir.glob(f"*/{CONFIG_FILE}"))
+
+
+def _latest(jobs_dir: Path) -> list[str]:
+    """Return the names of the jobs that were begun last, the latest one first."""
+    return sorted(job_names(jobs_dir), key=lambda name: _created(jobs_dir / name), reverse=True)[:3]
+
+
+def _created(job: Path) -> str:
+    """Return when ``job`` was begun, in a form that sorts; by its file, if that does not tell."""
+    path = job / CONFIG_FILE
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            head = [next(file, "") for _ in range(_HEADER)]
+        changed = path.stat().st_mtime
+    except OSError:
+        return ""
+    for line in head:
+        if line.startswith(_CREATED):
+            return line.removeprefix(_CREATED).strip()
+    return datetime.fromtimestamp(changed, UTC).isoformat()
 
 
 def _load(path: Path) -> dict[str, Any]:

@@ -115,11 +115,13 @@ class EvalFile(pytest.File):
         for tag in job.spec.tags:
             self.config.addinivalue_line("markers", f"{tag}: tag of {self.name}")
         marks = [getattr(pytest.mark, tag) for tag in job.spec.tags]
+        asked = self.config.pluginmanager.get_plugin("siren-task-ids")
         try:
-            chosen = list(runs(job))
+            chosen = list(runs(job, asked))
         except ValueError as error:
             raise self.CollectError(f"{place}: {error}") from None
-        note_gates(self.config, job, place.as_posix(), len(chosen))
+        if chosen or asked is None:
+            note_gates(self.config, job, place.as_posix(), len(chosen))
         for benign, malicious, run_index in chosen:
             item = RunItem.of(self, job, benign, malicious, run_index)
             if item.name in seen:

@@ -25,11 +25,18 @@ class Facts:
     """Calls that did not end when their runs were stopped, and were abandoned."""
     not_needed: int = 0
     """Runs that were left out because every gate was settled without them."""
+    ended: int = 0
+    """Runs whose outcome is recorded, also those that pytest was stopped before it reported."""
 
     @property
     def pending(self) -> int:
-        """Runs that are still to be executed."""
+        """Runs that are still to be executed, or at least to be reported."""
         return self.total - self.reported - self.not_needed
+
+    @property
+    def unreported(self) -> int:
+        """Runs among the pending ones that are recorded, so that ``--lf`` only reports them."""
+        return min(self.pending, max(0, self.ended - self.reported))
 
 
 def notes(facts: Facts, command: str) -> list[str]:
@@ -40,7 +47,11 @@ def notes(facts: Facts, command: str) -> list[str]:
     lines = []
     if facts.recorded:
         lines.append(f"recorded: {facts.recorded:,} of {facts.total:,} runs, not executed again")
-    pending = facts.pending
+    unreported = facts.unreported
+    pending = facts.pending - unreported
+    if unreported:
+        runs = "1 run" if unreported == 1 else f"{unreported:,} runs"
+        lines.append(f"ended while the session was being stopped: {runs}, recorded, not shown here")
     if pending:
         line = f"pending: {pending:,} of {facts.total:,} runs"
         if facts.cancelled:
@@ -54,6 +65,8 @@ def notes(facts: Facts, command: str) -> list[str]:
         lines.append(f"abandoned: {calls} of tools or other code that did not end when stopped")
     if pending:
         lines.append(f"finish them with: {command}")
+    elif unreported:
+        lines.append(f"show all runs with: {command}")
     elif facts.errors:
         runs = "the run" if facts.errors == 1 else f"the {facts.errors:,} runs"
         lines.append(f"try {runs} in error again with: {command}")

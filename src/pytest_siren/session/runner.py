@@ -183,6 +183,8 @@ class Evaluations:
             return Ended(unavailable=f"{error}; no further runs are started")
         if outcome.status is Status.CANCELLED:
             self.board[Gauge.CANCELLED] += 1
+        elif known is None and unavailable is None:
+            self.board[Gauge.ENDED] += 1
         if known is not None:
             return self._told_again(item, run, past, known, extra=result)
         ended = self._ended(item, run, result, output, Spent.of(past.entries))
@@ -219,6 +221,7 @@ class Evaluations:
             result = replace(result, passed=passed)
         others = [entry for entry in past.entries if entry.run_id != result.run_id]
         output = RunOutput()
+        self.board[Gauge.ENDED] += 1
         if extra is not None:
             others.append(index_entry_of(extra, ""))
             output.stdout.append(_said_of(extra))
@@ -305,8 +308,9 @@ class Evaluations:
         """Return what is to be said at the end; ``None`` when nothing was to be executed."""
         if not self.total:
             return None
-        cancelled = int(self.board.total(Gauge.CANCELLED))
-        return Facts(self.total, cancelled=cancelled, hung=self._loop.hung)
+        total = self.board.total
+        cancelled, ended = int(total(Gauge.CANCELLED)), int(total(Gauge.ENDED))
+        return Facts(self.total, cancelled=cancelled, hung=self._loop.hung, ended=ended)
 
     def close(self) -> None:
         """Free the models and the event loop; does nothing the second time."""

@@ -7,16 +7,25 @@ from difflib import get_close_matches
 
 from pytest_siren.evaluation.tasks import BenignTask, MaliciousTask
 from pytest_siren.session.job import Job
+from pytest_siren.session.task_ids import AskedTaskIds
 
 
 class UnknownTaskError(ValueError):
     """A task id that the dataset does not have."""
 
 
-def runs(job: Job) -> Iterator[tuple[BenignTask, MaliciousTask | None, int]]:
-    """Yield the task or couple and the run index of every run, run by run of each task."""
+def runs(
+    job: Job, asked: AskedTaskIds | None = None
+) -> Iterator[tuple[BenignTask, MaliciousTask | None, int]]:
+    """Yield the task or couple and the run index of every run, run by run of each task.
+
+    Raises ``UnknownTaskError`` for ids that the dataset does not have. Those that are ``asked`` for
+    on the command line may belong to another eval file.
+    """
     ids = job.spec.task_ids
-    if ids is not None:
+    if asked is not None and ids is not None and set(ids) == set(asked.ids):
+        asked.look_for(job.dataset.name, _known(job))
+    elif ids is not None:
         _check(job, ids)
     if ids is not None and job.attack is None:
         _check_couples(job, ids)
@@ -71,12 +80,17 @@ def _names(benign: BenignTask, malicious: MaliciousTask | None) -> set[str]:
     return {benign.id, malicious.id, f"{benign.id}:{malicious.id}"}
 
 
-def _check(job: Job, ids: Sequence[str]) -> None:
+def _known(job: Job) -> set[str]:
+    """Return all ids by which tasks and couples may be asked for."""
     dataset = job.dataset
     known = {task.id for task in dataset.benign_tasks} | {t.id for t in dataset.malicious_tasks}
-    known |= {couple.id for couple in dataset.couples}
+    return known | {couple.id for couple in dataset.couples}
+
+
+def _check(job: Job, ids: Sequence[str]) -> None:
+    known = _known(job)
     for task_id in ids:
         if task_id not in known:
             nearest = get_close_matches(task_id, known, n=1)
             hint = f" (did you mean {nearest[0]!r}?)" if nearest else ""
-            raise UnknownTaskError(f"{dataset.name} has no task {task_id!r}{hint}")
+            raise UnknownTaskError(f"{job.dataset.name} has no task {task_id!r}{hint}")

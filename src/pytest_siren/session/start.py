@@ -12,11 +12,12 @@ from pytest_siren.session.garbage import give_back
 from pytest_siren.session.interrupts import marked_interrupts
 from pytest_siren.session.job import Workshop
 from pytest_siren.session.lull import Lull
-from pytest_siren.session.options import run_timeout
+from pytest_siren.session.options import names, run_timeout
 from pytest_siren.session.other_plugins import OtherPlugins
 from pytest_siren.session.recorder import JsonRecorder
 from pytest_siren.session.runner import Evaluations
 from pytest_siren.session.state import EVALUATIONS, SESSION, is_worker
+from pytest_siren.session.task_ids import AskedTaskIds
 from pytest_siren.session.writer import Writer
 from pytest_siren.sharing.board import Board, BoardError
 from pytest_siren.sharing.spend import BoardSpend
@@ -44,6 +45,8 @@ def start(config: pytest.Config) -> Evaluations:
         config.stash[EVALUATIONS] = evaluations
         config.pluginmanager.register(evaluations, "siren-evaluations")
         config.pluginmanager.register(OtherPlugins(), "siren-other-plugins")
+        if asked := names(config.getoption("siren_task_ids")):
+            config.pluginmanager.register(AskedTaskIds(asked), "siren-task-ids")
         # Also where the hook of another plugin fails before the session is finished.
         config.add_cleanup(evaluations.close)
     return config.stash[EVALUATIONS]

@@ -54,6 +54,8 @@ class Gauge(IntEnum):
     """Runs that were cancelled in flight."""
     HUNG = 11
     """Calls that went on when the process ended, though their runs had been stopped."""
+    ENDED = 12
+    """Runs whose outcome is recorded, in this session or before, as far as pytest may report it."""
 
 
 _PRESENT = frozenset({Gauge.RUNNING, Gauge.HELD, Gauge.RESUMES_AT})
