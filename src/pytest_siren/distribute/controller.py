@@ -16,7 +16,7 @@ from pytest_siren.distribute.choice import ChosenScheduling
 from pytest_siren.distribute.scheduler import RunScheduling
 from pytest_siren.payloads import RunReport
 from pytest_siren.session.facts import Facts
-from pytest_siren.session.folder import SessionFolder
+from pytest_siren.session.folder import Collected, SessionFolder
 from pytest_siren.session.interrupts import INTERRUPTED, sigterm_as_ctrl_c
 from pytest_siren.session.options import grace
 from pytest_siren.session.outcome import from_properties
@@ -65,10 +65,21 @@ class Controller:
             self._check_stop()
         if collected is not None and (board := self.board):
             if collected.jobs and not self._remembered:
+                self._announce(collected)
                 remember(self._config, collected.jobs)
                 self._remembered = True
             progress: Any = self._config.pluginmanager.get_plugin("siren-progress")
             progress.begin(collected.total, board)
+
+    def _announce(self, collected: Collected) -> None:
+        """Show what the first evaluations of a project are about to spend, if nobody named them."""
+        from pytest_siren.session.first_spend import announcement, is_unasked
+
+        reporter: Any = self._config.pluginmanager.get_plugin("terminalreporter")
+        if reporter is not None and is_unasked(self._config):
+            for line in announcement(self._config, collected.paid):
+                reporter.ensure_newline()
+                reporter.write_line(line)
 
     def _check_stop(self) -> None:
         """Raise ``pytest.UsageError`` if there is nothing that could be settled early."""

@@ -12,6 +12,7 @@ import pytest
 from pytest_siren.evaluation.models import Warmed
 from pytest_siren.jobs.messages import make_ready
 from pytest_siren.session.drive import Drive
+from pytest_siren.session.first_spend import paid_runs
 from pytest_siren.session.folder import Collected, SessionFolder, ranges
 from pytest_siren.session.garbage import no_collections
 from pytest_siren.session.interrupts import INTERRUPTED
@@ -100,7 +101,8 @@ def tell_collected(session: pytest.Session) -> None:
     folder = SessionFolder.of(session.config.stash[SESSION].id)
     tell_planned(session, folder)
     folder.write_pid(session.config.workerinput["workerid"])  # type: ignore[attr-defined]
-    folder.write_collected(Collected(runs, window_size(items), jobs))
+    paid = paid_runs(items, session.config.stash[EVALUATIONS].workshop.prices)
+    folder.write_collected(Collected(runs, window_size(items), jobs, paid))
 
 
 def run_on_worker(session: pytest.Session, evaluations: Evaluations, grace: float) -> None:

@@ -34,6 +34,8 @@ class Collected:
     """Runs that one process keeps in flight."""
     jobs: Mapping[str, str] = field(default_factory=dict)
     """Identity of a job's configuration to the path of its folder."""
+    paid: Mapping[str, tuple[int, bool]] = field(default_factory=dict)
+    """Models that may cost money, with their runs and whether their price is known."""
 
     @property
     def total(self) -> int:
@@ -100,7 +102,8 @@ class SessionFolder:
         except FileNotFoundError:
             return None
         runs = [(start, stop) for start, stop in data["runs"]]
-        return Collected(runs, data["window"], data["jobs"])
+        paid = {model: (runs, priced) for model, (runs, priced) in data["paid"].items()}
+        return Collected(runs, data["window"], data["jobs"], paid)
 
     def remove(self) -> None:
         """Remove the folder. Nothing in it is worth keeping."""

@@ -105,7 +105,7 @@ def set_aside(config: pytest.Config) -> str | None:
     """
     if not config.getoption("lf", False) or config.getoption("siren_resume") or _has_args(config):
         return None
-    record = _noted(config)
+    record = noted(config)
     if record is None or record["latest"] or _speaks_of_evaluations(config):
         return None
     root, base = config.rootpath, config.invocation_params.dir
@@ -128,7 +128,7 @@ def _speaks_of_evaluations(config: pytest.Config) -> bool:
     )
 
 
-def _noted(config: pytest.Config) -> dict[str, Any] | None:
+def noted(config: pytest.Config) -> dict[str, Any] | None:
     """Return the note of the last session with evaluations."""
     cache = getattr(config, "cache", None)
     record = cache.get(CACHE_KEY, None) if cache is not None else None
@@ -136,7 +136,7 @@ def _noted(config: pytest.Config) -> dict[str, Any] | None:
 
 
 def _latest(config: pytest.Config) -> Resume | None:
-    record = _noted(config)
+    record = noted(config)
     if record is None:
         _check_elsewhere(config)
         return None

@@ -7,6 +7,7 @@ import pytest
 from pytest_siren.evaluation.components import Registry
 from pytest_siren.evaluation.failures import UserInterrupt, one_line
 from pytest_siren.session.costoptions import prices
+from pytest_siren.session.first_spend import FirstSpend, is_unasked
 from pytest_siren.session.folder import SessionFolder, sweep_temporary
 from pytest_siren.session.garbage import give_back
 from pytest_siren.session.interrupts import marked_interrupts
@@ -44,6 +45,8 @@ def start(config: pytest.Config) -> Evaluations:
         )
         config.stash[EVALUATIONS] = evaluations
         config.pluginmanager.register(evaluations, "siren-evaluations")
+        if is_unasked(config) and not is_worker(config):
+            config.pluginmanager.register(FirstSpend(evaluations), "siren-first-spend")
         config.pluginmanager.register(OtherPlugins(), "siren-other-plugins")
         if asked := names(config.getoption("siren_task_ids")):
             config.pluginmanager.register(AskedTaskIds(asked), "siren-task-ids")
