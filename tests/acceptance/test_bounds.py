@@ -24,7 +24,7 @@ attacks:
   - {name: loops, type: template_string, config: {attack_template:
       "{% set s='a'*200000 %}{% for a in s %}{% for b in s %}{% endfor %}{% endfor %}"}}
   - {name: memory, type: template_string, config: {attack_template:
-      "{% set n = namespace(x='a') %}{% for i in range(31) %}{% set n.x = n.x ~ n.x %}{% endfor %}"}}
+      "{% set n = namespace(x='a')%}{% for i in range(31) %}{% set n.x = n.x ~ n.x %}{% endfor %}"}}
   - {name: plain, type: template_string, config: {attack_template: "{{ goal }}"}}
 agent: {type: plain, config: {model: "control:ground-truth"}}
 """

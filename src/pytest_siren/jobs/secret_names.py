@@ -11,7 +11,7 @@ REDACTED = "<redacted>"
 
 _SHORTEST = 6
 """Characters that a value has at least to be looked for: shorter ones are in every text."""
-_LONG = 12
+_LONG = 16
 """Characters from which a value need not be mixed."""
 _SECRET = re.compile(
     r"(?:^|_)(?:[A-Z0-9]{0,40}(?:KEY|TOKEN|SECRET|PASSWORD|PASSWD|PASSPHRASE|CREDENTIAL)S?|"
@@ -25,7 +25,8 @@ _PASSWORD = re.compile(r"PASSW|PASSPHRASE|SECRET|_PWD")
 _NOT_SECRET = re.compile(
     r"^PASS_(?:K|WHEN)$|PUBLIC|KEY_?(?:FILE|PATH|NAME|IDS?)\b|KEY_?IDS?$|KEYBOARD|HOTKEY|MONKEY|"
     r"(?:MAX|MIN|NUM|INPUT|OUTPUT|TOTAL)_?[A-Z_]*TOKENS?|TOKENS?_?(?:LIMIT|COUNT|PER_)|"
-    r"_(?:FILE|PATH|DIR|SOCK|SOCKET|URL|URI|HOST|PORT|TYPE|METHOD|MODE|NAME|TTL|EXPIRY|ENABLED)$"
+    r"_(?:FILE|PATH|DIR|SOCK|SOCKET|URL|URI|HOST|PORT|TYPE|METHOD|MODE|NAME|TTL|EXPIRY|ENABLED|"
+    r"EXPIRATION|REGION|PROFILE|PROVIDER|VERSION|LENGTH|SIZE|REQUIRED)$"
 )
 _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 _PASSWORD_IN_URL = re.compile(r"://[^\s/@:]{0,256}:([^\s/@]{1,512})@")

@@ -93,11 +93,11 @@ def warn_again(found: Iterable[warnings.WarningMessage], secrets: Redactor) -> N
 
 def _like(category: type[Warning], text: str) -> Warning:
     """Return a warning of ``category`` that says ``text``, whatever its constructor takes."""
-    warning = category.__new__(category, text)
+    if category.__str__ is not BaseException.__str__:
+        category = type(category.__name__, (category,), {"__str__": lambda self: text})
+    warning = category.__new__(category)
     warning.args = (text,)
-    if str(warning) == text:
-        return warning
-    return Warning.__new__(type(category.__name__, (category,), {"__str__": lambda self: text}))
+    return warning
 
 
 def _screened(value: Any, secrets: Redactor, deepest: int) -> Any:
