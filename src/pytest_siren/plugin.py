@@ -35,6 +35,11 @@ def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginMa
 def pytest_configure(config: pytest.Config) -> None:
     """Check the options; begin if they speak of evaluations, or if workers may find some."""
     check_options(config)
+    if config.getoption("siren_show_config"):
+        from pytest_siren.session.showconfig import ShowConfig
+
+        config.option.collectonly = True  # as far as all other parts are concerned
+        config.pluginmanager.register(ShowConfig(), "siren-show-config")
     if asks_for_evaluations(config) or config.getoption("dist", "no") != "no":
         from pytest_siren.session.begin import begin
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
 
 import pytest
+import yaml
 
 from pytest_siren.cli.config import NO_ANSWER, OK, PROBLEMS, add_parser
 from pytest_siren.evaluation.components import Registry
@@ -13,6 +15,7 @@ from pytest_siren.spec.jobs import load_jobs
 from pytest_siren.spec.presets import built_in_names
 from pytest_siren.spec.selection import Selection
 
+SUITES = ("banking", "slack", "travel", "workspace")
 GOOD = "dataset: {type: agentdojo}\nagent: {config: {model: m}}\n"
 
 
@@ -35,11 +38,13 @@ def test_export_writes_an_example_and_the_presets_which_validate(
 ) -> None:
     assert siren("export") == OK
     assert capsys.readouterr().out == (
-        "config: eval_example.yaml and the attack presets; try: pytest config/eval_example.yaml\n"
+        "config: eval_example.yaml, config.yaml for siren run, and the presets of attacks and "
+        "datasets; try: pytest config/eval_example.yaml\n"
     )
     written = sorted(str(path) for path in Path("config").rglob("*.yaml"))
     presets = [f"config/attack/{name}.yaml" for name in built_in_names()]
-    assert written == [*presets, "config/eval_example.yaml"]
+    datasets = [f"config/dataset/agentdojo-{suite}.yaml" for suite in SUITES]
+    assert written == [*presets, "config/config.yaml", *datasets, "config/eval_example.yaml"]
     assert siren("validate", "--attack", ",".join(built_in_names()), "--benign") == OK
     assert capsys.readouterr().out == (
         f"config/eval_example.yaml: {len(presets) + 1} jobs: dataset inline; agent plain; "
@@ -178,3 +183,39 @@ def test_config_alone_asks_for_a_command(capsys: pytest.CaptureFixture[str]) -> 
         siren()
     assert raised.value.code == 2
     assert "the following arguments are required: COMMAND" in capsys.readouterr().err
+
+
+def test_show_writes_what_each_job_comes_to(capsys: pytest.CaptureFixture[str]) -> None:
+    """P15, P16."""
+    Path("eval_x.yaml").write_text(
+        "include: base.yaml\ndataset: agentdojo-banking\nattacks: [direct, template_string]\n"
+    )
+    Path("base.yaml").write_text("agent: {config: {model: '${env:SIREN_TEST_M,m}'}}\nruns: 3\n")
+    assert siren("show", "eval_x.yaml", "--set", "dataset.config.version=v1") == OK
+    said = capsys.readouterr().out
+    first, second = yaml.safe_load_all(said)
+    assert [one["attack_name"] for one in (first, second)] == ["direct", "template_string"]
+    assert first["dataset"]["config"] == {"suite_name": "banking", "version": "v1"}
+    assert (first["agent"]["config"]["model"], first["runs"]) == ("m", 3)
+    assert "# eval_x.yaml: agentdojo, plain, m, direct\n" in said
+
+
+def test_show_names_problems_as_validate_does(capsys: pytest.CaptureFixture[str]) -> None:
+    """P15."""
+    Path("eval_x.yaml").write_text("rnus: 1\n" + GOOD)
+    assert siren("show", "eval_x.yaml") == PROBLEMS
+    assert "unknown key 'rnus'" in capsys.readouterr().out
+    assert siren("show") == NO_ANSWER
+
+
+def test_info_lists_the_components_with_their_keys(capsys: pytest.CaptureFixture[str]) -> None:
+    """P16, P33."""
+    assert siren("info", "attacks", "datasets") == OK
+    lines = capsys.readouterr().out.splitlines()
+    assert [line for line in lines if not line.startswith(" ")] == ["datasets:", "attacks:"]
+    assert "  agentdojo (pytest-siren): suite_name, version" in lines
+    assert siren("info", "--json") == OK
+    found = json.loads(capsys.readouterr().out)
+    assert sorted(found) == ["agents", "attacks", "datasets", "models", "sandboxes"]
+    [plain] = [one for one in found["agents"] if one["name"] == "plain"]
+    assert plain["config"]["properties"]["system_prompt"]["description"]

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
 
+from pytest_siren.cli.configshow import add_info, show_file
 from pytest_siren.evaluation.components import Registry
 from pytest_siren.jobs.redact import Redactor
 from pytest_siren.jobs.secret_names import of_config, of_override
 from pytest_siren.spec.errors import SpecError, printable
 from pytest_siren.spec.jobs import JobSpec, load_jobs
 from pytest_siren.spec.presets import FOLDER, PRESETS
+from pytest_siren.spec.sections import DATASET, DATASETS
 from pytest_siren.spec.selection import Selection
 
 OK, PROBLEMS, NO_ANSWER = 0, 1, 2
 _DEFAULT_DIR = "config"
 _EXAMPLE = "eval_example.yaml"
+_BASE = "config.yaml"
 _EVAL_FILES = "eval_*.yaml"
 
 
@@ -27,7 +30,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     """Register ``siren config export`` and ``siren config validate``."""
     config = subparsers.add_parser("config", help="write or check eval files")
     commands = config.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    export = commands.add_parser("export", help="write an example and the built-in attack presets")
+    export = commands.add_parser("export", help="write examples and the built-in presets")
     export.add_argument(
         "dir",
         nargs="?",
@@ -36,6 +39,16 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help="folder to make; it must not exist yet (default: ./config)",
     )
     export.set_defaults(run=_export)
+    add_info(commands)
+    show = commands.add_parser(
+        "show",
+        help="show the configuration of each job of eval files, without running anything",
+        description="Show the configuration that each job of the eval files comes to, as YAML: "
+        "defaults, includes, presets, variables and overrides applied, secrets taken out. Exits as "
+        "validate does.",
+    )
+    _add_files(show)
+    show.set_defaults(run=_show)
     validate = commands.add_parser(
         "validate",
         help="check eval files without running anything",
@@ -43,17 +56,19 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "registers are known to pytest only: check such files with pytest --collect-only. Exits "
         "with 0 when all is well, 1 when there are problems, 2 when there is nothing to check.",
     )
-    validate.add_argument("files", nargs="*", metavar="FILE", help="eval files, or folders of such")
-    _add_choices(validate)
-    validate.add_argument(
+    _add_files(validate)
+    validate.set_defaults(run=_validate)
+
+
+def _add_files(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("files", nargs="*", metavar="FILE", help="eval files, or folders of such")
+    _add_choices(parser)
+    parser.add_argument(
         "--config-dir",
         metavar="DIR",
-        help="folder to check when no FILE is named (default: ./config)",
+        help="folder to look into when no FILE is named (default: ./config)",
     )
-    validate.add_argument(
-        "--config-name", metavar="NAME", help="check only NAME.yaml in the folder"
-    )
-    validate.set_defaults(run=_validate)
+    parser.add_argument("--config-name", metavar="NAME", help="only NAME.yaml in the folder")
 
 
 def _add_choices(parser: argparse.ArgumentParser) -> None:
@@ -77,11 +92,16 @@ def _export(args: argparse.Namespace) -> int:
         return _no_answer(f"there is no folder {target.parent} to make {target.name} in")
     try:
         (target / FOLDER).mkdir(parents=True)
-        _copy([files("pytest_siren.spec") / _EXAMPLE], target)
+        (target / DATASET).mkdir()
+        _copy([files("pytest_siren.spec") / name for name in (_EXAMPLE, _BASE)], target)
         _copy(PRESETS.iterdir(), target / FOLDER)
+        _copy(DATASETS.iterdir(), target / DATASET)
     except OSError as error:
         return _no_answer(f"{target} cannot be written: {error.strerror or error}")
-    _write(f"{target}: {_EXAMPLE} and the attack presets; try: pytest {target / _EXAMPLE}")
+    _write(
+        f"{target}: {_EXAMPLE}, {_BASE} for siren run, and the presets of attacks and datasets; "
+        f"try: pytest {target / _EXAMPLE}"
+    )
     return OK
 
 
@@ -92,6 +112,14 @@ def _copy(sources: Iterable[Traversable], folder: Path) -> None:
 
 
 def _validate(args: argparse.Namespace) -> int:
+    return _each(args, _check)
+
+
+def _show(args: argparse.Namespace) -> int:
+    return _each(args, show_file)
+
+
+def _each(args: argparse.Namespace, do: Callable[[Path, Registry, Selection], bool]) -> int:
     if args.files and (args.config_dir or args.config_name):
         return _no_answer("give FILEs or --config-dir and --config-name, not both")
     paths = (
@@ -113,7 +141,7 @@ def _validate(args: argparse.Namespace) -> int:
         sets=tuple(args.set),
     )
     registry = Registry()
-    verdicts = [_check(file, registry, selection) for file in found]
+    verdicts = [do(file, registry, selection) for file in found]
     return OK if all(verdicts) else PROBLEMS
 
 

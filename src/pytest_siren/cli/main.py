@@ -9,7 +9,18 @@ from collections.abc import Sequence
 from io import TextIOWrapper
 
 from pytest_siren import __version__
-from pytest_siren.cli import bless, compare, config, diff, jobs, models, report, results, resume
+from pytest_siren.cli import (
+    bless,
+    compare,
+    config,
+    diff,
+    jobs,
+    models,
+    report,
+    results,
+    resume,
+    run,
+)
 
 NO_ANSWER = 2
 
@@ -21,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--version", action="version", version=f"pytest-siren {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for module in (results, compare, bless, report, jobs, diff, resume, config, models):
+    for module in (run, results, compare, bless, report, jobs, diff, resume, config, models):
         module.add_parser(commands)
     args = parser.parse_args(argv)
     for stream in (sys.stdout, sys.stderr):

@@ -43,7 +43,7 @@ class InlineEnvironment:
     """Fills planted contents into prompts and tool results where a ``{vector}`` stands.
 
     ``vectors`` are those of all tasks; a run has only its own task's, with that task's defaults,
-    and ``exposed`` tells which those are. ``malicious`` are the worlds of malicious tasks, for where
+    and ``exposed`` tells which those are. ``malicious`` are those of malicious tasks, for where
     they run as benign ones.
     """
 

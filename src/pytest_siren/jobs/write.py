@@ -141,6 +141,11 @@ def put(path: str, record: Mapping[str, Any], redactor: Redactor = ENVIRONMENT) 
     return Written(path, descriptor)
 
 
+def config_text(record: Mapping[str, Any], header: Sequence[str] = ()) -> str:
+    """Return ``record`` as ``config.yaml`` holds it, secrets taken out."""
+    return _yaml(record, header, ENVIRONMENT).decode()
+
+
 def _yaml(record: Mapping[str, Any], header: Sequence[str], redactor: Redactor) -> bytes:
     # PyYAML loses line separators and the like unless it may escape all but ASCII.
     content = redactor.config(plain(record))

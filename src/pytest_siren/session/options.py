@@ -84,6 +84,12 @@ def add_options(parser: pytest.Parser, group: OptionNames) -> None:
         help="how many runs one process keeps in flight (default: 16)",
     )
     add(
+        "--show-config",
+        action="store_true",
+        default=False,
+        help="show the configuration that each job comes to, as YAML, and run nothing",
+    )
+    add(
         "--siren-run-timeout",
         type=float,
         default=None,

@@ -29,12 +29,21 @@ class _Loading:
     """What relative paths start from, where that is not the folder of the file."""
 
 
-def load_tree(
-    path: Path, shown: Path, environ: Mapping[str, str]
-) -> tuple[Node | None, list[Problem], Path]:
-    """Return the mapping that an eval file and its includes come to, and all problems found.
+@dataclass(frozen=True)
+class Tree:
+    """What an eval file comes to."""
 
-    The third value is the folder that relative paths in configs start from.
+    root: Node | None
+    """``None`` when it could not be read."""
+    problems: list[Problem]
+    base: Path
+    """Folder that relative paths in configs start from."""
+    recorded: bool
+    """Whether it is the configuration that a job was recorded with."""
+
+
+def load_tree(path: Path, shown: Path, environ: Mapping[str, str]) -> Tree:
+    """Return the mapping that an eval file and its includes come to, and all problems found.
 
     Included files are merged in their order, then the file itself on top: mappings key by key, all
     else replaced. Variables of ``environ`` are filled in; paths in ``include`` start from the file
@@ -42,7 +51,7 @@ def load_tree(
     """
     loading = _Loading(environ)
     root = _load(path, shown, loading, (path.resolve(),))
-    return root, loading.problems, loading.base or path.parent
+    return Tree(root, loading.problems, loading.base or path.parent, loading.base is not None)
 
 
 def _load(path: Path, shown: Path, loading: _Loading, chain: tuple[Path, ...]) -> Node | None:

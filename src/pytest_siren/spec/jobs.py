@@ -14,7 +14,7 @@ from pytest_siren.spec.components import Components
 from pytest_siren.spec.envelope import Envelope, check_envelope, with_agent
 from pytest_siren.spec.errors import Problem, SpecError
 from pytest_siren.spec.fileattacks import file_attacks
-from pytest_siren.spec.include import load_tree
+from pytest_siren.spec.include import Tree, load_tree
 from pytest_siren.spec.jobspec import AttackSpec, ComponentSpec, JobSpec
 from pytest_siren.spec.mandatory import missing
 from pytest_siren.spec.overrides import Cell, Override, cells, parse_overrides, swept
@@ -35,13 +35,14 @@ def load_jobs(path: Path, shown: Path, registry: Registry, selection: Selection)
     files it includes and the presets it names, and of ``selection`` applied to it. Task ids are
     not compared with the dataset, which is not built.
     """
-    root, problems, base = load_tree(path, shown, os.environ)
+    tree = load_tree(path, shown, os.environ)
+    root, problems = tree.root, tree.problems
     overrides, found = parse_overrides(selection.sets, shown, os.environ)
     problems += found
     problems += conflicts(selection, overrides)
     jobs: list[JobSpec] = []
     if root is not None:
-        loading = _Loading(path, base, shown, registry, selection, overrides)
+        loading = _Loading(path, tree, shown, registry, selection, overrides)
         jobs = list(loading.jobs(with_agent(root)))
         problems += loading.components.problems
         problems += loading.presets.problems
@@ -83,7 +84,7 @@ class _Loading:
     def __init__(
         self,
         path: Path,
-        base: Path,
+        tree: Tree,
         shown: Path,
         registry: Registry,
         selection: Selection,
@@ -92,7 +93,7 @@ class _Loading:
         self.components = Components(registry)
         self.presets = Presets(path.parent, shown, registry, os.environ)
         self.sections = Sections(path.parent, shown, registry, os.environ)
-        self._path, self._base, self._shown = path, base, shown
+        self._path, self._tree, self._shown = path, tree, shown
         self._selection = selection
         self._file_overrides = [one for one in overrides if not one.for_attacks]
         self._attack_overrides = [one for one in overrides if one.for_attacks]
@@ -172,7 +173,7 @@ class _Loading:
         assert model is not None
         job = JobSpec(
             source=self._path,
-            base=self._base,
+            base=self._tree.base,
             name=file.name,
             dataset=dataset,
             agent=agent,
@@ -189,6 +190,7 @@ class _Loading:
             gates=tuple(file.gates or ()),
             cell=cell,
             snapshot={},
-            warnings=envelope.warnings,
+            # A recorded job had its warnings when it was made.
+            warnings=() if self._tree.recorded else envelope.warnings,
         )
         return replace(job, snapshot=snapshot(job, file, self._shown))
