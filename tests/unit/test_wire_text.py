@@ -24,7 +24,7 @@ from pydantic_ai.messages import (
 from pydantic_ai.models import ModelRequestParameters
 from pydantic_ai.tools import ToolDefinition
 
-from pytest_siren.models.wire.text import decodable, sendable, sendable_messages
+from pytest_siren.models.wire.text import decodable, sendable, sendable_message
 from tests.unit.limits_server import Answer, bound, governed, serving
 from tests.unit.wire_sample import CHAT, GOODS, MESSAGES, NAMES, asked, lead_to
 
@@ -46,6 +46,13 @@ def conversation(text: str, number: float = 1.0) -> list[ModelMessage]:
         ModelResponse([TextPart(text), ToolCallPart("look", {text: [text], "x": number}, "c1")]),
         ModelRequest([ToolReturnPart("look", {"found": text}, "c1")]),
     ]
+
+
+def sendable_messages(messages: list[Any]) -> list[Any]:
+    """Return ``messages`` as they can be sent; the same list when none is changed."""
+    cleaned = [sendable_message(message) for message in messages]
+    same = all(one is two for one, two in zip(messages, cleaned, strict=True))
+    return messages if same else cleaned
 
 
 def dump(messages: list[ModelMessage]) -> Any:

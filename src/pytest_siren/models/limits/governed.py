@@ -61,6 +61,7 @@ class GovernedModel(WrapperModel):
         self._outgoing = outgoing or Outgoing(self._notes)
         self._retries: list[Retry] = []
         self._billed: list[ModelResponse] = []
+        self._looked_at: dict[int, tuple[ModelMessage, ModelMessage]] = {}
 
     @property
     def retries(self) -> Sequence[Retry]:
@@ -78,7 +79,7 @@ class GovernedModel(WrapperModel):
         model_settings: ModelSettings | None,
         model_request_parameters: ModelRequestParameters,
     ) -> ModelResponse:
-        sent = self._outgoing.messages(messages)
+        sent = self._outgoing.messages(messages, self._looked_at)
         settings = self._outgoing.settings(_without_retries(model_settings))
         parameters = self._outgoing.parameters(model_request_parameters)
         return await self._persist(
@@ -91,7 +92,7 @@ class GovernedModel(WrapperModel):
         model_settings: ModelSettings | None,
         model_request_parameters: ModelRequestParameters,
     ) -> RequestUsage:
-        sent = self._outgoing.messages(messages)
+        sent = self._outgoing.messages(messages, self._looked_at)
         settings = self._outgoing.settings(_without_retries(model_settings))
         parameters = self._outgoing.parameters(model_request_parameters)
         return await self._persist(
@@ -107,7 +108,7 @@ class GovernedModel(WrapperModel):
         run_context: RunContext[Any] | None = None,
     ) -> AsyncGenerator[StreamedResponse]:
         """Send again until the answer begins; what breaks off later is the caller's."""
-        sent = self._outgoing.messages(messages)
+        sent = self._outgoing.messages(messages, self._looked_at)
         settings = self._outgoing.settings(_without_retries(model_settings))
         parameters = self._outgoing.parameters(model_request_parameters)
         async with AsyncExitStack() as stack:

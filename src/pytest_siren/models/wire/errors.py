@@ -10,7 +10,7 @@ from typing import Any
 import httpx2
 from pydantic_ai.exceptions import ModelAPIError
 
-_INSIDE = ("error", "errors", "fault", "base_resp", "err")
+_INSIDE = frozenset({"error", "errors", "fault", "base_resp", "err"})
 """Keys of an object, or a list of objects, that says what went wrong."""
 _WORDS = (
     *("message", "detail", "msg", "error_message", "error_msg", "status_msg", "faultstring"),
@@ -96,17 +96,20 @@ def error_in(body: Any, *, answered: bool) -> BodyError | None:
 
 def _parts(body: Mapping[str, Any]) -> Iterator[Any]:
     """Yield what may be an error object, outermost first."""
-    holders: list[Any] = [body]
+    holders = [body]
     choices = body.get("choices")
-    if isinstance(choices, list):
-        for choice in choices:
-            holders += [choice, choice.get("message") if isinstance(choice, Mapping) else None]
+    for choice in choices if isinstance(choices, list) else ():
+        if isinstance(choice, dict):
+            holders.append(choice)
+            message = choice.get("message")
+            if isinstance(message, dict):
+                holders.append(message)
     for holder in holders:
-        if not isinstance(holder, Mapping):
-            continue
-        for key in _INSIDE:
-            value = holder.get(key)
-            yield from value if isinstance(value, list) else (value,)
+        # Hardly any has one, and this is looked at for each answer.
+        for key in _INSIDE & holder.keys():
+            value = holder[key]
+            if value:
+                yield from value if isinstance(value, list) else (value,)
 
 
 def _error(part: Any, body: Mapping[str, Any]) -> BodyError | None:

@@ -11,7 +11,7 @@ from pydantic_ai.models import ModelRequestParameters
 from pydantic_ai.settings import ModelSettings
 from pydantic_ai.tools import ToolDefinition
 
-from pytest_siren.models.wire.text import sendable, sendable_messages
+from pytest_siren.models.wire.text import sendable, sendable_message
 
 _MOST = 64
 
@@ -43,11 +43,22 @@ class Outgoing:
         self._tools: dict[tuple[int, ...], tuple[Sequence[ToolDefinition], list[ToolDefinition]]]
         self._tools = {}
 
-    def messages(self, messages: list[ModelMessage]) -> list[ModelMessage]:
-        """Return ``messages`` as they can be sent."""
-        cleaned = sendable_messages(messages)
-        if cleaned is not messages:
-            self._note()
+    def messages(
+        self, messages: list[ModelMessage], known: dict[int, tuple[ModelMessage, ModelMessage]]
+    ) -> list[ModelMessage]:
+        """Return ``messages`` as they can be sent.
+
+        ``known`` are those of the same conversation that have been looked at, by id: each with the
+        one that is sent. New ones are added.
+        """
+        cleaned = []
+        for message in messages:
+            found = known.get(id(message))
+            if found is None:
+                found = known[id(message)] = (message, sendable_message(message))
+            cleaned.append(found[1])
+            if found[1] is not message:
+                self._note()
         return cleaned
 
     def settings(self, settings: ModelSettings | None) -> ModelSettings | None:

@@ -37,14 +37,8 @@ def sendable(value: Any) -> Any:
     return _any(value, 0)
 
 
-def sendable_messages(messages: list[ModelMessage]) -> list[ModelMessage]:
-    """Return ``messages`` as they can be sent; the same list when they could be before."""
-    cleaned = [_message(message) for message in messages]
-    same = all(one is two for one, two in zip(messages, cleaned, strict=True))
-    return messages if same else cleaned
-
-
-def _message(message: ModelMessage) -> ModelMessage:
+def sendable_message(message: ModelMessage) -> ModelMessage:
+    """Return ``message`` as it can be sent; the same one when it could be before."""
     changed: dict[str, Any] = {}
     parts = [_part(part) for part in message.parts]
     if any(one is not two for one, two in zip(message.parts, parts, strict=True)):
