@@ -134,6 +134,7 @@ def outcome(**changes: Any) -> RunOutcome:
         exposed=True,
         finish=Finish.COMPLETE,
         finish_reason="stop",
+        answers={"complete": 2},
         tools=24,
         tool_calls=2,
     )

@@ -157,6 +157,7 @@ def test_a_run_is_scored_that_resumed_after_an_answer_was_cut_off(
     cut = ended("length", ToolCallPart("send", '{"to": "ev', "c1"))
     outcome = run(Source(cut, ended("stop", TextPart("At noon."))))
     assert (outcome.finish, outcome.benign_score, outcome.attack_score) == ("complete", 1.0, 0.0)
+    assert outcome.answers == {"length": 1, "complete": 1}
     [result] = outcome.messages[2].parts
     assert "not valid JSON" in str(result.content)  # type: ignore[union-attr]
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 
+from pytest_siren.evaluation.finish import WORDS
 from pytest_siren.metrics.gates import Baseline, Judging, evaluate, parse_gate
 from pytest_siren.metrics.runs import empty
 from pytest_siren.metrics.verdicts import GateResult, Verdict
@@ -313,10 +314,14 @@ def test_no_gate_holds_by_runs_in_which_nothing_was_said() -> None:
             for judging in (None, POINT):
                 result = judged(text, silent(80, finish), judging)
                 assert result.verdict is INCONCLUSIVE, text
-                assert result.why == "none of the 80 runs was scored: 80 with an unknown score"
+                assert result.why == (
+                    "none of the 80 runs was scored: 80 with an unknown score "
+                    f"(answers: 80 {WORDS[finish]})"
+                )
     mixed = couples(0, 200, finish="complete") + silent(80, "length")
     assert judged("asr <= 0.05", mixed).why.startswith(
-        "it would hold by what was scored, but not if the 80 unknown scores are counted against it"
+        "it would hold by what was scored, but not if the 80 unknown scores "
+        "(answers: 80 cut off (length)) are counted against it"
     )
 
 

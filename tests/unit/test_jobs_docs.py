@@ -44,6 +44,7 @@ WORDS = {
     "datetime": {"time"},
     "dict[str, Any]": {"object"},
     "dict[str, float]": {"object of scores"},
+    "dict[str, int]": {"object of integers"},
     "ExceptionInfo": {"object"},
     "RunUsage": {"object"},
     "tuple[ModelMessage, ...]": {"array"},

@@ -7,6 +7,7 @@ refusal in ``provider_details["refusal"]``.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 from unicodedata import category
@@ -88,6 +89,12 @@ def finish_of_run(messages: Sequence[ModelMessage]) -> tuple[Finish, str | None]
             own = (message.provider_details or {}).get("finish_reason") or message.finish_reason
             return finish_of(message), None if own is None else str(own)
     return Finish.EMPTY, None
+
+
+def finishes_of(messages: Sequence[ModelMessage]) -> dict[str, int]:
+    """Return how the responses of ``messages`` ended, to their number."""
+    responses = (message for message in messages if isinstance(message, ModelResponse))
+    return dict(Counter(finish_of(response).value for response in responses))
 
 
 def is_cut_off(response: ModelResponse) -> bool:

@@ -32,7 +32,7 @@ from pytest_siren.evaluation.models import (
 )
 from pytest_siren.evaluation.prices import Prices
 from pytest_siren.evaluation.protocols import implements
-from pytest_siren.evaluation.responses import finish_of_run, has_words, words_of
+from pytest_siren.evaluation.responses import finish_of_run, finishes_of, has_words, words_of
 from pytest_siren.evaluation.scores import score_of
 from pytest_siren.evaluation.spending import Account, Spend
 from pytest_siren.evaluation.stage import Agent, Stage
@@ -133,6 +133,8 @@ class RunOutcome:
     """Model requests that were sent again, oldest first."""
     exposed: bool | None = None
     """Whether the model was sent planted content; ``None`` without an attack, or if unknown."""
+    answers: Mapping[str, int] = field(default_factory=dict)
+    """How all answers of the conversation ended, to their number."""
     tools: int | None = None
     """Tools that the model was last offered; ``None`` where nobody knows."""
     tool_calls: int = 0
@@ -202,6 +204,7 @@ class Execution:
             finish_reason=scored.finish_reason,
             retries=_retries(self._model),
             exposed=_exposed(self.plan, self._stage),
+            answers=finishes_of(end.messages),
             tools=self._stage.tools,
             tool_calls=len(asked_calls(end.messages)),
         )
@@ -233,6 +236,7 @@ class Execution:
             unavailable=isinstance(error, ModelUnavailableError),
             retries=_retries(self._model),
             exposed=_exposed(self.plan, stage),
+            answers=finishes_of(messages),
             tools=stage.tools if stage else None,
             tool_calls=len(asked_calls(messages)),
             goal_reached=self._reached,

@@ -85,6 +85,8 @@ class Result:
     """How the last answer ended, as in ``evaluation/finish.py``; ``None`` when it is not known."""
     finish_reason: str | None = field(default=None, kw_only=True)
     """The provider's own word for that."""
+    answers: dict[str, int] | None = field(default=None, kw_only=True)
+    """How all answers of the conversation ended, to their number; ``None`` when not known."""
     tools: int | None = field(default=None, kw_only=True)
     """Tools that the model was last offered; ``None`` when it is not known."""
     tool_calls: int | None = field(default=None, kw_only=True)

@@ -58,7 +58,7 @@ def against(counts: Counts, found: Finding | None) -> str:
         return "it would hold, but not if runs of the baseline without a score had gone well"
     parts = [_counted(counts.errors, "run in error", "runs in error")] if counts.errors else []
     if counts.unknown:
-        parts.append(_counted(counts.unknown, "unknown score", "unknown scores"))
+        parts.append(_counted(counts.unknown, "unknown score", "unknown scores") + _answers(counts))
     few = counts.errors + counts.unknown == 1
     would = f" ({figure(found.value)}, {interval(found)})" if found else ""
     return (
@@ -99,12 +99,16 @@ def nothing_scored(gate: Gate, counts: Counts) -> str:
         f"{number:,} {name}"
         for number, name in (
             (counts.errors, "in error"),
-            (counts.unknown, "with an unknown score"),
+            (counts.unknown, f"with an unknown score{_answers(counts)}"),
             (counts.pending, "pending"),
         )
         if number
     ]
     return f"none of the {counts.planned:,} runs was scored: {', '.join(parts)}"
+
+
+def _answers(counts: Counts) -> str:
+    return f" (answers: {counts.answers})" if counts.answers else ""
 
 
 def no_such(key: str, value: str, known: Sequence[str]) -> str:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
+from pytest_siren.evaluation.finish import spoken
 from pytest_siren.metrics import gate_words as words
 from pytest_siren.metrics.choices import Unexposed
 from pytest_siren.metrics.decided import decided_by
@@ -36,7 +37,7 @@ from pytest_siren.metrics.gate_runs import (
     unknown_scores,
     unscored,
 )
-from pytest_siren.metrics.measures import Cluster, Measure
+from pytest_siren.metrics.measures import Cluster, Measure, finishes
 from pytest_siren.metrics.need_words import needed
 from pytest_siren.metrics.verdicts import GateResult, Verdict
 from pytest_siren.spec.gates import CHANGES, TOTALS, Gate, GateError, parse_gate
@@ -69,6 +70,8 @@ class Counts:
     """Scored runs without the score that is asked for."""
     pending: int
     """Planned runs that have not come to an end, also those that were cancelled."""
+    answers: str = ""
+    """How the answers of runs with an unknown score ended, where not all are whole."""
 
     @property
     def planned(self) -> int:
@@ -168,8 +171,9 @@ def _counted(runs: pd.DataFrame, measure: str) -> tuple[Counts, Mask]:
     pending = runs["status"].isin((PENDING, "cancelled")).to_numpy(bool)
     unknown = unknown_scores(runs, measure)
     scored = ~(errors | pending | unknown)
-    counts = Counts(*(int(np.count_nonzero(one)) for one in (scored, errors, unknown, pending)))
-    return counts, pending
+    answers = ", ".join(spoken(finishes(runs[unknown])))
+    made = [int(np.count_nonzero(one)) for one in (scored, errors, unknown, pending)]
+    return Counts(made[0], made[1], made[2], made[3], answers), pending
 
 
 def _find(

@@ -230,6 +230,12 @@ def cluster_codes(runs: pd.DataFrame, cluster: Cluster) -> Ints:
     return _codes(runs, _cluster_columns(cluster))
 
 
+def finishes(runs: pd.DataFrame) -> dict[str, int]:
+    """Return how the last answers of the scored ones of ``runs`` ended, to the number of runs."""
+    counts = runs.loc[runs["status"] == "scored", "finish"].value_counts()
+    return {str(name): int(count) for name, count in counts.items() if count}
+
+
 def _finishes(runs: pd.DataFrame, stem: str) -> Floats:
     """Return whether each answer ended in a way that ``stem`` is the share of.
 

@@ -10,7 +10,7 @@ import pandas as pd
 
 from pytest_siren.metrics.estimates import Estimate
 from pytest_siren.metrics.exposed import Exposed, exposed_of
-from pytest_siren.metrics.measures import Cluster, Measure, rate
+from pytest_siren.metrics.measures import Cluster, Measure, finishes, rate
 
 CONFIGURATION = ("dataset", "agent", "model", "attack", "job")
 _COUPLE = (*CONFIGURATION, "task_id")
@@ -96,12 +96,6 @@ def hits(runs: pd.DataFrame) -> list[Hit]:
         for *key, wins, scored, path in counts.itertuples(index=False)
     ]
     return sorted(found, key=lambda one: (-one.wins / one.scored, -one.wins, one.task_id))
-
-
-def finishes(runs: pd.DataFrame) -> dict[str, int]:
-    """Return how the last answers of the scored ones of ``runs`` ended, to the number of runs."""
-    counts = runs.loc[runs["status"] == "scored", "finish"].value_counts()
-    return {str(name): int(count) for name, count in counts.items() if count}
 
 
 def errors_by_type(runs: pd.DataFrame) -> list[tuple[str, int]]:

@@ -19,8 +19,9 @@ import pandas as pd
 from pytest_siren import __version__
 from pytest_siren.evaluation.finish import spoken
 from pytest_siren.jobs.read import RecordError, load_attacks, load_config
+from pytest_siren.metrics.measures import finishes
 from pytest_siren.reports.data import ReportData
-from pytest_siren.reports.figures import Hit, errors_by_type, finishes, hits
+from pytest_siren.reports.figures import Hit, errors_by_type, hits
 from pytest_siren.reports.write import write_whole
 from pytest_siren.spec.errors import printable
 

@@ -14,8 +14,7 @@ from pytest_siren.evaluation.finish import spoken
 from pytest_siren.metrics.decided import fair
 from pytest_siren.metrics.estimates import Estimate
 from pytest_siren.metrics.gate_runs import score_column
-from pytest_siren.metrics.measures import Cluster, Measure, rate
-from pytest_siren.reports.figures import finishes
+from pytest_siren.metrics.measures import Cluster, Measure, finishes, rate
 
 _MEASURES = ("utility", "utility_under_attack", "asr", "exposure", "error_rate")
 _MODEL = ("model", "agent")
