@@ -86,3 +86,13 @@ def test_a_session_without_evals_is_left_alone(distributed: Project) -> None:
     result.assert_outcomes(passed=1)
     assert not distributed.jobs()
     result.stdout.no_fnmatch_line("*pending*")
+
+
+def test_tests_beside_runs_keep_their_own_filters_of_warnings(project: Project) -> None:
+    """All warnings of runs are caught; a test's are filtered as without runs."""
+    project.write(
+        "evals/test_leak.py",
+        "import warnings\n\n\ndef test_leak():\n"
+        "    assert ('always', Warning) not in [(one[0], one[2]) for one in warnings.filters]\n",
+    )
+    project.run("evals", "-p", "no:xdist").assert_outcomes(passed=3)

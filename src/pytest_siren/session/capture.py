@@ -3,66 +3,79 @@
 from __future__ import annotations
 
 import logging
-import sys
+import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from io import StringIO
 from typing import Any, TextIO
+from warnings import WarningMessage
 
 import pytest
+
+from pytest_siren.session.items import RunItem
 
 _LOG_FORMAT = "%(levelname)-8s %(name)s:%(filename)s:%(lineno)d %(message)s"
 _MOST_TEXT = 1_000_000
 """Characters kept of each stream of one run."""
 
 
+_MOST_WARNINGS = 200
+"""Different warnings kept of one run."""
+
+
+class OutputText:
+    """Text that any thread may add to, and whose beginning is kept."""
+
+    def __init__(self) -> None:
+        self._kept = StringIO()
+        self._length = 0
+        # A finalizer may write in the midst of a write.
+        self._lock = threading.RLock()
+
+    def append(self, text: str) -> None:
+        """Add ``text``, or count it once there is too much."""
+        with self._lock:
+            room = _MOST_TEXT - self._length
+            self._length += len(text)
+            if room > 0:
+                self._kept.write(text[:room])
+
+    def __str__(self) -> str:
+        text = self._kept.getvalue()
+        if self._length > _MOST_TEXT:
+            return f"{text}\n({self._length - _MOST_TEXT:,} more characters)\n"
+        return text
+
+
 @dataclass
 class RunOutput:
     """What one run put out."""
 
-    stdout: list[str] = field(default_factory=list)
-    stderr: list[str] = field(default_factory=list)
-    log: list[str] = field(default_factory=list)
-    warnings: dict[tuple[Any, ...], warnings.WarningMessage] = field(default_factory=dict)
+    stdout: OutputText = field(default_factory=OutputText)
+    stderr: OutputText = field(default_factory=OutputText)
+    log: OutputText = field(default_factory=OutputText)
+    warnings: dict[tuple[Any, ...], WarningMessage] = field(default_factory=dict)
+
+    def warn(self, found: WarningMessage) -> None:
+        """Keep a warning, once; those beyond a bound are lines of the log."""
+        key = (found.category, str(found.message), found.filename, found.lineno)
+        if key in self.warnings or len(self.warnings) < _MOST_WARNINGS:
+            self.warnings[key] = found
+        else:
+            self.log.append(f"{found.category.__name__}: {found.message}\n")
 
     def sections(self) -> Iterator[tuple[str, str]]:
         """Yield the name and the text of what is not empty, as pytest's reports name them."""
         for name in ("stdout", "stderr", "log"):
-            text = "".join(getattr(self, name))
-            if len(text) > _MOST_TEXT:
-                text = f"{text[:_MOST_TEXT]}\n({len(text) - _MOST_TEXT:,} more characters)\n"
-            if text:
+            if text := str(getattr(self, name)):
                 yield name, text
 
 
 OUTPUT: ContextVar[RunOutput | None] = ContextVar("siren_run_output", default=None)
 """The output of the run that the code belongs to; its threads inherit it from ``to_thread``."""
-
-
-class _Stream:
-    """Stands for a standard stream: text of a run goes to that run, other text on."""
-
-    def __init__(self, stream: TextIO, name: str, tee: bool) -> None:
-        self._stream = stream
-        self._name = name
-        self._tee = tee
-
-    def write(self, text: str) -> int:
-        output = OUTPUT.get()
-        if output is not None:
-            getattr(output, self._name).append(text)
-            if not self._tee:
-                return len(text)
-        return self._stream.write(text)
-
-    def writelines(self, lines: Any) -> None:
-        for line in lines:
-            self.write(line)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._stream, name)
 
 
 class _LogHandler(logging.Handler):
@@ -73,63 +86,71 @@ class _LogHandler(logging.Handler):
 
 
 class Capture:
-    """Keeps the output of runs apart while the event loop has the thread.
-
-    Output below Python (a library in C, a process that inherits the terminal) is not caught, for it
-    cannot be told whose it is.
-    """
+    """Keeps logs and warnings of runs apart, and leaves those of all else as they are."""
 
     def __init__(self, config: pytest.Config) -> None:
-        method = config.getoption("capture", "no")
-        self._streams = method != "no"
-        self._tee = method == "tee-sys"
         self._logs = config.pluginmanager.has_plugin("logging-plugin")
         self._handler = _LogHandler()
         self._handler.setFormatter(logging.Formatter(_LOG_FORMAT))
 
     @contextmanager
     def session(self) -> Iterator[None]:
-        """Catch logs and warnings of runs."""
+        """Catch the logs of runs."""
         root = logging.getLogger()
+        if self._logs:
+            root.addHandler(self._handler)
+        try:
+            yield
+        finally:
+            root.removeHandler(self._handler)
+
+    def step(self, step: Callable[..., object], *args: Any) -> None:
+        """Call ``step`` while all warnings of runs are caught.
+
+        No longer: tests between two steps have the filters that they would have without runs.
+        """
         with warnings.catch_warnings():
             warnings.simplefilter("always")
-            onward = warnings.showwarning
-
-            def show(
-                message: Warning | str,
-                category: type[Warning],
-                filename: str,
-                lineno: int,
-                file: TextIO | None = None,
-                line: str | None = None,
-            ) -> None:
-                output = OUTPUT.get()
-                if output is None:
-                    onward(message, category, filename, lineno, file, line)
-                else:
-                    found = warnings.WarningMessage(message, category, filename, lineno)
-                    output.warnings[category, str(message), filename, lineno] = found
-
-            warnings.showwarning = show
-            if self._logs:
-                root.addHandler(self._handler)
-            try:
-                yield
-            finally:
-                root.removeHandler(self._handler)
-
-    def step(self, step: Any, *args: Any) -> None:
-        """Call ``step`` while the standard streams lead to the runs that write to them."""
-        if not self._streams:
+            self._divert_warnings()
             step(*args)
-            return
-        before = sys.stdout, sys.stderr
-        stand_ins: Any = (
-            _Stream(before[0], "stdout", self._tee),
-            _Stream(before[1], "stderr", self._tee),
-        )
-        sys.stdout, sys.stderr = stand_ins
-        try:
-            step(*args)
-        finally:
-            sys.stdout, sys.stderr = before
+
+    # Runs go on in their threads while pytest reports another one. pytest gathers all warnings
+    # then, and would take theirs for those of the one that is reported.
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_setup(self, item: pytest.Item) -> None:
+        """Leave to each run its warnings."""
+        if isinstance(item, RunItem):
+            self._divert_warnings()
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_call(self, item: pytest.Item) -> None:
+        """Leave to each run its warnings."""
+        if isinstance(item, RunItem):
+            self._divert_warnings()
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_teardown(self, item: pytest.Item) -> None:
+        """Leave to each run its warnings."""
+        if isinstance(item, RunItem):
+            self._divert_warnings()
+
+    def _divert_warnings(self) -> None:
+        """Give warnings to the runs they are of, until Python's own way is restored."""
+        onward = warnings.showwarning
+
+        def show(
+            message: Warning | str,
+            category: type[Warning],
+            filename: str,
+            lineno: int,
+            file: TextIO | None = None,
+            line: str | None = None,
+        ) -> None:
+            output = OUTPUT.get()
+            if output is None:
+                onward(message, category, filename, lineno, file, line)
+            else:
+                output.warn(WarningMessage(message, category, filename, lineno))
+
+        warnings.showwarning = show

@@ -16,6 +16,7 @@ from pytest_siren.session.items import RunItem
 from pytest_siren.session.line import Line
 from pytest_siren.session.runner import Ended, Evaluations
 from pytest_siren.session.state import EARLY
+from pytest_siren.session.streams import RunStreams
 from pytest_siren.session.window import Window
 
 if TYPE_CHECKING:
@@ -87,6 +88,7 @@ class Drive:
         self._window = Window(loop, self.evaluations.run, self.size, board, self.evaluations.lull)
         self._window.refill = self._refill
         self._capture = Capture(self.session.config)
+        self._streams = RunStreams(self.session.config)
         self._interrupts = Interrupts(self._interrupt)
         self._far: dict[pytest.Collector, pytest.Item] = {}
         self._mixed = any(not isinstance(item, RunItem) for item in self.session.items)
@@ -94,7 +96,11 @@ class Drive:
     def run(self) -> None:
         """Take all items through, or until something stops it: see ``stopped``."""
         self.feed.listen(self._window.wake)
-        with self._interrupts, self._capture.session(), set_aside():
+        plugins = self.session.config.pluginmanager
+        plugins.register(self._capture, "siren-capture")
+        plugins.register(self._streams, "siren-streams")
+        diverted = self._streams.diverted(lambda: self.evaluations.hung)
+        with self._interrupts, self._capture.session(), diverted, set_aside():
             try:
                 while self._advance():
                     pass

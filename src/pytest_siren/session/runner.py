@@ -312,6 +312,11 @@ class Evaluations:
         cancelled, ended = int(total(Gauge.CANCELLED)), int(total(Gauge.ENDED))
         return Facts(self.total, cancelled=cancelled, hung=self._loop.hung, ended=ended)
 
+    @property
+    def hung(self) -> int:
+        """How many calls of this process go on although their runs have ended."""
+        return self._loop.hung
+
     def close(self) -> None:
         """Free the models and the event loop; does nothing the second time."""
         if self._closed:
