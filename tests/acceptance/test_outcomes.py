@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
+from pytest_siren.session.drive import Drive
 from tests.acceptance.conftest import Project
 
 FAILURES = """
@@ -200,3 +203,144 @@ def test_every_exception_in_every_place_is_one_error(project: Project, args: lis
         assert f" - {name}" in lines[f"{place}-{name}"]
     result.stdout.no_fnmatch_line("*INTERNALERROR*")
     result.stdout.no_fnmatch_line("*pending*")
+
+
+@pytest.mark.inside
+@pytest.mark.parametrize("place", ["build", "register"])
+@pytest.mark.parametrize("name", ["SystemExit", "KeyboardInterrupt", "Skipped", "Exit"])
+def test_what_a_component_raises_when_it_is_built_is_a_collection_error(
+    project: Project, place: str, name: str
+) -> None:
+    project.write("failures.py", FAILURES)
+    project.write(
+        "conftest.py",
+        f"""
+        from pydantic import BaseModel
+
+        from failures import FAILURES
+        from pytest_siren import Component, Kind
+
+
+        class Config(BaseModel):
+            pass
+
+
+        def pytest_siren_components_register(registry):
+            if "{place}" == "register":
+                FAILURES["{name}"]()
+            build = lambda config, base: FAILURES["{name}"]()
+            registry.add(Kind.ATTACK, "broken", Component(Config, build))
+        """,
+    )
+    (project.path / "evals/eval_mail.yaml").write_text(
+        (project.path / "evals/eval_mail.yaml")
+        .read_text()
+        .replace("scripted:echo", "control:ground-truth")
+    )
+    result = project.run("evals", "-p", "no:xdist", "--attack", "broken")
+    assert result.ret == pytest.ExitCode.INTERRUPTED
+    where = "pytest_siren_components_register" if place == "register" else "evals/eval_mail.yaml"
+    result.stdout.fnmatch_lines([f"{where}: {name}*", "*1 error during collection*"])
+
+
+@pytest.mark.inside
+@pytest.mark.parametrize("raised", ["RuntimeError('full')", "SystemExit(0)", "KeyboardInterrupt()"])
+def test_a_hook_that_cannot_take_a_report_fails_the_session(project: Project, raised: str) -> None:
+    with open(project.path / "conftest.py", "a", encoding="utf-8") as conftest:
+        conftest.write(f"\n\ndef pytest_siren_run_report(report):\n    raise {raised}\n")
+    result = project.run("evals", "-p", "no:xdist")
+    result.assert_outcomes(passed=2)
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    name = raised.partition("(")[0]
+    result.stdout.fnmatch_lines([f"the session fails: pytest_siren_run_report: {name}*(2 times)"])
+
+
+@pytest.mark.inside
+def test_no_session_succeeds_whose_runs_did_not_all_end(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a fault of the run loop's own would lose them."""
+    report = Drive._report
+
+    def lose(self: Drive, item: Any, ended: Any) -> None:
+        if "reply" not in item.name:
+            report(self, item, ended)
+
+    monkeypatch.setattr(Drive, "_report", lose)
+    result = project.run("evals", "-p", "no:xdist")
+    result.assert_outcomes(passed=1)
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.stdout.fnmatch_lines(["*1 run, recorded, not shown here"])
+
+
+@pytest.mark.inside
+def test_runs_that_a_plugin_skips_do_not_fail_the_session(project: Project) -> None:
+    with open(project.path / "conftest.py", "a", encoding="utf-8") as conftest:
+        conftest.write(
+            "\n\nimport pytest\n\n\ndef pytest_runtest_setup(item):\n"
+            '    if "reply" in item.name:\n        pytest.skip("not today")\n'
+        )
+    result = project.run("evals", "-p", "no:xdist")
+    result.assert_outcomes(passed=1, skipped=1)
+    assert result.ret == pytest.ExitCode.OK
+
+
+def test_a_plugin_that_fails_at_the_end_does_not_keep_the_process(project: Project) -> None:
+    with open(project.path / "conftest.py", "a", encoding="utf-8") as conftest:
+        conftest.write(
+            "\n\nimport pytest\n\n\n@pytest.hookimpl(tryfirst=True)\n"
+            "def pytest_sessionfinish():\n    raise RuntimeError('the report server is gone')\n"
+        )
+    result = project.run("evals", "-p", "no:xdist")
+    assert result.ret != pytest.ExitCode.OK
+    assert "the report server is gone" in result.stderr.str()
+    assert [one["status"] for one in project.results()] == ["scored", "scored"]
+    assert result.duration < 60
+
+
+HANGING = """
+import asyncio
+import time
+
+
+def hang() -> str:
+    time.sleep(1000)
+
+
+async def swallow() -> str:
+    while True:
+        try:
+            await asyncio.sleep(1000)
+        except asyncio.CancelledError:
+            pass
+
+
+def quick() -> str:
+    return "done"
+"""
+
+
+def test_tools_that_hang_are_abandoned_and_harm_no_other_run(project: Project) -> None:
+    project.write("evals/hanging.py", HANGING)
+    tools = {f"hang{i}": "hang" for i in range(40)} | {"swallow": "swallow"}
+    tools |= {f"quick{i}": "quick" for i in range(4)}
+    tasks = "".join(
+        f"      - {{id: {name}, prompt: go, evaluators: [{{type: contains, value: fin}}], "
+        f"ground_truth: {{calls: [{{name: {tool}}}], output: fin}}}}\n"
+        for name, tool in tools.items()
+    )
+    project.write(
+        "evals/eval_mail.yaml",
+        "dataset:\n  type: inline\n  config:\n    name: hanging\n"
+        f"    tools: ['hanging:hang', 'hanging:swallow', 'hanging:quick']\n    tasks:\n{tasks}"
+        "agent: {config: {model: 'control:ground-truth'}}\n",
+    )
+    result = project.run(
+        "evals", "-p", "no:xdist", "--siren-run-timeout", "1", "--concurrency", "14"
+    )
+    result.assert_outcomes(passed=4, errors=41)
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.stdout.fnmatch_lines(["abandoned: 41 calls of tools or other code that did not end*"])
+    result.stdout.fnmatch_lines(["*RunTimeoutError: the run took longer than 1 s*abandoned*"])
+    assert "Traceback" not in result.stderr.str()
+    assert result.duration < 60

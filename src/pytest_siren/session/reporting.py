@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Generator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from pytest_siren.evaluation.failures import UserInterrupt, one_line
 from pytest_siren.payloads import RunReport
 from pytest_siren.session.facts import Facts, notes
 from pytest_siren.session.garbage import no_collections
@@ -17,6 +19,7 @@ from pytest_siren.session.latest import forget_latest
 from pytest_siren.session.outcome import Received, from_properties
 from pytest_siren.session.rateoptions import chosen_cluster
 from pytest_siren.session.remember import how_to_go_on
+from pytest_siren.session.screen import redactor, screened
 from pytest_siren.session.state import (
     DECIDED,
     EVALUATIONS,
@@ -25,6 +28,7 @@ from pytest_siren.session.state import (
     SESSION,
     is_worker,
 )
+from pytest_siren.session.text import printable
 
 _OUTCOMES = ("passed", "failed", "skipped")
 """pytest's own; plugins that repeat tests have others, and words for them."""
@@ -40,6 +44,9 @@ class Reporting:
     _reports: list[RunReport] = field(default_factory=list)
     _received: Received = field(init=False)
     _nodeids: set[str] = field(default_factory=set)
+    _skipped: set[str] = field(default_factory=set)
+    """Node ids of runs that something else than the run itself skipped."""
+    _hook_errors: Counter[str] = field(default_factory=Counter)
     _facts: Facts | None = None
 
     def __post_init__(self) -> None:
@@ -56,7 +63,22 @@ class Reporting:
         if run is not None and self._is_new(report.nodeid, run):
             self._reports.append(run)
             self._nodeids.add(report.nodeid)
+            self._offer(run)
+        elif report.when == "setup" and report.skipped and _is_of_eval_file(report):
+            self._skipped.add(report.nodeid)
+
+    def _offer(self, run: RunReport) -> None:
+        """Hand ``run`` to the hooks. What they raise is shown at the end, and fails the session."""
+        try:
             self.config.hook.pytest_siren_run_report(report=run)
+        except UserInterrupt:
+            raise
+        except BaseException as error:
+            distributed = self.config.getoption("dist", "no") != "no"
+            if distributed and isinstance(error, KeyboardInterrupt):
+                # xdist leaves Ctrl-C to Python.
+                raise
+            self._hook_errors[f"pytest_siren_run_report: {one_line(error)}"] += 1
 
     def _is_new(self, nodeid: str, run: RunReport) -> bool:
         """Whether this is the first report of the run: plugins that repeat tests repeat reports."""
@@ -104,9 +126,28 @@ class Reporting:
             return None
         return f"--lf: ordinary tests ran last; resume the evaluations before them with: {command}"
 
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        """Count what is pending while the processes' board is still there."""
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> Generator[None, object, object]:
+        """Count what is pending, and let no session succeed that did not end all its runs.
+
+        First, for the processes' board goes away with the session; last, for gates set exit codes.
+        """
+        self._count(session)
+        value = yield
+        if session.exitstatus == pytest.ExitCode.OK and (self._hook_errors or self._missing()):
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+        return value
+
+    def _missing(self) -> int:
+        """Return how many runs did not end, though nothing stopped the session or skipped them."""
+        option = self.config.getoption
+        facts = self.facts()
+        # With --dist each every run is there several times; --setup-only ends none.
+        if facts is None or option("dist", "no") == "each" or option("setuponly", False):
+            return 0
+        return max(0, facts.pending - len(self._skipped))
+
+    def _count(self, session: pytest.Session) -> None:
         controller = self.config.pluginmanager.get_plugin("siren-controller")
         if controller is not None:
             self._facts = controller.facts()
@@ -160,6 +201,10 @@ class Reporting:
         if (facts := self.facts()) is not None:
             for line in notes(facts, how_to_go_on(self.config)):
                 terminalreporter.line(line)
+        for line, times in self._hook_errors.items():
+            shown = printable(screened(line, redactor(self.config)), 400)
+            often = f" ({times:,} times)" if times > 1 else ""
+            terminalreporter.line(f"the session fails: {shown}{often}")
         for line in self.config.stash.get(NOT_NEEDED_LINES, []):
             terminalreporter.line(line)
 
@@ -189,3 +234,7 @@ def _beside(run: RunReport, *first: str) -> str:
     if run.other_attempts:
         said.append(f"attempt {run.attempt} of {run.other_attempts + 1}")
     return f" ({', '.join(said)})" if said else ""
+
+
+def _is_of_eval_file(report: pytest.TestReport) -> bool:
+    return report.nodeid.partition("::")[0].endswith((".yaml", ".yml"))
