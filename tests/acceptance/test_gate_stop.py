@@ -19,7 +19,8 @@ def simulated(project: Project) -> Project:
 
 def last_lines(result: pytest.RunResult) -> list[str]:
     _, _, text = result.stdout.str().partition(" gates ===")
-    return [line for line in text.splitlines()[1:] if line and not line.startswith("=")]
+    others = ("=", "the session fails by its gates")
+    return [line for line in text.splitlines()[1:] if line and not line.startswith(others)]
 
 
 def used(line: str) -> int:

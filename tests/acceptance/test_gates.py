@@ -151,7 +151,18 @@ def test_all_errors_make_no_gate_hold(quick: Project) -> None:
     assert gates(result) == [
         "INCONCLUSIVE asr <= 0.99  0 runs, 4 errors",
         "  none of the 4 runs was scored: 4 in error",
+        "the session fails by its gates: 1 of 1 inconclusive",
     ]
+
+
+def test_the_last_word_above_pytests_own_is_that_of_the_gates(quick: Project) -> None:
+    options = ("--gate=asr >= 0.5", "--gate=utility_under_attack >= 0.9", "--gate=tokens >= 1")
+    result = quick.run(*ATTACKED, "--model=scripted:deaf", "--gate-on=point", *options)
+    result.assert_outcomes(passed=4)
+    assert result.ret == BROKEN
+    assert gates(result)[-1] == "the session fails by its gates: 2 of 3 broken"
+    held = quick.run(*ATTACKED, "--model=scripted:deaf", "--gate-on=point", "--gate=tokens >= 1")
+    assert "the session fails" not in held.stdout.str()
 
 
 def test_runs_that_have_not_come_to_an_end_make_no_gate_hold(quick: Project) -> None:

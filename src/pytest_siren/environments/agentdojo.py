@@ -44,6 +44,8 @@ class AgentDojoEnvironment:
     Contents are planted as AgentDojo plants them, see ``SuiteData``.
     """
 
+    marks_vectors = True
+
     def __init__(self, suite: TaskSuite[Any]) -> None:
         self.vectors: Mapping[str, str] = suite.get_injection_vector_defaults()
         self._suite = suite
@@ -111,7 +113,8 @@ class AgentDojoEnvironment:
         try:
             text = self._texts.text(value)
         except (TypeError, yaml.YAMLError) as unprintable:
-            return ToolOutcome(f"{type(unprintable).__name__}: {unprintable}", error=True)
+            error = f"{type(unprintable).__name__}: {unprintable}"
+            return ToolOutcome(error, error=True, vectors=self._shown(error, state.planted))
         return ToolOutcome(text, value=value, vectors=self._shown(value, state.planted))
 
     async def exposed(self, task: BenignTask) -> frozenset[str]:

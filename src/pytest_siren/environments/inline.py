@@ -47,6 +47,8 @@ class InlineEnvironment:
     they run as benign ones.
     """
 
+    marks_vectors = True
+
     def __init__(
         self, worlds: Mapping[str, TaskWorld], malicious: Mapping[str, TaskWorld] | None = None
     ) -> None:

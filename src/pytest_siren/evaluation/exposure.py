@@ -8,22 +8,31 @@ from typing import Protocol, runtime_checkable
 
 from pydantic_ai.messages import ModelMessage, ModelRequest, ModelResponse
 
+from pytest_siren.evaluation.protocols import implements
 from pytest_siren.evaluation.states import INJECTED_VECTORS, injected_vectors
 
 NO_CONTENT = "the attack has no content for this couple"
+_SHORTEST = 12
+"""Characters of a planted text that is searched for: shorter ones stand anywhere by chance."""
 BLANK_CONTENT = "the attack planted only empty text"
 
 
 @runtime_checkable
 class MarksVectors(Protocol):
-    """An agent that names in each request the vectors whose planted content it shows.
+    """An agent, or an environment, that names all vectors whose planted content it shows.
 
-    It does so under ``INJECTED_VECTORS`` in the request's metadata, and leaves the key out where
-    there are none. An agent without this attribute has to write the key into every request, with
-    an empty list where there are none: otherwise nobody knows what its model was sent.
+    An environment does so in its prompts and outcomes. An agent does so under ``INJECTED_VECTORS``
+    in the metadata of each request, and leaves the key out where there are none. An agent without
+    this attribute has to write the key into every request, with an empty list where there are
+    none: otherwise nobody knows what its model was sent.
     """
 
     marks_vectors: bool
+
+
+def marks_vectors(part: object) -> bool:
+    """Tell whether ``part``, an agent or an environment, implements ``MarksVectors``."""
+    return implements(part, MarksVectors) and bool(part.marks_vectors)
 
 
 @dataclass
@@ -37,6 +46,9 @@ class Exposure:
 
     marked: bool = False
     """Whether the agent implements ``MarksVectors``."""
+    watched: bool = False
+    """Whether requests are searched for planted text that nobody named: the environment is none
+    that implements ``MarksVectors``."""
     given: bool = False
     """Whether the attack gave any vector a content."""
     planted: bool = False
@@ -44,6 +56,7 @@ class Exposure:
     _sent: bool = False
     _unanswered: bool = False
     _unmarked: bool = False
+    _unnamed: bool = False
     _judged: dict[int, tuple[ModelRequest, bool]] = field(default_factory=dict)
     """By ``id``, requests and whether they carry planted content: later contents change nothing in
     a request that was written with earlier ones."""
@@ -86,7 +99,7 @@ class Exposure:
         if not (self.planted or self._unanswered):
             return False
         says = self.marked or (bool(self._judged) and not self._unmarked)
-        return False if says and not self._unanswered else None
+        return False if says and not (self._unanswered or self._unnamed) else None
 
     @property
     def nothing_planted(self) -> str | None:
@@ -102,6 +115,15 @@ class Exposure:
                 self._unmarked = True
             # A vector without a content here was written into the request by the attack itself.
             carries = any(contents.get(one, "?").strip() for one in injected_vectors(request))
+            if self.watched and not carries:
+                # Whoever planted it forgot to say so, or it is there by chance: nobody knows.
+                self._unnamed = self._unnamed or _shows(request, contents)
             # The request is kept, so that no other gets its id.
             judged = self._judged[id(request)] = request, carries
         return judged[1]
+
+
+def _shows(request: ModelRequest, contents: Mapping[str, str]) -> bool:
+    planted = [text.strip() for text in contents.values()]
+    texts = [str(getattr(part, "content", "")) for part in request.parts]
+    return any(len(one) >= _SHORTEST and any(one in text for text in texts) for one in planted)

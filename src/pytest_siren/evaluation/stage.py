@@ -14,7 +14,7 @@ from pydantic_ai.settings import ModelSettings
 from pydantic_ai.usage import RunUsage, UsageLimits
 
 from pytest_siren.evaluation.environment import CopyableEnvironment, Environment, ToolOutcome
-from pytest_siren.evaluation.exposure import Exposure, MarksVectors
+from pytest_siren.evaluation.exposure import Exposure, marks_vectors
 from pytest_siren.evaluation.models import BillsErrors, ObservesContents
 from pytest_siren.evaluation.protocols import implements
 from pytest_siren.evaluation.responses import check_calls
@@ -77,8 +77,8 @@ class Stage:
     _resources: AsyncExitStack = field(default_factory=AsyncExitStack)
 
     def __post_init__(self) -> None:
-        marks = implements(self.agent, MarksVectors) and self.agent.marks_vectors
-        self.exposure.marked = bool(marks)
+        self.exposure.marked = marks_vectors(self.agent)
+        self.exposure.watched = not marks_vectors(self.environment)
 
     async def __aenter__(self) -> Stage:
         return self

@@ -133,6 +133,16 @@ class Gating:
             lines.append("warning: inconclusive gates pass (--gate-inconclusive=warn)")
         if undecided and not self._reports:
             lines.append("nothing was judged, so the session fails")
+        elif self._fails(results):
+            # pytest's last line counts tests, all of which may have passed.
+            lines.append(f"the session fails by its gates: {_counted(results)}")
         if self.failed and not self._fails(results):
             lines.append("the session fails for other reasons than its gates")
         return lines
+
+
+def _counted(results: Sequence[GateResult]) -> str:
+    """Return how many gates did not hold, by verdict, such as ``1 of 3 broken``."""
+    verdicts = [result.verdict for result in results]
+    counts = ((verdicts.count(one), one) for one in (Verdict.BROKEN, Verdict.INCONCLUSIVE))
+    return ", ".join(f"{count:,} of {len(verdicts):,} {one}" for count, one in counts if count)
