@@ -59,6 +59,7 @@ OF_THIS_SESSION = {
     "siren_only_failed": "says what this session leaves out",
     "siren_rerun_scored": "would execute scored runs once more in every session",
     "siren_jobs_dir": "the folders of the jobs are noted themselves",
+    "siren_show_config": "shows configurations instead of executing anything",
 }
 """Options that ``--lf`` does not restore, and why."""
 GIVEN = {
