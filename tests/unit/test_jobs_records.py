@@ -13,6 +13,7 @@ from typing import Any, Literal
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from opentelemetry import trace
 from pydantic import BaseModel, TypeAdapter
 from pydantic_ai.messages import (
     BinaryContent,
@@ -29,6 +30,7 @@ from pydantic_ai.usage import RunUsage, UsageLimits
 from pytest_siren.evaluation.models import Unknown
 from pytest_siren.evaluation.run import ErrorInfo, Status
 from pytest_siren.evaluation.tasks import Scores
+from pytest_siren.evaluation.tracing import current_span
 from pytest_siren.jobs.build import result_of
 from pytest_siren.jobs.read import iter_index, load_config, load_execution, load_result
 from pytest_siren.jobs.store import JobStore
@@ -529,3 +531,15 @@ def test_created_at_defaults_to_now(tmp_path: Path) -> None:
     before = datetime.now(UTC)
     created_at = load_config(JobStore.open(tmp_path, "x", "s", CONFIG).path).created_at
     assert before <= created_at <= datetime.now(UTC)
+
+
+def test_the_current_span_is_recorded(store: JobStore) -> None:
+    """P91."""
+    context = trace.SpanContext(0xABC, 0xDEF, is_remote=False)
+    with trace.use_span(trace.NonRecordingSpan(context)):
+        span = current_span()
+    made = attempt(run_id="0123abcd")
+    folder = store.record(replace(made, outcome=replace(made.outcome, span=span)))
+    found = their_execution(folder)
+    assert (found.trace_id, found.span_id) == (f"{0xABC:032x}", f"{0xDEF:016x}")
+    assert current_span() is None

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
+from pytest_siren.attacks.template_string import TemplateStringAttack, TemplateStringConfig
 from pytest_siren.evaluation.components import Component, Kind, Registry
 from pytest_siren.spec.identity import job_identity
 from pytest_siren.spec.jobs import JobSpec, load_jobs
@@ -211,3 +212,27 @@ usage_limits: {request_limit: 3}
         "called",
     )
     assert after.base == folder.path
+
+
+@pytest.mark.parametrize("session_id", [None, ""])
+def test_their_templates_lose_the_newline_at_the_end(
+    folder: Folder, session_id: str | None
+) -> None:
+    """As Jinja has it there; a job that was resumed here is the same job."""
+    toy = {"type": "toy", "config": {"version": "v1"}}
+    ours = {} if session_id is None else {"session_id": "", "schema_version": 1, "eval_file": "x"}
+    job = TheirJob(folder.path / "job", ATTACK, toy, "p:m", changes=ours)
+    [spec] = load(folder, (job.path / "config.yaml").read_text())
+    assert spec.attack is not None
+    config: Any = spec.attack.config
+    assert config.keep_trailing_newline is False
+    assert spec.base == Path.cwd()
+
+
+def test_a_newline_at_the_end_stays_by_default() -> None:
+    texts = []
+    for keep in (True, False):
+        config = TemplateStringConfig(attack_template="{{ goal }}\n\n", keep_trailing_newline=keep)
+        attack: Any = TemplateStringAttack(config)
+        texts.append(attack._template.render(goal="g", user="u", model="m"))
+    assert texts == ["g\n\n", "g\n"]

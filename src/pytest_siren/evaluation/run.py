@@ -40,6 +40,7 @@ from pytest_siren.evaluation.states import End, State
 from pytest_siren.evaluation.status import Status as Status
 from pytest_siren.evaluation.tasks import Couple, Evaluator, Evidence, Scores, ToolCall
 from pytest_siren.evaluation.toolcalls import decode_calls
+from pytest_siren.evaluation.tracing import Span, current_span
 
 
 @dataclass(frozen=True)
@@ -139,6 +140,8 @@ class RunOutcome:
     """Tools that the model was last offered; ``None`` where nobody knows."""
     tool_calls: int = 0
     """Calls that the model asked for, executed or not."""
+    span: Span | None = None
+    """The OpenTelemetry span that was current when the run began."""
     goal_reached: bool | None = None
     """Whether the attacker's goal was reached before the error that ended the run; ``None`` for
     every other run, and where nobody can tell."""
@@ -178,6 +181,7 @@ class Execution:
     _stage: Stage | None = None
     _model: Model | None = None
     _reached: bool | None = None
+    _span: Span | None = field(default_factory=current_span)
 
     async def run(self) -> RunOutcome:
         """Return what the run came to. Raises ``UserInterrupt`` only."""
@@ -207,6 +211,7 @@ class Execution:
             answers=finishes_of(end.messages),
             tools=self._stage.tools,
             tool_calls=len(asked_calls(end.messages)),
+            span=self._span,
         )
 
     def stop(self) -> None:
@@ -240,6 +245,7 @@ class Execution:
             tools=stage.tools if stage else None,
             tool_calls=len(asked_calls(messages)),
             goal_reached=self._reached,
+            span=self._span,
         )
 
     async def _scored(self) -> tuple[End, _Scored]:

@@ -24,6 +24,7 @@ _RECORDED = frozenset(
     }
 )
 """Keys that say what became of the job; the others say what it is."""
+_NEWLINE = "keep_trailing_newline"
 _RUNS_ALIAS = ("execution", "n_runs_per_task")
 
 
@@ -41,7 +42,7 @@ def as_eval_file(root: Node) -> Node:
         kept["runs"] = runs
     if mode is not None and mode.value == "benign":
         kept.pop("attack", None)
-        if root.child("session_id") is None:
+        if _is_theirs(root):
             # prompt-siren's benign mode runs every task.
             kept["malicious_as_benign"] = Node(True, mode.place)
     tree = branch(kept, root.place)
@@ -51,7 +52,23 @@ def as_eval_file(root: Node) -> Node:
     named = attack is None or not isinstance(attack.value, dict) or "name" in attack.value
     if name is not None and name.value is not None and not named:
         tree = with_value(tree, ("attack", "name"), name)
-    return tree
+    return _with_their_newline(tree) if _is_theirs(root) else tree
+
+
+def _is_theirs(root: Node) -> bool:
+    """Whether prompt-siren made the job, which may have been resumed here."""
+    session = root.child("session_id")
+    return session is None or session.value == ""
+
+
+def _with_their_newline(tree: Node) -> Node:
+    """Return ``tree`` with the template's last newline left out, as it is left out there."""
+    kind, config = tree.at(("attack", "type")), tree.at(("attack", "config"))
+    if kind is None or kind.value != "template_string" or config is None:
+        return tree
+    if not isinstance(config.value, dict) or _NEWLINE in config.value:
+        return tree
+    return with_value(tree, ("attack", "config", _NEWLINE), Node(False, config.place))
 
 
 def base_of(root: Node, path: Path, shown: Path) -> Path:
@@ -61,7 +78,7 @@ def base_of(root: Node, path: Path, shown: Path) -> Path:
     for jobs of prompt-siren, which has no eval files, the current one.
     """
     file = root.child("eval_file")
-    if file is None or not isinstance(file.value, str):
+    if file is None or not isinstance(file.value, str) or _is_theirs(root):
         return Path.cwd()
     depth = len(shown.parts)
     root_folder = path.absolute().parents[depth - 1] if not shown.is_absolute() else Path.cwd()
