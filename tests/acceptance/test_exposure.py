@@ -177,3 +177,21 @@ def test_couples_without_contents_are_unknown_and_hold_no_gate(mail: Project) ->
     assert [one["exposed"] for one in mail.results()] == [False, False, True, False]
     assert "of 4 runs 1 read the planted text" in result.stdout.str()
     result.stdout.fnmatch_lines(["    3 unknown (the attack has no content for this couple)"])
+
+
+def test_replayed_runs_and_controls_are_exposed_as_runs_of_a_model_are(mail: Project) -> None:
+    reads = "--model=scripted:call-newest"
+    mail.run(*ATTACKED, "--task-ids=summary:advert,reply:link", reads, "--job-name=first")
+    replay = ("--attack=recorded", "--model=replay:jobs/first", "--job-name=again")
+    mail.run("evals", *replay, "--task-ids=summary:advert,reply:link")
+    path = mail.path / "evals/eval_mail.yaml"
+    truth = "ground_truth: {calls: [{name: newest}], output: At noon.}, evaluators: {noon"
+    path.write_text(path.read_text().replace("evaluators: {noon", truth))
+    options = ("--model=control:ground-truth", "--job-name=control")
+    mail.run(*ATTACKED, *options, "--task-ids=summary:advert")
+    known = {
+        job: [json.loads(line)["exposed"] for line in index.read_text().splitlines()]
+        for job in ("first", "again", "control")
+        for index in [mail.path / "jobs" / job / "index.jsonl"]
+    }
+    assert known == {"first": [True, True], "again": [True, True], "control": [True]}
