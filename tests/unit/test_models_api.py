@@ -85,16 +85,6 @@ def test_pydantic_ais_test_model_needs_nothing() -> None:
     assert isinstance(asyncio.run(api_model("test").bind(RUN)), PydanticTestModel)
 
 
-def test_a_missing_key_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
-    monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
-    with pytest.raises(ModelNameError) as raised:
-        asyncio.run(api_model("openai:gpt-5").bind(RUN))
-    message = str(raised.value)
-    assert message.startswith("model 'openai:gpt-5': Set the `OPENAI_API_KEY` environment variable")
-    assert "\n" not in message
-
-
 @pytest.mark.parametrize(
     ("name", "nearest"),
     [
@@ -209,3 +199,23 @@ def test_an_address_with_a_password_is_refused_and_not_shown(
         f"model {name!r}: its base URL, at 127.0.0.1, holds a user name or a password, "
         f"which would be sent in place of the API key; remove them from {variable}"
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "variable", "package"),
+    [
+        ("openai:m", "OPENAI_API_KEY", "openai"),
+        ("anthropic:m", "ANTHROPIC_API_KEY", "anthropic"),
+        ("google:m", "GOOGLE_API_KEY", "google.genai"),
+        ("deepseek:m", "DEEPSEEK_API_KEY", "openai"),
+    ],
+)
+def test_a_missing_key_is_named_in_words_of_this_plugin(
+    name: str, variable: str, package: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip(package)
+    for unset in (variable, "OPENAI_BASE_URL", "GEMINI_API_KEY"):
+        monkeypatch.delenv(unset, raising=False)
+    with pytest.raises(ModelNameError) as raised:
+        asyncio.run(ApiModelSource(name).bind(RUN))
+    assert str(raised.value) == f"model {name!r}: its API key is missing; set {variable}"

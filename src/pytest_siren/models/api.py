@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Collection
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from difflib import get_close_matches
@@ -29,6 +30,9 @@ from pytest_siren.models.wire.outgoing import Notes, Outgoing
 _NEEDS_NO_PROVIDER = "test"
 """pydantic-ai's ``TestModel``, the one model whose name has no colon."""
 
+
+_MISSING_KEY = re.compile(r"Set the `(\w*(?:KEY|TOKEN))` environment variable or pass it via")
+"""How pydantic-ai's message begins, which goes on about its own classes."""
 
 _LULL = 0.1
 """Seconds after which the first requests have left, and their answers are seldom there."""
@@ -115,7 +119,7 @@ class ApiModelSource:
             try:
                 model, ours = await stack.enter_async_context(opened(name))
             except UserError as error:
-                raise ModelNameError(f"model {name!r}: {_line(error)}") from error
+                raise ModelNameError(f"model {name!r}: {_needed(error)}") from error
             except ImportError as error:
                 raise ModelPackageError(f"model {name!r}: {_line(error)}") from error
             _check_address(name, model)
@@ -165,6 +169,12 @@ def _check_address(name: str, model: Model) -> None:
             f"model {name!r}: its base URL, at {address.hostname}, holds a user name or a "
             f"password, which would be sent in place of the API key; remove them from {variable}"
         )
+
+
+def _needed(error: UserError) -> str:
+    """Return what pydantic-ai says; of a missing key, only what a user of this plugin can do."""
+    missing = _MISSING_KEY.match(str(error))
+    return f"its API key is missing; set {missing[1]}" if missing else _line(error)
 
 
 def _line(error: Exception) -> str:
