@@ -36,7 +36,7 @@ def test_a_model_without_a_key_stops_no_other_model(
     with odd_server(lambda model, number, request: (200, {}, good())) as server:
         monkeypatch.setenv("OPENAI_BASE_URL", server.url)
         monkeypatch.setenv("OPENAI_API_KEY", "key")
-        again = project.run("--lf", "--set", "execution.concurrency=1")
+        again = project.run("--lf")
     assert "recorded: 6 of 12 runs" in str(again.stdout)
 
 
@@ -85,3 +85,14 @@ def test_so_it_is_on_several_processes(distributed: Project) -> None:
     text = str(result.stdout)
     assert text.count(NO_KEY) == 1
     assert "pending: 20 of 40 runs" in text
+
+
+@pytest.mark.usefixtures("without_key")
+@pytest.mark.parametrize("dist", ["no-xdist", "-n2"], indirect=True)
+def test_it_is_named_too_when_something_else_stops_the_session(distributed: Project) -> None:
+    # The first run of the other model fails.
+    result = distributed.run("--model=openai:gpt-5,scripted:deaf", "-x", "--concurrency=1")
+    assert result.ret != pytest.ExitCode.OK
+    text = str(result.stdout)
+    assert text.count(NO_KEY) == 1
+    assert "pending: " in text

@@ -55,7 +55,15 @@ class Controller:
         cancelled = int(board.total(Gauge.CANCELLED))
         deaths = getattr(self._scheduling and self._scheduling.chosen, "deaths", 0)
         hung, ended = int(board.total(Gauge.HUNG)), int(board.total(Gauge.ENDED))
-        return Facts(collected.total, cancelled=cancelled, deaths=deaths, hung=hung, ended=ended)
+        ends_with = str(self._dsession.shouldstop)
+        return Facts(
+            collected.total,
+            cancelled=cancelled,
+            deaths=deaths,
+            hung=hung,
+            ended=ended,
+            unavailable=tuple(one for one in board.stopped_keys() if one not in ends_with),
+        )
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_node_collection_finished(self, node: Any, ids: Sequence[str]) -> None:

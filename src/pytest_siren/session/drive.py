@@ -111,6 +111,7 @@ class Drive:
             # What could be executed has been.
             unavailable = self.evaluations.board.stopped_keys()
             self.stopped = self._full or "; ".join(unavailable) or None
+            self.evaluations.unavailable_named = self._full is None
 
     def _advance(self) -> bool:
         """Do the next thing; return whether there may be more."""

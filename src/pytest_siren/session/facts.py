@@ -4,6 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from pytest_siren.session.text import printable
+
+_LONGEST = 500
+"""Terminal cells of a reason."""
+
 
 @dataclass(frozen=True)
 class Facts:
@@ -23,6 +28,8 @@ class Facts:
     """Runs among these that were told from their records."""
     hung: int = 0
     """Calls that did not end when their runs were stopped, and were abandoned."""
+    unavailable: tuple[str, ...] = ()
+    """Why no run on some models can succeed, where the session did not end for that reason."""
     not_needed: int = 0
     """Runs that were left out because every gate was settled without them."""
     ended: int = 0
@@ -63,6 +70,7 @@ def notes(facts: Facts, command: str) -> list[str]:
     if facts.hung:
         calls = "1 call" if facts.hung == 1 else f"{facts.hung:,} calls"
         lines.append(f"abandoned: {calls} of tools or other code that did not end when stopped")
+    lines += [printable(reason, _LONGEST) for reason in facts.unavailable]
     if pending:
         lines.append(f"finish them with: {command}")
     elif unreported:

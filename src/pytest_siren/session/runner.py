@@ -99,6 +99,8 @@ class Evaluations:
     """Seconds."""
     total: int = 0
     """Runs that this process is to execute, where it is the only one."""
+    unavailable_named: bool = False
+    """Whether the session ends with the reasons for which models are unavailable."""
     _run_ids: RunIds = field(default_factory=RunIds)
     _kept: dict[str, Ended] = field(default_factory=dict)
     _properties: Properties = ()
@@ -310,7 +312,13 @@ class Evaluations:
             return None
         total = self.board.total
         cancelled, ended = int(total(Gauge.CANCELLED)), int(total(Gauge.ENDED))
-        return Facts(self.total, cancelled=cancelled, hung=self._loop.hung, ended=ended)
+        return Facts(
+            self.total,
+            cancelled=cancelled,
+            hung=self._loop.hung,
+            ended=ended,
+            unavailable=() if self.unavailable_named else tuple(self.board.stopped_keys()),
+        )
 
     @property
     def hung(self) -> int:
