@@ -20,6 +20,7 @@ from pytest_siren.jobs.store import JobStore
 from pytest_siren.reports.grouping import GROUPS
 from tests.unit.jobs_sample import attempt, error_attempt, run, unknown_attempt
 from tests.unit.test_jobs_table import a_job, their_job, their_line
+from tests.unit.theirs_sample import ATTACK, TheirJob
 
 
 @pytest.fixture
@@ -242,6 +243,33 @@ def test_jobs_of_prompt_siren_have_results(
     (row,) = results(capsys)
     assert (row["dataset"], row["agent_name"]) == ("agentdojo-workspace", "openai:gpt-5")
     assert (row["attack_type"], row["asr"], row["n_errors"]) == ("template_string", 1.0, 1)
+
+
+def test_rows_are_called_and_put_together_as_prompt_siren_does(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """P76, P79: types of datasets and attacks, suites in one row."""
+    for suite, score in (("banking", 1.0), ("slack", 0.0)):
+        dataset = {"type": "agentdojo", "config": {"suite_name": suite}}
+        for attack, name in ((ATTACK, "please"), (DEFAULT, "default")):
+            TheirJob(folder / f"{suite}-{name}", attack, dataset).record(
+                "user_task_0:injection_task_0", attack=score
+            )
+    arguments = ["results", "--jobs-dir", str(folder), "--format", "json"]
+    assert main([*arguments, "--names", "prompt-siren"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [
+        (row["dataset"], row["attack_type"], row["attack_pass@1"], row["n_tasks"]) for row in rows
+    ] == [
+        ("agentdojo", "template_string_default", 0.5, 2),
+        ("agentdojo", "template_string_please", 0.5, 2),
+    ]
+    assert main(arguments) == 0
+    own = json.loads(capsys.readouterr().out)
+    assert {row["dataset"] for row in own} == {"agentdojo-banking", "agentdojo-slack"}
+
+
+DEFAULT = {"type": "template_string", "config": {"attack_template": "{{ goal }}"}}
 
 
 HOSTILE = "evil\x1b[2J\n[red]x[/red]"

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 OK, NO_ANSWER = 0, 2
 
 
+_THEIR_GROUPS = ("dataset", "agent", "agent_name", "attack")
+"""What jobs have in common that share a row of prompt-siren's."""
+
+
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Register ``siren results``."""
     results = subparsers.add_parser(
@@ -64,6 +68,14 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help="what a run in error counts as: nothing (the default), a failure of user and "
         "attacker, or a success of the attacker",
     )
+    results.add_argument(
+        "--names",
+        choices=("own", "prompt-siren"),
+        default="own",
+        help="what rows are called: prompt-siren names the dataset by its type and the attack by "
+        "its type and variant, and puts jobs together that have these, agent and model in common "
+        "(default: own)",
+    )
     add_cluster(results)
     results.set_defaults(run=_results)
 
@@ -83,18 +95,20 @@ def _results(args: argparse.Namespace) -> int:
     if jobs is None:
         return NO_ANSWER
     # pandas is slow to import, and no other command needs it.
+    from pytest_siren.jobs.facts import job_facts, type_facts
     from pytest_siren.jobs.table import read_runs
     from pytest_siren.metrics.groups import groups
     from pytest_siren.metrics.measures import Cluster, Errors
     from pytest_siren.reports.results_text import Layout, write_results
 
-    read = read_runs(jobs)
+    theirs = args.names == "prompt-siren"
+    read = read_runs(jobs, facts_of=type_facts if theirs else job_facts)
     for problem in read.problems:
         complain(problem)
     if not len(read.runs):
         complain(_nothing(args.jobs_dir, len(jobs), read.read))
         return NO_ANSWER
-    asked = asked_groups(args.group_by)
+    asked = asked_groups(args.group_by or ([_THEIR_GROUPS] if theirs else []))
     layout = Layout(asked=asked, ks=tuple(dict.fromkeys(args.k or [1])), errors=args.errors)
     found = groups(
         read.runs,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -47,6 +47,18 @@ def job_facts(job: Path) -> JobFacts:
     """
     path = job / CONFIG_FILE
     return facts_of(path, load_document(path, _outline))
+
+
+def type_facts(job: Path) -> JobFacts:
+    """Return the facts of ``job`` with the names that prompt-siren's tables have.
+
+    The dataset goes by its type, and an attack by its type and variant. Raises as ``job_facts``.
+    """
+    path = job / CONFIG_FILE
+    values = load_document(path)
+    facts = facts_of(path, values)
+    attack = None if facts.attack is None else _typed_attack(_part(path, values, "attack"))
+    return replace(facts, dataset=str(_part(path, values, "dataset")["type"]), attack=attack)
 
 
 def facts_of(path: Path, values: Mapping[str, Any]) -> JobFacts:
@@ -144,10 +156,22 @@ def _model_kind(agent: Mapping[str, Any]) -> str:
 def _attack_name(values: Mapping[str, Any], attack: Mapping[str, Any]) -> str:
     if values.get("attack_name"):
         return str(values["attack_name"])
-    # prompt-siren tells presets of one type apart by a suffix.
-    config = attack["config"]
-    variant = config.get("variant_name") or config.get("template_short_name")
+    variant = _variant(attack)
     return f"{attack['type']}_{variant}" if variant else str(attack["type"])
+
+
+def _typed_attack(attack: Mapping[str, Any]) -> str:
+    variant = _variant(attack)
+    if variant is None and attack["type"] == "template_string":
+        variant = "default"  # as its short name is there
+    return f"{attack['type']}_{variant}" if variant else str(attack["type"])
+
+
+def _variant(attack: Mapping[str, Any]) -> str | None:
+    """Return the suffix by which prompt-siren tells attacks of one type apart."""
+    config = attack["config"]
+    found = config.get("variant_name") or config.get("template_short_name")
+    return None if found is None else str(found)
 
 
 def _identity(*parts: Mapping[str, Any] | None) -> str:

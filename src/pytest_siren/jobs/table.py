@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,12 +39,17 @@ class ReadRuns:
     """What a reader of rates must know of runs that were not needed, in a line each."""
 
 
-def read_runs(jobs: Sequence[Path], *, paths: bool = False) -> ReadRuns:
+def read_runs(
+    jobs: Sequence[Path],
+    *,
+    paths: bool = False,
+    facts_of: Callable[[Path], JobFacts] = job_facts,
+) -> ReadRuns:
     """Return the runs of ``jobs``, which are folders of jobs of pytest-siren or prompt-siren.
 
     With ``paths`` the table has two more columns: ``path``, the folder of the attempt that counts,
     relative to the job's, and ``run_id``. What cannot be read is named in ``problems``, and not in
-    the table.
+    the table. ``facts_of`` names the parts of a job.
     """
     indexes = Indexes(paths)
     problems: list[str] = []
@@ -54,7 +59,7 @@ def read_runs(jobs: Sequence[Path], *, paths: bool = False) -> ReadRuns:
     read = 0
     for job in _once(jobs):
         try:
-            facts = job_facts(job)
+            facts = facts_of(job)
             if facts.planned is not None:
                 planned[str(job)] = facts.planned - facts.not_needed
             columns = _runs(job, facts.identity, indexes, problems)

@@ -161,7 +161,8 @@ class _Counts:
         in_rates = status["scored"]
         if errors is not Errors.EXCLUDE:
             in_rates = in_rates | status["error"]
-        _, first = _numbered([number, _codes(runs, "dataset"), _codes(runs, "task_id")])
+        of_task = [_codes(runs, column) for column in ("dataset", "suite", "task_id")]
+        _, first = _numbered([number, *of_task])
         self._columns: dict[str, npt.NDArray[Any]] = {
             "tasks": np.bincount(number[first], minlength=groups),
             "samples": self._sum(in_rates),
