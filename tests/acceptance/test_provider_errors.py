@@ -12,7 +12,11 @@ import pytest
 from tests.acceptance.conftest import Project
 from tests.acceptance.odd_server import USAGE, OddServer, Reply, Script, good, odd_server
 
-pytestmark = pytest.mark.inside
+pytestmark = [
+    pytest.mark.inside,
+    # Sessions inside this process take over its filters, which turn warnings into errors.
+    pytest.mark.filterwarnings("always::pytest_siren.models.wire.outgoing.OddDataWarning"),
+]
 
 LUNCH = """
 dataset:
