@@ -19,6 +19,9 @@ _MOST = 64
 class OddDataWarning(UserWarning):
     """A model or its provider was sent, or sent, what had to be mended."""
 
+    loses_no_run = True
+    """It stays a warning where others are turned into errors."""
+
 
 class Notes:
     """What is worth a warning, once in a process for each model."""
