@@ -14,13 +14,16 @@ ESCAPE = "\x1b]52;c;RAW\x07\n"
 
 def emit(task):
     for i in range(200):
-        print("step", i, "of", task, flush=True)
+        # In one piece: those of print mix with what the other threads print.
+        sys.stdout.write(f"step {i} of {task}\n")
+        print(end="", flush=True)
         sys.stdout.write(ESCAPE)
         sys.__stdout__.write("::error::RAW\n")
         sys.__stdout__.flush()
         sys.stdout.buffer.write(b"RAW\n")
         print(ESCAPE, file=sys.stderr)
-    warnings.warn(f"chatty {task}")
+        if i % 20 == 0:
+            warnings.warn(f"{i} of {task} {ESCAPE}")
 
 
 def chat(task: str) -> str:

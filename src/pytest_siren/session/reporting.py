@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
 from collections.abc import Generator
 from dataclasses import dataclass, field, replace
@@ -19,7 +20,7 @@ from pytest_siren.session.latest import forget_latest
 from pytest_siren.session.outcome import Received, from_properties
 from pytest_siren.session.rateoptions import chosen_cluster
 from pytest_siren.session.remember import how_to_go_on
-from pytest_siren.session.screen import redactor, screened
+from pytest_siren.session.screen import redactor, screen_warning, screened
 from pytest_siren.session.state import (
     DECIDED,
     EVALUATIONS,
@@ -79,6 +80,11 @@ class Reporting:
                 # xdist leaves Ctrl-C to Python.
                 raise
             self._hook_errors[f"pytest_siren_run_report: {one_line(error)}"] += 1
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_warning_recorded(self, warning_message: warnings.WarningMessage) -> None:
+        """Screen each warning before it is shown or sent to the controller."""
+        screen_warning(warning_message)
 
     def _is_new(self, nodeid: str, run: RunReport) -> bool:
         """Whether this is the first report of the run: plugins that repeat tests repeat reports."""

@@ -108,6 +108,17 @@ def warn_again(found: Iterable[warnings.WarningMessage], secrets: Redactor) -> N
                 issue()
 
 
+def screen_warning(found: warnings.WarningMessage) -> None:
+    """Let a warning that pytest has gathered show nothing that a terminal obeys.
+
+    It may be of a run's thread, which warned while pytest gathered the warnings of something else.
+    """
+    before = str(found.message)
+    text = visible(before)
+    if text != before:
+        found.message = _like(found.category, text)
+
+
 def _like(category: type[Warning], text: str) -> Warning:
     """Return a warning of ``category`` that says ``text``, whatever its constructor takes."""
     if category.__str__ is not BaseException.__str__:
