@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pytest_siren.session.text import printable
-
 _LONGEST = 500
 """Terminal cells of a reason."""
 
@@ -70,7 +68,11 @@ def notes(facts: Facts, command: str) -> list[str]:
     if facts.hung:
         calls = "1 call" if facts.hung == 1 else f"{facts.hung:,} calls"
         lines.append(f"abandoned: {calls} of tools or other code that did not end when stopped")
-    lines += [printable(reason, _LONGEST) for reason in facts.unavailable]
+    if facts.unavailable:
+        # Only here: xdist's workers wait for the controller, which is to load little before.
+        from pytest_siren.session.text import printable
+
+        lines += [printable(reason, _LONGEST) for reason in facts.unavailable]
     if pending:
         lines.append(f"finish them with: {command}")
     elif unreported:
