@@ -112,10 +112,10 @@ def test_two_jobs_of_one_configuration_are_refused() -> None:
         (lambda lines: ["{}"], "not a baseline file"),
         (lambda lines: [lines[0].replace("1", "3"), *lines[1:]], "schema_version is 3"),
         (lambda lines: [*lines[:2], "[1]"], "b.jsonl:3: not a mapping"),
-        (lambda lines: [lines[0], lines[2]], "b.jsonl:2: 0 is missing"),
+        (lambda lines: [lines[0], lines[2]], "b.jsonl:2: no configuration 0 stands before it"),
         (
             lambda lines: [lines[0], lines[1].replace('"d"', '["d"]'), lines[2]],
-            r"b.jsonl:3: the configuration's dataset is \['d'\], not a text",
+            r"b.jsonl:2: the configuration's dataset is \['d'\], not a text",
         ),
         (
             lambda lines: [lines[0], lines[1].replace('"plain"', "null"), lines[2]],

@@ -38,6 +38,7 @@ from pytest_siren.evaluation.spending import Account, Spend
 from pytest_siren.evaluation.stage import Agent, Stage
 from pytest_siren.evaluation.states import End, State
 from pytest_siren.evaluation.status import Status as Status
+from pytest_siren.evaluation.stopwatch import Stopwatch
 from pytest_siren.evaluation.tasks import Couple, Evaluator, Evidence, Scores, ToolCall
 from pytest_siren.evaluation.toolcalls import decode_calls
 from pytest_siren.evaluation.tracing import Span, current_span
@@ -177,7 +178,7 @@ class Execution:
     """Whether the run was asked to stop: it asks no model and calls no tool any more."""
     abandoned: asyncio.Task[RunOutcome] | None = None
     """What goes on although it was cancelled; ``None`` for a run that ended."""
-    _started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    _clock: Stopwatch = field(default_factory=Stopwatch)
     _stage: Stage | None = None
     _model: Model | None = None
     _reached: bool | None = None
@@ -194,8 +195,8 @@ class Execution:
         assert self._stage is not None
         return RunOutcome(
             status=Status.SCORED,
-            started_at=self._started_at,
-            finished_at=datetime.now(UTC),
+            started_at=self._clock.started_at,
+            finished_at=self._clock.now(),
             messages=end.messages,
             usage=self._stage.usage(),
             unpriced=self._stage.account.unpriced,
@@ -231,8 +232,8 @@ class Execution:
         messages = stage.messages() if stage else ()
         return RunOutcome(
             status=Status.CANCELLED if self.stopped else Status.ERROR,
-            started_at=self._started_at,
-            finished_at=datetime.now(UTC),
+            started_at=self._clock.started_at,
+            finished_at=self._clock.now(),
             messages=messages,
             usage=stage.usage() if stage else RunUsage(),
             unpriced=stage.account.unpriced if stage else 0,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,9 +80,9 @@ def load_jobs(target: str, jobs_dir: Path, base: Path) -> Source:
 
 def _baseline_files(target: str, base: Path) -> list[Path]:
     path = base / target
-    if path.is_dir() and not (path / CONFIG_FILE).exists():
+    if os.path.isdir(path) and not os.path.exists(path / CONFIG_FILE):
         return sorted(path.glob(f"*{SUFFIX}"))
-    return [path] if path.is_file() else []
+    return [path] if os.path.exists(path) and not os.path.isdir(path) else []
 
 
 def _filled(source: Source) -> Source:

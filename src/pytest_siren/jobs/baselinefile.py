@@ -15,8 +15,10 @@ import pandas as pd
 from pytest_siren.jobs.facts import decided_of
 from pytest_siren.jobs.folders import make_folder
 from pytest_siren.jobs.naming import sanitise, task_parts
+from pytest_siren.jobs.ranges import MOST_COUNT
 from pytest_siren.jobs.write import write_lines
 from pytest_siren.metrics.runs import COLUMNS, INTEGERS, table
+from pytest_siren.yamlpos.files import read_bytes
 
 SCHEMA_VERSION = 1
 _EARLY_VERSION = 2
@@ -76,19 +78,41 @@ def read_baseline(path: Path) -> pd.DataFrame:
         where = f"{path}:{number}"
         try:
             if "task" not in line:
-                configurations[int(line["configuration"])] = line
+                _add(configurations, line)
                 continue
-            row = _row(configurations[int(line["configuration"])], line)
+            owner = _count(line, "configuration")
+            if owner not in configurations:
+                raise ValueError(f"no configuration {owner} stands before it")
+            row = _row(configurations[owner], line)
         except KeyError as error:
             raise BaselineError(f"{where}: {error} is missing") from error
         except (TypeError, ValueError) as error:
             raise BaselineError(f"{where}: {error}") from error
-        key = int(line["configuration"]), row["task_id"], row["run_index"]
+        key = owner, row["task_id"], row["run_index"]
         if key in seen:
             raise BaselineError(f"{where}: run {key[2]} of {key[1]} stands in the file twice")
         seen.add(key)
         rows.append({**row, "job": str(path)})
     return table({name: [row.get(name) for row in rows] for name in COLUMNS})
+
+
+def _add(configurations: dict[int, Line], line: Line) -> None:
+    number = _count(line, "configuration")
+    if number in configurations:
+        raise ValueError(f"configuration {number} stands in the file twice")
+    for name in CONFIGURATION:
+        value = line[name]
+        if not ((isinstance(value, str) and value) or (value is None and name in _OPTIONAL)):
+            raise ValueError(f"the configuration's {name} is {value!r}, not a text")
+    decided_of(line.get("decided"))
+    configurations[number] = line
+
+
+def _count(line: Line, name: str) -> int:
+    value = line[name]
+    if type(value) is not int or not 0 <= value <= MOST_COUNT:
+        raise ValueError(f"{name} is {str(value)[:60]!r}, no count of 0 or more")
+    return value
 
 
 def raw_lines(path: Path) -> list[Line]:
@@ -136,7 +160,7 @@ def _known(value: Any) -> Any:
 def _lines(path: Path) -> Iterator[tuple[int, Line]]:
     """Yield the lines after the first one, each with its 1-based number."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_bytes(path).decode("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise BaselineError(f"{path}: cannot be read: {error}") from error
     first = True
@@ -166,14 +190,14 @@ def _lines(path: Path) -> Iterator[tuple[int, Line]]:
 
 
 def _row(configuration: Line, line: Line) -> dict[str, Any]:
-    task, status, attack = str(line["task"]), line["status"], configuration["attack"]
+    task, status, attack = line["task"], line["status"], configuration["attack"]
+    if not isinstance(task, str) or not task:
+        raise ValueError(f"task is {task!r}, not a text")
     if status not in _STATUSES:
         raise ValueError(f"unknown status {status!r}; known are {', '.join(_STATUSES)}")
-    for name in CONFIGURATION:
-        value = configuration[name]
-        if not (isinstance(value, str) or (value is None and name in _OPTIONAL)):
-            raise ValueError(f"the configuration's {name} is {value!r}, not a text")
     error_type = line.get("error_type")
+    if not (error_type is None or isinstance(error_type, str)):
+        raise ValueError(f"error_type is {error_type!r}, not a text")
     parts = task_parts(task, attack)
     return {
         **{name: configuration[name] for name in CONFIGURATION},
@@ -182,12 +206,12 @@ def _row(configuration: Line, line: Line) -> dict[str, Any]:
         "benign_task": parts[0],
         "malicious_task": parts[1] if len(parts) == 2 else None,
         "vectors": "",
-        "run_index": int(line["run"]),
+        "run_index": _count(line, "run"),
         "decided": decided_of(configuration.get("decided")),
         "status": status,
         "benign_score": _score(line, "benign_score"),
         "attack_score": _score(line, "attack_score"),
-        "error_type": None if error_type is None else str(error_type),
+        "error_type": error_type,
     }
 
 
@@ -195,6 +219,7 @@ def _score(line: Line, name: str) -> float | None:
     value = line.get(name)
     if value is None:
         return None
-    if line["status"] != "scored" or isinstance(value, bool) or not 0.0 <= float(value) <= 1.0:
+    is_score = type(value) in (int, float) and 0.0 <= value <= 1.0
+    if line["status"] != "scored" or not is_score:
         raise ValueError(f"{name} {value!r} is no score from 0 to 1 of a scored run")
     return float(value)

@@ -36,8 +36,13 @@ def load_document(path: Path, part: Callable[[bytes], bytes] = bytes) -> dict[st
 
 def load_json(path: Path) -> Any:
     """Return what the JSON file ``path``, compressed or not, holds. Raises ``RecordError``."""
+    return parse_json(path, read_record(path))
+
+
+def parse_json(path: Path, data: bytes) -> Any:
+    """Return what ``data``, the content of ``path``, holds. Raises ``RecordError``."""
     try:
-        return from_json(read_record(path))
+        return from_json(data)
     except ValueError as error:
         raise RecordError(f"{path}: not valid JSON: {error}") from error
 

@@ -10,8 +10,11 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from pytest_siren.jobs.document import RecordError, load_document
+from pydantic import ValidationError
+
+from pytest_siren.jobs.document import RecordError, load_document, one_line
 from pytest_siren.jobs.records import CONFIG_FILE, SCHEMA_VERSION
+from pytest_siren.jobs.settings import check_settings
 
 _NAMES = re.compile(rb"^(?:dataset_name|model_label|attack_name|identity):", re.MULTILINE)
 _BODY = re.compile(
@@ -69,11 +72,14 @@ def facts_of(path: Path, values: Mapping[str, Any]) -> JobFacts:
             f"{path}: schema_version is {version!r}, this version of pytest-siren reads "
             f"{SCHEMA_VERSION}: update pytest-siren"
         )
+    try:
+        settings = check_settings(values)
+    except ValidationError as error:
+        raise RecordError(f"{path}: {one_line(error)}") from error
     dataset, agent = _part(path, values, "dataset"), _part(path, values, "agent")
     attacked = values.get("attack") and values.get("execution_mode") != "benign"
     attack = _part(path, values, "attack") if attacked else None
     suite = _suite(values, dataset)
-    planned = values.get("planned_runs")
     return JobFacts(
         dataset=str(values.get("dataset_name") or _dataset_name(dataset, suite)),
         suite=suite,
@@ -82,26 +88,29 @@ def facts_of(path: Path, values: Mapping[str, Any]) -> JobFacts:
         model_kind=str(values.get("model_kind") or _model_kind(agent)),
         attack=None if attack is None else _attack_name(values, attack),
         identity=str(values.get("identity") or _identity(dataset, agent, attack)),
-        planned=planned if isinstance(planned, int) else None,
-        not_needed=not_needed(values),
+        planned=settings.planned_runs,
+        not_needed=settings.not_needed or 0,
         decided=_decided(path, values),
     )
 
 
 def not_needed(values: Mapping[str, Any]) -> int:
     """Return how many planned runs nobody needs, by the values of a job's configuration."""
-    found = values.get("not_needed")
-    return max(0, found) if isinstance(found, int) else 0
+    return check_settings(values).not_needed or 0
 
 
 def decided_of(names: Any) -> str | None:
     """Return a list of measures as ``metrics/runs.py`` has them. Raises ``ValueError``."""
     if names is None:
         return None
-    if not isinstance(names, list) or not all(DECIDED.fullmatch(str(name)) for name in names):
+    if not isinstance(names, list) or not all(_is_measure(name) for name in names):
         # To pass over it would be to tell biased rates.
         raise ValueError(f"decided is {names!r}, not a list of measures such as attack_pass@5")
     return " ".join(sorted(map(str, names))) or None
+
+
+def _is_measure(name: Any) -> bool:
+    return isinstance(name, str) and DECIDED.fullmatch(name) is not None
 
 
 def _decided(path: Path, values: Mapping[str, Any]) -> str | None:

@@ -10,16 +10,20 @@ from typing import Annotated, Literal
 import msgspec
 
 from pytest_siren.evaluation.finish import Finish
-from pytest_siren.jobs.read import RecordError
+from pytest_siren.jobs.ranges import MOST_AMOUNT, MOST_COUNT
+from pytest_siren.jobs.read import RecordError, leads_out
 
 _BLOCK = 4_000_000
 """Bytes that are decoded at a time."""
 _MOST_NAMED = 5
 """Lines of one index that are named; the others are counted."""
 
+Name = Annotated[str, msgspec.Meta(min_length=1)]
 Score = Annotated[float, msgspec.Meta(ge=0.0, le=1.0)]
-Amount = Annotated[float, msgspec.Meta(ge=0.0, le=1e15)]
-Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
+Amount = Annotated[float, msgspec.Meta(ge=0.0, le=MOST_AMOUNT)]
+Seconds = Annotated[float, msgspec.Meta(ge=-MOST_AMOUNT, le=MOST_AMOUNT)]
+"""Below 0 where an earlier version's clock was set back."""
+Count = Annotated[int, msgspec.Meta(ge=0, le=MOST_COUNT)]
 
 
 class Line(msgspec.Struct, frozen=True, gc=False):
@@ -33,8 +37,8 @@ class Line(msgspec.Struct, frozen=True, gc=False):
     run_id: str = ""
     status: Literal["scored", "error", "cancelled"] | None = None
     run_index: Count = 0
-    identity: str | None = None
-    duration: Amount = 0.0
+    identity: Name | None = None
+    duration: Seconds = 0.0
     input_tokens: Count = 0
     output_tokens: Count = 0
     cost: Amount | None = None
@@ -79,7 +83,7 @@ def _decoded(path: Path, block: memoryview, number: int, bad: list[str]) -> list
         lines = _decoder.decode_lines(block)
         # All paths at once, which may only raise a false alarm.
         paths = "\n".join(["", *map(_path_of, lines)])
-        if not ("\n/" in paths or ".." in paths or "\0" in paths):
+        if not ("\n/" in paths or ".." in paths or "\0" in paths or "\n\n" in paths + "\n"):
             return lines
     except (msgspec.MsgspecError, ValueError):
         pass
@@ -92,13 +96,9 @@ def _one_by_one(path: Path, block: bytes, number: int, bad: list[str]) -> Iterat
             continue
         try:
             line = _decoder.decode(text)
-            if _leads_out(line.path):
+            if leads_out(line.path):
                 raise ValueError(f"the path {line.path!r} leads out of the job's folder")
         except (msgspec.MsgspecError, ValueError) as error:
             bad.append(f"{path}:{at}: {' '.join(str(error).split())}")
         else:
             yield line
-
-
-def _leads_out(place: str) -> bool:
-    return place.startswith("/") or "\0" in place or (".." in place and ".." in place.split("/"))

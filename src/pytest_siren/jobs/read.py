@@ -6,15 +6,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
 from pytest_siren.jobs import theirs
 from pytest_siren.jobs.document import RecordError as RecordError
 from pytest_siren.jobs.document import load_document as load_document
-from pytest_siren.jobs.document import load_json, one_line, read_record
+from pytest_siren.jobs.document import load_json, one_line, parse_json, read_record
 from pytest_siren.jobs.facts import facts_of, job_facts
+from pytest_siren.jobs.ranges import MOST_COUNT
 from pytest_siren.jobs.records import (
     CONFIG_FILE,
     EXECUTION_FILE,
@@ -26,8 +27,7 @@ from pytest_siren.jobs.records import (
     JobConfig,
     Result,
 )
-
-T = TypeVar("T")
+from pytest_siren.jobs.settings import check_settings
 
 _JOB_CONFIG = TypeAdapter(JobConfig)
 _RESULT = TypeAdapter(Result)
@@ -66,7 +66,11 @@ def load_config(job: Path) -> JobConfig:
     else:
         _check_version(path, values)
         known = dict(values)
-    return _validated(path, _JOB_CONFIG, {**known, "values": values})
+    try:
+        check_settings(values)
+        return _JOB_CONFIG.validate_python({**known, "values": values})
+    except ValidationError as error:
+        raise RecordError(f"{path}: {one_line(error)}") from error
 
 
 def iter_index(job: Path, unreadable: list[Unreadable] | None = None) -> Iterator[IndexEntry]:
@@ -102,11 +106,15 @@ def index_lines(job: Path) -> Iterator[IndexLine]:
 def load_result(run_dir: Path) -> Result:
     """Return the result of the attempt in the folder ``run_dir``. Raises ``RecordError``."""
     path = run_dir / RESULT_FILE
-    document = load_json(path)
+    data = read_record(path)
+    document = parse_json(path, data)
     if theirs.is_record(document):
         return _their_result(run_dir, document)
     _check_version(path, document)
-    return _validated(path, _RESULT, document)
+    try:
+        return _RESULT.validate_json(data, strict=True)
+    except ValidationError as error:
+        raise RecordError(f"{path}: {one_line(error)}") from error
 
 
 def _their_result(run_dir: Path, document: dict[str, Any]) -> Result:
@@ -122,7 +130,7 @@ def _their_result(run_dir: Path, document: dict[str, Any]) -> Result:
     tokens = {
         name: usage[name]
         for name in ("requests", "tool_calls", "input_tokens", "output_tokens")
-        if isinstance(usage.get(name), int) and usage[name] >= 0
+        if type(usage.get(name)) is int and 0 <= usage[name] <= MOST_COUNT
     }
     try:
         return theirs.result_of(document, theirs.place_of(run_dir), labels, tokens, job.name)
@@ -190,16 +198,22 @@ def _transcript(run_dir: Path) -> Path:
 
 def _index_entry(line: bytes) -> IndexEntry:
     try:
-        entry = _INDEX_ENTRY.validate_json(line)
+        entry = _INDEX_ENTRY.validate_json(line, strict=True)
     except ValidationError:
         found = theirs.entry_of(line)
         if found is None:
             raise
         entry = found
     path = entry.path
-    if path.startswith("/") or ".." in path.split("/") or "\0" in path:
+    if leads_out(path):
         raise ValueError(f"the path {entry.path!r} leads out of the job's folder")
     return entry
+
+
+def leads_out(place: str) -> bool:
+    """Tell whether ``place`` is no folder below that of the job."""
+    parts = place.split("/")
+    return not place or place.startswith("/") or "\0" in place or ".." in parts
 
 
 def _contents(attacks: Any) -> dict[str, str]:
@@ -233,13 +247,6 @@ def _check_version(path: Path, document: Any) -> None:
             f"{path}: schema_version is {version!r}, this version of pytest-siren reads "
             f"{SCHEMA_VERSION}: update pytest-siren"
         )
-
-
-def _validated(path: Path, adapter: TypeAdapter[T], document: dict[str, Any]) -> T:
-    try:
-        return adapter.validate_python(document)
-    except ValidationError as error:
-        raise RecordError(f"{path}: {one_line(error)}") from error
 
 
 def _time(text: str) -> datetime:

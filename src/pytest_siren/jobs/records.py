@@ -4,8 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import Strict
+
+from pytest_siren.jobs.ranges import (
+    Amount,
+    AttackOutcome,
+    Count,
+    Duration,
+    FinishName,
+    Moment,
+    Name,
+    Number,
+    Score,
+    StatusName,
+    Usage,
+)
 
 if TYPE_CHECKING:
     from pydantic_ai.messages import ModelMessage
@@ -27,7 +42,7 @@ class ExceptionInfo:
     exception_type: str
     exception_message: str
     exception_traceback: str
-    occurred_at: datetime
+    occurred_at: Moment
     exception_bases: tuple[str, ...] = ()
     """Names of the classes that the exception's is derived from, nearest first."""
 
@@ -36,10 +51,10 @@ class ExceptionInfo:
 class RetryInfo:
     """A model request that was sent again."""
 
-    at: datetime
+    at: Moment
     reason: str
     status: int | None
-    waited: float
+    waited: Duration
 
 
 @dataclass(frozen=True)
@@ -48,20 +63,20 @@ class Result:
 
     task_id: str
     run_id: str
-    started_at: datetime
-    finished_at: datetime
-    benign_score: float | None
-    attack_score: float | None
+    started_at: Moment
+    finished_at: Moment
+    benign_score: Score | None
+    attack_score: Score | None
     exception_info: ExceptionInfo | None
     schema_version: int
     nodeid: str
-    status: str
-    attempt: int
-    run_index: int
-    identity: str
-    duration: float
-    usage: dict[str, Any]
-    cost: float | None = field(default=None, kw_only=True)
+    status: StatusName
+    attempt: Number
+    run_index: Count
+    identity: Name
+    duration: Duration
+    usage: Usage
+    cost: Amount | None = field(default=None, kw_only=True)
     """US dollars; ``None`` when the price of any answer is unknown."""
     retries: tuple[RetryInfo, ...] = field(default=(), kw_only=True)
     dataset: str
@@ -71,17 +86,17 @@ class Result:
     attack: str | None
     job_name: str
     passed: bool | None
-    benign_evaluators: dict[str, float]
-    attack_evaluators: dict[str, float]
+    benign_evaluators: dict[str, Score]
+    attack_evaluators: dict[str, Score]
     benign_unknown: str | None
     attack_unknown: str | None
-    attack_outcome: str | None
+    attack_outcome: AttackOutcome | None
     vectors: tuple[str, ...] = field(default=(), kw_only=True)
     """Names of the injection vectors that were planted, sorted."""
     exposed: bool | None = field(default=None, kw_only=True)
     """Whether the model was sent planted content; ``None`` without an attack, or if unknown."""
     output: str
-    finish: str | None = field(default=None, kw_only=True)
+    finish: FinishName | None = field(default=None, kw_only=True)
     """How the last answer ended, as in ``evaluation/finish.py``; ``None`` when it is not known."""
     finish_reason: str | None = field(default=None, kw_only=True)
     """The provider's own word for that."""
@@ -102,7 +117,7 @@ class Execution:
     task_id: str
     run_id: str
     execution_id: str
-    timestamp: datetime
+    timestamp: Moment
     trace_id: str | None
     span_id: str | None
     messages: tuple[ModelMessage, ...]
@@ -119,21 +134,21 @@ class IndexEntry:
 
     task_id: str
     run_id: str
-    timestamp: datetime
-    benign_score: float | None
-    attack_score: float | None
+    timestamp: Moment
+    benign_score: Score | None
+    attack_score: Score | None
     exception_type: str | None
     path: str
     """The attempt's folder, relative to the job's, with ``/``."""
-    status: str
-    run_index: int
-    attempt: int
-    identity: str
-    duration: float
-    input_tokens: int
-    output_tokens: int
-    cost: float | None = field(default=None, kw_only=True)
-    attack_outcome: str | None
+    status: StatusName
+    run_index: Count
+    attempt: Number
+    identity: Name
+    duration: Duration
+    input_tokens: Count
+    output_tokens: Count
+    cost: Amount | None = field(default=None, kw_only=True)
+    attack_outcome: AttackOutcome | None
     vectors: tuple[str, ...] = field(default=(), kw_only=True)
     """Names of the injection vectors that were planted, sorted."""
     exposed: bool | None = field(default=None, kw_only=True)
@@ -141,7 +156,7 @@ class IndexEntry:
     nodeid: str
     benign_unknown: str | None = field(default=None, kw_only=True)
     attack_unknown: str | None = field(default=None, kw_only=True)
-    finish: str | None = field(default=None, kw_only=True)
+    finish: FinishName | None = field(default=None, kw_only=True)
     """How the last answer ended; ``None`` when it is not known."""
     exception_bases: tuple[str, ...] = field(default=(), kw_only=True)
 
@@ -150,11 +165,11 @@ class IndexEntry:
 class JobConfig:
     """``config.yaml``: the configuration of a job."""
 
-    job_name: str
+    job_name: Name
     execution_mode: str
     """``benign`` or ``attack``."""
-    created_at: datetime
-    n_runs_per_task: int
+    created_at: Moment
+    n_runs_per_task: Annotated[Number, Strict()]
     session_id: str
     identity: str | None
     schema_version: int

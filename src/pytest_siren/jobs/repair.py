@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from pytest_siren.jobs.marks import forget_dead_writers, marks
 from pytest_siren.jobs.read import IndexLine, Unreadable, index_lines, iter_index
 from pytest_siren.jobs.records import DROPPED_FILE, INDEX_FILE, RESULT_FILE, IndexEntry
 from pytest_siren.jobs.scan import Problem, folders, read_entry
-from pytest_siren.jobs.write import write_lines
+from pytest_siren.jobs.write import append_lines, write_lines
 
 
 @dataclass
@@ -62,7 +63,7 @@ def repair(job: Path, *, thorough: bool = True) -> Repaired:
     with locked(job / INDEX_FILE):
         found = _examine(job, thorough=thorough)
         if found.changed:
-            found.entries.sort(key=lambda entry: (entry.timestamp, entry.run_id))
+            found.entries = _in_order(found.entries)
             _save(job, found.moved)
             _write(job, found)
     forget_dead_writers(job)
@@ -83,6 +84,21 @@ def up_to_date(job: Path) -> Repaired:
     if found.torn or not all(entry.path.partition("/")[0] in there for entry in found.entries):
         return repair(job, thorough=False)
     return found
+
+
+def _in_order(entries: Iterable[IndexEntry]) -> list[IndexEntry]:
+    """Return ``entries`` in the order of time, and the attempts at one run in that of their number.
+
+    The number decides which score is the first one, whatever a clock that was set back says.
+    """
+    by_time = sorted(entries, key=lambda entry: (entry.timestamp, entry.run_id))
+    runs: dict[str, list[IndexEntry]] = {}
+    for entry in by_time:
+        runs.setdefault(entry.identity, []).append(entry)
+    attempts = {
+        run: iter(sorted(found, key=lambda entry: entry.attempt)) for run, found in runs.items()
+    }
+    return [next(attempts[entry.identity]) for entry in by_time]
 
 
 def _is_full(path: Path) -> bool:
@@ -162,8 +178,7 @@ def _leave(line: IndexLine, found: Repaired) -> None:
 
 def _save(job: Path, lines: list[bytes]) -> None:
     if lines:
-        with open(job / DROPPED_FILE, "ab") as file:
-            file.write(b"".join(line + b"\n" for line in lines))
+        append_lines(job / DROPPED_FILE, lines)
 
 
 def _write(job: Path, found: Repaired) -> None:

@@ -2,24 +2,54 @@
 
 from __future__ import annotations
 
-import json
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any
+from typing import Annotated, TypeAlias
 
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, field_validator
+
+from pytest_siren.jobs.document import one_line
 from pytest_siren.jobs.folders import make_folder
+from pytest_siren.jobs.ranges import Name
 from pytest_siren.jobs.records import CONFIG_FILE
 from pytest_siren.jobs.write import Form, write
+from pytest_siren.yamlpos.files import read_bytes
 
 FOLDER = ".sweeps"
 _CREATED, _HEADER = "# Created: ", 5
 """What the line of the time begins with in a job's configuration, and how many lines may hold it.
 To parse them all would take long where there are many jobs."""
 _TIMESTAMP = re.compile(r"\d{4}-\d{2}-\d{2}_\d{2}-\d{2}-\d{2}(_\d+)?")
+
+
+def _check_folder(name: str) -> str:
+    if name in (".", "..") or "/" in name or "\0" in name:
+        raise ValueError(f"{name!r} is no name of a job")
+    return name
+
+
+_JobName: TypeAlias = Annotated[Name, AfterValidator(_check_folder)]
+
+
+class _SweepFile(BaseModel):
+    """What readers take from the file of a sweep."""
+
+    model_config = ConfigDict(strict=True)
+
+    created_at: str | None = None
+    job_names: list[_JobName] = []
+    identities: dict[str, _JobName] = {}
+
+    @field_validator("identities", mode="before")
+    @classmethod
+    def _none_of_theirs(cls, value: object) -> object:
+        """prompt-siren has no identities."""
+        return {} if value is None else value
 
 
 class SweepError(ValueError):
@@ -44,19 +74,18 @@ def write_sweep(jobs_dir: Path, sweep: Sweep, launcher: str) -> None:
     folder = jobs_dir / FOLDER
     make_folder(folder)
     path = folder / f"{sweep.id}.json"
-    before = _load(path) if path.exists() else {}
-    created_at = before.get("created_at") or datetime.now(UTC).isoformat()
-    identities = {**before.get("identities", {}), **sweep.identities}
+    before = _load(path) if os.path.lexists(path) else _SweepFile()
+    identities = {**before.identities, **sweep.identities}
     content = {
         "sweep_id": sweep.id,
-        "created_at": created_at,
-        "job_names": list(dict.fromkeys([*before.get("job_names", ()), *sweep.jobs])),
+        "created_at": before.created_at or datetime.now(UTC).isoformat(),
+        "job_names": list(dict.fromkeys([*before.job_names, *sweep.jobs])),
         "hydra_sweep_dir": None,
         "launcher": launcher,
         "config_name": None,
         "identities": identities,
     }
-    if content != before:
+    if content["job_names"] != before.job_names or identities != before.identities:
         write(path, content, Form.DOCUMENT)
 
 
@@ -66,10 +95,9 @@ def read_sweep(jobs_dir: Path, sweep_id: str) -> Sweep | None:
     ``None`` when there is neither. Raises ``SweepError`` for a file that is damaged.
     """
     path = jobs_dir / FOLDER / f"{sweep_id}.json"
-    if path.is_file():
+    if os.path.lexists(path):
         content = _load(path)
-        names = tuple(str(name) for name in content.get("job_names", ()))
-        return Sweep(sweep_id, names, dict(content.get("identities") or {}))
+        return Sweep(sweep_id, tuple(content.job_names), content.identities)
     if not _TIMESTAMP.fullmatch(sweep_id):
         return None
     names = tuple(name for name in job_names(jobs_dir) if sweep_id in name)
@@ -83,7 +111,7 @@ def find_jobs(jobs_dir: Path, target: str, base: Path) -> tuple[list[Path], Swee
     names of jobs, tried in this order. Raises ``SweepError`` when nothing goes by that name.
     """
     for path in (jobs_dir / target, base / target):
-        if (path / CONFIG_FILE).is_file():
+        if os.path.isfile(path / CONFIG_FILE):
             return [path], None
     sweep = read_sweep(jobs_dir, target)
     if sweep is not None:
@@ -113,6 +141,8 @@ def _latest(jobs_dir: Path) -> list[str]:
 def _created(job: Path) -> str:
     """Return when ``job`` was begun, in a form that sorts; by its file, if that does not tell."""
     path = job / CONFIG_FILE
+    if not path.is_file():
+        return ""
     try:
         with open(path, encoding="utf-8", errors="replace") as file:
             head = [next(file, "") for _ in range(_HEADER)]
@@ -125,11 +155,10 @@ def _created(job: Path) -> str:
     return datetime.fromtimestamp(changed, UTC).isoformat()
 
 
-def _load(path: Path) -> dict[str, Any]:
+def _load(path: Path) -> _SweepFile:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise SweepError(f"{path}: cannot be read: {error}") from error
-    if not isinstance(content, dict):
-        raise SweepError(f"{path}: not a sweep")
-    return content
+        return _SweepFile.model_validate_json(read_bytes(path))
+    except OSError as error:
+        raise SweepError(f"{path}: cannot be read: {error.strerror}") from error
+    except ValidationError as error:
+        raise SweepError(f"{path}: not a sweep: {one_line(error)}") from error

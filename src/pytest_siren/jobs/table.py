@@ -18,6 +18,7 @@ from pytest_siren.jobs.read import RecordError
 from pytest_siren.jobs.records import INDEX_FILE
 from pytest_siren.metrics.codes import categorical, task_columns
 from pytest_siren.metrics.runs import FLOATS, INTEGERS, empty, table
+from pytest_siren.yamlpos.problems import printable
 
 _OF_JOB = ("dataset", "suite", "agent", "model", "model_kind", "attack", "identity", "decided")
 
@@ -64,6 +65,7 @@ def read_runs(
                 planned[str(job)] = facts.planned - facts.not_needed
             columns = _runs(job, facts.identity, indexes, problems)
             notes += not_needed_line(job.name, facts)
+            notes += _without_durations(job.name, columns)
         except RecordError as error:
             problems.append(str(error))
             continue
@@ -89,6 +91,16 @@ def _runs(job: Path, identity: str, indexes: Indexes, problems: list[str]) -> Co
             "'siren jobs repair' builds it from their records"
         )
     return indexes.runs(index, identity, problems)
+
+
+def _without_durations(job: str, columns: Columns | None) -> list[str]:
+    """Take out durations below 0, and say so: an earlier version's clock could be set back."""
+    negative = columns["duration"] < 0 if columns is not None else np.zeros(0, dtype=np.bool_)
+    if columns is None or not negative.any():
+        return []
+    columns["duration"] = np.where(negative, np.nan, columns["duration"])
+    count = int(negative.sum())
+    return [f"job {printable(job)}: {count:,} runs have a duration below 0, which is not counted"]
 
 
 def _table(found: Sequence[tuple[str, JobFacts, Columns]], indexes: Indexes) -> pd.DataFrame:

@@ -10,25 +10,47 @@ from itertools import count
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field, TypeAdapter
+from pydantic import AfterValidator, TypeAdapter
 from pydantic_core import from_json
 
 from pytest_siren.evaluation.status import Status
+from pytest_siren.jobs.ranges import Score, bounded
 from pytest_siren.jobs.records import SCHEMA_VERSION, ExceptionInfo, IndexEntry, Result
 from pytest_siren.spec.identity import run_identity
 
-Score = Annotated[float, Field(ge=0.0, le=1.0, allow_inf_nan=False)]
 _CANCELLED = "CancelledError"
 _OF_CONFIG = ("job_name", "execution_mode", "created_at", "dataset", "agent")
 _OF_RUN = ("task_id", "run_id")
 _OURS = ("schema_version", "status", "identity")
 
 
+def aware(moment: datetime) -> datetime:
+    """Return ``moment`` in UTC; prompt-siren writes the local time, without a zone.
+
+    Raises ``ValueError`` for one that no run can have.
+    """
+    try:
+        return bounded(moment.astimezone(UTC))
+    except OverflowError as error:
+        raise ValueError(str(error)) from error
+
+
+_Moment = Annotated[datetime, AfterValidator(aware)]
+
+
+@dataclass(frozen=True)
+class _Error:
+    exception_type: str
+    exception_message: str
+    exception_traceback: str
+    occurred_at: _Moment
+
+
 @dataclass(frozen=True)
 class _Line:
     task_id: str
     run_id: str
-    timestamp: datetime
+    timestamp: _Moment
     benign_score: Score | None
     attack_score: Score | None
     path: str
@@ -39,11 +61,11 @@ class _Line:
 class _Result:
     task_id: str
     run_id: str
-    started_at: datetime | None = None
-    finished_at: datetime | None = None
+    started_at: _Moment | None = None
+    finished_at: _Moment | None = None
     benign_score: Score | None = None
     attack_score: Score | None = None
-    exception_info: ExceptionInfo | None = None
+    exception_info: _Error | None = None
 
 
 @dataclass(frozen=True)
@@ -90,7 +112,7 @@ def entry_of(line: bytes) -> IndexEntry | None:
     return _entry(
         found.task_id,
         found.run_id,
-        aware(found.timestamp),
+        found.timestamp,
         found.exception_type,
         (found.benign_score, found.attack_score),
         found.path,
@@ -134,11 +156,6 @@ def status_of(exception_type: str | None) -> Status:
     return Status.CANCELLED if exception_type == _CANCELLED else Status.ERROR
 
 
-def aware(moment: datetime) -> datetime:
-    """Return ``moment`` in UTC; prompt-siren writes the local time, without a zone."""
-    return moment.astimezone(UTC)
-
-
 def result_of(
     document: Mapping[str, Any], place: str, labels: Labels, usage: Mapping[str, Any], job: str
 ) -> Result:
@@ -153,7 +170,7 @@ def result_of(
         finished = info.occurred_at
     if finished is None:
         raise ValueError("it has neither finished_at nor started_at")
-    ended, started = aware(finished), aware(found.started_at or finished)
+    ended, started = finished, found.started_at or finished
     status = status_of(info.exception_type if info else None)
     scored = status is Status.SCORED
     attack = found.attack_score if scored and labels.attack is not None else None
@@ -164,7 +181,7 @@ def result_of(
         finished_at=ended,
         benign_score=found.benign_score if scored else None,
         attack_score=attack,
-        exception_info=info and replace(info, occurred_at=aware(info.occurred_at)),
+        exception_info=ExceptionInfo(**vars(info)) if info else None,
         schema_version=SCHEMA_VERSION,
         nodeid="",
         status=status.value,

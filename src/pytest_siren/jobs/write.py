@@ -91,6 +91,11 @@ def append(
     _append(path, b"".join(_json(record, redactor=redactor) for record in records), sync)
 
 
+def append_lines(path: Path, lines: Iterable[bytes]) -> None:
+    """Add ``lines``, which a record held before, as they are. Raises ``OSError``."""
+    _append(path, b"".join(line + b"\n" for line in lines), sync=True)
+
+
 def write_lines(
     path: Path, records: Iterable[Mapping[str, Any]], kept: Iterable[bytes] = ()
 ) -> None:
