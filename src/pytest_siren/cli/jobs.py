@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +14,8 @@ from pytest_siren.cli.say import complain, say
 from pytest_siren.jobs.facts import not_needed
 from pytest_siren.jobs.history import History
 from pytest_siren.jobs.read import RecordError, Unreadable, iter_index, load_config
+from pytest_siren.jobs.records import IndexEntry, JobConfig
+from pytest_siren.jobs.strays import strays
 from pytest_siren.jobs.theirs import is_config, named
 
 if TYPE_CHECKING:
@@ -63,14 +65,22 @@ def _list_one(job: Path) -> int:
     unreadable: list[Unreadable] = []
     try:
         config = load_config(job)
-        entries = named(iter_index(job, unreadable), config.identity)
-    except RecordError as error:
+        entries = list(named(iter_index(job, unreadable), config.identity))
+        found = strays(job, [entry.path for entry in entries])
+    except (RecordError, OSError) as error:
         complain(str(error))
         return NO_ANSWER
+    for line in (*found.not_counted(), *found.not_recorded()):
+        complain(line)
+    code = _list_read(job, config, entries, len(unreadable))
+    return max(code, INCOMPLETE) if found.unindexed or found.gone else code
+
+
+def _list_read(job: Path, config: JobConfig, entries: Sequence[IndexEntry], unreadable: int) -> int:
     pasts = History.of(entries).pasts()
     statuses = Counter(past.deciding.status for past in pasts if past.deciding)
     if "planned_runs" not in config.values and is_config(config.values):
-        return _list_theirs(job, statuses, len(unreadable))
+        return _list_theirs(job, statuses, unreadable)
     planned = config.values.get("planned_runs") or 0
     spared = min(not_needed(config.values), max(0, planned - sum(statuses.values())))
     left = max(0, planned - spared - sum(statuses.values()))
@@ -78,7 +88,7 @@ def _list_one(job: Path) -> int:
     parts += [f"{statuses[one]:,} {one}" for one in ("error", "cancelled") if statuses[one]]
     parts += [f"{spared:,} not needed"] if spared else []
     parts += [f"{left:,} pending"] if left else []
-    parts += [f"{len(unreadable):,} unreadable lines"] if unreadable else []
+    parts += [f"{unreadable:,} unreadable lines"] if unreadable else []
     complete = statuses["scored"] + spared == planned and not unreadable
     say(f"{job.name}: {'complete' if complete else 'incomplete'}: {', '.join(parts)}")
     return OK if complete else INCOMPLETE

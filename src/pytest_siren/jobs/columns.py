@@ -75,14 +75,17 @@ class Indexes:
     def __post_init__(self) -> None:
         self.statuses.of(_STATUSES)
 
-    def runs(self, index: Path, identity: str, problems: list[str]) -> Columns | None:
+    def runs(
+        self, index: Path, identity: str, problems: list[str], places: Codes[str]
+    ) -> Columns | None:
         """Return the columns of the runs of ``index``, in the order of their first attempts.
 
-        ``identity`` is that of the job's configuration. Of several attempts at a run the first that
+        ``identity`` is that of the job's configuration; ``places`` is filled with the folders that
+        the index names. Of several attempts at a run the first that
         was scored counts, else the last. ``None`` when there is no run. Raises ``RecordError`` when
         the file cannot be read.
         """
-        runs, places = Codes[str](), Codes[str]()
+        runs = Codes[str]()
         naming = _Naming(Numbering(identity), self.tasks)
         parts = naming.parts
         for lines in blocks(index, problems):

@@ -89,6 +89,12 @@ def forget_dead_writers(job: Path) -> None:
             path.unlink(missing_ok=True)
 
 
+def written_now(job: Path) -> bool:
+    """Whether a process of this machine is writing into ``job``."""
+    marks = ((_pid(path), path) for path in _found(job, _WRITING))
+    return any(pid is not None and _is_alive(pid, _noted(path)) for pid, path in marks)
+
+
 def _leave(path: Path, session: int | None) -> Path:
     pid = os.getpid()
     noted = {"started": started_at(pid), "session": session or pid}

@@ -16,7 +16,8 @@ from pytest_siren.jobs.facts import JobFacts, job_facts
 from pytest_siren.jobs.notneeded import not_needed_line
 from pytest_siren.jobs.read import RecordError
 from pytest_siren.jobs.records import INDEX_FILE
-from pytest_siren.metrics.codes import categorical, task_columns
+from pytest_siren.jobs.strays import strays
+from pytest_siren.metrics.codes import Codes, categorical, task_columns
 from pytest_siren.metrics.runs import FLOATS, INTEGERS, empty, table
 from pytest_siren.yamlpos.problems import printable
 
@@ -63,7 +64,7 @@ def read_runs(
             facts = facts_of(job)
             if facts.planned is not None:
                 planned[str(job)] = facts.planned - facts.not_needed
-            columns = _runs(job, facts.identity, indexes, problems)
+            columns = _runs(job, facts.identity, indexes, problems, notes)
             notes += not_needed_line(job.name, facts)
             notes += _without_durations(job.name, columns)
         except RecordError as error:
@@ -83,14 +84,24 @@ def _once(jobs: Sequence[Path]) -> list[Path]:
     return list(folders.values())
 
 
-def _runs(job: Path, identity: str, indexes: Indexes, problems: list[str]) -> Columns | None:
+def _runs(
+    job: Path, identity: str, indexes: Indexes, problems: list[str], notes: list[str]
+) -> Columns | None:
     index = job / INDEX_FILE
-    if not index.exists():
+    if not os.path.lexists(index):
         raise RecordError(
             f"{index}: not there, so nothing is known of the job's runs; "
             "'siren jobs repair' builds it from their records"
         )
-    return indexes.runs(index, identity, problems)
+    places = Codes[str]()
+    columns = indexes.runs(index, identity, problems, places)
+    try:
+        found = strays(job, places.values)
+    except OSError as error:
+        raise RecordError(f"cannot read {job}: {error.strerror}") from error
+    problems += found.not_counted()
+    notes += found.not_recorded()
+    return columns
 
 
 def _without_durations(job: str, columns: Columns | None) -> list[str]:

@@ -13,6 +13,7 @@ import pytest
 from pytest_siren.evaluation.run import Status
 from pytest_siren.jobs.history import History
 from pytest_siren.jobs.marks import claim, release
+from pytest_siren.jobs.read import RecordError
 from pytest_siren.jobs.records import CONFIG_FILE
 from pytest_siren.jobs.repair import Repaired, up_to_date
 from pytest_siren.jobs.theirs import named
@@ -47,6 +48,8 @@ def catch_up(config: pytest.Config, resume: Resume) -> None:
             with no_collections():
                 found = up_to_date(folder)
                 histories[identity] = History.of(named(found.entries, identity))
+        except RecordError as error:
+            raise pytest.UsageError(f"{resume.how}: {error}") from None
         except OSError as error:
             raise pytest.UsageError(f"{resume.how}: {folder}: {error.strerror}") from None
         for line in _said_of(found, shown(folder, config.rootpath)):
