@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,12 @@ from pydantic_ai.models import Model, ModelRequestParameters
 from pytest_siren.attacks.recorded import RecordedAttack, RecordedAttackConfig
 from pytest_siren.evaluation.models import STOP_AFTER, RunContext
 from pytest_siren.evaluation.tasks import BenignTask
+from pytest_siren.jobs.store import JobStore
 from pytest_siren.models.control import ControlSource
 from pytest_siren.models.replay import NoRecordingError, RecordedError, ReplaySource
 from pytest_siren.models.transcripts import TranscriptError, find_recordings
+from pytest_siren.payloads import RunAttempt
+from tests.unit.jobs_sample import CONFIG, attempt, error_attempt
 from tests.unit.theirs_sample import ATTACK, TheirJob
 
 CALL = {"function": "look", "args": {"at": "x"}, "id": None}
@@ -246,6 +250,81 @@ def test_binary_contents_of_theirs_are_refused(tmp_path: Path) -> None:
     path = job.record("user_task_0:injection_task_1", attack=1.0) / "execution.json"
     attacks = {"picture": {"content": "aGk=", "media_type": "image/png", "kind": "binary"}}
     path.write_text(json.dumps({**json.loads(path.read_text()), "attacks": attacks}))
-    [recording] = find_recordings(job.path)
+    [recording] = find_recordings(job.path, [])
     with pytest.raises(TranscriptError, match="'picture' is of kind 'binary': only text"):
         recording.read()
+
+
+COUPLE_RUN = replace(
+    context("user_task_0:injection_task_1", "template_string"), dataset="agentdojo-workspace"
+)
+
+
+def recorded_job(folder: Path, *attempts: RunAttempt) -> Path:
+    store = JobStore.open(folder, "job", "session", CONFIG)
+    for one in attempts:
+        store.record(replace(one, run=replace(one.run, job=replace(one.run.job, path=store.path))))
+    return store.path
+
+
+def scored(text: str, run_id: str, number: int) -> RunAttempt:
+    answer = ModelResponse(parts=[TextPart(text)])
+    return attempt(run_id=run_id, number=number, messages=(answer,))
+
+
+def first_text(root: Path) -> str:
+    source = ReplaySource(str(root), root)
+    [part] = source.transcript(COUPLE_RUN).responses[0].parts
+    assert isinstance(part, TextPart)
+    return part.content
+
+
+def test_a_job_with_retried_and_killed_runs_plays_the_attempts_that_count(tmp_path: Path) -> None:
+    job = recorded_job(
+        tmp_path,
+        error_attempt(run_id="00000003", number=1),
+        scored("first score", "00000002", 2),
+        scored("rerun", "00000001", 3),
+    )
+    killed = next(job.glob("*/00000002")).with_name("0000000a")
+    killed.mkdir()
+    (killed / "execution.json").write_text("{}")
+    assert first_text(job) == "first score"
+    # Ids are random, so neither their order nor that of the files tells which was the first.
+    (job / "index.jsonl").unlink()
+    assert first_text(tmp_path) == "first score"
+
+
+def test_of_attempts_without_a_score_the_last_one_counts(tmp_path: Path) -> None:
+    job = recorded_job(
+        tmp_path,
+        error_attempt(run_id="00000002", number=1, messages=()),
+        error_attempt(run_id="00000001", number=2),
+    )
+    assert len(ReplaySource(str(job), job).transcript(COUPLE_RUN).responses) == 2
+
+
+def test_the_same_run_in_two_jobs_is_still_ambiguous(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        recorded_job(tmp_path / name, scored(name, "00000001", 1))
+    with pytest.raises(NoRecordingError, match="holds 2 recordings of user_task_0:injection"):
+        first_text(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("run_index", "0"), ("task_id", ["x"]), ("attack", {}), ("exception_info", "boom")],
+)
+def test_a_damaged_record_is_named_and_spares_the_other_runs(
+    tmp_path: Path, field: str, value: object
+) -> None:
+    other = scored("other", "00000002", 1)
+    job = recorded_job(
+        tmp_path, scored("mine", "00000001", 1), replace(other, run=replace(other.run, run_index=1))
+    )
+    path = next(job.glob("*/00000002/result.json"))
+    path.write_text(json.dumps({**json.loads(path.read_text()), field: value}))
+    assert first_text(job) == "mine"
+    source = ReplaySource(str(job), job)
+    with pytest.raises(NoRecordingError, match=rf"\(not readable: .*result.json: {field}: "):
+        source.transcript(replace(COUPLE_RUN, run_index=1))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from copy import copy
 from functools import cached_property
@@ -22,6 +23,7 @@ from pytest_siren.models.transcripts import (
     RecordingKey,
     Transcript,
     TranscriptError,
+    deciding,
     find_recordings,
 )
 
@@ -50,18 +52,26 @@ class ReplaySource:
     def __init__(self, argument: str, base: Path) -> None:
         self.id = f"replay:{argument}"
         self.root = _resolve(argument, base)
+        self._problems: list[str] = []
         self.label = f"replay:{self.root.name}"
         self.spoken_name = spoken_name(self.root.name)
 
     @cached_property
     def _recordings(self) -> Mapping[RecordingKey, Sequence[Recording]]:
         found: dict[RecordingKey, list[Recording]] = {}
-        for recording in find_recordings(self.root):
+        for recording in find_recordings(self.root, self._problems):
             for key in (recording.key, *recording.also):
                 found.setdefault(key, []).append(recording)
         if not found:
-            raise NoRecordingError(f"{self.root} holds no recordings")
-        return found
+            raise NoRecordingError(f"{self.root} holds no recordings{self._damaged()}")
+        return {key: deciding(attempts) for key, attempts in found.items()}
+
+    def _damaged(self) -> str:
+        """Say what could not be read, where it may be what is looked for."""
+        if not self._problems:
+            return ""
+        more = f", and {len(self._problems) - 1:,} more" if len(self._problems) > 1 else ""
+        return f" (not readable: {self._problems[0]}{more})"
 
     def attacks(self) -> list[str]:
         """Return the names of the attacks that were recorded, sorted."""
@@ -94,7 +104,7 @@ class ReplaySource:
         under = f"attack {run.recording!r}" if run.recording else "no attack"
         raise NoRecordingError(
             f"{self.root} holds no recording of {run.task_id} in {run.dataset} "
-            f"with {under}, run {run.run_index}"
+            f"with {under}, run {run.run_index}{self._damaged()}"
         )
 
 
@@ -102,7 +112,7 @@ def _resolve(argument: str, base: Path) -> Path:
     path = Path(argument).expanduser()
     candidates = [path] if path.is_absolute() else [Path.cwd() / path, base / path]
     for candidate in candidates:
-        if candidate.exists():
+        if os.path.exists(candidate):
             return candidate.resolve()
     tried = " and ".join(str(candidate) for candidate in candidates)
     raise TranscriptError(f"replay:{argument}: there is nothing at {tried}")

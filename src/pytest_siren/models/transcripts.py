@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import re
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_ai.messages import (
     ModelMessagesTypeAdapter,
     ModelResponse,
@@ -22,7 +24,9 @@ from pydantic_ai.messages import (
 
 from pytest_siren.evaluation.models import STOP_AFTER
 from pytest_siren.models.theirs import TheirJob, is_theirs, their_job
+from pytest_siren.yamlpos.files import read_bytes
 
+_RESULT_FILE = "result.json"
 _OWN = ("execution.json", "execution.json.gz")
 _TASK = re.compile(r"(user|injection)_task_\d+")
 _INJECTION = re.compile(r"none|injection_task_\d+")
@@ -45,6 +49,14 @@ class RecordingKey:
 
 
 @dataclass(frozen=True)
+class _Order:
+    """What decides which of several attempts at a run counts."""
+
+    scored: bool = True
+    attempt: int = 1
+
+
+@dataclass(frozen=True)
 class Recording:
     """Where a recorded run lies, and how it is read."""
 
@@ -54,6 +66,12 @@ class Recording:
     """Who was recorded: the pipeline of an AgentDojo log, the job of an own record."""
     also: tuple[RecordingKey, ...] = ()
     """Other keys under which it is found."""
+    order: _Order = _Order()
+
+    @property
+    def job(self) -> Path:
+        """What holds no more than one run of a key: the job's folder, or an AgentDojo log."""
+        return self.path.parent.parent.parent if self.path.name in _OWN else self.path
 
     def read(self) -> Transcript:
         """Read the file. Raises ``TranscriptError``."""
@@ -74,18 +92,44 @@ class Transcript:
     source: str = field(default="", compare=False)
 
 
-def find_recordings(root: Path) -> Iterator[Recording]:
+class _Error(BaseModel):
+    exception_type: str
+    exception_message: str
+
+
+class _Result(BaseModel):
+    """What a recording takes from its ``result.json``."""
+
+    model_config = ConfigDict(strict=True)
+
+    dataset: str
+    task_id: str
+    attack: str | None
+    run_index: int
+    job_name: str
+    status: str = "scored"
+    attempt: int = 1
+    exception_info: _Error | None = None
+
+
+def find_recordings(root: Path, problems: list[str]) -> Iterator[Recording]:
     """Yield what is recorded at or below ``root``, by the files' places alone where that suffices.
 
+    What cannot be read is named in ``problems``, as if it had not been recorded.
+
     An AgentDojo log lies at ``PIPELINE/SUITE/TASK/ATTACK/INJECTION.json``; an own record is an
-    ``execution.json``, or ``execution.json.gz``, beside its ``result.json``. Other files are none
-    of both and are passed over.
+    ``execution.json``, or ``execution.json.gz``, beside its ``result.json``, without which an
+    attempt has not come to its end. Other files are none of both and are passed over.
     """
     files = [root] if root.is_file() else sorted([*root.rglob("*.json"), *root.rglob(_OWN[1])])
     jobs: dict[Path, TheirJob] = {}
     for path in files:
         if path.name in _OWN:
-            yield _own_recording(path, jobs)
+            if os.path.lexists(path.with_name(_RESULT_FILE)):
+                try:
+                    yield _own_recording(path, jobs)
+                except TranscriptError as error:
+                    problems.append(str(error))
         else:
             parts = path.resolve().parts
             pipeline, suite, task, attack = parts[-5:-1] if len(parts) > 5 else [""] * 4
@@ -101,9 +145,9 @@ def _agentdojo_key(suite: str, task: str, attack: str, injection: str) -> Record
 
 def _load(path: Path) -> dict[str, Any]:
     try:
-        content = path.read_bytes()
+        content = read_bytes(path)
         data = json.loads(gzip.decompress(content) if path.suffix == ".gz" else content)
-    except (OSError, EOFError, zlib.error, ValueError) as error:
+    except (OSError, EOFError, zlib.error, ValueError, RecursionError) as error:
         raise TranscriptError(f"{path}: cannot be read as a recording: {error}") from error
     if not isinstance(data, dict):
         raise TranscriptError(f"{path}: not a recording: a JSON object was expected")
@@ -111,19 +155,39 @@ def _load(path: Path) -> dict[str, Any]:
 
 
 def _own_recording(path: Path, jobs: dict[Path, TheirJob]) -> Recording:
-    result = _load(path.with_name("result.json"))
+    result = _load(path.with_name(_RESULT_FILE))
     if is_theirs(result):
         return _their_recording(path, result, jobs)
+    read = _result(path)
+    key = RecordingKey(read.dataset, read.task_id, read.attack, read.run_index)
+    scored = read.status == "scored"
+    return Recording(key, path, read.job_name, order=_Order(scored, read.attempt))
+
+
+def _result(path: Path) -> _Result:
+    file = path.with_name(_RESULT_FILE)
     try:
-        key = RecordingKey(
-            scope=result["dataset"],
-            task_id=result["task_id"],
-            attack=result["attack"],
-            run_index=result["run_index"],
-        )
-        return Recording(key, path, str(result["job_name"]))
-    except KeyError as missing:
-        raise TranscriptError(f"{path.with_name('result.json')}: no field {missing}") from missing
+        return _Result.model_validate(_load(file))
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(map(str, first["loc"]))
+        raise TranscriptError(f"{file}: {where}: {first['msg']}") from error
+
+
+def deciding(recordings: Iterable[Recording]) -> list[Recording]:
+    """Return one recording of each job, in which all ``recordings`` are of the same run.
+
+    That is the attempt that counts: the first that was scored, else the last that there is.
+    """
+    jobs: dict[Path, list[Recording]] = {}
+    for one in recordings:
+        jobs.setdefault(one.job, []).append(one)
+    found = []
+    for attempts in jobs.values():
+        attempts.sort(key=lambda one: one.order.attempt)
+        scored = (one for one in attempts if one.order.scored)
+        found.append(next(scored, attempts[-1]))
+    return found
 
 
 def _their_recording(
@@ -141,18 +205,19 @@ def _their_recording(
 
 
 def _read_own(path: Path) -> Transcript:
-    data, result = _load(path), _load(path.with_name("result.json"))
+    data, result = _load(path), _load(path.with_name(_RESULT_FILE))
     try:
+        info = result.get("exception_info")
+        error = None if info is None else _Error.model_validate(info)
         messages = ModelMessagesTypeAdapter.validate_python(data["messages"])
         attacks = data.get("attacks") or {}
         contents = {vector: _text_of(vector, attack) for vector, attack in attacks.items()}
-    except (KeyError, TypeError, ValueError) as error:
-        raise TranscriptError(f"{path}: {error}") from error
-    info = result.get("exception_info")
+    except (AttributeError, KeyError, TypeError, ValueError) as problem:
+        raise TranscriptError(f"{path}: {problem}") from problem
     return Transcript(
         responses=[message for message in messages if isinstance(message, ModelResponse)],
         contents=contents,
-        error=f"{info['exception_type']}: {info['exception_message']}" if info else None,
+        error=f"{error.exception_type}: {error.exception_message}" if error else None,
         source=str(path),
     )
 
