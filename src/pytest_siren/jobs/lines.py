@@ -26,6 +26,11 @@ Seconds = Annotated[float, msgspec.Meta(ge=-MOST_AMOUNT, le=MOST_AMOUNT)]
 Count = Annotated[int, msgspec.Meta(ge=0, le=MOST_COUNT)]
 
 
+_NONE = -(2**60)
+"""Of a number that is not there: of prompt-siren's lines, and of ours where they are damaged."""
+_NUMBERS = ("run_index", "duration", "input_tokens", "output_tokens")
+
+
 class Line(msgspec.Struct, frozen=True, gc=False):
     """What a table needs of a line of ``index.jsonl``; prompt-siren's lines have no ``status``."""
 
@@ -36,11 +41,11 @@ class Line(msgspec.Struct, frozen=True, gc=False):
     path: str
     run_id: str = ""
     status: Literal["scored", "error", "cancelled"] | None = None
-    run_index: Count = 0
+    run_index: Count = _NONE
     identity: Name | None = None
-    duration: Seconds = 0.0
-    input_tokens: Count = 0
-    output_tokens: Count = 0
+    duration: Seconds = _NONE
+    input_tokens: Count = _NONE
+    output_tokens: Count = _NONE
     cost: Amount | None = None
     vectors: tuple[str, ...] = ()
     exposed: bool | None = None
@@ -48,6 +53,7 @@ class Line(msgspec.Struct, frozen=True, gc=False):
 
 
 _path_of = attrgetter("path")
+_numbers_of = attrgetter(*_NUMBERS)
 _decoder = msgspec.json.Decoder(Line)
 
 
@@ -83,7 +89,10 @@ def _decoded(path: Path, block: memoryview, number: int, bad: list[str]) -> list
         lines = _decoder.decode_lines(block)
         # All paths at once, which may only raise a false alarm.
         paths = "\n".join(["", *map(_path_of, lines)])
-        if not ("\n/" in paths or ".." in paths or "\0" in paths or "\n\n" in paths + "\n"):
+        whole = not any(_NONE in _numbers_of(line) for line in lines)
+        if whole and not (
+            "\n/" in paths or ".." in paths or "\0" in paths or "\n\n" in paths + "\n"
+        ):
             return lines
     except (msgspec.MsgspecError, ValueError):
         pass
@@ -95,10 +104,18 @@ def _one_by_one(path: Path, block: bytes, number: int, bad: list[str]) -> Iterat
         if not text.strip():
             continue
         try:
-            line = _decoder.decode(text)
+            line = _whole(_decoder.decode(text))
             if leads_out(line.path):
                 raise ValueError(f"the path {line.path!r} leads out of the job's folder")
         except (msgspec.MsgspecError, ValueError) as error:
             bad.append(f"{path}:{at}: {' '.join(str(error).split())}")
         else:
             yield line
+
+
+def _whole(line: Line) -> Line:
+    """Return ``line`` with what prompt-siren does not write; of ours, nothing may be missing."""
+    lacking = [name for name in _NUMBERS if getattr(line, name) == _NONE]
+    if lacking and not (line.status is None and line.identity is None):
+        raise ValueError(f"{lacking[0]}: it is missing")
+    return msgspec.structs.replace(line, **dict.fromkeys(lacking, 0)) if lacking else line

@@ -169,9 +169,17 @@ def _result(path: Path) -> _Result:
     try:
         return _Result.model_validate(_load(file))
     except ValidationError as error:
+        raise TranscriptError(f"{file}: {_said(error)}") from error
+
+
+def _said(error: Exception) -> str:
+    """Return what is wrong, and in which field, on one line."""
+    if isinstance(error, ValidationError):
         first = error.errors(include_url=False, include_input=False)[0]
-        where = ".".join(map(str, first["loc"]))
-        raise TranscriptError(f"{file}: {where}: {first['msg']}") from error
+        return ": ".join(filter(None, (".".join(map(str, first["loc"])), first["msg"])))
+    if isinstance(error, KeyError):
+        return f"the field {error} is missing"
+    return " ".join(str(error).split())
 
 
 def deciding(recordings: Iterable[Recording]) -> list[Recording]:
@@ -213,7 +221,7 @@ def _read_own(path: Path) -> Transcript:
         attacks = data.get("attacks") or {}
         contents = {vector: _text_of(vector, attack) for vector, attack in attacks.items()}
     except (AttributeError, KeyError, TypeError, ValueError) as problem:
-        raise TranscriptError(f"{path}: {problem}") from problem
+        raise TranscriptError(f"{path}: {_said(problem)}") from problem
     return Transcript(
         responses=[message for message in messages if isinstance(message, ModelResponse)],
         contents=contents,
