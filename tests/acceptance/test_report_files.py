@@ -119,7 +119,7 @@ def test_a_session_without_evaluations_writes_no_report(project: Project) -> Non
     project.write("test_plain.py", "def test_plain(): pass\n")
     result = project.run("test_plain.py", "--siren-report=x.md")
     assert result.ret == pytest.ExitCode.OK
-    assert "no evaluation came to an end: no report is written" in result.stdout.str()
+    assert "no report: nothing was run to its end" in result.stdout.str()
     assert not (project.path / "x.md").exists()
 
 
@@ -182,3 +182,36 @@ def test_a_report_says_what_changed_against_the_baseline(project: Project) -> No
     text = (project.path / "x.md").read_text()
     assert "### Against <code>before</code>" in text
     assert "| <code>asr</code> | 0.000 | 1.000 | +1.000 (" in text
+
+
+@pytest.mark.inside
+@pytest.mark.parametrize("suffix", ["html", "md", "sarif", "sarif.json", "folder/"])
+@pytest.mark.parametrize("gates", [[], ["--gate", "asr <= 0.5"]], ids=["no gate", "gate"])
+def test_a_session_of_a_collection_error_has_no_report(
+    project: Project, suffix: str, gates: list[str]
+) -> None:
+    project.write("evals/eval_broken.yaml", "datset: {}\n")
+    report = f"r.{suffix}" if suffix != "folder/" else suffix
+    results = ["--results-format=json", "--results-output=r.json"]
+    result = project.run(
+        "evals", "--attack=direct", *gates, f"--siren-report={report}", *(results if gates else [])
+    )
+    assert result.ret == pytest.ExitCode.INTERRUPTED
+    result.stdout.fnmatch_lines(["*unknown key 'datset'*", "no report: nothing was run to its end"])
+    said = result.stdout.str() + result.stderr.str()
+    assert "Traceback" not in said
+    assert "please report this" not in said
+    assert not (project.path / report).exists()
+    assert not (project.path / "r.json").exists()
+
+
+@pytest.mark.inside
+def test_a_session_without_evaluations_that_asks_for_everything_says_so(project: Project) -> None:
+    result = project.run(
+        "evals", "-k", "no_such_run", "--gate", "asr <= 0.5", "--siren-report=r.html",
+        "--results-format=table",
+    )  # fmt: skip
+    assert result.ret != pytest.ExitCode.INTERNAL_ERROR
+    said = result.stdout.str() + result.stderr.str()
+    assert "no report: nothing was run to its end" in said
+    assert "Traceback" not in said

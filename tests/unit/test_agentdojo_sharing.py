@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
-from pytest_siren.environments.agentdojo_sharing import share_equal
+from pytest_siren.environments.agentdojo_sharing import sharing_equal
 
 
 class Item(BaseModel):
@@ -28,31 +28,37 @@ def world() -> World:
     return World(items=items, by_name={item.name: item for item in items}, log=[["1"], ["2"]])
 
 
-@pytest.mark.parametrize("containers", [True, False])
-def test_both_states_stay_what_they_are(containers: bool) -> None:
+def test_equal_parts_are_the_same_objects_meanwhile_and_two_again_afterwards() -> None:
     before, after = world(), deepcopy(world())
     after.items[0].tags.append("y")
     after.by_name["c"] = Item(name="c", tags=[])
     after.log.pop()
     was, came_to = deepcopy(before), deepcopy(after)
-    share_equal(before, after, containers=containers)
-    assert before == was
+    with sharing_equal(before, after):
+        assert (before, after) == (was, came_to)
+        assert before.items[1] is after.items[1]
+        assert before.items[0] is not after.items[0]
+        assert before.by_name["b"] is after.by_name["b"]
+        assert before.log is not after.log
+    assert (before, after) == (was, came_to)
+    # An evaluator of somebody else may come next, and change what it compares.
+    before.items[1].name = "changed"
+    before.by_name["b"].tags.append("z")
+    before.log[0].append("3")
     assert after == came_to
-    assert before.items[1] is after.items[1]
-    assert before.items[0] is not after.items[0]
-    assert before.by_name["b"] is after.by_name["b"]
-    assert before.log is not after.log
 
 
-def test_containers_stay_apart_unless_they_may_be_shared() -> None:
+def test_an_evaluator_that_fails_leaves_two_states() -> None:
     before, after = world(), deepcopy(world())
-    share_equal(before, after, containers=False)
+
+    def evaluate() -> None:
+        with sharing_equal(before, after):
+            assert before.items is after.items
+            raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no"):
+        evaluate()
     assert before.items is not after.items
-    assert before.log[0] is not after.log[0]
-    assert before.items[0] is after.items[0]
-    share_equal(before, after, containers=True)
-    assert before.items is after.items
-    assert before.log is after.log
 
 
 def test_evaluators_of_agentdojo_change_nothing_that_they_compare() -> None:

@@ -157,7 +157,8 @@ def figures(job: Path) -> tuple[list[tuple[Any, ...]], bool]:
     names = ["task_id", "run_index", "status", "benign_score", "attack_score", "error_type"]
     names += ["attempts", "input_tokens", "output_tokens", "cost", "duration", "vectors"]
     rows = read.runs[names].astype(object).where(read.runs[names].notna(), None)
-    return list(rows.itertuples(index=False, name=None)), bool(read.problems or read.notes)
+    found = sorted(rows.itertuples(index=False, name=None), key=repr)
+    return found, bool(read.problems or read.notes)
 
 
 def cases(document: Any) -> Iterator[tuple[Place, str, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cached_property
@@ -134,17 +135,17 @@ def _evaluator(
         from agentdojo.functions_runtime import FunctionCall
 
         from pytest_siren.environments.agentdojo import executed_args
-        from pytest_siren.environments.agentdojo_sharing import share_equal
+        from pytest_siren.environments.agentdojo_sharing import sharing_equal
 
         traces = [
             FunctionCall(function=call.name, args=executed_args(call), id=call.id)
             for call in evidence.calls
         ]
         before, after = evidence.pre_state.env, evidence.post_state.env
-        share_equal(before, after, containers=own)
-        verdict = from_traces(evidence.output, before, after, traces)
-        if verdict is None:
-            verdict = from_state(evidence.output, before, after)
+        with sharing_equal(before, after) if own else nullcontext():
+            verdict = from_traces(evidence.output, before, after, traces)
+            if verdict is None:
+                verdict = from_state(evidence.output, before, after)
         return float(verdict)
 
     return evaluate

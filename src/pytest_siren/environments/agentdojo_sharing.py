@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from pydantic import BaseModel
@@ -10,20 +11,28 @@ from pydantic import BaseModel
 _PARTS = (BaseModel, dict, list)
 
 
-def share_equal(before: Any, after: Any, *, containers: bool) -> None:
-    """Let ``before`` hold the very objects of ``after`` wherever a part of both is equal.
+@contextmanager
+def sharing_equal(before: Any, after: Any) -> Iterator[None]:
+    """Let ``before`` hold the very objects of ``after`` meanwhile, wherever both are equal.
 
-    Both are models, mappings or lists of the same type.
+    Both are models, mappings or lists of the same type. Afterwards ``before`` holds its own objects
+    again: another evaluator may change them, and the two states are two.
 
     AgentDojo's evaluators compare whole environments with deepdiff, which passes over what is
-    identical at once but takes some 50 ms to find a thousand equal items equal. Without
-    ``containers`` only models in lists and mappings are shared, so that an evaluator that adds or
-    removes items changes one side only.
+    identical at once but takes some 50 ms to find a thousand equal items equal.
     """
+    replaced: list[tuple[Any, Any, Any]] = []
+    _share(before, after, replaced)
+    try:
+        yield
+    finally:
+        for holder, key, own in reversed(replaced):
+            holder[key] = own
+
+
+def _share(before: Any, after: Any, replaced: list[tuple[Any, Any, Any]]) -> None:
     if isinstance(before, BaseModel):
-        before, after, items = vars(before), vars(after), False
-    else:
-        items = True
+        before, after = vars(before), vars(after)
     if isinstance(before, list):
         keys: Iterable[Any] = range(min(len(before), len(after)))
     else:
@@ -32,7 +41,8 @@ def share_equal(before: Any, after: Any, *, containers: bool) -> None:
         old, new = before[key], after[key]
         if old is new or type(old) is not type(new) or not isinstance(old, _PARTS):
             continue
-        if (containers or (items and isinstance(old, BaseModel))) and old == new:
+        if old == new:
+            replaced.append((before, key, old))
             before[key] = new
         else:
-            share_equal(old, new, containers=containers)
+            _share(old, new, replaced)

@@ -112,9 +112,12 @@ def load_result(run_dir: Path) -> Result:
         return _their_result(run_dir, document)
     _check_version(path, document)
     try:
-        return _RESULT.validate_json(data, strict=True)
+        result = _RESULT.validate_json(data, strict=True)
     except ValidationError as error:
         raise RecordError(f"{path}: {one_line(error)}") from error
+    if result.status == "error" and result.exception_info is None:
+        raise RecordError(f"{path}: exception_info: an attempt in error has one")
+    return result
 
 
 def _their_result(run_dir: Path, document: dict[str, Any]) -> Result:

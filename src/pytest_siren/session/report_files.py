@@ -55,9 +55,9 @@ class ReportFiles:
         summary = os.environ.get("GITHUB_STEP_SUMMARY") if on_github(self.config) else None
         if not (wanted or summary) or self.config.option.collectonly:
             return
-        if not (self._reports or self._gates):
+        if not self._reports:
             if wanted:
-                self._say("no evaluation came to an end: no report is written", yellow=True)
+                self._say("no report: nothing was run to its end", yellow=True)
             return
         with no_collections():
             whole = self._write(wanted, summary)
