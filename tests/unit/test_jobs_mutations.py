@@ -199,6 +199,8 @@ def test_results(work: Path) -> None:
         whole, index = path.read_text(), (job / "index.jsonl").read_bytes()
         document, before = json.loads(whole), figures(job)
         for place, name, value in cases(document):
+            if run_id == "00000002" and place[0] not in ("status", "exception_info", "retries"):
+                continue  # as of the first one
             path.write_text(as_json(changed(document, place, value), value))
             where = f"{place}: {name}"
             bad = refused(path, lambda path=path: load_result(path.parent))
@@ -228,6 +230,8 @@ def test_lines_of_an_index(work: Path) -> None:
     for number, line in enumerate(lines):
         document = json.loads(line)
         for place, name, value in cases(document):
+            if number and place[0] not in ("status", "exception_type"):
+                continue
             spoilt = [*lines]
             spoilt[number] = as_json(changed(document, place, value), value)
             path.write_text("\n".join(spoilt) + "\n")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from importlib.resources import files
@@ -86,9 +87,9 @@ def _add_choices(parser: argparse.ArgumentParser) -> None:
 
 def _export(args: argparse.Namespace) -> int:
     target = Path(args.dir)
-    if target.exists():
+    if os.path.lexists(target):
         return _no_answer(f"{target} already exists; name another: siren config export DIR")
-    if not target.parent.is_dir():
+    if not os.path.isdir(target.parent):
         return _no_answer(f"there is no folder {target.parent} to make {target.name} in")
     try:
         (target / FOLDER).mkdir(parents=True)
@@ -128,7 +129,7 @@ def _each(args: argparse.Namespace, do: Callable[[Path, Registry, Selection], bo
         else [_configured(args.config_dir or _DEFAULT_DIR, args.config_name)]
     )
     for path in paths:
-        if not path.exists():
+        if not os.path.exists(path):
             return _no_answer(f"there is no {path}; write one with: siren config export")
     found = [file for path in paths for file in _eval_files(path)]
     if not found:
@@ -150,7 +151,7 @@ def _configured(folder: str, name: str | None) -> Path:
 
 
 def _eval_files(path: Path) -> Sequence[Path]:
-    return sorted(path.rglob(_EVAL_FILES)) if path.is_dir() else [path]
+    return sorted(path.rglob(_EVAL_FILES)) if os.path.isdir(path) else [path]
 
 
 def _names(values: Sequence[str]) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -26,7 +27,7 @@ def found_jobs(folder: Path, targets: Sequence[str], *, damaged: bool = False) -
 
 
 def _all(folder: Path, *, damaged: bool) -> list[Path]:
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         raise SweepError(f"there is no folder {folder}: name another one with --jobs-dir")
     names = set(job_names(folder))
     if damaged:

@@ -47,9 +47,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         _give_up_output()
         return NO_ANSWER
     except OSError as error:
-        if error.filename is not None:
-            raise
-        sys.stderr.write(f"siren: the output cannot be written: {error.strerror or error}\n")
+        what = "the output cannot be written" if error.filename is None else str(error.filename)
+        sys.stderr.write(f"siren: {what}: {error.strerror or error}\n")
         _give_up_output()
         return NO_ANSWER
     except KeyboardInterrupt:

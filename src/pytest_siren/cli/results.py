@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from pytest_siren.cli.arguments import add_cluster, add_jobs_dir
 from pytest_siren.cli.found import found_jobs
 from pytest_siren.cli.say import complain, say
+from pytest_siren.evaluation.bounds import MOST_RUNS_OF_TASK
 from pytest_siren.reports.grouping import FORMATS, GROUPS, asked_groups, columns_of, group_names
 
 if TYPE_CHECKING:
@@ -85,8 +86,9 @@ def _k(text: str) -> int:
         number = int(text)
     except ValueError:
         number = 0
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of runs, 1 or more")
+    if not 1 <= number <= MOST_RUNS_OF_TASK:
+        most = f"{MOST_RUNS_OF_TASK:,}"
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} is not a number of runs, 1 to {most}")
     return number
 
 

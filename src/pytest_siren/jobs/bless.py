@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,7 +77,7 @@ def blessings(runs: pd.DataFrame, folder: Path, file: Path | None) -> list[Bless
 
 def _blessing(path: Path, runs: pd.DataFrame) -> Blessing:
     lines = lines_of(runs)
-    if not path.exists():
+    if not os.path.exists(path):
         return Blessing(path, lines, exists=False, changes=())
     try:
         before = raw_lines(path)

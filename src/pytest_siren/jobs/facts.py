@@ -20,7 +20,7 @@ _NAMES = re.compile(rb"^(?:dataset_name|model_label|attack_name|identity):", re.
 _BODY = re.compile(
     rb"^((?:dataset|agent|attack):\n  type: [^\n]*\n)(?:(?:[ \t][^\n]*)?\n)*", re.MULTILINE
 )
-DECIDED = re.compile(r"(?:benign|attack)_pass[@^][1-9][0-9]*")
+DECIDED = re.compile(r"(?:benign|attack)_pass[@^][1-9][0-9]{0,4}")
 """A measure by which tasks may end early."""
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pytest_siren.evaluation.failures import UserInterrupt, one_line
+from pytest_siren.jobs.naming import check_job_name
 from pytest_siren.jobs.secret_names import of_config
 from pytest_siren.session.changed import changed
 from pytest_siren.session.costoptions import max_cost
@@ -76,9 +77,19 @@ class EvalFile(pytest.File):
         for warning in (warning for spec in specs for warning in spec.warnings):
             text = screened(f"{place}: {warning}", redactor(self.config))
             self.warn(SirenWarning(text))
+        self._check_names(specs, place)
         jobs = [self._job(workshop, spec, place) for spec in specs]
         specs.clear()  # with what the datasets have been built from
         return jobs
+
+    def _check_names(self, specs: Iterable[JobSpec], place: Path) -> None:
+        """Raise a collection error for a name in the file that no folder of a job can have."""
+        for spec in specs:
+            if name := spec.snapshot["output"]["job_name"]:
+                try:
+                    check_job_name(name)
+                except ValueError as error:
+                    raise self.CollectError(f"{place}: output.job_name: {error}") from None
 
     def _resumed(self, workshop: Workshop, place: Path, resume: Resume) -> list[Job]:
         """Return the jobs of this file that are gone on with, each as it was asked for."""

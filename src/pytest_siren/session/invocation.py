@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from pytest_siren.evaluation.bounds import MOST_RUNS_OF_TASK
+
 _FROM_OPTIONS = {
     "attack": "siren_attack",
     "benign": "siren_benign",
@@ -116,9 +118,15 @@ class Invocation:
 
     @classmethod
     def from_plain(cls, values: Mapping[str, Any]) -> Invocation:
-        """Return what ``plain`` gave; fields that are unknown here are passed over."""
-        known = {field.name for field in fields(cls)}
+        """Return what ``plain`` gave; fields that are unknown here are passed over.
+
+        Raises ``ValueError`` for a value that no option gives.
+        """
+        known = {field.name: str(field.type) for field in fields(cls)}
         kept = {name: _hashable(value) for name, value in values.items() if name in known}
+        for name, value in kept.items():
+            if not _fits(known[name], value):
+                raise ValueError(f"invocation.{name}: no option gives {str(value)[:60]!r}")
         return cls(**kept)
 
     def plain(self) -> dict[str, Any]:
@@ -141,7 +149,8 @@ class Invocation:
                 value = str(config.rootpath / value)
             setattr(config.option, dest, list(value) if isinstance(value, tuple) else value)
         if with_args:
-            config.args = [_absolute(arg, config.rootpath) for arg in self.args]
+            base = config.invocation_params.dir
+            config.args = [_given(arg, config.rootpath, base) for arg in self.args]
             config.args_source = config.ArgsSource.ARGS
 
     def with_changes(self, given: Invocation, sets: Sequence[str]) -> Invocation:
@@ -160,6 +169,26 @@ class Invocation:
     def changes(self) -> Invocation:
         """Return what of this the next session is to go on with, where it changed something."""
         return Invocation(runs=self.runs, **{name: getattr(self, name) for name in _CHANGEABLE})
+
+
+def _fits(kind: str, value: Any) -> bool:
+    """Tell whether ``value`` is of the type that a field of that annotation has."""
+    if value is None:
+        return kind.endswith("| None")
+    match kind.removesuffix(" | None"):
+        case "tuple[str, ...]":
+            return isinstance(value, tuple) and all(isinstance(one, str) for one in value)
+        case "tuple[int, ...]":
+            return isinstance(value, tuple) and all(map(_is_number_of_runs, value))
+        case "int":
+            return _is_number_of_runs(value)
+        case "bool":
+            return isinstance(value, bool)
+    return isinstance(value, str)
+
+
+def _is_number_of_runs(value: Any) -> bool:
+    return type(value) is int and 1 <= value <= MOST_RUNS_OF_TASK
 
 
 def _chosen(given: Any, before: Any) -> Any:
@@ -188,12 +217,18 @@ def _from_root(path: str, base: Path, root: Path) -> str:
 
 def _relative(arg: str, base: Path, root: Path) -> str:
     path, separator, rest = str(arg).partition("::")
-    if not (base / path).exists():
+    if not os.path.exists(base / path):
         return str(arg)  # a module, given with --pyargs
     relative = os.path.relpath(base / path, root).replace(os.sep, "/")
     return relative + separator + rest
 
 
-def _absolute(arg: str, root: Path) -> str:
+def _given(arg: str, root: Path, base: Path) -> str:
+    """Return ``arg``, relative to ``root``, as it is given in the folder ``base``.
+
+    A relative path, for pytest takes brackets in the names of folders above for parameters.
+    """
     path, separator, rest = arg.partition("::")
-    return str(root / path) + separator + rest if (root / path).exists() else arg
+    if not os.path.exists(root / path):
+        return arg
+    return os.path.relpath(root / path, base) + separator + rest

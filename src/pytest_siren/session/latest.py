@@ -18,5 +18,5 @@ def forget_latest(session: pytest.Session) -> None:
         return
     cache = getattr(config, "cache", None)
     record = cache.get(CACHE_KEY, None) if cache is not None else None
-    if cache is not None and isinstance(record, dict) and record["latest"]:
+    if cache is not None and isinstance(record, dict) and record.get("latest"):
         cache.set(CACHE_KEY, {**record, "latest": False})

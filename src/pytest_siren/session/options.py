@@ -10,6 +10,8 @@ from typing import TypeVar
 
 import pytest
 
+from pytest_siren.evaluation.bounds import MOST_RUNS_OF_TASK
+from pytest_siren.jobs.naming import check_job_name
 from pytest_siren.session.costoptions import add_cost_options, max_cost, prices
 from pytest_siren.session.gateoptions import (
     add_gate_options,
@@ -195,6 +197,13 @@ def check_options(config: pytest.Config) -> None:
     ):
         if value is not None and value < 1:
             raise pytest.UsageError(f"{option} must be at least 1, not {value}")
+        if value is not None and value > MOST_RUNS_OF_TASK:
+            raise pytest.UsageError(f"{option} may be {MOST_RUNS_OF_TASK:,} at most, not {value:,}")
+    if (name := config.getoption("siren_job_name")) is not None:
+        try:
+            check_job_name(name)
+        except ValueError as error:
+            raise pytest.UsageError(f"--job-name: {error}") from None
     run_timeout(config)
     default_concurrency(config)
     progress_period(config)

@@ -97,6 +97,33 @@ def resumed(config: pytest.Config) -> Resume | None:
     return _latest(config) if config.getoption("lf", False) else None
 
 
+def _check_note(note: Mapping[str, Any]) -> None:
+    """Raise ``pytest.UsageError`` for a note that no session has written."""
+    jobs = note["jobs"]
+    fits = {
+        "sweep": isinstance(note["sweep"], str | None),
+        "jobs": isinstance(jobs, dict) and all(isinstance(one, str) for one in jobs.values()),
+        "jobs_dir": isinstance(note["jobs_dir"], str | None),
+        "invocation": isinstance(note["invocation"], dict),
+        "target": isinstance(note["target"], str | None),
+        "latest": isinstance(note["latest"], bool),
+    }
+    for name, whole in fits.items():
+        if not whole:
+            raise _damaged(f"{name} is {str(note[name])[:60]!r}")
+    try:
+        Invocation.from_plain(note["invocation"])
+    except ValueError as error:
+        raise _damaged(str(error)) from None
+
+
+def _damaged(reason: str) -> pytest.UsageError:
+    return pytest.UsageError(
+        f"--lf: the note of the last evaluations in pytest's cache ({CACHE_KEY}) is damaged: "
+        f"{reason}; name what to go on with: --resume JOB"
+    )
+
+
 def set_aside(config: pytest.Config) -> str | None:
     """Return how to resume the evaluations that a bare ``--lf`` leaves alone; ``None`` if none.
 
@@ -106,6 +133,8 @@ def set_aside(config: pytest.Config) -> str | None:
     if not config.getoption("lf", False) or config.getoption("siren_resume") or _has_args(config):
         return None
     record = noted(config)
+    if record is not None:
+        _check_note(record)
     if record is None or record["latest"] or _speaks_of_evaluations(config):
         return None
     root, base = config.rootpath, config.invocation_params.dir
@@ -140,6 +169,7 @@ def _latest(config: pytest.Config) -> Resume | None:
     if record is None:
         _check_elsewhere(config)
         return None
+    _check_note(record)
     if set_aside(config) is not None:
         return None
     jobs = {one: config.rootpath / path for one, path in record["jobs"].items()}
@@ -252,7 +282,10 @@ def _invocation(folder: Path, job: JobConfig) -> Invocation:
             f"--resume: {folder} does not say how it was started, so it cannot go on: a version "
             "before 0.2 wrote it"
         )
-    return Invocation.from_plain(values)
+    try:
+        return Invocation.from_plain(values)
+    except ValueError as error:
+        raise pytest.UsageError(f"--resume: {folder / 'config.yaml'}: {error}") from None
 
 
 def _restore_common(config: pytest.Config, found: Iterable[Invocation], how: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
 
+from pytest_siren.evaluation.bounds import MOST_RUNS_OF_JOB
 from pytest_siren.evaluation.tasks import BenignTask, MaliciousTask
 from pytest_siren.session.job import Job
 from pytest_siren.session.task_ids import AskedTaskIds
@@ -30,10 +31,19 @@ def runs(
     if ids is not None and job.attack is None:
         _check_couples(job, ids)
     wanted = None if ids is None else frozenset(ids)
-    for benign, malicious in _tasks(job):
-        if wanted is None or not wanted.isdisjoint(_names(benign, malicious)):
-            for run_index in range(job.spec.runs):
-                yield benign, malicious, run_index
+    chosen = [
+        (benign, malicious)
+        for benign, malicious in _tasks(job)
+        if wanted is None or not wanted.isdisjoint(_names(benign, malicious))
+    ]
+    if (total := len(chosen) * job.spec.runs) > MOST_RUNS_OF_JOB:
+        raise ValueError(
+            f"{len(chosen):,} tasks x {job.spec.runs:,} runs are {total:,} runs, and a job may "
+            f"have {MOST_RUNS_OF_JOB:,}: choose fewer with --runs or --task-ids"
+        )
+    for benign, malicious in chosen:
+        for run_index in range(job.spec.runs):
+            yield benign, malicious, run_index
 
 
 def _tasks(job: Job) -> Iterator[tuple[BenignTask, MaliciousTask | None]]:

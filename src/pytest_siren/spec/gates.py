@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 
+from pytest_siren.evaluation.bounds import MOST_RUNS_OF_TASK
 from pytest_siren.spec.errors import printable
 from pytest_siren.spec.wording import listed, suggestion
 
@@ -170,7 +171,12 @@ def _measure(reader: _Reader) -> str:
         raise reader.error(f"expected a measure such as asr, {reader.rest()}")
     name = found[0]
     plain = (*RATES, *TOTALS, *WORST, *CHANGES)
-    if name in plain or _OVER_K.fullmatch(name):
+    if name in plain:
+        return name
+    if _OVER_K.fullmatch(name):
+        k = re.split("[@^]", name)[1]
+        if len(k) > 9 or int(k) > MOST_RUNS_OF_TASK:
+            raise reader.error(f"k may be {MOST_RUNS_OF_TASK:,} at most", at)
         return name
     known = [*plain, *(f"{stem}{kind}K" for stem in OVER_K for kind in "@^")]
     hint = suggestion(name, known)

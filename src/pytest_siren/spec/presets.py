@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -55,10 +56,10 @@ class Presets:
         if not self.check_name(name, place):
             return None
         beside = Path(FOLDER) / f"{name}.yaml"
-        if (self._base / beside).is_file():
+        if os.path.isfile(self._base / beside):
             return self._from_file(name, self._base / beside, self._shown.parent / beside)
         built_in = PRESETS / f"{name}.yaml"
-        if built_in.is_file():
+        if name in built_in_names():
             with as_file(built_in) as path:
                 return self._from_file(name, path, Path("pytest_siren/attacks/presets", path.name))
         if name in self._registry.names(Kind.ATTACK):

@@ -8,6 +8,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from pytest_siren.evaluation.bounds import MOST_RUNS_OF_TASK
+
 Text = Annotated[str, Field(min_length=1)]
 
 _TAG = re.compile(r"[^\W_][\w.+-]*")
@@ -72,7 +74,10 @@ class ExecutionSection(Section):
         default=16, ge=1, description="Runs of the job that one process keeps in flight"
     )
     n_runs_per_task: int | None = Field(
-        default=None, ge=1, description="prompt-siren's spelling of `runs`"
+        default=None,
+        ge=1,
+        le=MOST_RUNS_OF_TASK,
+        description="prompt-siren's spelling of `runs`",
     )
 
 
@@ -202,7 +207,9 @@ class EvalFile(Section):
         default=None,
         description="Whether jobs without an attack run the malicious tasks too, as benign ones",
     )
-    runs: int | None = Field(default=None, ge=1, description="Runs of each task; 1 if not given")
+    runs: int | None = Field(
+        default=None, ge=1, le=MOST_RUNS_OF_TASK, description="Runs of each task; 1 if not given"
+    )
     execution: ExecutionSection | None = Field(default=None, description="See `execution`")
     usage_limits: UsageLimitsSection | None = Field(
         default=UsageLimitsSection(), description="See `usage_limits`; `null` lifts all limits"

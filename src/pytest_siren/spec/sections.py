@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from importlib.resources import as_file, files
@@ -76,7 +77,7 @@ class Sections:
     def _find(self, key: str, name: str, named: Node) -> Node | None:
         known = self._known(key)
         beside = Path(key) / f"{name}.yaml"
-        if _NAME.fullmatch(name) and (self._base / beside).is_file():
+        if _NAME.fullmatch(name) and os.path.isfile(self._base / beside):
             shown = self._shown.parent / beside
             return read_section(self._base / beside, shown, self._environ, self.problems)
         if key == DATASET and name in preset_names(DATASETS):
