@@ -134,6 +134,31 @@ def test_an_eval_file_that_is_a_pipe_does_not_hang(project: Project, name: str) 
     assert "Traceback" not in result.stdout.str() + result.stderr.str()
 
 
+@pytest.mark.parametrize("dist", ["-n0", "-n2"], indirect=True)
+def test_records_that_are_removed_while_the_session_runs_are_missed(
+    distributed: Project,
+) -> None:
+    with open(distributed.path / "conftest.py", "a", encoding="utf-8") as conftest:
+        conftest.write(
+            """
+import shutil
+
+import pytest
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionfinish(session):
+    if not hasattr(session.config, "workerinput"):
+        for folder in Path(session.config.rootpath).glob("jobs/*/summary"):
+            shutil.rmtree(folder)
+"""
+        )
+    result = distributed.run("evals")
+    said = result.stdout.str()
+    assert result.ret == pytest.ExitCode.TESTS_FAILED, said
+    result.stdout.fnmatch_lines(["ERROR: the record of 1 run was removed from *jobs/*ran"])
+
+
 def siren(project: Project, *args: str, **options: Any) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "pytest_siren", *args],

@@ -9,6 +9,7 @@ from pytest_siren.session.garbage import leave_quickly
 from pytest_siren.session.gateoptions import check_stop, option_gates
 from pytest_siren.session.gating import Gating
 from pytest_siren.session.info import decide
+from pytest_siren.session.lost import LostRecords
 from pytest_siren.session.progress_reporting import ProgressReporting
 from pytest_siren.session.report_files import ReportFiles
 from pytest_siren.session.reporting import Reporting
@@ -35,6 +36,7 @@ def begin(config: pytest.Config, *, failed: bool = False) -> None:
         compared = baseline(config, gates)
         plugins.register(Gating(config, gates, compared, failed), "siren-gating")
         plugins.register(ReportFiles(config, compared), "siren-report-files")
+        plugins.register(LostRecords(config), "siren-lost-records")
         if results_asked(config):
             from pytest_siren.session.results import Results
 
