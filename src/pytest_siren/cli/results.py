@@ -86,9 +86,10 @@ def _k(text: str) -> int:
         number = int(text)
     except ValueError:
         number = 0
-    if not 1 <= number <= MOST_RUNS_OF_TASK:
-        most = f"{MOST_RUNS_OF_TASK:,}"
-        raise argparse.ArgumentTypeError(f"{text[:40]!r} is not a number of runs, 1 to {most}")
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} is not a number of runs, 1 or more")
+    if number > MOST_RUNS_OF_TASK:
+        raise argparse.ArgumentTypeError(f"{text[:40]} is more than {MOST_RUNS_OF_TASK:,} runs")
     return number
 
 

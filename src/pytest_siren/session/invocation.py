@@ -226,9 +226,10 @@ def _relative(arg: str, base: Path, root: Path) -> str:
 def _given(arg: str, root: Path, base: Path) -> str:
     """Return ``arg``, relative to ``root``, as it is given in the folder ``base``.
 
-    A relative path, for pytest takes brackets in the names of folders above for parameters.
+    pytest takes brackets in the names of folders for parameters, so those above are left out.
     """
     path, separator, rest = arg.partition("::")
     if not os.path.exists(root / path):
         return arg
-    return os.path.relpath(root / path, base) + separator + rest
+    found = str(root / path)
+    return (os.path.relpath(found, base) if "[" in found else found) + separator + rest
