@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
@@ -178,10 +179,14 @@ def _fits(kind: str, value: Any) -> bool:
     match kind.removesuffix(" | None"):
         case "tuple[str, ...]":
             return isinstance(value, tuple) and all(isinstance(one, str) for one in value)
+        case "tuple[tuple[str, ...], ...]":
+            return isinstance(value, tuple) and all(_fits("tuple[str, ...]", one) for one in value)
         case "tuple[int, ...]":
             return isinstance(value, tuple) and all(map(_is_number_of_runs, value))
         case "int":
             return _is_number_of_runs(value)
+        case "float":
+            return type(value) in (int, float) and 0 <= value < math.inf
         case "bool":
             return isinstance(value, bool)
     return isinstance(value, str)
