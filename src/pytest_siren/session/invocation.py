@@ -113,7 +113,7 @@ class Invocation:
         base, root = config.invocation_params.dir, config.rootpath
         for name in given.keys() & {*_PATHS}:
             given[name] = _each(given[name], lambda path: _from_root(path, base, root))
-        if given.get("baseline") and (base / given["baseline"]).exists():
+        if given.get("baseline") and os.path.exists(base / given["baseline"]):
             given["baseline"] = _from_root(given["baseline"], base, root)
         return cls(args=tuple(_relative(arg, base, root) for arg in config.args), **given)
 
