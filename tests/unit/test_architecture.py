@@ -33,7 +33,7 @@ def test_every_package_has_a_place_on_the_page() -> None:
 
 
 def test_the_page_is_short() -> None:
-    assert len((ROOT / "ARCHITECTURE.md").read_text().splitlines()) <= 60
+    assert len((ROOT / "ARCHITECTURE.md").read_text().splitlines()) <= 70
 
 
 def test_importing_the_plugin_loads_pytest_and_the_standard_library_only() -> None:

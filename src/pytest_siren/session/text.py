@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from rich.cells import cell_len
-
 _ELLIPSIS = "…"
 _MOST_MARKS = 2
 """Combining marks that one character may carry before they could draw over other lines."""
@@ -20,6 +18,11 @@ def printable(text: str, limit: int) -> str:
     """
     if limit < 1:
         raise ValueError(f"text needs at least one cell, not {limit}")
+    if len(text) <= limit and text.isascii() and text.isprintable():
+        return text
+    # Sessions that print nothing odd do not wait for it.
+    from rich.cells import cell_len
+
     shown: list[str] = []
     width = 0
     fits = 0
