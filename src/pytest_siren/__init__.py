@@ -21,6 +21,16 @@ if TYPE_CHECKING:
     )
     from pytest_siren.evaluation.models import ModelKind, ModelSource, RunContext, Unknown
     from pytest_siren.evaluation.stage import Agent, Stage
+    from pytest_siren.evaluation.states import (
+        INJECTED_VECTORS,
+        AgentState,
+        End,
+        EndReason,
+        InitialRequest,
+        InjectableModelRequest,
+        ModelRequestReady,
+        ModelResponseReceived,
+    )
     from pytest_siren.evaluation.tasks import (
         BenignTask,
         Couple,
@@ -49,6 +59,16 @@ _HOMES = {
     ),
     "pytest_siren.evaluation.models": ("ModelKind", "ModelSource", "RunContext", "Unknown"),
     "pytest_siren.evaluation.stage": ("Agent", "Stage"),
+    "pytest_siren.evaluation.states": (
+        "INJECTED_VECTORS",
+        "AgentState",
+        "End",
+        "EndReason",
+        "InitialRequest",
+        "InjectableModelRequest",
+        "ModelRequestReady",
+        "ModelResponseReceived",
+    ),
     "pytest_siren.evaluation.tasks": (
         "BenignTask",
         "Couple",
@@ -66,7 +86,9 @@ _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
     "GATES",
+    "INJECTED_VECTORS",
     "Agent",
+    "AgentState",
     "Attack",
     "AttackMissingWarning",
     "BenignTask",
@@ -74,15 +96,21 @@ __all__ = [
     "CopyableEnvironment",
     "Couple",
     "Dataset",
+    "End",
+    "EndReason",
     "Environment",
     "Evaluator",
     "Evidence",
     "GateResult",
     "GroundTruth",
+    "InitialRequest",
+    "InjectableModelRequest",
     "JobInfo",
     "Kind",
     "MaliciousTask",
     "ModelKind",
+    "ModelRequestReady",
+    "ModelResponseReceived",
     "ModelSource",
     "Prompt",
     "Registry",
