@@ -7,6 +7,12 @@ import tarfile
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# ``make nightly`` chooses the second; the time that one example takes is no matter of either.
+settings.register_profile("quick", max_examples=25, deadline=None)
+settings.register_profile("thorough", max_examples=500, deadline=None)
+settings.load_profile("quick")
 
 _ARCHIVE = Path(__file__).parents[2] / "shared" / "data" / "agentdojo_runs.tar.xz"
 

@@ -33,6 +33,9 @@ _WITHOUT = " ".join(
 )
 """Plugins that tests of them name again."""
 
+with_workers = pytest.mark.parametrize("dist", ["no-xdist", "-n2"], indirect=True)
+"""For tests whose sessions need workers every time: of order, stops, deaths, resume, output."""
+
 SCRIPTED_MODELS = """
 from pathlib import Path
 
@@ -134,9 +137,19 @@ def _hears_ctrl_c() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-@pytest.fixture(params=["no-xdist", "-n0", "-n2"])
+@pytest.fixture(
+    params=[
+        "no-xdist",
+        pytest.param("-n0", marks=pytest.mark.nightly),
+        pytest.param("-n2", marks=pytest.mark.nightly),
+    ]
+)
 def dist(request: pytest.FixtureRequest) -> list[str]:
-    """The ways in which a session may be distributed."""
+    """The ways in which a session may be distributed.
+
+    A session of two workers costs as much as ten in this process. Tests of what workers change are
+    marked with ``with_workers``; the others try it at night.
+    """
     return ["-p", "no:xdist"] if request.param == "no-xdist" else [request.param]
 
 

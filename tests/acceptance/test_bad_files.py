@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.acceptance.conftest import Project
+from tests.acceptance.conftest import Project, with_workers
 
 pytestmark = pytest.mark.inside
 
@@ -79,6 +79,7 @@ def test_a_mistake_is_named_with_its_place(
     assert not (project.path / "jobs").exists()
 
 
+@with_workers
 def test_all_mistakes_of_a_file_are_shown_at_once_under_xdist_too(distributed: Project) -> None:
     distributed.write("evals/eval_bad.yaml", "runss: 2\ndataset: {type: inlien}\nagent: 7\n")
     result = distributed.run("evals")
@@ -149,7 +150,9 @@ gates: ["utility >= 0.01"]
 """
 
 
-@pytest.mark.parametrize("dist", [[], ["-n2"]], ids=["alone", "-n2"])
+@pytest.mark.parametrize(
+    "dist", [[], pytest.param(["-n2"], marks=pytest.mark.nightly)], ids=["alone", "-n2"]
+)
 def test_a_task_id_has_to_be_in_one_of_the_eval_files(project: Project, dist: list[str]) -> None:
     project.write("evals/eval_desk.yaml", HOURS)
     result = project.run("evals", "--task-ids=hours", *dist)

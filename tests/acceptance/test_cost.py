@@ -8,7 +8,7 @@ import re
 import pytest
 
 from pytest_siren.session import options
-from tests.acceptance.conftest import SCRIPTED_MODELS, Project
+from tests.acceptance.conftest import SCRIPTED_MODELS, Project, with_workers
 
 pytestmark = pytest.mark.inside
 
@@ -50,7 +50,7 @@ wired = pytest.mark.skipif(
 )
 
 
-@pytest.fixture(params=["no-xdist", "-n2"])
+@pytest.fixture(params=["no-xdist", pytest.param("-n2", marks=pytest.mark.nightly)])
 def dist(request: pytest.FixtureRequest) -> list[str]:
     """The ways of distribution that handle money differently."""
     return ["-p", "no:xdist"] if request.param == "no-xdist" else [request.param]
@@ -63,6 +63,7 @@ def paid(distributed: Project) -> Project:
     return distributed
 
 
+@with_workers
 def test_what_the_runs_cost_is_recorded_and_summed_up(paid: Project) -> None:
     result = paid.run("evals", "--benign", "--model=paid:listed,paid:listed-thrice")
     result.assert_outcomes(passed=4)
@@ -168,6 +169,7 @@ def test_a_model_without_a_price_is_refused_before_anything_runs(
 
 
 @wired
+@with_workers
 def test_no_new_runs_start_once_the_session_has_spent_its_limit(paid: Project) -> None:
     paid.write("prices.yaml", PRICES)
     result = paid.run(

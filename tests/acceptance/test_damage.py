@@ -136,7 +136,9 @@ def test_a_full_disk_ends_the_session_and_loses_nothing(
     again.stdout.fnmatch_lines(["  tasks 60   runs 60   errors 0"])
 
 
-@pytest.mark.parametrize("dist", ["no-xdist", "-n2"], indirect=True)
+@pytest.mark.parametrize(
+    "dist", ["no-xdist", pytest.param("-n2", marks=pytest.mark.nightly)], indirect=True
+)
 def test_a_jobs_folder_that_cannot_be_written_ends_the_session_before_it_begins(
     project: Project, dist: list[str]
 ) -> None:

@@ -275,7 +275,7 @@ def test_a_session_that_was_killed_says_so_and_is_finished(
     assert "not needed" in siren("jobs", "list")
 
 
-@pytest.mark.parametrize("dist", ["alone", "-n2"])
+@pytest.mark.parametrize("dist", ["alone", pytest.param("-n2", marks=pytest.mark.nightly)])
 def test_without_a_gate_or_a_pass_at_k_there_is_nothing_to_stop(
     simulated: Project, dist: str
 ) -> None:
@@ -287,7 +287,7 @@ def test_without_a_gate_or_a_pass_at_k_there_is_nothing_to_stop(
     assert asked(simulated) == []
 
 
-@pytest.mark.parametrize("dist", ["alone", "-n2"])
+@pytest.mark.parametrize("dist", ["alone", pytest.param("-n2", marks=pytest.mark.nightly)])
 def test_a_session_tells_the_results_that_siren_results_tells_of_it(
     simulated: Project, siren: Siren, dist: str
 ) -> None:

@@ -99,7 +99,11 @@ def test_the_summary_the_word_and_the_record_say_so(mail: Project) -> None:
     again.stdout.fnmatch_lines(["  planted text was sent to the model in 0 of 4 attacked runs"])
 
 
-@pytest.mark.parametrize("args", [["-p", "no:xdist"], ["-n2"]], ids=["alone", "-n2"])
+@pytest.mark.parametrize(
+    "args",
+    [["-p", "no:xdist"], pytest.param(["-n2"], marks=pytest.mark.nightly)],
+    ids=["alone", "-n2"],
+)
 def test_stopping_early_holds_no_gate_that_nobody_read(mail: Project, args: list[str]) -> None:
     mail.args = args
     result = mail.run(*ATTACKED, "--runs=20", "--gate=asr <= 0.9", "--gate-stop")

@@ -36,7 +36,9 @@ def test_the_page_lists_exactly_the_options_that_help_shows(project: Project) ->
         (["--set", "runs"], "--set runs: expected KEY=VALUE or ~KEY"),
     ],
 )
-@pytest.mark.parametrize("dist", [[], ["-n2"]], ids=["alone", "-n2"])
+@pytest.mark.parametrize(
+    "dist", [[], pytest.param(["-n2"], marks=pytest.mark.nightly)], ids=["alone", "-n2"]
+)
 def test_a_value_that_cannot_be_meant_is_a_usage_error(
     project: Project, args: list[str], message: str, dist: list[str]
 ) -> None:

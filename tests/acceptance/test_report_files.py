@@ -64,7 +64,9 @@ def test_the_ini_key_and_pending_runs(project: Project) -> None:
     assert "**4 runs scored, 0 in error**" in (project.path / "b.md").read_text()
 
 
-@pytest.mark.parametrize("dist", [[], ["-n2"]], ids=["alone", "-n2"])
+@pytest.mark.parametrize(
+    "dist", [[], pytest.param(["-n2"], marks=pytest.mark.nightly)], ids=["alone", "-n2"]
+)
 def test_an_unknown_kind_of_report_is_a_usage_error(project: Project, dist: list[str]) -> None:
     result = project.run("evals", *dist, "--siren-report=x.txt")
     assert result.ret == pytest.ExitCode.USAGE_ERROR

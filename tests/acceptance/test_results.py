@@ -111,7 +111,9 @@ def test_a_session_writes_what_siren_results_would(distributed: Project) -> None
 
 
 @pytest.mark.inside
-@pytest.mark.parametrize("args", [(), ("-n2",)], ids=["alone", "-n2"])
+@pytest.mark.parametrize(
+    "args", [(), pytest.param(("-n2",), marks=pytest.mark.nightly)], ids=["alone", "-n2"]
+)
 def test_a_session_shows_results_at_its_end(project: Project, args: tuple[str, ...]) -> None:
     """P70, P71: upper case is as good, and a table is the default."""
     models = "--model=scripted:echo,scripted:deaf"

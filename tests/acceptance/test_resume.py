@@ -117,7 +117,9 @@ def test_lf_after_ordinary_tests_is_pytests_own(project: Project) -> None:
     again.stdout.fnmatch_lines(["recorded: 4 of 4 runs, not executed again"])
 
 
-@pytest.mark.parametrize("dist", ["no-xdist", "-n2"], indirect=True)
+@pytest.mark.parametrize(
+    "dist", ["no-xdist", pytest.param("-n2", marks=pytest.mark.nightly)], indirect=True
+)
 def test_a_bare_lf_after_ordinary_tests_calls_no_model(
     flaky: Project, dist: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -260,7 +262,9 @@ def test_allowed_overrides_are_kept_with_their_history(project: Project) -> None
     assert sets == [["execution.concurrency=3"], ["usage_limits.request_limit=7"]]
 
 
-@pytest.mark.parametrize("dist", ["no-xdist", "-n2"], indirect=True)
+@pytest.mark.parametrize(
+    "dist", ["no-xdist", pytest.param("-n2", marks=pytest.mark.nightly)], indirect=True
+)
 def test_runs_tops_a_job_up(project: Project, dist: list[str]) -> None:
     """P52: every task gets the runs that it lacks, in one go."""
     project.args = dist

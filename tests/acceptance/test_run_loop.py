@@ -18,7 +18,12 @@ MODES = {
 }
 
 
-@pytest.fixture(params=MODES)
+@pytest.fixture(
+    params=[
+        *("no-xdist", "n2"),
+        *(pytest.param(mode, marks=pytest.mark.nightly) for mode in ("worksteal", "loadgroup")),
+    ]
+)
 def modes(request: pytest.FixtureRequest, slow: Project) -> Project:
     """The same, in every way of distribution that matters here."""
     slow.args = MODES[request.param]
@@ -48,17 +53,15 @@ def test_runs_wait_side_by_side(modes: Project) -> None:
     suite = ElementTree.parse(modes.path / "junit.xml").getroot()[0]
     cases = suite.findall("testcase")
     assert len(cases) == 24
-    assert all(0.9 < float(case.attrib["time"]) < 8 for case in cases)
-    found = re.search(r"wall time ([\d.]+) s", str(result.stdout))
-    assert found is not None
-    # One after the other they would take 24 seconds.
-    assert float(found[1]) < 12
+    assert all(float(case.attrib["time"]) > 0.9 for case in cases)
     result.stdout.re_match_lines(
         [r"=+ slowest 3 durations =+", r"[1-9]\.\d+s call +eval_a.yaml::t"]
     )
     results = modes.results()
     assert len(results) == 24
-    assert all(0.9 < one["duration"] < 8 for one in results)
+    assert all(one["duration"] > 0.9 for one in results)
+    spans = [(one["started_at"], one["finished_at"]) for one in results]
+    assert max(sum(start <= at < end for start, end in spans) for at, _ in spans) >= 8
 
 
 @pytest.mark.inside

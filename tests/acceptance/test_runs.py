@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from tests.acceptance.conftest import Project
+from tests.acceptance.conftest import Project, with_workers
 
 pytestmark = pytest.mark.inside
 
@@ -38,6 +38,7 @@ def test_attack_and_benign_together(distributed: Project) -> None:
     assert len(distributed.jobs()) == 2
 
 
+@with_workers
 def test_a_run_that_raises_is_one_error_and_the_session_goes_on(distributed: Project) -> None:
     result = distributed.run("evals", "--benign", "--model=scripted:crash,scripted:echo")
     assert result.ret == pytest.ExitCode.TESTS_FAILED
@@ -56,6 +57,7 @@ def test_runs_repeat_each_task(distributed: Project) -> None:
     assert len(distributed.jobs()) == 1
 
 
+@with_workers
 def test_words_and_letters_of_the_outcomes(distributed: Project) -> None:
     models = "--model=scripted:echo,scripted:deaf,scripted:crash"
     args = ("evals", "--attack=template_string", models)
@@ -107,6 +109,7 @@ def test_tags_can_be_selected_with_m(distributed: Project) -> None:
     )
 
 
+@with_workers
 def test_ordinary_tests_in_the_same_session_run_as_ever(distributed: Project) -> None:
     distributed.write(
         "test_plain.py",

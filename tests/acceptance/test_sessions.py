@@ -46,7 +46,11 @@ def test_a_root_folder_that_cannot_be_written_costs_no_run(
     assert len(list(spare.glob("pytest-siren-*-jobs/jobs/*/*/*/result.json"))) == 2
 
 
-@pytest.mark.parametrize("dist", [["-p", "no:xdist"], ["-n2"]], ids=["no-xdist", "n2"])
+@pytest.mark.parametrize(
+    "dist",
+    [["-p", "no:xdist"], pytest.param(["-n2"], marks=pytest.mark.nightly)],
+    ids=["no-xdist", "n2"],
+)
 @pytest.mark.parametrize("obstacle", ["a dangling link", "a file"])
 def test_a_jobs_folder_that_cannot_be_made_is_one_line_and_runs_nothing(
     project: Project, dist: list[str], obstacle: str

@@ -65,13 +65,16 @@ def tasks(count: int, seconds: float) -> dict[str, float]:
     return {f"t{index:03}": seconds for index in range(count)}
 
 
-SIGNALS = pytest.mark.parametrize(
-    "number", [signal.SIGINT, signal.SIGTERM], ids=["ctrl-c", "SIGTERM"]
+@pytest.mark.parametrize(
+    ("dist", "number"),
+    [
+        (["-p", "no:xdist"], signal.SIGINT),
+        (["-n2"], signal.SIGTERM),
+        pytest.param(["-p", "no:xdist"], signal.SIGTERM, marks=pytest.mark.nightly),
+        pytest.param(["-n2"], signal.SIGINT, marks=pytest.mark.nightly),
+    ],
+    ids=["no-xdist-ctrl-c", "n2-SIGTERM", "no-xdist-SIGTERM", "n2-ctrl-c"],
 )
-
-
-@SIGNALS
-@pytest.mark.parametrize("dist", [["-p", "no:xdist"], ["-n2"]], ids=["no-xdist", "n2"])
 def test_ctrl_c_cancels_and_records_what_is_in_flight(
     slow: Project, dist: list[str], number: signal.Signals
 ) -> None:
@@ -95,7 +98,11 @@ def test_ctrl_c_cancels_and_records_what_is_in_flight(
     assert all("wait 100" in str(one["messages"]) for one in said)
 
 
-@SIGNALS
+@pytest.mark.parametrize(
+    "number",
+    [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.nightly)],
+    ids=["ctrl-c", "SIGTERM"],
+)
 def test_ctrl_c_to_the_controller_alone_ends_the_workers(
     slow: Project, number: signal.Signals
 ) -> None:
@@ -131,7 +138,9 @@ def test_a_second_ctrl_c_leaves_at_once(slow: Project) -> None:
     assert [one["status"] for one in slow.results()].count("scored") == 1
 
 
-@pytest.mark.parametrize("dist", ["load", "worksteal", "loadgroup"])
+@pytest.mark.parametrize(
+    "dist", ["load", "worksteal", pytest.param("loadgroup", marks=pytest.mark.nightly)]
+)
 def test_a_killed_worker_loses_nothing(slow: Project, dist: str) -> None:
     slow.write("eval_a.yaml", eval_file(tasks(60, 0.5)))
     session = Session(slow, "--concurrency", "4", "-n2", "--dist", dist)

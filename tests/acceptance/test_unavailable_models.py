@@ -88,7 +88,9 @@ def test_so_it_is_on_several_processes(distributed: Project) -> None:
 
 
 @pytest.mark.usefixtures("without_key")
-@pytest.mark.parametrize("dist", ["no-xdist", "-n2"], indirect=True)
+@pytest.mark.parametrize(
+    "dist", ["no-xdist", pytest.param("-n2", marks=pytest.mark.nightly)], indirect=True
+)
 def test_it_is_named_too_when_something_else_stops_the_session(distributed: Project) -> None:
     # The first run of the other model fails.
     result = distributed.run("--model=openai:gpt-5,scripted:deaf", "-x", "--concurrency=1")

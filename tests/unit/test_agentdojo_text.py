@@ -6,7 +6,7 @@ from datetime import date, datetime
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 pytest.importorskip("agentdojo", reason="needs the extra agentdojo")
@@ -49,7 +49,6 @@ class Anything(BaseModel):
         return self.content
 
 
-@settings(deadline=None)
 @given(st.lists(st.dictionaries(KEYS, VALUES, max_size=5), max_size=4))
 def test_lists_of_items_read_as_agentdojo_writes_them(contents: list[dict[str, Any]]) -> None:
     result = [Anything(content=content) for content in contents]
@@ -57,14 +56,12 @@ def test_lists_of_items_read_as_agentdojo_writes_them(contents: list[dict[str, A
     assert TEXTS.text(result) == tool_result_to_str(result)
 
 
-@settings(deadline=None)
 @given(st.dictionaries(KEYS, VALUES, max_size=5))
 def test_an_item_reads_as_agentdojo_writes_it(content: dict[str, Any]) -> None:
     result = Anything(content=content)
     assert TEXTS.text(result) == tool_result_to_str(result)
 
 
-@settings(deadline=None)
 @given(st.lists(st.one_of(st.integers(), WORDS), max_size=5))
 def test_lists_of_texts_read_as_agentdojo_writes_them(result: list[Any]) -> None:
     assert TEXTS.text(result) == tool_result_to_str(result)

@@ -473,7 +473,7 @@ JSON_VALUES = st.recursive(
 )
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     args=st.dictionaries(st.text(), JSON_VALUES),
     text=st.text(st.characters(exclude_categories=())),

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_siren.jobs.build import result_of
@@ -249,7 +249,6 @@ ATTEMPTS = st.lists(
 )
 
 
-@settings(deadline=None)
 @given(ATTEMPTS)
 def test_the_attempt_that_counts_is_the_one_that_a_resumed_session_goes_by(
     attempts: list[tuple[int, str]],

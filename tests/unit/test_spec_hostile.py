@@ -61,9 +61,7 @@ attacks: {mine: {type: echo, config: {text: "{{ goal }}"}}}
 pass_when: {attack: attack_score < 1 and not benign_score == 0}
 usage_limits: {request_limit: 3}
 """
-ANY = settings(
-    max_examples=300, deadline=None, suppress_health_check=list(HealthCheck), database=None
-)
+ANY = settings(suppress_health_check=list(HealthCheck), database=None)
 
 
 def load(text: str | bytes, **selection: Any) -> None:

@@ -9,7 +9,7 @@ import warnings
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pydantic_ai.messages import (
     ModelMessage,
@@ -65,7 +65,6 @@ def dump(messages: list[ModelMessage]) -> Any:
 
 
 @given(ANYTHING)
-@settings(deadline=None, max_examples=50)
 def test_whatever_is_sent_can_be_encoded(value: Any) -> None:
     json.dumps(sendable({"value": value}), ensure_ascii=False, allow_nan=False).encode()
     json.dumps(decodable({"value": value}), ensure_ascii=False).encode()
