@@ -53,10 +53,13 @@ test: $(VENV)/dev lint ## Run every test, lint, type and import check
 	$(BIN)/pytest -n 2 --dist worksteal --timeout 300 --durations 25
 
 torture: $(VENV)/dev ## Kill sessions fifty times, and let --lf finish them (a quarter of an hour)
-	SIREN_TORTURE=50 $(BIN)/pytest tests/acceptance/test_torture.py
+	SIREN_TORTURE=50 $(BIN)/pytest -m "" tests/acceptance/test_torture.py
 
-nightly: torture ## Run the long forms of tests: kills, and the advice of 200 random gates (half an hour)
-	SIREN_ADVICE_STATES=200 $(BIN)/pytest tests/unit/test_gate_advice.py
+# Whatever make test leaves out, every way of distribution, 500 examples of each property, and the
+# advice of 200 random gates.
+nightly: torture ## Run the long forms of all tests: make test runs short ones (about an hour)
+	SIREN_ADVICE_STATES=200 $(BIN)/pytest -m "" -n 2 --dist worksteal --timeout 1800 \
+	  --hypothesis-profile thorough --durations 25
 
 # Every harness gets an environment of its own in .bench/; what cannot be installed is left out.
 bench: $(VENV)/run ## Compare with other harnesses and measure scale: benchmarks/results.md (half an hour)

@@ -18,6 +18,9 @@ def wins(run, rate):
     digest = sha256(f"{run.task_id} {run.run_index}".encode()).digest()
     return int.from_bytes(digest[:4], "big") / 2**32 < rate
 
+def recorded():
+    return sum(len(path.read_text().splitlines()) for path in Path("jobs").glob("*/index.jsonl"))
+
 class Simulated(Source):
     def __init__(self, argument):
         self.id = self.label = f"simulated:{argument}"
@@ -29,6 +32,8 @@ class Simulated(Source):
                 asked.write(f"{run.task_id} {run.run_index}\\n")
             await asyncio.sleep(0.01)
             if Path("deadly").exists() and run.run_index == 1 and run.task_id.startswith("b1"):
+                while recorded() < 20:
+                    await asyncio.sleep(0.01)
                 os.kill(os.getpid(), signal.SIGKILL)
             if Path("flaky").exists() and run.run_index % 2:
                 raise RuntimeError("the model is on fire")
@@ -49,7 +54,7 @@ def simulate(project: Project) -> Project:
     """Make of ``project`` a quick one with 20 x 20 couples and the model ``simulated:RATE``.
 
     Where the file ``flaky`` is, runs of an odd index end in an error; ``deadly`` kills the process
-    in the second round.
+    in the second round, once the first is recorded.
     """
     path = project.path / "evals/eval_mail.yaml"
     data = yaml.safe_load(path.read_text())

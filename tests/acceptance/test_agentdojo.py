@@ -9,9 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from pytest_siren.datasets.agentdojo import AgentDojoConfig, load
 from tests.acceptance.conftest import Project
 
 pytest.importorskip("agentdojo", reason="needs the extra agentdojo")
+
+pytestmark = pytest.mark.inside
 
 EVALS = Path(__file__).parents[2] / "evals"
 SUITES = ("banking", "slack", "travel", "workspace")
@@ -20,6 +23,8 @@ SUITES = ("banking", "slack", "travel", "workspace")
 @pytest.fixture
 def agentdojo(project: Project) -> Project:
     """A project that holds the shipped AgentDojo evals only."""
+    # Loaded before pytester notes what is loaded, or each session would load it anew.
+    load(AgentDojoConfig(), Path())
     (project.path / "evals" / "eval_mail.yaml").unlink()
     for suite in SUITES:
         shutil.copy(EVALS / f"eval_agentdojo_{suite}.yaml", project.path / "evals")
@@ -55,7 +60,6 @@ def test_the_ground_truth_solves_every_benign_task(agentdojo: Project) -> None:
 
 @pytest.mark.slow
 def test_the_hijacked_agent_shows_which_couples_can_be_hit(agentdojo: Project) -> None:
-    agentdojo.args = ["-n2"]
     result = agentdojo.run("evals", "--attack=template_string", "--model=control:hijacked")
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     result.stdout.fnmatch_lines_random(

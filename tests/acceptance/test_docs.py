@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import re
 import shlex
-import subprocess
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
+from pytest_siren.cli.main import main
 from tests.acceptance.conftest import Project
 
 ROOT = Path(__file__).parents[2]
@@ -48,8 +47,11 @@ def test_there_are_pages_to_check() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.inside
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_the_page_does_what_it_shows(page: Path, project: Project) -> None:
+def test_the_page_does_what_it_shows(
+    page: Path, project: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
     (project.path / "conftest.py").unlink()
     (project.path / "evals" / "eval_mail.yaml").unlink()
     for language, name, norun, text in _BLOCK.findall(page.read_text()):
@@ -57,23 +59,19 @@ def test_the_page_does_what_it_shows(page: Path, project: Project) -> None:
             project.write(name, text)
         elif language == "console" and not norun:
             for command in commands(text):
-                _check(command, project.path)
+                _check(command, project, capsys)
 
 
-def _check(command: Command, folder: Path) -> None:
+def _check(command: Command, project: Project, capsys: pytest.CaptureFixture[str]) -> None:
     program, *args = shlex.split(command.line)
-    module = {"pytest": "pytest", "siren": "pytest_siren"}.get(program)
-    assert module, f"the docs show a command that is not checked: {command.line}"
-    done = subprocess.run(
-        [sys.executable, "-m", module, *args],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    output = done.stdout + done.stderr
-    assert done.returncode in (0, 1), f"{command.line}\n{output}"
+    assert program in ("pytest", "siren"), f"a command that is not checked: {command.line}"
+    if program == "pytest":
+        done = project.run(*args)
+        code, output = int(done.ret), done.stdout.str() + done.stderr.str()
+    else:
+        capsys.readouterr()
+        code, output = main(args), "".join(capsys.readouterr())
+    assert code in (0, 1), f"{command.line}\n{output}"
     position = 0
     for line in command.shown:
         pattern = ".*".join(re.escape(part) for part in line.split("..."))

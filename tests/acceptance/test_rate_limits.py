@@ -49,7 +49,7 @@ def test_refusals_and_faults_cost_time_and_no_run(
     trace = server.trace()
     late_in_the_faults = [number for at, number, _ in trace if 1.0 < at < 1.5]
     after_the_faults = [number for at, number, _ in trace if at > 1.5]
-    assert max(late_in_the_faults) < max(after_the_faults) == 16
+    assert max(late_in_the_faults, default=0) < max(after_the_faults) == 16
 
 
 @pytest.mark.parametrize("dist", [["-p", "no:xdist"], ["-n2"]], ids=["no-xdist", "n2"])

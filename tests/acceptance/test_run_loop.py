@@ -145,7 +145,7 @@ def test_a_run_that_takes_too_long_is_an_error(slow: Project) -> None:
     )
     endless, quick = slow.results()
     assert (endless["status"], quick["status"]) == ("error", "scored")
-    assert 0.9 < endless["duration"] < 10
+    assert endless["duration"] > 0.9
 
 
 @pytest.mark.inside
@@ -154,9 +154,8 @@ def test_a_call_that_blocks_its_thread_does_not_keep_others_waiting(slow: Projec
     slow.write("eval_a.yaml", eval_file(tasks, model="slow:blocking"))
     result = slow.run("-p", "no:xdist", "--concurrency", "20")
     result.assert_outcomes(passed=20)
-    found = re.search(r"wall time ([\d.]+) s", str(result.stdout))
-    assert found is not None
-    assert float(found[1]) < 10
+    spans = [(one["started_at"], one["finished_at"]) for one in slow.results()]
+    assert max(sum(start <= at < end for start, end in spans) for at, _ in spans) > 6
 
 
 def test_a_blocked_thread_does_not_keep_the_session_from_ending(slow: Project) -> None:

@@ -151,8 +151,9 @@ def test_a_killed_worker_loses_nothing(slow: Project, dist: str) -> None:
     assert "1 worker died; what was in flight there was given to other workers" in session.text()
     scored = Counter(one["task_id"] for one in slow.results() if one["status"] == "scored")
     assert scored == dict.fromkeys(tasks(60, 0), 1)
-    # What the worker had in flight was asked again, and nothing else.
-    assert len(session.asked()) <= 60 + 4
+    # What the worker had in flight was asked again, or had ended and was not recorded yet: at most
+    # as many as may be in flight each.
+    assert len(session.asked()) <= 60 + 4 + 4
 
 
 DIES_AFTER_A_REPORT = """

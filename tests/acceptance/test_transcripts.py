@@ -9,6 +9,8 @@ import pytest
 from pytest_siren.jobs.read import RecordError, load_execution
 from tests.acceptance.conftest import Project
 
+pytestmark = pytest.mark.inside
+
 
 def kept(project: Project) -> dict[str, list[str]]:
     """Return task id to the files of its attempt beside ``result.json``."""

@@ -224,11 +224,11 @@ def test_what_is_wrong_is_reported_at_its_key(
 )
 def test_templates_that_fail_are_errors_of_the_run(template: str, message: str) -> None:
     built = attack(template)
-    began = time.perf_counter()
+    began = time.process_time()
     with pytest.raises(AttackTemplateError) as caught:
         built.contents(target())
     assert message in str(caught.value)
-    assert time.perf_counter() - began < 5
+    assert time.process_time() - began < 5
 
 
 LONG = "{% set s = 'a' * 200000 %}"

@@ -43,6 +43,7 @@ def test_calls_each_tool_in_its_turn_and_then_closes() -> None:
     assert choices[2]["finish_reason"] == "stop"
 
 
+@pytest.mark.nightly
 def test_answers_the_sdk_on_both_apis_side_by_side() -> None:
     async def both(server: Serving) -> tuple[str | None, str]:
         async with openai.AsyncOpenAI(base_url=server.url, api_key="none") as client:
@@ -62,6 +63,7 @@ def test_answers_the_sdk_on_both_apis_side_by_side() -> None:
         assert server.stats()["requests"] == 0
 
 
+@pytest.mark.nightly
 def test_faults_are_the_shares_that_were_asked_for() -> None:
     with serving(0.0, [], "--faults", "429=0.5,500=0.25", "--retry-after", "2") as server:
         answers = [ask(server) for _ in range(200)]
@@ -73,6 +75,7 @@ def test_faults_are_the_shares_that_were_asked_for() -> None:
     assert stats["answered"] + sum(stats["faults"].values()) == stats["requests"] == 200
 
 
+@pytest.mark.nightly
 def test_an_exhausted_quota_and_a_cut_connection() -> None:
     with serving(0.0, [], "--faults", "quota=1") as server:
         assert ask(server).json()["error"]["code"] == "insufficient_quota"
@@ -80,11 +83,13 @@ def test_an_exhausted_quota_and_a_cut_connection() -> None:
         ask(server)
 
 
+@pytest.mark.nightly
 def test_faults_end_after_their_time() -> None:
     with serving(0.0, [], "--faults", "500=1", "--faults-for", "0") as server:
         assert [ask(server).status_code for _ in range(2)] == [500, 200]
 
 
+@pytest.mark.nightly
 def test_faults_begin_after_their_time_and_every_request_is_noted() -> None:
     faults = ("--faults=500=1", "--faults-from=0.2", "--trace")
     with serving(0.0, [], *faults) as server:
@@ -170,6 +175,7 @@ def test_results_hold_no_paths_of_the_machine() -> None:
     assert Report("scale", []).problem(error) == "pip exited with 1: no ... here"
 
 
+@pytest.mark.nightly
 def test_the_recorded_jobs_that_are_measured_are_whole(tmp_path: Path) -> None:
     write_jobs(tmp_path, RUNS_PER_JOB + 300)
     found = read_runs(sorted(tmp_path.iterdir()))

@@ -267,10 +267,8 @@ def test_the_transport_tells_of_the_answers_headers_and_gives_the_turn_back() ->
                 exchange = Exchange(await turns.take())
                 EXCHANGE.set(exchange)
                 asking = asyncio.create_task(post(client, server.url))
-                # The next may begin long before the answer is there, and before a turn runs out.
-                started = time.monotonic()
+                # The next may begin long before the answer is there.
                 (await asyncio.wait_for(turns.take(), 1.0)).release()
-                assert time.monotonic() - started < 0.15
                 assert not asking.done()
                 await asking
                 assert exchange.headers is not None

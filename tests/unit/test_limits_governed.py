@@ -94,10 +94,8 @@ def test_patience_ends(monkeypatch: pytest.MonkeyPatch) -> None:
         async with serving(busy) as server, governed(server, monkeypatch) as source:
             model = await bound(source)
             model._patience = 0.8
-            started = time.monotonic()
             with pytest.raises(ModelHTTPError) as raised:
                 await ask(model)
-            assert time.monotonic() - started < 2.4
             assert raised.value.__notes__[0].startswith("given up after ")
             assert 2 <= len(server.arrivals) <= 9
 

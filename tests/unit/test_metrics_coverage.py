@@ -24,14 +24,33 @@ def held(cell: Cell, seed: int = 11) -> None:
         assert found.share <= 0.98 + slack, (cell, found)
 
 
-@pytest.mark.parametrize("tasks", [20, 100, 1_000])
-@pytest.mark.parametrize(("runs", "alike"), [(1, 0.0), *product((5, 10), (0.0, 0.3, 1.0))], ids=str)
+QUICK = [(20, 5, 0.3), (100, 1, 0.0)]
+LONG = [
+    (tasks, runs, alike)
+    for tasks in (20, 100, 1_000)
+    for runs, alike in [(1, 0.0), *product((5, 10), (0.0, 0.3, 1.0))]
+    if (tasks, runs, alike) not in QUICK
+]
+
+
+@pytest.mark.parametrize(
+    ("tasks", "runs", "alike"),
+    [*QUICK, *(pytest.param(*one, marks=pytest.mark.nightly) for one in LONG)],
+    ids=str,
+)
 def test_intervals_hold_the_rate(tasks: int, runs: int, alike: float) -> None:
     for rate in RATES:
         held(Cell(tasks, runs, rate, alike))
 
 
-@pytest.mark.parametrize("alike", [0.0, 0.3, 1.0])
+@pytest.mark.parametrize(
+    "alike",
+    [
+        pytest.param(0.0, marks=pytest.mark.nightly),
+        0.3,
+        pytest.param(1.0, marks=pytest.mark.nightly),
+    ],
+)
 def test_intervals_hold_the_rate_where_couples_of_a_task_are_alike(alike: float) -> None:
     for rate in RATES:
         held(Cell(6, 1, rate, min(alike, 0.5), couples=40))

@@ -22,10 +22,21 @@ from pytest_siren.metrics.difference import mean_difference
 TIMES = {20: 1_500, 100: 800, 1_000: 250}
 
 
-@pytest.mark.parametrize("tasks", [20, 100, 1_000])
+QUICK = (20, 5, 0.3, 0.5)
+LONG = [
+    (tasks, *one)
+    for tasks in (20, 100, 1_000)
+    for one in (
+        *((1, 1.0, 0.0), (1, 1.0, 0.5)),
+        *((5, 0.0, 0.0), (5, 0.3, 0.5), (5, 1.0, 0.5)),
+    )
+    if (tasks, *one) != QUICK
+]
+
+
 @pytest.mark.parametrize(
-    ("runs", "alike", "shared"),
-    [(1, 1.0, 0.0), (1, 1.0, 0.5), *((5, *one) for one in ((0.0, 0.0), (0.3, 0.5), (1.0, 0.5)))],
+    ("tasks", "runs", "alike", "shared"),
+    [QUICK, *(pytest.param(*one, marks=pytest.mark.nightly) for one in LONG)],
     ids=str,
 )
 def test_intervals_hold_the_difference(tasks: int, runs: int, alike: float, shared: float) -> None:
@@ -45,6 +56,7 @@ def test_few_tasks_that_change_at_all_do_not_make_intervals_narrow() -> None:
     assert coverage(np.random.default_rng(3), pair, 1_500).share >= 0.93
 
 
+@pytest.mark.nightly
 def test_the_percentile_bootstrap_holds_less_where_few_pairs_differ() -> None:
     few, many = Pair(20, 1, 0.01, 0.1, 1.0, 0.5), Pair(100, 1, 0.3, 0.1, 1.0, 0.5)
     assert bootstrap_coverage(np.random.default_rng(1), few, 150).share < 0.9

@@ -216,9 +216,9 @@ def test_a_price_takes_far_less_than_a_tenth_of_a_millisecond() -> None:
     given = answer(usage=usage, provider_details={"finish_reason": "stop"})
     assert prices.of("openai:gpt-5", given) == Decimal("0.0016875")
     for _ in range(200):
-        start = time.perf_counter()
+        start = time.process_time()
         prices.of("openai:gpt-5", given)
-        took.append(time.perf_counter() - start)
+        took.append(time.process_time() - start)
     assert sorted(took)[100] < 100e-6
 
 

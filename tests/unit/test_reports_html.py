@@ -259,9 +259,9 @@ def test_no_path_of_this_machine_is_in_the_page(tmp_path: Path) -> None:
 
 def test_10_000_runs_make_a_page_of_a_few_hundred_kilobytes_in_seconds(tmp_path: Path) -> None:
     rows = many_rows(10_000)
-    began = time.perf_counter()
+    began = time.process_time()
     page = written(tmp_path, rows, root=tmp_path)
-    assert time.perf_counter() - began < 15
+    assert time.process_time() - began < 15
     assert (tmp_path / "x.html").stat().st_size < 1_500_000
     assert page.data["files"]["starts"][-1] == 9_950
 

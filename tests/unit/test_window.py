@@ -73,8 +73,8 @@ def test_runs_that_have_ended_do_not_wait_for_a_lull_for_ever(
     window.step(0)
     busy_for(loop, 10**9)
     began = time.monotonic()
-    window.step(5)
-    assert time.monotonic() - began < 2
+    window.step(60)
+    assert time.monotonic() - began < 30
 
 
 def test_no_more_runs_wait_to_be_handed_back_than_may_be_in_flight(

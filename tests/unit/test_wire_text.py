@@ -102,10 +102,10 @@ def test_arguments_that_are_json_text_are_looked_into() -> None:
 
 def test_long_text_takes_time_in_proportion() -> None:
     for unit in ("\ud83d", "\\ud83d", "\0", "é", '{"', "9", "[", "1e999,"):
-        started = time.perf_counter()
+        started = time.process_time()
         call = ToolCallPart("look", unit * (1_000_000 // len(unit)), "c")
         sendable_messages([ModelResponse([call])])
-        assert time.perf_counter() - started < 1.0
+        assert time.process_time() - started < 1.0
 
 
 @pytest.mark.parametrize("name", NAMES)
