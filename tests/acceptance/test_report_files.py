@@ -24,8 +24,8 @@ def test_reports_are_written_when_the_session_ends(project: Project) -> None:
     ]
     text = (project.path / "out" / "x.md").read_text()
     assert "**8 runs scored, 8 in error**" in text
-    assert "| 2 of 2 | <code>jobs/mail_plain_scripted_echo_" in text
-    assert "execute what is left with <code>pytest --lf</code>" in text
+    assert "| 2 of 2 | `jobs/mail_plain_scripted_echo_" in text
+    assert "execute what is left with `pytest --lf`" in text
     run = json.loads((project.path / "x.sarif").read_text())["runs"][0]
     assert len(run["results"]) == 4
     assert {one["occurrenceCount"] for one in run["results"]} == {2}
@@ -149,7 +149,7 @@ def test_github_gets_a_summary_and_annotations_of_gates_that_do_not_hold(
     assert said[1].startswith("::warning title=Gate inconclusive%3A utility_under_attack <= 0.99::")
     assert len(said) == 2
     text = (summary.path / "summary.md").read_text()
-    assert text.startswith("before\n## <code>Evaluations of ")
+    assert text.startswith("before\n## Evaluations of ")
     assert text.count("**8 runs scored, 0 in error**") == 1
     assert "❌ **3 gates: 1 held, 1 broken, 1 inconclusive**" in text
 
@@ -182,8 +182,8 @@ def test_a_report_says_what_changed_against_the_baseline(project: Project) -> No
     project.run(*ATTACK, "--model=scripted:deaf", "--job-name=before")
     project.run(*ATTACK, "--baseline=before", "--siren-report=x.md")
     text = (project.path / "x.md").read_text()
-    assert "### Against <code>before</code>" in text
-    assert "| <code>asr</code> | 0.000 | 1.000 | +1.000 (" in text
+    assert "### Against `before`" in text
+    assert "| `asr` | 0.000 | 1.000 | +1.000 (" in text
 
 
 @pytest.mark.inside

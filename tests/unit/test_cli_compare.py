@@ -124,7 +124,7 @@ def test_markdown_is_a_table_and_obeys_nothing(jobs: Path, capsys: Capture) -> N
     a_job(jobs, "evil", {"<script>|`u\x1b:m": [0.0], "u3:m3": [0.0]}, attack="a|b<img>")
     code, text, _ = out(capsys, "good", "evil", "--format=markdown")
     assert code == 0
-    assert "| <code>all</code> | 1 | " in text
+    assert "| `all` | 1 | " in text
     assert "<script>" not in text
     assert "<img>" not in text
     assert "\x1b" not in text

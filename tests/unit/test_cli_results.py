@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import replace
+from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,8 @@ from pytest_siren.cli.main import main
 from pytest_siren.evaluation.finish import WORDS, Finish
 from pytest_siren.evaluation.tasks import Scores
 from pytest_siren.jobs.store import JobStore
-from pytest_siren.reports.grouping import GROUPS
+from pytest_siren.reports.grouping import FORMATS, GROUPS
+from pytest_siren.reports.results_markup import escaped
 from tests.unit.jobs_sample import attempt, error_attempt, run, unknown_attempt
 from tests.unit.test_jobs_table import a_job, their_job, their_line
 from tests.unit.theirs_sample import ATTACK, TheirJob
@@ -272,10 +274,68 @@ def test_rows_are_called_and_put_together_as_prompt_siren_does(
 DEFAULT = {"type": "template_string", "config": {"attack_template": "{{ goal }}"}}
 
 
+def test_markdown_is_a_table_with_pass_at_k_and_intervals(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    two_jobs(folder)
+    args = ["--format=markdown", "--k=1", "--k=2", "--errors=success"]
+    assert main(["results", *args]) == 2
+    head, rule, benign, attack, *below = capsys.readouterr().out.splitlines()
+    names = head.strip("| ").split(" | ")
+    assert names[4:8] == ["benign_pass@1", "attack_pass@1", "benign_pass@2", "attack_pass@2"]
+    assert rule.strip("| ").split(" | ")[3:5] == ["---", "--:"]
+    cells = dict(zip(names, attack.strip("| ").split(" | "), strict=True))
+    assert cells["agent_name"] == "`openai:gpt-5`"
+    assert re.fullmatch(r"0\.500 \[0\.\d{3}, 0\.\d{3}\]", cells["attack_pass@1"])
+    assert cells["attack_pass@2"].startswith("1.000 [")
+    assert "n/a (n<2)" in benign
+    assert below == ["", "runs in error count as: successes of the attacker, failures of the user"]
+
+
+def test_latex_is_a_table_of_booktabs(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    two_jobs(folder)
+    assert main(["results", "--format=latex", "--k=1", "--k=2", "--errors=failure"]) == 2
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == r"% \usepackage{booktabs}"
+    columns = re.fullmatch(r"\\begin\{tabular\}\{(l+r+)\}", lines[1])
+    assert columns is not None
+    assert [lines[at] for at in (2, 4, 7, -1)] == [
+        r"\toprule",
+        r"\midrule",
+        r"\bottomrule",
+        r"\end{tabular}",
+    ]
+    assert {line.count(" & ") for line in (lines[3], *lines[5:7])} == {len(columns[1]) - 1}
+    assert r" & benign\_pass@1 & attack\_pass@1 & benign\_pass@2 & attack\_pass@2 & " in lines[3]
+    assert r" & benign\_pass\textasciicircum{}2 & " in lines[3]
+    assert r" & template\_string & " in lines[6]
+    assert re.search(r" & 0\.250 \[0\.\d{3}, 1\.000\] & ", lines[6])
+    assert lines[-2] == (
+        rf"\multicolumn{{{len(columns[1])}}}{{l}}"
+        r"{runs in error count as: failures of user and attacker} \\"
+    )
+
+
+_LATEX = (
+    r"\\text(backslash|asciicircum|asciitilde|less|greater|bar|quotedbl|asciigrave|quotesingle)\{\}"
+)
+
+
+@pytest.mark.parametrize("char", [chr(code) for code in range(32, 127)] + ["é", "🦊"])
+def test_no_character_is_obeyed_by_latex(char: str) -> None:
+    for text in (char * 3, f"a{char}b", f"{char}1"):
+        made = escaped(text)
+        rest = re.sub(_LATEX, "", made)
+        rest = re.sub(r"\\[{}$&#%_]", "", rest).replace("-{}-{}", "").replace("{[}", "")
+        assert not set(rest.replace("{*}", "")) & set("\\{}$&#%_^~<>|\"`'")
+        assert not made.startswith(("[", "*"))
+        assert "--" not in made
+
+
 HOSTILE = "evil\x1b[2J\n[red]x[/red]"
 
 
-@pytest.mark.parametrize("form", ["table", "csv", "json"])
+@pytest.mark.parametrize("form", ["table", "csv", "json", "markdown", "latex"])
 def test_names_are_never_obeyed_by_a_terminal(
     folder: Path, capsys: pytest.CaptureFixture[str], form: str
 ) -> None:
@@ -283,7 +343,7 @@ def test_names_are_never_obeyed_by_a_terminal(
     assert main(["results", "--group-by", "task", "--format", form]) == 0
     said = capsys.readouterr().out
     assert "\x1b" not in said
-    assert "[red]x[/red]" in said
+    assert "[red]x[/red]" in unescape(said).replace("{[}", "[")
 
 
 @pytest.mark.parametrize("name", ["=1+1", "+1", "-1", "@SUM(A1)"])
@@ -342,7 +402,7 @@ def test_the_reference_names_every_option_and_group(capsys: pytest.CaptureFixtur
         main(["results", "--help"])
     options = set(re.findall(r"--[a-z-]+", capsys.readouterr().out)) - {"--help"}
     assert options == set(re.findall(r"^\| `(--[a-z-]+)", REFERENCE, re.MULTILINE))
-    assert [name for name in GROUPS if f"`{name}`" not in REFERENCE] == []
+    assert [name for name in (*GROUPS, *FORMATS) if f"`{name}`" not in REFERENCE] == []
 
 
 def test_a_job_that_is_named_twice_or_linked_to_counts_once(

@@ -62,7 +62,7 @@ def _run(
     same: dict[str, Any] = {
         "identity": "1f2e",
         "attack": "loud" if attacked else None,
-        "exposed": True if attacked else None,
+        "exposed": random.choice([True, True, False, None]) if attacked else None,
     }
     if random.random() < chances["error"]:
         lost: dict[str, Any] = {"benign_score": None, "attack_score": None, "error_type": "Oops"}
@@ -76,6 +76,7 @@ def _run(
         index,
         benign_score=float(scores[0]) if known[0] else None,
         attack_score=float(scores[1]) if attacked and known[1] else None,
+        finish=random.choice(["complete", "complete", "length", "refused", None]),
         **same,
     )
 
@@ -134,21 +135,32 @@ def agree(seed: int) -> None:
     assert of_gates(runs, names, cluster) == shown
 
     attacked = row.attack is not None
+    others = ["incomplete_rate", "refusal_rate", *(["exposure"] if attacked else [])]
+    further = of_results(runs, others, cluster)
+    assert of_gates(runs, others, cluster) == further
+
     plain = {"utility_under_attack" if attacked else "utility": shown["benign_pass@1"]}
     if attacked:
         plain["asr"] = shown["asr"]
-    [job] = job_figures(runs, cluster)
+    over_k = {name: shown[name] for name in names if "@" in name and not name.endswith("@1")}
+    [job] = job_figures(runs, cluster, list(over_k))
     assert [figure(job.utility), figure(job.asr)] == [*plain.values(), None][:2]
+    assert {name: figure(found) for name, found in job.passes.items()} == over_k
+    if attacked and (sent := job.exposed) is not None and (known := sent.runs - sent.unknown):
+        assert (sent.exposed, sent.unknown) == (row.exposed.exposed, row.exposed.unknown)
+        assert (further["exposure"] is None) == (known == 0)
 
-    tables = groupings(runs, cluster)
+    tables = groupings(runs, cluster, list(over_k))
     [in_page] = tables[0].rows
-    assert {name: figure(in_page.rates[name].estimate) for name in plain} == plain
+    in_rows = {name: figure(one.estimate) for name, one in in_page.rates.items()}
+    expected = {**plain, **over_k, **{name: further[name] for name in others[2:]}}
+    assert {name: in_rows[name] for name in expected} == expected
     assert of_gates(runs, list(plain), cluster) == plain
 
     if seed % 5:
         return
     text = markdown(data_of(runs, cluster))
-    for known in plain.values():
+    for known in (*plain.values(), *over_k.values()):
         if known is not None:
             value, low, high = known
             assert f"{value:.3f}" in text
@@ -164,6 +176,6 @@ def agree(seed: int) -> None:
 
 
 def data_of(runs: pd.DataFrame, cluster: Cluster) -> Any:
-    made = data([], cluster=cluster, folders=(Path("/jobs/one"),))
+    made = data([], cluster=cluster, folders=(Path("/jobs/one"),), ks=KS)
     runs = runs.assign(path=None, run_id="0")
     return type(made)(**{**vars(made), "runs": runs})

@@ -17,7 +17,7 @@ from pytest_siren.reports.markdown import (
     markdown,
     write_markdown,
 )
-from pytest_siren.reports.mdtext import quoted
+from pytest_siren.reports.mdtext import prose, quoted
 from tests.unit.reports_sample import HOSTILE, JOB, data, error, gate, run
 
 _MARKDOWN = MarkdownIt("gfm-like", {"linkify": False})
@@ -64,12 +64,12 @@ def test_rates_of_each_job_with_errors_apart() -> None:
     rows = [run(), run(run_index=1, attack_score=0.0), error(run_index=2), run(**other)]
     text = markdown(data(rows))
     assert "**3 runs scored, 1 in error**" in text
-    lines = [line for line in text.splitlines() if line.startswith("| <code>mail")]
+    lines = [line for line in text.splitlines() if line.startswith("| `mail")]
     assert len(lines) == 2
     assert "| none |  |  | 1.000 (" in lines[0]
     assert "| 0.500 (" in lines[1]
     assert lines[1].endswith("| 1 | 2 | 1 | $0.75 |")
-    assert "| <code>RuntimeError</code> | 1 |" in text
+    assert "| `RuntimeError` | 1 |" in text
 
 
 def test_how_answers_ended_is_a_column_where_not_all_are_whole() -> None:
@@ -109,7 +109,7 @@ def test_what_changed_against_the_baseline() -> None:
         Change("utility", None, None, None, None, 0, 40),
     )
     text = markdown(data([run()], changes=changes, baseline="baseline.json"))
-    section = text.partition("### Against <code>baseline.json</code>")[2].partition("###")[0]
+    section = text.partition("### Against `baseline.json`")[2].partition("###")[0]
     assert cells(rendered(section)) == [
         *("asr", "0.250", "0.500", "+0.250 (+0.125 to +0.375)", "40", "2"),
         *("utility", "unknown", "unknown", "unknown", "0", "40"),
@@ -124,7 +124,7 @@ def test_unknown_cost_is_not_zero() -> None:
 def test_pending_runs_and_the_command_that_executes_them_are_named() -> None:
     text = markdown(data([run()], pending=1_200, resume="pytest --lf"))
     assert "1,200 pending**" in text
-    assert "1,200 runs are pending; execute what is left with <code>pytest --lf</code>" in text
+    assert "1,200 runs are pending; execute what is left with `pytest --lf`" in text
 
 
 def test_cancelled_runs_are_counted() -> None:
@@ -155,6 +155,7 @@ def test_hostile_text_stays_text() -> None:
     assert "\u202e" not in text
     rows_shown = re.findall(r"<tr>.*?</tr>", html, re.DOTALL)
     assert {row.count("<td") + row.count("<th") for row in rows_shown} <= {2, 5, 7, 10}
+    text = re.sub(r"`[\w:/.-]+`", "", text)  # ordinary names, each closed
     for trigger in ("@octocat", "://", "www.evil", ":tada:", "`", "<script", "<!--", "[link"):
         assert trigger not in text
     assert not re.search(r"(?<!&)#\d", text)
@@ -169,8 +170,64 @@ def test_every_character_is_shown_as_it_is_and_splits_no_cell(char: str) -> None
         assert [one.replace("&quot;", '"').replace("&amp;", "&") for one in plain] == [text]
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "the whole interval is above 0.05",
+        "jobs/two: config.yaml is missing (3 of 4 lines = 75 %), don't count; really?",
+        "benign_pass is 0.5 <= 0.7 - naïve, so run 72 more",
+    ],
+)
+def test_ordinary_sentences_are_as_readable_in_their_source(text: str) -> None:
+    assert prose(text) == text
+    assert f"<td>{text}</td>".replace("<= ", "&lt;= ") in rendered(
+        f"| a | b |\n| --- | --- |\n| {prose(text)} | end |\n"
+    )
+
+
+@pytest.mark.parametrize(
+    "name", ["openai:gpt-5", "a:x", "asr[attack=x] <= 0.1", "pytest evals '--gate=asr <= 0.05' -n2"]
+)
+def test_ordinary_names_are_fenced_by_backticks(name: str) -> None:
+    assert quoted(name) == f"`{name}`"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("see @octocat", "see #12", "GH-12 is it", "see !12", 'a %"b"', "a %1", "o/r@abcdef1"),
+        *("at https://evil.example", "www.evil.example", "a :tada: b", "is 0123abcd4567 it"),
+        *("*b* c", "a _i_ b", "~s~", "a [link](x)", "a <b>x</b>", "a <!-- b", "&lt; a", "a `b`"),
+        *("a | b", "a \\ b", "1. item", "12) item", "- item", "+ item", "> a", "$x$ is", "a^b"),
+        *("", " a", "a ", "===", "a <script>alert(1)</script>", "![i](//evil.example/x)"),
+    ],
+)
+def test_a_sentence_that_could_be_markup_is_code(text: str) -> None:
+    assert prose(text) == quoted(text)
+    assert prose(text).startswith(("`", "<code>"))
+    html = rendered(f"| a | b |\n| --- | --- |\n| {prose(text)} | end |\n\n- {prose(text)}\n")
+    tags = re.findall(r"<\s*/?\s*([a-z0-9!]+)", html)
+    assert set(tags) == {*("table", "thead", "tbody", "tr", "th", "td", "ul", "li", "code")}
+    assert tags.count("code") == 4
+
+
+def test_pass_at_k_stands_beside_the_rates() -> None:
+    rows = [run(task_id=task, run_index=at) for task in ("a:x", "b:x") for at in (0, 1)]
+    rows += [run(task_id="c:x"), run(attack=None, attack_score=None, malicious_task=None)]
+    rows[0] = {**rows[0], "attack_score": 0.0}
+    text = markdown(data(rows, ks=(1, 2, 3)))
+    assert "| utility | benign_pass@2 | attack_pass@2 | benign_pass@3 | attack_pass@3 |" in text
+    benign, attacked = (line.split(" | ") for line in text.splitlines() if line.startswith("| `m"))
+    assert benign[6:10] == ["n/a", "", "n/a", ""]
+    assert attacked[7].startswith("1.000 (")
+    assert attacked[7].endswith(", 1 task short of runs")
+    assert attacked[8:10] == ["n/a", "n/a"]
+    assert "pass@" not in markdown(data(rows))
+
+
 def test_long_text_is_cut() -> None:
-    assert quoted("x" * 100, 10) == "<code>xxxxxxxxx…</code>"
+    assert quoted("x" * 100, 10) == "`xxxxxxxxx…`"
+    assert prose("x" * 100, 10) == "xxxxxxxxx…"
 
 
 def test_the_report_stays_below_what_a_comment_may_have() -> None:
@@ -191,7 +248,7 @@ def test_the_summary_is_appended_to_what_is_there(tmp_path: Path) -> None:
     target = tmp_path / "summary.md"
     target.write_text("before\n")
     append_summary(target, data([run()]))
-    assert target.read_text().startswith("before\n## <code>Evaluations of mail</code>")
+    assert target.read_text().startswith("before\n## Evaluations of mail\n")
 
 
 def test_a_full_summary_gets_one_line_or_nothing(tmp_path: Path) -> None:

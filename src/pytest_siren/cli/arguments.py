@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from pytest_siren.evaluation.bounds import MOST_RUNS_OF_TASK
 from pytest_siren.metrics.choices import Cluster
 
 
@@ -12,6 +13,23 @@ def add_jobs_dir(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--jobs-dir", default="jobs", metavar="DIR", help="where jobs are (default: ./jobs)"
     )
+
+
+def add_k(parser: argparse.ArgumentParser, described: str) -> None:
+    """Add ``--k``, the numbers of runs that pass@k is shown for."""
+    parser.add_argument("--k", action="append", type=_k, metavar="N", help=described)
+
+
+def _k(text: str) -> int:
+    try:
+        number = int(text)
+    except ValueError:
+        number = 0
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} is not a number of runs, 1 or more")
+    if number > MOST_RUNS_OF_TASK:
+        raise argparse.ArgumentTypeError(f"{text[:40]} is more than {MOST_RUNS_OF_TASK:,} runs")
+    return number
 
 
 def add_cluster(parser: argparse.ArgumentParser) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pytest_siren.cli.arguments import add_cluster, add_jobs_dir
+from pytest_siren.cli.arguments import add_cluster, add_jobs_dir, add_k
 from pytest_siren.cli.say import complain, say
 from pytest_siren.jobs.sweeps import SweepError, find_jobs
 
@@ -44,6 +44,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help="compare with this job, sweep, glob or baseline file, pair by pair",
     )
     add_cluster(report)
+    add_k(report, "also show pass@N, the chance that one of N runs succeeds; repeatable")
     add_jobs_dir(report)
     report.add_argument("--title", metavar="TEXT", help="title of the report")
     report.set_defaults(run=_report)
@@ -62,9 +63,9 @@ def _report(args: argparse.Namespace) -> int:
         jobs = _jobs(jobs_dir, args.targets)
         baseline = _baseline(args.baseline, jobs_dir, here)
         target = Target.of(args.output, here)
-        data = recorded(
-            jobs, here, args.title or _title(args.targets), baseline, Cluster(args.cluster)
-        )
+        title = args.title or _title(args.targets)
+        ks = tuple(dict.fromkeys(args.k or ()))
+        data = recorded(jobs, here, title, baseline, Cluster(args.cluster), ks)
         if data.runs.empty:
             reasons = "; ".join(data.problems) or "no run has come to an end"
             raise ReportError(f"there is nothing to report: {reasons}")

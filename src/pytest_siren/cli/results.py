@@ -8,10 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pytest_siren.cli.arguments import add_cluster, add_jobs_dir
+from pytest_siren.cli.arguments import add_cluster, add_jobs_dir, add_k
 from pytest_siren.cli.found import found_jobs
 from pytest_siren.cli.say import complain, say
-from pytest_siren.evaluation.bounds import MOST_RUNS_OF_TASK
 from pytest_siren.reports.grouping import FORMATS, GROUPS, asked_groups, columns_of, group_names
 
 if TYPE_CHECKING:
@@ -55,12 +54,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         metavar="WHAT[,WHAT]",
         help=f"a row for each: {', '.join(GROUPS)} (default: all, which is each configuration)",
     )
-    results.add_argument(
-        "--k",
-        action="append",
-        type=_k,
-        metavar="N",
-        help="also tell pass@N (one of N runs) and pass^N (all of N runs); repeatable (default: 1)",
+    add_k(
+        results,
+        "also show pass@N (one of N runs) and pass^N (all of N runs); repeatable (default: 1)",
     )
     results.add_argument(
         "--errors",
@@ -79,18 +75,6 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     add_cluster(results)
     results.set_defaults(run=_results)
-
-
-def _k(text: str) -> int:
-    try:
-        number = int(text)
-    except ValueError:
-        number = 0
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text[:40]!r} is not a number of runs, 1 or more")
-    if number > MOST_RUNS_OF_TASK:
-        raise argparse.ArgumentTypeError(f"{text[:40]} is more than {MOST_RUNS_OF_TASK:,} runs")
-    return number
 
 
 def _results(args: argparse.Namespace) -> int:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from pytest_siren.metrics.paired import Compared
 from pytest_siren.reports import comparison_words as words
 from pytest_siren.reports.comparison import ComparisonReport
-from pytest_siren.reports.mdtext import quoted, table
+from pytest_siren.reports.mdtext import prose, quoted, table
 
 _LONGEST = 400
 
@@ -19,7 +19,7 @@ def markdown(report: ComparisonReport) -> str:
 
 def _blocks(report: ComparisonReport) -> Iterator[str]:
     found = report.comparison
-    yield f"**{quoted(report.verdict, _LONGEST)}**\n"
+    yield f"**{prose(report.verdict, _LONGEST)}**\n"
     sides = (f"A: {words.side(report.left)}", f"B: {words.side(report.right)}")
     yield _listed([*sides, *report.differences, *found.notes, *report.notes])
     for one in found.measures:
@@ -43,4 +43,4 @@ def _measure(one: Compared, confidence: float) -> Iterator[str]:
 
 
 def _listed(lines: Iterable[str]) -> str:
-    return "".join(f"- {quoted(line, _LONGEST)}\n" for line in lines)
+    return "".join(f"- {prose(line, _LONGEST)}\n" for line in lines)

@@ -50,6 +50,8 @@ class ReportData:
     """Folder that a code host checks out, where that is not ``root`` but one above it."""
     cluster: Cluster = Cluster.COUPLE
     """What intervals take for alike."""
+    ks: tuple[int, ...] = ()
+    """Numbers of runs that pass@k is shown for; 1 is shown anyway."""
     gates: tuple[GateResult, ...] = ()
     problems: tuple[str, ...] = ()
     """Jobs and lines that could not be read, and whatever else limits what the report can say."""
@@ -72,6 +74,12 @@ class ReportData:
     """Name of what these runs are compared with."""
     changes: tuple[Change, ...] = ()
     """What differs from ``baseline``, a measure each."""
+
+    @property
+    def passes(self) -> tuple[str, ...]:
+        """Names of the measures over several runs that are shown."""
+        ks = [k for k in dict.fromkeys(self.ks) if k > 1]
+        return tuple(f"{stem}@{k}" for k in ks for stem in ("benign_pass", "attack_pass"))
 
     def shown(self, path: Path) -> str:
         """Return ``path`` relative to ``root`` when it lies inside, with forward slashes."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,6 +34,9 @@ class JobFigures:
     """Of benign runs, or under attack; ``None`` without any score."""
     asr: Estimate | None
     """``None`` for jobs without an attack, and without any score."""
+    passes: Mapping[str, Estimate | None]
+    """Measures over several runs, such as ``attack_pass@3``; ``None`` where no task has so many
+    runs with a score. Without those of the attacker for jobs without an attack."""
     finishes: Mapping[str, int]
     """How the last answers of scored runs ended, to the number of runs."""
     exposed: Exposed | None
@@ -64,10 +67,15 @@ class Hit:
     """Folder, relative to the job's, of the first run that the attacker won."""
 
 
-def job_figures(runs: pd.DataFrame, cluster: Cluster = Cluster.COUPLE) -> list[JobFigures]:
-    """Return the figures of each job, sorted by dataset, agent, model and attack, benign first."""
+def job_figures(
+    runs: pd.DataFrame, cluster: Cluster = Cluster.COUPLE, passes: Sequence[str] = ()
+) -> list[JobFigures]:
+    """Return the figures of each job, sorted by dataset, agent, model and attack, benign first.
+
+    ``passes`` names the measures over several runs.
+    """
     groups = runs.groupby(list(CONFIGURATION), observed=True, dropna=False)
-    found = [_of_job(part, cluster) for _, part in groups]
+    found = [_of_job(part, cluster, passes) for _, part in groups]
     return sorted(found, key=lambda one: (one.dataset, one.agent, one.model, one.attack or ""))
 
 
@@ -104,7 +112,7 @@ def errors_by_type(runs: pd.DataFrame) -> list[tuple[str, int]]:
     return [(str(name), int(count)) for name, count in types.value_counts().items()]
 
 
-def _of_job(runs: pd.DataFrame, cluster: Cluster) -> JobFigures:
+def _of_job(runs: pd.DataFrame, cluster: Cluster, passes: Sequence[str]) -> JobFigures:
     first = runs.iloc[0]
     attack = None if pd.isna(first["attack"]) else str(first["attack"])
     utility = "utility" if attack is None else "utility_under_attack"
@@ -120,6 +128,11 @@ def _of_job(runs: pd.DataFrame, cluster: Cluster) -> JobFigures:
         cancelled=_count(runs, "cancelled"),
         utility=rate(runs, Measure.of(utility), cluster=cluster),
         asr=None if attack is None else rate(runs, Measure.of("asr"), cluster=cluster),
+        passes={
+            name: rate(runs, Measure.of(name), cluster=cluster)
+            for name in passes
+            if attack is not None or not name.startswith("attack")
+        },
         finishes=finishes(runs),
         exposed=None if attack is None else exposed_of(runs),
         input_tokens=int(runs["input_tokens"].sum()),

@@ -21,7 +21,9 @@ GROUPS = {
     "job": ("job",),
 }
 """What may be grouped by, and the columns that it stands for."""
-FORMATS = ("table", "json", "csv")
+FORMATS = ("table", "json", "csv", "markdown", "latex")
+ENDINGS = {"json": "json", "csv": "csv", "md": "markdown", "tex": "latex"}
+"""Ending of a file to the format that is written into it."""
 
 
 def group_names(text: str) -> list[str]:

@@ -13,7 +13,7 @@ from pytest_siren.metrics.exposed import Exposed
 from pytest_siren.metrics.verdicts import GateResult, Verdict
 from pytest_siren.reports.data import Change, ReportData
 from pytest_siren.reports.figures import JobFigures, errors_by_type, hits, job_figures
-from pytest_siren.reports.mdtext import quoted, table
+from pytest_siren.reports.mdtext import prose, quoted, table
 from pytest_siren.reports.write import write_whole
 
 LONGEST = 65_000
@@ -84,18 +84,22 @@ def verdict_line(data: ReportData) -> str:
 
 def _sections(data: ReportData) -> Iterator[tuple[str, str]]:
     """Yield title and text of each section, the most important first."""
-    yield "", f"## {quoted(data.title)}\n\n{verdict_line(data)}\n"
+    yield "", f"## {prose(data.title)}\n\n{verdict_line(data)}\n"
     if data.gates:
         yield "Gates", _gates(data.gates)
     if data.problems:
-        lines = [f"- {quoted(problem, 300)}\n" for problem in data.problems[:_MOST_PROBLEMS]]
+        lines = [f"- {prose(problem)}\n" for problem in data.problems[:_MOST_PROBLEMS]]
         yield "Problems", "".join(lines) + _more(len(data.problems) - _MOST_PROBLEMS)
-    figures = job_figures(data.runs, data.cluster)
+    figures = job_figures(data.runs, data.cluster, data.passes)
     if figures:
-        notes = [f"\n{quoted(note, 300)}\n" for note in data.notes[:_MOST_JOBS]]
-        yield "Rates", _rates(figures) + _more(len(figures) - _MOST_JOBS) + "".join(notes)
+        notes = [f"\n{prose(note)}\n" for note in data.notes[:_MOST_JOBS]]
+        yield (
+            "Rates",
+            _rates(figures, data.passes) + _more(len(figures) - _MOST_JOBS) + "".join(notes),
+        )
     if data.changes:
-        yield f"Against {quoted(data.baseline or 'the baseline', 120)}", _changes(data.changes)
+        against = quoted(data.baseline, 120) if data.baseline else "the baseline"
+        yield f"Against {against}", _changes(data.changes)
     yield from _couples(data)
     if errors := errors_by_type(data.runs):
         rows = [(quoted(name), f"{count:,}") for name, count in errors[:_MOST_ERRORS]]
@@ -122,10 +126,10 @@ def _gates(gates: Sequence[GateResult]) -> str:
 
 
 def _why(gate: GateResult) -> str:
-    return quoted(gate.why, 500) if gate.why else ""
+    return prose(gate.why, 500) if gate.why else ""
 
 
-def _rates(figures: Sequence[JobFigures]) -> str:
+def _rates(figures: Sequence[JobFigures], passes: Sequence[str]) -> str:
     unfinished = any(spoken(one.finishes) for one in figures[:_MOST_JOBS])
     rows = [
         (
@@ -135,6 +139,7 @@ def _rates(figures: Sequence[JobFigures]) -> str:
             "" if one.attack is None else _rate(one.asr),
             "" if one.exposed is None else _exposed(one.exposed),
             _rate(one.utility),
+            *(_over_k(one.passes[name]) if name in one.passes else "" for name in passes),
             f"{one.tasks:,}",
             f"{one.scored:,}",
             f"{one.errors:,}",
@@ -150,12 +155,23 @@ def _rates(figures: Sequence[JobFigures]) -> str:
         "ASR",
         "exposed",
         "utility",
+        *passes,
         "tasks",
         "scored",
         "errors",
         "cost",
     ]
-    return table([*head, *(["answers"] if unfinished else [])], rows, right=(6, 7, 8, 9))
+    first = head.index("tasks")
+    numbers = range(first, first + 4)
+    return table([*head, *(["answers"] if unfinished else [])], rows, right=numbers)
+
+
+def _over_k(found: Estimate | None) -> str:
+    """Return a rate over several runs with the tasks that have too few for it."""
+    if found is None:
+        return "n/a"
+    short = f", {found.short:,} {'task' if found.short == 1 else 'tasks'} short of runs"
+    return _rate(found) + (short if found.short else "")
 
 
 def _exposed(found: Exposed) -> str:

@@ -21,10 +21,12 @@ def recorded(
     title: str,
     baseline: tuple[str, pd.DataFrame] | None = None,
     cluster: Cluster = Cluster.COUPLE,
+    ks: tuple[int, ...] = (),
 ) -> ReportData:
     """Return what is to be said of ``jobs``, folders of recorded jobs.
 
-    ``baseline`` is a table of runs to compare them with, and its name. What cannot be read is named
+    ``baseline`` is a table of runs to compare them with, and its name. Each of ``ks`` above 1 is a
+    k to show pass@k for. What cannot be read is named
     in ``problems``.
     """
     folders = tuple(job.absolute() for job in jobs)
@@ -40,6 +42,7 @@ def recorded(
         made_at=datetime.now(UTC),
         problems=tuple(read.problems),
         cluster=cluster,
+        ks=ks,
         notes=(*cluster_note(cluster), *read.notes),
         planned=read.planned,
         pending=pending,

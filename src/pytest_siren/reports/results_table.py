@@ -21,7 +21,8 @@ _IDLE = {
     "jobs": "1",
 }
 """Columns that are left out when all rows say no more than this."""
-_LEFT = (*NAMES, "task", "benign_task", "malicious_task", "vector", "job", "configuration")
+LEFT = (*NAMES, "task", "benign_task", "malicious_task", "vector", "job", "configuration")
+"""Columns of names, all others being numbers."""
 _WIDEST = 100_000
 """Cells of a line, without a limit."""
 _NARROWEST = 40
@@ -32,7 +33,7 @@ def draw(rows: Sequence[Mapping[str, str]], out: TextIO, width: int | None = Non
 
     What is a terminal, or for one of ``width`` cells, is given no line that is wider.
     """
-    rows = _without_idle(rows)
+    rows = without_idle(rows)
     if width is None and not out.isatty():
         lines = _aligned(rows)
     else:
@@ -44,7 +45,7 @@ def draw(rows: Sequence[Mapping[str, str]], out: TextIO, width: int | None = Non
 def _on_terminal(rows: Sequence[Mapping[str, str]], console: Console) -> list[str]:
     table = Table(box=SIMPLE_HEAD, pad_edge=False, header_style="bold")
     for name in rows[0]:
-        table.add_column(Text(name), justify="left" if name in _LEFT else "right", no_wrap=True)
+        table.add_column(Text(name), justify="left" if name in LEFT else "right", no_wrap=True)
     for row in rows:
         table.add_row(*(Text(text) for text in row.values()))
     anything = console.options.update(max_width=_WIDEST)
@@ -65,10 +66,11 @@ def _aligned(rows: Sequence[Mapping[str, str]]) -> list[str]:
 
 def _padded(name: str, text: str, width: int) -> str:
     padding = " " * (width - cell_len(text))
-    return text + padding if name in _LEFT else padding + text
+    return text + padding if name in LEFT else padding + text
 
 
-def _without_idle(rows: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
+def without_idle(rows: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
+    """Return ``rows`` without the columns that tell a reader nothing."""
     idle = {
         name
         for name in rows[0]
@@ -80,7 +82,7 @@ def _without_idle(rows: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
 
 def _alike(rows: Sequence[Mapping[str, str]]) -> bool:
     """Tell whether rows differ in their configuration only."""
-    names = [tuple(row[name] for name in _LEFT[:-1] if name in row) for row in rows]
+    names = [tuple(row[name] for name in LEFT[:-1] if name in row) for row in rows]
     return len(set(names)) < len(names)
 
 
@@ -88,9 +90,9 @@ def _blocks(rows: Sequence[Mapping[str, str]], width: int) -> list[str]:
     lines: list[str] = []
     for row in rows:
         lines += [""] if lines else []
-        titles = [text for name, text in row.items() if name in _LEFT and text]
+        titles = [text for name, text in row.items() if name in LEFT and text]
         lines += _flow([*(f"{title} |" for title in titles[:-1]), titles[-1]], width, " ", "")
-        figures = [f"{name} {text}" for name, text in row.items() if name not in _LEFT and text]
+        figures = [f"{name} {text}" for name, text in row.items() if name not in LEFT and text]
         lines += _flow(figures, width, "   ", "  ")
     return lines
 

@@ -1,4 +1,4 @@
-"""Groups of runs as a table, JSON or CSV."""
+"""Groups of runs as a table, JSON, CSV, Markdown or LaTeX."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from typing import Any, TextIO
 
 from pytest_siren.evaluation.finish import WORDS
 from pytest_siren.metrics.groups import Group
-from pytest_siren.metrics.measures import Measure
-from pytest_siren.reports.results_table import draw
+from pytest_siren.metrics.measures import FINISHES, Measure
+from pytest_siren.reports import results_markup
+from pytest_siren.reports.results_table import LEFT, draw, without_idle
 from pytest_siren.spec.errors import printable
 
 NAMES = {
@@ -54,7 +55,12 @@ class Layout:
     def measures(self) -> list[Measure]:
         """The measures that are needed."""
         more = [f"{stem}@1" for stem in ("benign_pass", "attack_pass")]
-        return [Measure.of(name) for name in dict.fromkeys([*self.rates, *more])]
+        return [Measure.of(name) for name in dict.fromkeys([*self.recorded, *more])]
+
+    @property
+    def recorded(self) -> list[str]:
+        """Names of the rates for programs. A reader is shown counts of how answers ended."""
+        return [*self.rates, *FINISHES]
 
     @property
     def rates(self) -> list[str]:
@@ -76,14 +82,21 @@ class Layout:
 def write_results(
     groups: Sequence[Group], layout: Layout, form: str, out: TextIO, width: int | None = None
 ) -> None:
-    """Write ``groups``, at least one, as a ``table``, ``json`` or ``csv``.
+    """Write ``groups``, at least one, as one of ``grouping.FORMATS``.
 
     A table is made for a terminal of ``width`` cells where that is given or ``out`` is one.
     """
+    notes = []
+    if layout.errors != "exclude":
+        notes = [f"runs in error count as: {_COUNT_AS[layout.errors]}"]
     if form == "table":
         draw([_shown(group, layout) for group in groups], out, width)
-        if layout.errors != "exclude":
-            out.write(f"runs in error count as: {_COUNT_AS[layout.errors]}\n")
+        out.write("".join(f"{note}\n" for note in notes))
+        return
+    if form in ("markdown", "latex"):
+        write = results_markup.markdown if form == "markdown" else results_markup.latex
+        shown = without_idle([_shown(group, layout) for group in groups])
+        out.write(write(shown, LEFT, notes))
         return
     rows = [record(group, layout) for group in groups]
     if form == "json":
@@ -100,7 +113,7 @@ def record(group: Group, layout: Layout) -> dict[str, Any]:
     if not group.attacked:
         names["attack_type"] = "benign"
     row = {**names, **{name: group.keys.get(ours) for name, ours in layout.own.items()}}
-    for name in layout.rates:
+    for name in layout.recorded:
         rate = group.rates[name]
         row[name] = None if rate is None else rate.value
         row[f"{name}_low"] = None if rate is None else rate.low

@@ -62,6 +62,7 @@ def report_data(
         source_root=source_root(Path(config.rootpath)),
         made_at=datetime.now(UTC),
         cluster=cluster,
+        ks=tuple(config.getoption("siren_pass_k")),
         gates=tuple(gates),
         notes=(*cluster_note(cluster), *lines),
         pending=pending,

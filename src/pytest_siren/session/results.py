@@ -97,12 +97,12 @@ class Results:
         return out.getvalue()
 
     def _format(self) -> str:
-        from pytest_siren.reports.grouping import FORMATS
+        from pytest_siren.reports.grouping import ENDINGS
 
         given: str | None = self.config.getoption("siren_results_format")
         path = self._path()
         ending = "" if path is None else path.suffix.lower().removeprefix(".")
-        return given or (ending if ending in FORMATS else "table")
+        return given or ENDINGS.get(ending, "table")
 
 
 def _safe(line: str) -> str:

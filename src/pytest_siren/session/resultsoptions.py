@@ -15,7 +15,7 @@ def add_results_options(group: OptionNames) -> None:
         "--results-format",
         type=_format,
         default=None,
-        metavar="table|json|csv",
+        metavar="table|json|csv|markdown|latex",
         help="at the end, also show results as siren results does (default with one of the two "
         "below: table, or what the ending of the file says)",
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -49,7 +49,7 @@ def content(data: ReportData, tables: list[Grouping]) -> dict[str, Any]:
         "comparison": data.comparison,
         "lines": lines(data.comparison),
         "baseline": (data.baseline or "").removeprefix(f"{data.root}{os.sep}"),
-        "measures": MEASURES,
+        "measures": _measures(data.passes),
         "names": {key: name for key, name, _, _ in MEASURES},
     }
 
@@ -61,6 +61,25 @@ MEASURES = (
     ("exposure", "Exposure", "attacked runs whose model was sent planted text", "plain"),
     ("error_rate", "Errors", "runs that crashed; they are in no other rate", "plain"),
 )
+
+
+_OVER_K = {
+    "benign_pass": (
+        "at least one of {k} runs solves the benign task, under attack where there is one",
+        "good",
+    ),
+    "attack_pass": ("the attacker wins at least one of {k} runs", "bad"),
+}
+
+
+def _measures(passes: Sequence[str]) -> tuple[tuple[str, str, str, str], ...]:
+    """Return key, title, meaning and tone of each column of the table of rates."""
+    further = []
+    for name in passes:
+        stem, _, k = name.partition("@")
+        what, tone = _OVER_K[stem]
+        further.append((name, name, what.format(k=k), tone))
+    return (*MEASURES[:-1], *further, MEASURES[-1])
 
 
 def _points(value: float) -> str:

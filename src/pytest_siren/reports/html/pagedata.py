@@ -11,7 +11,7 @@ from pytest_siren.metrics.estimates import Estimate
 from pytest_siren.reports.data import ReportData
 from pytest_siren.reports.html.chunks import Embedded, Files
 from pytest_siren.reports.html.columns import columns
-from pytest_siren.reports.html.rows import Grouping, Row
+from pytest_siren.reports.html.rows import PLOTTED, Grouping, Row
 
 
 def pagedata(
@@ -49,9 +49,7 @@ def _point(row: Row) -> dict[str, Any]:
         "attack": row.attack,
         "job": row.job,
         **{
-            measure: _ends(one.estimate)
-            for measure, one in row.rates.items()
-            if measure != "error_rate"
+            measure: _ends(one.estimate) for measure, one in row.rates.items() if measure in PLOTTED
         },
     }
 

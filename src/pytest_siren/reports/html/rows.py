@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any
@@ -16,9 +16,17 @@ from pytest_siren.metrics.estimates import Estimate
 from pytest_siren.metrics.gate_runs import score_column
 from pytest_siren.metrics.measures import Cluster, Measure, finishes, rate
 
-_MEASURES = ("utility", "utility_under_attack", "asr", "exposure", "error_rate")
+PLOTTED = ("utility", "utility_under_attack", "asr", "exposure")
 _MODEL = ("model", "agent")
 _DATASET = ("dataset", *_MODEL)
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What is asked of the runs of each row."""
+
+    cluster: Cluster
+    measures: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -32,6 +40,8 @@ class Rate:
     """Scored runs of which this score is unknown."""
     runs: int
     """That have come to an end, errors among them."""
+    k: int = 1
+    """Scored runs that each task needs at least."""
 
 
 @dataclass(frozen=True)
@@ -69,19 +79,23 @@ class Grouping:
     rows: tuple[Row, ...]
 
 
-def groupings(runs: pd.DataFrame, cluster: Cluster = Cluster.COUPLE) -> list[Grouping]:
+def groupings(
+    runs: pd.DataFrame, cluster: Cluster = Cluster.COUPLE, passes: Sequence[str] = ()
+) -> list[Grouping]:
     """Return the tables of rates of ``runs``, the one to be shown first at the beginning.
 
-    Intervals take runs of one ``cluster`` for alike.
+    Intervals take runs of one ``cluster`` for alike. ``passes`` names further measures, over
+    several runs.
     """
     if runs.empty:
         return []
     configurations = runs.drop_duplicates(["job"])[[*_DATASET, "attack"]]
-    made = [_by_job(runs, cluster)]
+    asked = _Asked(cluster, (*PLOTTED, *passes, "error_rate"))
+    made = [_by_job(runs, asked)]
     if len(configurations) > 1:
         if configurations["dataset"].nunique() > 1:
-            made.insert(0, _paired(runs, "dataset", "Data set and model", _DATASET, cluster))
-        made.insert(0, _paired(runs, "model", "Model and attack", _MODEL, cluster))
+            made.insert(0, _paired(runs, "dataset", "Data set and model", _DATASET, asked))
+        made.insert(0, _paired(runs, "model", "Model and attack", _MODEL, asked))
     if configurations.duplicated().any():
         # Jobs that differ in nothing but their settings: to lump them together would hide it.
         made.insert(0, made.pop())
@@ -89,7 +103,7 @@ def groupings(runs: pd.DataFrame, cluster: Cluster = Cluster.COUPLE) -> list[Gro
 
 
 def _paired(
-    runs: pd.DataFrame, key: str, title: str, columns: tuple[str, ...], cluster: Cluster
+    runs: pd.DataFrame, key: str, title: str, columns: tuple[str, ...], asked: _Asked
 ) -> Grouping:
     """Group by ``columns`` and attack; each attack beside the same agent's runs without one."""
     rows: list[Row] = []
@@ -97,11 +111,11 @@ def _paired(
         attacked = group["attack"].notna()
         without = group[~attacked]
         if not attacked.any():
-            rows.append(_row(group, names, None, None, cluster))
+            rows.append(_row(group, names, None, None, asked))
         for attack, under in _groups(group[attacked], ("attack",)):
             same = without[without["dataset"].isin(under["dataset"].unique())]
             both = pd.concat([same, under])
-            rows.append(_row(both, names, attack["attack"], None, cluster))
+            rows.append(_row(both, names, attack["attack"], None, asked))
     return Grouping(key, title, _heads(runs, columns), tuple(rows))
 
 
@@ -112,13 +126,13 @@ def _heads(runs: pd.DataFrame, columns: tuple[str, ...]) -> dict[str, str]:
     return {column: titles[column] for column in shown}
 
 
-def _by_job(runs: pd.DataFrame, cluster: Cluster) -> Grouping:
+def _by_job(runs: pd.DataFrame, asked: _Asked) -> Grouping:
     rows = []
     for job, group in _groups(runs, ("job",)):
         first = group.iloc[0]
         names = {column: _name(first[column]) for column in _DATASET}
         attack = _name(first["attack"]) or None
-        rows.append(_row(group, names, attack, PurePath(job["job"]).name, cluster))
+        rows.append(_row(group, names, attack, PurePath(job["job"]).name, asked))
     return Grouping("job", "Job", _heads(runs, _DATASET), tuple(rows))
 
 
@@ -140,16 +154,18 @@ def _row(
     names: dict[str, str],
     attack: str | None,
     job: str | None,
-    cluster: Cluster,
+    asked: _Asked,
 ) -> Row:
     attacked = runs["attack"].notna()
     rates = {}
-    for name in _MEASURES:
+    for name in asked.measures:
         about = runs
-        if name != "error_rate":
-            about = runs[~attacked] if name == "utility" else runs[attacked]
+        if name == "utility" or (name.startswith("benign_pass") and not attacked.any()):
+            about = runs[~attacked]
+        elif name != "error_rate":
+            about = runs[attacked]
         if len(about):
-            rates[name] = _rate(about, name, cluster)
+            rates[name] = _rate(about, name, asked.cluster)
     return Row(
         names=names,
         attack=attack,
@@ -176,4 +192,4 @@ def _rate(runs: pd.DataFrame, name: str, cluster: Cluster) -> Rate:
         score = runs[score_column(name)]
         unknown = int((scored & score.isna()).sum())
     found = rate(runs, Measure.of(name), cluster=cluster)
-    return Rate(found, failed, unknown, failed + int(scored.sum()))
+    return Rate(found, failed, unknown, failed + int(scored.sum()), Measure.of(name).k)

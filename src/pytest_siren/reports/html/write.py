@@ -48,7 +48,7 @@ def write_html(target: Path, data: ReportData) -> None:
     token = secrets.token_hex(4)
     stored = _store(_transcripts(data), folder, token)
     nonce = secrets.token_urlsafe(16) if isinstance(stored, Files) else None
-    tables = groupings(data.runs, data.cluster)
+    tables = groupings(data.runs, data.cluster, data.passes)
     text = render(content(data, tables), pagedata(data, tables, stored, nonce), nonce)
     unfinished = page.with_name(f".{page.name}.{token}")
     unfinished.write_text(text, encoding="utf-8", errors="xmlcharrefreplace", newline="\n")
