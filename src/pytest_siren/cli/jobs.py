@@ -1,4 +1,4 @@
-"""``siren jobs``: what is recorded, and whether it is whole."""
+"""``siren jobs``: what is recorded, whether it is whole, and commands of prompt-siren."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING
 
 from pytest_siren.cli.arguments import add_jobs_dir
 from pytest_siren.cli.found import found_jobs
+from pytest_siren.cli.resume import add_parser as add_resume_sweep
+from pytest_siren.cli.resume import add_resume
+from pytest_siren.cli.run import add_modes
 from pytest_siren.cli.say import complain, say
 from pytest_siren.jobs.facts import not_needed
 from pytest_siren.jobs.history import History
@@ -25,9 +28,12 @@ OK, INCOMPLETE, NO_ANSWER = 0, 1, 2
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Register ``siren jobs list`` and ``siren jobs repair``."""
-    jobs = subparsers.add_parser("jobs", help="look at recorded jobs, or repair them")
+    """Register ``siren jobs`` with its commands."""
+    jobs = subparsers.add_parser("jobs", help="list, repair, start or resume jobs")
     commands = jobs.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    add_modes(commands.add_parser("start", help="the same as siren run"))
+    add_resume(commands)
+    add_resume_sweep(commands)
     show = commands.add_parser(
         "list",
         help="list jobs, and what is left of each",

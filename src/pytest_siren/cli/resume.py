@@ -1,4 +1,4 @@
-"""``siren resume-sweep``: prompt-siren's command, which pytest's own ``--resume`` carries out."""
+"""prompt-siren's commands to resume jobs, which pytest's own ``--resume`` carries out."""
 
 from __future__ import annotations
 
@@ -6,18 +6,45 @@ import argparse
 import subprocess
 import sys
 
+from pytest_siren.cli.say import complain
+
+NO_ANSWER = 2
+_CANCELLED = "CancelledError"
+
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Register ``siren resume-sweep``."""
     resume = subparsers.add_parser(
         "resume-sweep",
-        help="go on with a sweep: the same as pytest --resume",
-        description="Go on with all jobs of a sweep, or with those whose names match a pattern. "
+        help="resume a sweep: the same as pytest --resume",
+        description="Resume all jobs of a sweep, or those whose names match a pattern. "
         "Runs pytest --resume, and exits as it does.",
     )
     target = resume.add_mutually_exclusive_group(required=True)
     target.add_argument("-s", "--sweep-id", metavar="ID", help="the sweep's id")
     target.add_argument("-p", "--pattern", metavar="GLOB", help="glob over names of jobs")
+    _add_options(resume)
+    resume.set_defaults(run=_resume, job_path=None)
+
+
+def add_resume(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Register ``siren jobs resume``."""
+    resume = subparsers.add_parser(
+        "resume",
+        help="resume a job, or those of a sweep: the same as pytest --resume",
+        description="Resume a job, all jobs of a sweep, or those whose names match a pattern. "
+        f"Executes what is pending, and what ended in {_CANCELLED} unless -e names other types. "
+        "Runs pytest --resume, and exits as it does.",
+    )
+    target = resume.add_mutually_exclusive_group(required=True)
+    target.add_argument("-p", "--job-path", metavar="PATH", help="the job's folder")
+    target.add_argument("-s", "--sweep-id", metavar="ID", help="the sweep's id")
+    target.add_argument("--pattern", metavar="GLOB", help="glob over names of jobs")
+    _add_options(resume)
+    resume.set_defaults(run=_resume, retry_by_default=[_CANCELLED])
+
+
+def _add_options(resume: argparse.ArgumentParser) -> None:
     resume.add_argument("-d", "--jobs-dir", metavar="DIR", help="where jobs are")
     resume.add_argument(
         "-e",
@@ -29,19 +56,24 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     resume.add_argument("--only-failed", action="store_true", help="leave out what has a score")
     resume.add_argument("--dry-run", action="store_true", help="show what is left, run nothing")
+    resume.add_argument("--slurm", action="store_true", help="not built yet: refused")
     resume.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="as --set of pytest")
-    resume.set_defaults(run=_resume)
+    resume.set_defaults(retry_by_default=[])
 
 
 def _resume(args: argparse.Namespace) -> int:
+    if args.slurm:
+        complain("jobs cannot be submitted to SLURM yet; leave --slurm out")
+        return NO_ANSWER
     return subprocess.call([sys.executable, "-m", "pytest", *pytest_args(args)])
 
 
 def pytest_args(args: argparse.Namespace) -> list[str]:
     """Return the arguments of pytest that do the same."""
-    given = ["--resume", args.sweep_id or args.pattern]
+    given = ["--resume", args.job_path or args.sweep_id or args.pattern]
     given += [f"--jobs-dir={args.jobs_dir}"] if args.jobs_dir else []
-    given += [f"--retry-on-error={one}" for one in args.retry_on_error]
+    retry = args.retry_on_error or args.retry_by_default
+    given += [f"--retry-on-error={one}" for one in retry]
     given += ["--only-failed"] if args.only_failed else []
     given += ["--collect-only"] if args.dry_run else []
     given += [f"--set={one}" for one in args.overrides]

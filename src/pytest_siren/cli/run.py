@@ -60,7 +60,12 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     run = subparsers.add_parser(
         "run", help="run a configuration, benign or attacked: the same as pytest with its file"
     )
-    commands = run.add_subparsers(
+    add_modes(run)
+
+
+def add_modes(parser: argparse.ArgumentParser) -> None:
+    """Add the commands ``benign`` and ``attack`` to ``parser``."""
+    commands = parser.add_subparsers(
         title="commands", required=True, metavar="benign|attack", parser_class=_Interleaved
     )
     for mode, help_text in (
