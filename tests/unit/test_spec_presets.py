@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import yaml
 
+from pytest_siren.attacks import template_string
 from pytest_siren.evaluation.components import Component, Kind, Registry
 from pytest_siren.spec.jobs import AttackSpec, JobSpec
-from pytest_siren.spec.presets import built_in_names
+from pytest_siren.spec.presets import PRESETS, built_in_names
 from tests.unit.spec_sample import MINIMAL, EchoConfig, Folder, registry
 
 KNOWN = (
@@ -211,3 +213,47 @@ def test_the_built_in_texts_are_agentdojos(
     assert render(found) == expected
     if preset != "template_string":
         assert found.raw["template_short_name"] == published.name
+
+
+NEWLINES = {
+    "dear {{ goal }}\n": {"keep_trailing_newline": False},
+    "dear {{ goal }}\n\n": {"keep_trailing_newline": False},
+    "dear {{ goal }}": {},
+}
+
+
+@pytest.mark.parametrize("by_defaults", [False, True])
+@pytest.mark.parametrize("template", NEWLINES)
+def test_a_preset_beside_loses_the_newline_at_its_end(
+    folder: Folder, template: str, by_defaults: bool
+) -> None:
+    """As it does in prompt-siren, whose format it is (P5); by ``defaults`` too."""
+    own = registry()
+    own.add(Kind.ATTACK, "template_string", template_string.component)
+    config = {"attack_template": template, "template_short_name": "dear"}
+    preset = {"type": "template_string", "config": config}
+    folder.write("attack/theirs.yaml", yaml.safe_dump(preset))
+    text = MINIMAL
+    if by_defaults:
+        text += "defaults: [attack: theirs]\nattack: {config: {template_short_name: dear}}\n"
+    found = attack(folder.load(text, own, attacks=() if by_defaults else ("theirs",)))
+    assert found.raw == {**config, **NEWLINES[template]}
+
+
+def test_what_a_preset_beside_says_of_its_newline_holds(folder: Folder) -> None:
+    own = registry()
+    own.add(Kind.ATTACK, "template_string", template_string.component)
+    config = {"attack_template": "{{ goal }}\n", "keep_trailing_newline": True}
+    section = yaml.safe_dump({"type": "template_string", "config": config})
+    folder.write("attack/kept.yaml", section)
+    assert attack(folder.load(MINIMAL, own, attacks=("kept",))).raw == config
+
+
+@pytest.mark.parametrize("name", ["template_string", "important_instructions_no_names"])
+def test_a_copy_of_a_built_in_preset_is_that_preset(folder: Folder, name: str) -> None:
+    own = registry()
+    own.add(Kind.ATTACK, "template_string", template_string.component)
+    built_in = attack(folder.load(MINIMAL, own, attacks=(name,)))
+    assert str(built_in.raw["attack_template"]).endswith("\n")
+    folder.write(f"attack/{name}.yaml", (PRESETS / f"{name}.yaml").read_text())
+    assert attack(folder.load(MINIMAL, own, attacks=(name,))) == built_in

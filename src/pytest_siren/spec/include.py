@@ -11,6 +11,7 @@ from pytest_siren.spec.defaults import SELF, Default, defaults_of
 from pytest_siren.spec.errors import Problem
 from pytest_siren.spec.interpolation import interpolated
 from pytest_siren.spec.jobconfig import as_eval_file, base_of, is_job_config
+from pytest_siren.spec.presets import as_theirs
 from pytest_siren.spec.wording import shown as as_shown
 from pytest_siren.yamlpos.nodes import Node, branch, merged, with_value
 from pytest_siren.yamlpos.reader import read_yaml
@@ -129,6 +130,8 @@ def _default(
     if found is None or target is None:
         return None
     at = default.path(_text(target))
+    if at == ("attack",):
+        found = as_theirs(found)
     return with_value(branch({}, found.place), at, found) if at else found
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from pytest_siren.spec.newline import as_jinja_has_it
 from pytest_siren.yamlpos.nodes import Node, branch, with_value, without
 
 _MARKS = ("job_name", "execution_mode", "created_at")
@@ -24,7 +25,6 @@ _RECORDED = frozenset(
     }
 )
 """Keys that say what became of the job; the others say what it is."""
-_NEWLINE = "keep_trailing_newline"
 _RUNS_ALIAS = ("execution", "n_runs_per_task")
 
 
@@ -52,23 +52,16 @@ def as_eval_file(root: Node) -> Node:
     named = attack is None or not isinstance(attack.value, dict) or "name" in attack.value
     if name is not None and name.value is not None and not named:
         tree = with_value(tree, ("attack", "name"), name)
-    return _with_their_newline(tree) if _is_theirs(root) else tree
+    attack = tree.child("attack")
+    if attack is not None and _is_theirs(root):
+        tree = with_value(tree, ("attack",), as_jinja_has_it(attack))
+    return tree
 
 
 def _is_theirs(root: Node) -> bool:
     """Whether prompt-siren made the job, which may have been resumed here."""
     session = root.child("session_id")
     return session is None or session.value == ""
-
-
-def _with_their_newline(tree: Node) -> Node:
-    """Return ``tree`` with the template's last newline left out, as it is left out there."""
-    kind, config = tree.at(("attack", "type")), tree.at(("attack", "config"))
-    if kind is None or kind.value != "template_string" or config is None:
-        return tree
-    if not isinstance(config.value, dict) or _NEWLINE in config.value:
-        return tree
-    return with_value(tree, ("attack", "config", _NEWLINE), Node(False, config.place))
 
 
 def base_of(root: Node, path: Path, shown: Path) -> Path:

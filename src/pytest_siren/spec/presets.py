@@ -5,16 +5,19 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
 from importlib.resources import as_file, files
 from pathlib import Path
 
 from pytest_siren.evaluation.components import Kind, Registry
 from pytest_siren.spec.errors import Problem
+from pytest_siren.spec.newline import as_jinja_has_it
 from pytest_siren.spec.sections import preset_names, read_section
 from pytest_siren.spec.wording import KeyPath, listed, suggestion
 from pytest_siren.spec.wording import shown as as_shown
 from pytest_siren.yamlpos.nodes import Node, Place, node_of
+from pytest_siren.yamlpos.reader import read_yaml
 
 PRESETS = files("pytest_siren.attacks") / "presets"
 """The presets that are built in, one ``NAME.yaml`` each."""
@@ -57,7 +60,8 @@ class Presets:
             return None
         beside = Path(FOLDER) / f"{name}.yaml"
         if os.path.isfile(self._base / beside):
-            return self._from_file(name, self._base / beside, self._shown.parent / beside)
+            found = self._from_file(name, self._base / beside, self._shown.parent / beside)
+            return found and replace(found, section=as_theirs(found.section))
         built_in = PRESETS / f"{name}.yaml"
         if name in built_in_names():
             with as_file(built_in) as path:
@@ -91,6 +95,30 @@ class Presets:
             self._read[path] = read_section(path, shown, self._environ, self.problems)
         section = self._read[path]
         return None if section is None else Definition(name, section, ())
+
+
+def as_theirs(section: Node) -> Node:
+    """Return the ``section`` of a preset file as prompt-siren reads it, whose format that is.
+
+    A copy of a built-in preset is that preset.
+    """
+    copied = section.at(("config", "attack_template"))
+    if copied is not None and copied.value in built_in_templates():
+        return section
+    return as_jinja_has_it(section)
+
+
+@cache
+def built_in_templates() -> frozenset[str]:
+    """Return the templates of the built-in presets."""
+    found = set[str]()
+    for name in built_in_names():
+        with as_file(PRESETS / f"{name}.yaml") as path:
+            root, _ = read_yaml(path, path)
+        template = root and root.at(("config", "attack_template"))
+        if template is not None and isinstance(template.value, str):
+            found.add(template.value)
+    return frozenset(found)
 
 
 def built_in_names() -> list[str]:
