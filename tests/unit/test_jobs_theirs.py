@@ -214,3 +214,39 @@ def test_results_count_errors_apart(job: TheirJob, capsys: pytest.CaptureFixture
     [row] = json.loads(capsys.readouterr().out)
     assert (row["dataset"], row["attack_type"]) == ("agentdojo-banking", "template_string_please")
     assert row["attack_pass@1"] == 0.5
+
+
+def test_tokens_and_times_of_theirs_are_those_of_their_records(job: TheirJob) -> None:
+    read = read_runs([job.path])
+    assert read.runs["input_tokens"].tolist() == [40, 40, 0, 0]
+    assert read.runs["output_tokens"].tolist() == [2, 2, 0, 0]
+    assert read.runs["duration"].tolist() == [2.5] * 4
+    assert not read.notes
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("execution.json", None),
+        ("execution.json", {"usage": {"input_tokens": -1}}),
+        ("execution.json", {"usage": None}),
+        ("result.json", {"finished_at": "2025-01-01T00:00:00"}),
+        ("result.json", {"finished_at": "2026-01-02T03:04:05+01:00"}),
+        ("result.json", {"finished_at": None}),
+    ],
+)
+def test_what_their_records_do_not_tell_is_not_nothing(
+    job: TheirJob, name: str, change: dict[str, object] | None
+) -> None:
+    path = job.path / next(iter_index(job.path)).path / name
+    if change is None:
+        path.unlink()
+    else:
+        path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    read = read_runs([job.path])
+    assert list(read.notes) == [
+        "job theirs: the tokens or times of 1 run are not known, and are not counted"
+    ]
+    of_tokens = name == "execution.json"
+    assert read.runs["input_tokens"].tolist() == [0 if of_tokens else 40, 40, 0, 0]
+    assert read.runs["duration"].isna().tolist() == [not of_tokens, False, False, False]

@@ -13,9 +13,11 @@ import numpy.typing as npt
 
 from pytest_siren.evaluation.status import Status
 from pytest_siren.jobs.lines import Line, blocks
+from pytest_siren.jobs.their_usage import took
 from pytest_siren.jobs.theirs import Numbering, status_of
 from pytest_siren.metrics.attempts import Attempts, first_scored, folded
 from pytest_siren.metrics.codes import MISSING, Codes
+from pytest_siren.yamlpos.problems import printable
 
 Array = npt.NDArray[Any]
 Columns = dict[str, Array]
@@ -37,13 +39,26 @@ _FIELDS = (
 
 @dataclass
 class _Naming:
-    """Names the runs of prompt-siren's lines in one index."""
+    """Fills in what prompt-siren's lines in one index lack."""
 
+    job: Path
     numbering: Numbering
     tasks: Codes[str]
     parts: list[Columns] = field(default_factory=list)
     """What has been read of the index."""
+    unmeasured: int = 0
+    """Lines whose tokens, or whose times, nothing tells."""
     _noted: int = 0
+
+    def measure(self, values: dict[str, list[Any]]) -> None:
+        """Fill in duration and tokens, where ``values`` are those of lines."""
+        for at, path in enumerate(values["path"]):
+            if values["identity"][at] is None:
+                found = took(self.job / path)
+                tokens = found.tokens or (0, 0)
+                values["duration"][at] = found.duration
+                values["input_tokens"][at], values["output_tokens"][at] = tokens
+                self.unmeasured += found.tokens is None or found.duration != found.duration
 
     def name(self, values: dict[str, list[Any]], status: Sequence[str]) -> None:
         """Fill in index and identity of their runs, where ``values`` are those of lines."""
@@ -76,21 +91,32 @@ class Indexes:
         self.statuses.of(_STATUSES)
 
     def runs(
-        self, index: Path, identity: str, problems: list[str], places: Codes[str]
+        self,
+        index: Path,
+        identity: str,
+        problems: list[str],
+        places: Codes[str],
+        notes: list[str],
     ) -> Columns | None:
         """Return the columns of the runs of ``index``, in the order of their first attempts.
 
         ``identity`` is that of the job's configuration; ``places`` is filled with the folders that
-        the index names. Of several attempts at a run the first that
-        was scored counts, else the last. ``None`` when there is no run. Raises ``RecordError`` when
-        the file cannot be read.
+        the index names, ``notes`` with what is not known of them. Of several attempts at a run the
+        first that was scored counts, else the last. ``None`` when there is no run. Raises
+        ``RecordError`` when the file cannot be read.
         """
         runs = Codes[str]()
-        naming = _Naming(Numbering(identity), self.tasks)
+        naming = _Naming(index.parent, Numbering(identity), self.tasks)
         parts = naming.parts
         for lines in blocks(index, problems):
             if lines:
                 parts.append(self._attempts(lines, runs, places, naming))
+        if naming.unmeasured:
+            what = f"{naming.unmeasured:,} run{'s' if naming.unmeasured > 1 else ''}"
+            notes.append(
+                f"job {printable(index.parent.name)}: the tokens or times of {what} are not "
+                "known, and are not counted"
+            )
         if not parts:
             return None
         attempts = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
@@ -103,6 +129,7 @@ class Indexes:
         status = values["status"]
         if None in values["identity"] or None in status:
             status = [line.status or status_of(line.exception_type).value for line in lines]
+            naming.measure(values)
             naming.name(values, status)
         columns: Columns = {
             "run": runs.of(values["identity"]),

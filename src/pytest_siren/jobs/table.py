@@ -94,7 +94,7 @@ def _runs(
             "'siren jobs repair' builds it from their records"
         )
     places = Codes[str]()
-    columns = indexes.runs(index, identity, problems, places)
+    columns = indexes.runs(index, identity, problems, places, notes)
     try:
         found = strays(job, places.values)
     except OSError as error:
