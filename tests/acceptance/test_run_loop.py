@@ -125,7 +125,10 @@ def test_maxfail_counts_failures_and_no_more_are_reported(slow: Project) -> None
     result = slow.run("-p", "no:xdist", "--maxfail", "3", "--concurrency", "16")
     result.assert_outcomes(failed=3)
     result.stdout.fnmatch_lines(["*stopping after 3 failures*"])
-    result.stdout.re_match_lines([r"pending: 13 of 16 runs, [89] of them cancelled in flight"])
+    found = re.search(r"pending: (\d+) of 16 runs, \1 of them cancelled", result.stdout.str())
+    assert found is not None
+    # The other five that fail may have ended as well, though they are not reported.
+    assert 8 <= int(found[1]) <= 13
 
 
 def test_maxfail_under_xdist_stops_all_workers(slow: Project) -> None:

@@ -250,7 +250,7 @@ def test_runs_in_error_count_against_what_is_proposed() -> None:
 # Random states of gates: what is proposed settles them, half of it does not.
 
 KINDS = ("asr", "utility", "attack_pass@2", "max_task_asr", "asr_increase", "utility_drop")
-STATES = int(os.environ.get("SIREN_ADVICE_STATES", "12"))
+STATES = int(os.environ.get("SIREN_ADVICE_STATES", "6"))
 """``make nightly`` tries 200."""
 MOST_ROWS = 3_000
 """Proposals above it are not simulated here: only the time they take differs."""
@@ -344,5 +344,6 @@ def test_proposals_settle_random_gates_and_half_of_them_do_not() -> None:
     assert np.mean(full) >= 0.8
     assert np.mean(half) <= 0.6
     # Of single states too, as far as 20 draws can show, and but for a few.
-    assert np.mean(np.array(full) >= 0.6) >= 0.9
-    assert np.mean(np.array(half) <= 0.8) >= 0.9
+    few = max(1, STATES // 10)
+    assert np.sum(np.array(full) < 0.6) <= few
+    assert np.sum(np.array(half) > 0.8) <= few

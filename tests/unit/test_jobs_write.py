@@ -183,6 +183,5 @@ def test_no_other_module_of_jobs_writes_files() -> None:
     assert [path.name for path in modules if writing.search(path.read_text("utf-8"))] == [
         "lock.py",  # opens an index, for write.py
         "marks.py",  # holds no text: process ids and times
-        "repair.py",  # keeps lines of an index that it cannot read, as they are
         "write.py",
     ]
