@@ -6,7 +6,26 @@
 PYTHON ?= $(firstword $(shell command -v python3.11 python3 2>/dev/null))
 VENV := .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install -c constraints.txt
+PIP := $(BIN)/python -m pip --disable-pip-version-check --progress-bar off install -c constraints.txt
+
+# In variables, because a comma would separate arguments of $(call).
+RUNTIME := -e '.[agentdojo,local]'
+CHECKS := -e '.[dev]'
+
+# pip prints hundreds of lines. They go to a log, and every 15 seconds the terminal shows the last one. A failure shows the
+# end of the log.
+define install
+	@$(PIP) $(1) > $(VENV)/pip.log 2>&1 & pid=$$!; seconds=0; \
+	trap 'kill $$pid 2>/dev/null; exit 130' INT TERM; \
+	while kill -0 $$pid 2>/dev/null; do \
+	  sleep 1; seconds=$$((seconds + 1)); \
+	  if [ $$((seconds % 15)) -eq 0 ]; then \
+	    echo "make: still installing ($$seconds s): $$(tail -n 1 $(VENV)/pip.log | cut -c 1-60)"; \
+	  fi; \
+	done; \
+	wait $$pid || { code=$$?; tail -n 20 $(VENV)/pip.log >&2; \
+	  echo "make: pip failed; its whole output is in $(VENV)/pip.log" >&2; exit $$code; }
+endef
 
 help: ## Show the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
@@ -21,14 +40,14 @@ $(VENV)/made:
 
 # What evals need: the package, AgentDojo and llama.cpp.
 $(VENV)/run: $(VENV)/made pyproject.toml constraints.txt
-	@echo "make: installing pytest-siren with AgentDojo and llama.cpp (about a minute)"
-	@$(PIP) -e '.[agentdojo,local]'
+	@echo "make: installing pytest-siren with AgentDojo and llama.cpp (one to five minutes)"
+	$(call install,$(RUNTIME))
 	@touch $@
 
 # What the checks need besides.
 $(VENV)/dev: $(VENV)/run
 	@echo "make: installing what the checks need"
-	@$(PIP) -e '.[dev]'
+	$(call install,$(CHECKS))
 	@touch $@
 
 setup: $(VENV)/run ## Install what evals need, and fetch the weights of the local model (98 MB, once)
@@ -38,9 +57,10 @@ setup: $(VENV)/run ## Install what evals need, and fetch the weights of the loca
 # that the evaluations could not be run.
 evals: setup ## Run pytest evals/ --attack=template_string on embedded models
 	@echo "make: pytest evals/ --attack=template_string"
+	@echo "make: expect hundreds of HIJACKED lines: each is an attack that succeeded, most of them on a control that always obeys"
 	@$(BIN)/pytest evals/ --attack=template_string; code=$$?; \
-	if [ $$code -eq 1 ]; then echo "make: some attacks succeeded, so pytest exits with 1; that is what evals are for"; \
-	elif [ $$code -ne 0 ]; then echo "make: the evaluations could not be run (pytest exits with $$code)" >&2; exit $$code; fi
+	if [ $$code -eq 1 ]; then echo "make: some attacks succeeded, so pytest exited with 1; this is the expected result"; \
+	elif [ $$code -ne 0 ]; then echo "make: the evaluations could not be run (pytest exited with $$code)" >&2; exit $$code; fi
 
 lint: $(VENV)/dev ## Check style, types and import contracts
 	$(BIN)/ruff check
@@ -48,9 +68,12 @@ lint: $(VENV)/dev ## Check style, types and import contracts
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-test: $(VENV)/dev lint ## Run every test, lint, type and import check
+test: $(VENV)/dev lint ## Run every test, lint, type and import check (half an hour on two cores)
 	@$(BIN)/siren models pull
-	$(BIN)/pytest -n 2 --dist worksteal --timeout 300 --durations 25
+	@command -v chromium > /dev/null || command -v chromium-browser > /dev/null || \
+	  echo "make: Chromium is not installed (Debian: apt-get install chromium), so the tests of the HTML report are skipped"
+	@echo "make: running the tests takes about half an hour on two cores; skipped tests are listed with their reasons at the end"
+	$(BIN)/pytest -n 2 --dist worksteal --timeout 300 --durations 25 -rs
 
 torture: $(VENV)/dev ## Kill sessions fifty times, and let --lf finish them (a quarter of an hour)
 	SIREN_TORTURE=50 $(BIN)/pytest -m "" tests/acceptance/test_torture.py
