@@ -6,7 +6,7 @@
 PYTHON ?= $(firstword $(shell command -v python3.11 python3 2>/dev/null))
 VENV := .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip --disable-pip-version-check --progress-bar off install -c constraints.txt
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --progress-bar off -c constraints.txt
 
 # In variables, because a comma would separate arguments of $(call).
 RUNTIME := -e '.[agentdojo,local]'
@@ -20,7 +20,7 @@ define install
 	while kill -0 $$pid 2>/dev/null; do \
 	  sleep 1; seconds=$$((seconds + 1)); \
 	  if [ $$((seconds % 15)) -eq 0 ]; then \
-	    echo "make: still installing ($$seconds s): $$(tail -n 1 $(VENV)/pip.log | cut -c 1-60)"; \
+	    echo "make: still installing ($$seconds s): $$(grep -v "^WARNING" $(VENV)/pip.log | tail -n 1 | cut -c 1-60)"; \
 	  fi; \
 	done; \
 	wait $$pid || { code=$$?; tail -n 20 $(VENV)/pip.log >&2; \

@@ -220,7 +220,7 @@ class EvalFile(Section):
         default=None, description="Marks of the job's items, which `pytest -m` chooses by"
     )
     gates: list[Text] | None = Field(
-        default=None, description="Conditions on what the file's runs come to"
+        default=None, description="Conditions on the results of the file's runs"
     )
     output: OutputSection | None = Field(default=None, description="See `output`")
     telemetry: TelemetrySection | None = Field(default=None, description="See `telemetry`")
