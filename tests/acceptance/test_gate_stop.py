@@ -58,6 +58,18 @@ def test_a_gate_far_from_its_bound_is_settled_early(simulated: Project, dist: st
     assert len(asked(simulated)) == done
 
 
+def test_recorded_runs_are_reported_though_gates_are_settled_without_them(
+    simulated: Project,
+) -> None:
+    simulated = Project(simulated.pytester, ["-n2", "--concurrency=1", "--task-ids=m0,m1"])
+    first = simulated.run("evals", "--attack=template_string")
+    [job] = simulated.jobs()
+    gates = ("--gate-stop", "--gate=asr <= 0.9")
+    again = simulated.run("evals", "--attack=template_string", f"--resume={job.name}", *gates)
+    assert again.parseoutcomes() == first.parseoutcomes()
+    assert last_lines(again)[-1].endswith(" of 40 runs; 0 not needed")
+
+
 def test_the_order_is_that_of_the_configuration_alone(simulated: Project) -> None:
     simulated.args = ["--concurrency=1"]
     simulated.run(*ARGS, "--gate=asr <= 0.10")

@@ -44,3 +44,21 @@ def test_what_is_dropped_is_given_to_nobody(dist: str) -> None:
     assert sorted(node.sent) == sorted(left)
     assert scheduling.tests_finished
     assert node.shutting_down
+
+
+def test_runs_with_a_record_are_given_to_workers_whatever_is_dropped() -> None:
+    ids = [f"eval_x.yaml::a:m[x-run{index}]" for index in range(12)]
+    config: Any = SimpleNamespace(getvalue=lambda name: "load")
+    collected = Collected([(0, 12)], window=2, recorded=[(5, 7), (9, 10)])
+    scheduling = RunScheduling(config, collected, 1)
+    node = Node()
+    scheduling.add_node(node)
+    scheduling.add_node_collection(node, ids)
+    scheduling.schedule()
+    begun = list(node.sent)
+    scheduling.drop([ids[5], ids[8]])
+    scheduling.drop_runs()
+    for index in node.sent:
+        scheduling.mark_test_complete(node, index)
+    assert sorted(node.sent) == sorted({*begun, 5, 6, 9})
+    assert node.shutting_down

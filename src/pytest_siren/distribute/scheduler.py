@@ -54,6 +54,7 @@ class RunScheduling:
         self._suspected: Counter[int] = Counter()
         self._alone: dict[Any, int] = {}
         self._dropped: set[str] = set()
+        self._recorded = {at for start, stop in collected.recorded for at in range(start, stop)}
 
     # What xdist's session asks of a scheduler.
 
@@ -125,14 +126,14 @@ class RunScheduling:
             self._feed(node)
 
     def drop_runs(self) -> None:
-        """No worker need be given any further run."""
-        units = ([index for index in unit if not self._is_run(index)] for unit in self._waiting)
+        """No worker need be given any further run, but for those with a record."""
+        units = ([index for index in unit if not self._executed(index)] for unit in self._waiting)
         self._waiting = deque(unit for unit in list(units) if unit)
         for node in self.nodes:
             self._feed(node)
 
     def drop(self, nodeids: Iterable[str]) -> None:
-        """No worker need be given these items, unless it has been already."""
+        """No worker need be given these runs, unless it has been already or they have a record."""
         self._dropped.update(nodeids)
         for node in self.nodes:
             self._feed(node)
@@ -216,7 +217,11 @@ class RunScheduling:
     def _needed(self, unit: list[int]) -> list[int]:
         """Return what of ``unit`` has not been dropped."""
         assert self.collection is not None
-        return [index for index in unit if self.collection[index] not in self._dropped]
+        return [
+            index
+            for index in unit
+            if self.collection[index] not in self._dropped or not self._executed(index)
+        ]
 
     def _close(self) -> None:
         if all(self._may_close(assigned) for assigned in self._assigned.values()):
@@ -240,6 +245,10 @@ class RunScheduling:
 
     def _is_run(self, index: int) -> bool:
         return any(start <= index < stop for start, stop in self._collected.runs)
+
+    def _executed(self, index: int) -> bool:
+        """Whether that item is a run that is not reported from its record."""
+        return self._is_run(index) and index not in self._recorded
 
     def _units(self, collection: list[str]) -> list[list[int]]:
         """Return what must stay together, in order."""

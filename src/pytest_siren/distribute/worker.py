@@ -102,7 +102,22 @@ def tell_collected(session: pytest.Session) -> None:
     tell_planned(session, folder)
     folder.write_pid(session.config.workerinput["workerid"])  # type: ignore[attr-defined]
     paid = paid_runs(items, session.config.stash[EVALUATIONS].workshop.prices)
-    folder.write_collected(Collected(runs, window_size(items), jobs, paid))
+    folder.write_collected(Collected(runs, window_size(items), jobs, paid, _recorded(session)))
+
+
+def _recorded(session: pytest.Session) -> list[tuple[int, int]]:
+    """Return the positions of runs that are reported from their records."""
+    evaluations = session.config.stash[EVALUATIONS]
+    if session.config.stash[SESSION].resume is None or session.config.option.collectonly:
+        return []
+    places = enumerate(session.items)
+    return ranges(
+        [
+            index
+            for index, item in places
+            if isinstance(item, RunItem) and evaluations.is_recorded(item)
+        ]
+    )
 
 
 def run_on_worker(session: pytest.Session, evaluations: Evaluations, grace: float) -> None:

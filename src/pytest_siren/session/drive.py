@@ -116,9 +116,6 @@ class Drive:
     def _advance(self) -> bool:
         """Do the next thing; return whether there may be more."""
         self.feed.poll(self.line)
-        if self.evaluations.board.settled:
-            for run in self.line.drop_runs():
-                self.feed.skip(run)
         self.tick()
         self.stopped = self.stopped or self._must_stop()
         if self.stopped is not None:
@@ -145,7 +142,7 @@ class Drive:
         while (
             self.stopped is None and self._full is None and len(self.line) and not self._window.full
         ):
-            if self.evaluations.board.settled or self.evaluations.board.stopped is not None:
+            if self.evaluations.board.stopped is not None:
                 return
             self._full = self.may_start()
             if self._full is not None:
@@ -153,11 +150,20 @@ class Drive:
             item = self.line.next_run(self._window.room)
             if item is None:
                 return
-            needed = self.deciding is None or self.deciding.needs(*item.run_key)
-            if needed and not self.evaluations.leaves_out(item):
+            if self._starts(item):
                 self._window.start(item)
             else:
                 self.feed.skip(item)
+
+    def _starts(self, item: RunItem) -> bool:
+        """Whether ``item`` has to be executed, or reported from its record.
+
+        A run with a record always is, or a resumed session would show fewer than the one before.
+        """
+        undecided = self.deciding is None or self.deciding.needs(*item.run_key)
+        if undecided and not self.evaluations.board.settled:
+            return not self.evaluations.leaves_out(item)
+        return self.evaluations.is_recorded(item)
 
     def _refill(self, item: RunItem, result: Result) -> None:
         """Start others in the place of a run whose record is still on its way to the disk."""

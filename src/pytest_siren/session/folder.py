@@ -36,6 +36,8 @@ class Collected:
     """Identity of a job's configuration to the path of its folder."""
     paid: Mapping[str, tuple[int, bool]] = field(default_factory=dict)
     """Models that may cost money, with their runs and whether their price is known."""
+    recorded: Sequence[tuple[int, int]] = ()
+    """Runs, as such ranges, that are reported from their records."""
 
     @property
     def total(self) -> int:
@@ -102,8 +104,9 @@ class SessionFolder:
         except FileNotFoundError:
             return None
         runs = [(start, stop) for start, stop in data["runs"]]
+        recorded = [(start, stop) for start, stop in data["recorded"]]
         paid = {model: (runs, priced) for model, (runs, priced) in data["paid"].items()}
-        return Collected(runs, data["window"], data["jobs"], paid)
+        return Collected(runs, data["window"], data["jobs"], paid, recorded)
 
     def remove(self) -> None:
         """Remove the folder. Nothing in it is worth keeping."""

@@ -61,14 +61,6 @@ class Line:
                 return item
         return None
 
-    def drop_runs(self) -> list[RunItem]:
-        """Take all runs, which nobody needs any more."""
-        batches = [part for part in self._parts if isinstance(part, dict)]
-        dropped = [run for batch in batches for waiting in batch.values() for run in waiting]
-        self._parts = deque(part for part in self._parts if not isinstance(part, dict))
-        self._length -= len(dropped)
-        return dropped
-
     def next_test(self) -> pytest.Item | None:
         """Take the first item if it is no run."""
         if not self._parts or isinstance(self._parts[0], dict):

@@ -194,11 +194,13 @@ class Evaluations:
 
     def leaves_out(self, item: RunItem) -> bool:
         """Whether ``item`` need not begin: its model is unavailable, and it has no record."""
-        if self.board.key_stopped(item.job.model.id) is None:
-            return False
-        past = self.recorder.past(self._info(item))
-        settled = self.recorder.past_runs.settled(past)
-        return settled is None or self._again(settled)
+        return self.board.key_stopped(item.job.model.id) is not None and not self.is_recorded(item)
+
+    def is_recorded(self, item: RunItem) -> bool:
+        """Whether ``item`` is reported from its record, without being executed."""
+        past_runs = self.recorder.past_runs
+        settled = past_runs.settled(past_runs.of(item.job.identity, item.identity))
+        return settled is not None and not self._again(settled)
 
     def _again(self, settled: IndexEntry) -> bool:
         """Whether a run is executed once more although it has been scored."""
