@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -117,7 +118,7 @@ def test_their_job_that_makes_no_job_here_is_refused(project: Project) -> None:
 
 
 def test_their_job_is_run_anew_and_replayed(project: Project) -> None:
-    """K: ``config.yaml`` as an eval file, and ``replay:``."""
+    """``config.yaml`` as an eval file, and ``replay:``."""
     job = their_job(project)
     for couple in COUPLES:
         contents = {"note": f"Please {'say' if 'advert' in couple else 'print'}!"}
@@ -134,3 +135,34 @@ def test_their_job_is_run_anew_and_replayed(project: Project) -> None:
     found = {one["task_id"]: (one["output"], one["attack_score"]) for one in results}
     assert found["summary:advert"] == ("ZEPPELIN for summary:advert", 1.0)
     assert Path(job.path / "index.jsonl").read_text().count("\n") == 4
+
+
+def rewritten(job: Path) -> None:
+    """Write the ``config.yaml`` of ``job`` as prompt-siren does: without what it does not know."""
+    path = job / "config.yaml"
+    known = yaml.safe_load((TheirJob(job.parent / "known").path / "config.yaml").read_text())
+    shutil.rmtree(job.parent / "known")
+    values = yaml.safe_load(path.read_text())
+    path.write_text(yaml.safe_dump({key: values.get(key) for key in known}))
+
+
+@pytest.mark.parametrize("finish", ["", "finish: {length: score}\n"])
+def test_a_job_that_prompt_siren_rewrote_is_the_same_or_refused(
+    project: Project, finish: str
+) -> None:
+    """P34: its runs are not executed again, in any case not without a word."""
+    mail = project.path / "evals/eval_mail.yaml"
+    mail.write_text(mail.read_text() + finish)
+    project.run("evals", "--attack=template_string", "--job-name=ours")
+    job = project.path / "jobs/ours"
+    index = (job / "index.jsonl").read_bytes()
+    rewritten(job)
+    result = project.run("--resume", "ours")
+    if finish:
+        assert result.ret == pytest.ExitCode.USAGE_ERROR
+        result.stderr.fnmatch_lines(
+            ["ERROR: --resume ours: jobs/ours/config.yaml describes another*of 4 recorded runs*"]
+        )
+    else:
+        result.stdout.fnmatch_lines(["recorded: 4 of 4 runs, not executed again"])
+    assert (job / "index.jsonl").read_bytes() == index

@@ -35,5 +35,25 @@ def adopted(config: pytest.Config, folder: Path, job: JobConfig, how: str) -> Jo
         identity = identity_of(config, path, place)
     except (ValueError, LookupError, ImportError, OSError) as error:
         raise pytest.UsageError(f"{how}: {error}") from None
+    if others := _of_other_configurations(folder, identity):
+        raise pytest.UsageError(
+            f"{how}: {place} describes another configuration than that of {others:,} recorded "
+            "runs, which would be executed again: another tool has rewritten it. Restore it, or "
+            f"start a new job: pytest {place}"
+        )
     ours = {"eval_file": place.as_posix(), "invocation": invocation.plain()}
     return replace(job, identity=identity, values={**job.values, **ours})
+
+
+def _of_other_configurations(folder: Path, identity: str) -> int:
+    """Return how many lines of the index are of runs of other jobs than that of ``identity``."""
+    from pytest_siren.jobs.read import Unreadable, iter_index
+    from pytest_siren.jobs.theirs import unnamed
+    from pytest_siren.spec.identity import run_identity
+
+    unreadable: list[Unreadable] = []
+    return sum(
+        one.identity != run_identity(identity, one.task_id, one.run_index)
+        for one in iter_index(folder, unreadable)
+        if not unnamed(one)
+    )

@@ -10,7 +10,7 @@ from pathlib import Path
 from pytest_siren.spec.defaults import SELF, Default, defaults_of
 from pytest_siren.spec.errors import Problem
 from pytest_siren.spec.interpolation import interpolated
-from pytest_siren.spec.jobconfig import as_eval_file, base_of, is_job_config
+from pytest_siren.spec.jobconfig import as_eval_file, base_of, is_job_config, recorded_config
 from pytest_siren.spec.presets import as_theirs
 from pytest_siren.spec.wording import shown as as_shown
 from pytest_siren.yamlpos.nodes import Node, branch, merged, with_value
@@ -61,6 +61,7 @@ def _load(path: Path, shown: Path, loading: _Loading, chain: tuple[Path, ...]) -
     if root is None:
         return None
     if len(chain) == 1 and is_job_config(root):
+        root = recorded_config(root, path)
         loading.base = base_of(root, path, shown)
         root = as_eval_file(root)
     root = interpolated(root, loading.environ, loading.problems)

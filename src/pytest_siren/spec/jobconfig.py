@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from pytest_siren.spec.newline import as_jinja_has_it
+from pytest_siren.spec.origin import with_origin
 from pytest_siren.yamlpos.nodes import Node, branch, with_value, without
 
 _MARKS = ("job_name", "execution_mode", "created_at")
@@ -31,6 +32,11 @@ _RUNS_ALIAS = ("execution", "n_runs_per_task")
 def is_job_config(root: Node) -> bool:
     """Whether ``root`` is the configuration that a job was recorded with."""
     return all(root.child(key) is not None for key in _MARKS)
+
+
+def recorded_config(root: Node, path: Path) -> Node:
+    """Return the configuration ``root``, read from ``path``, with all that is known of its job."""
+    return with_origin(root, path) if _is_theirs(root) else root
 
 
 def as_eval_file(root: Node) -> Node:
