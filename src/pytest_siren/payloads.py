@@ -127,3 +127,8 @@ class RunReport:
     for every other attempt, and where nobody can tell."""
     unmeasured: bool = False
     """Whether the cost is unknown because an answer does not tell all of its tokens."""
+    judge_input_tokens: int = 0
+    """What models used that evaluators of this attempt asked; in none of the figures above."""
+    judge_output_tokens: int = 0
+    judge_cost: float | None = 0.0
+    """US dollars; ``None`` when the price of any of their answers is unknown."""

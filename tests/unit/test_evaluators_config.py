@@ -29,7 +29,8 @@ def test_an_unknown_type_lists_the_known_ones_and_the_nearest() -> None:
     assert place == ("type",)
     assert message == (
         "unknown evaluator type 'contians' (did you mean 'contains'?); known: contains, "
-        "not_contains, equals, regex, json_schema, tool_called, python"
+        "not_contains, equals, regex, json_schema, tool_called, python, "
+        "model_graded"
     )
 
 

@@ -59,6 +59,8 @@ WORDS = {
     "RunUsage": {"object"},
     "tuple[ModelMessage, ...]": {"array"},
     "tuple[RetryInfo, ...]": {"array"},
+    "tuple[JudgementInfo, ...]": {"array"},
+    "dict[str, JudgeUse]": {"object"},
     "tuple[str, ...]": {"array of strings"},
     # Read as a mapping that may be empty, written as null when it is.
     "Mapping[str, str]": {"object or null"},

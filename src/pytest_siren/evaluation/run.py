@@ -21,6 +21,7 @@ from pytest_siren.evaluation.exposure import Exposure
 from pytest_siren.evaluation.failures import UserInterrupt, message_of
 from pytest_siren.evaluation.finish import SCORED_BY_DEFAULT, Finish, why_unknown
 from pytest_siren.evaluation.isolation import Waited, let_go, wait_for_task
+from pytest_siren.evaluation.judging import Judgement, Judging, ModelJudge, is_judge
 from pytest_siren.evaluation.models import (
     CountsRetries,
     ModelKind,
@@ -102,6 +103,8 @@ class RunPlan:
     """Told of every answer as soon as it is there."""
     scored: frozenset[Finish] = SCORED_BY_DEFAULT
     """How an answer may end to be scored; any other leaves the scores unknown."""
+    judges: Mapping[str, ModelSource] = field(default_factory=dict)
+    """The models that evaluators ask, by name."""
 
 
 @dataclass(frozen=True)
@@ -146,6 +149,10 @@ class RunOutcome:
     goal_reached: bool | None = None
     """Whether the attacker's goal was reached before the error that ended the run; ``None`` for
     every other run, and where nobody can tell."""
+    judgements: tuple[Judgement, ...] = ()
+    """What models found that evaluators asked."""
+    judged: Mapping[str, Account] = field(default_factory=dict)
+    """What these models used, by name; it is not in ``usage``."""
 
     @property
     def benign_score(self) -> float | None:
@@ -182,7 +189,12 @@ class Execution:
     _stage: Stage | None = None
     _model: Model | None = None
     _reached: bool | None = None
+    _judging: Judging = field(init=False)
     _span: Span | None = field(default_factory=current_span)
+
+    def __post_init__(self) -> None:
+        plan = self.plan
+        self._judging = Judging(plan.context, plan.judges, plan.prices, plan.spend)
 
     async def run(self) -> RunOutcome:
         """Return what the run came to. Raises ``UserInterrupt`` only."""
@@ -213,11 +225,14 @@ class Execution:
             tools=self._stage.tools,
             tool_calls=len(asked_calls(end.messages)),
             span=self._span,
+            judgements=tuple(self._judging.judgements),
+            judged=self._judging.accounts,
         )
 
     def stop(self) -> None:
         """Let the run take no further step, however it deals with being cancelled."""
         self.stopped = True
+        self._judging.stopped = True
         if self._stage is not None:
             self._stage.stopped = True
 
@@ -247,6 +262,8 @@ class Execution:
             tool_calls=len(asked_calls(messages)),
             goal_reached=self._reached,
             span=self._span,
+            judgements=tuple(self._judging.judgements),
+            judged=self._judging.accounts,
         )
 
     async def _scored(self) -> tuple[End, _Scored]:
@@ -274,7 +291,7 @@ class Execution:
                 if not self.stopped:
                     self._reached = await _goal_reached(plan, stage, error)
                 raise
-            return end, await _score(plan, end, pre_state, stage.exposure)
+            return end, await _score(plan, end, pre_state, stage.exposure, self._judging)
 
 
 async def execute(
@@ -372,7 +389,9 @@ class _Scored(NamedTuple):
     finish_reason: str | None
 
 
-async def _score(plan: RunPlan, end: End, pre_state: Any, exposure: Exposure) -> _Scored:
+async def _score(
+    plan: RunPlan, end: End, pre_state: Any, exposure: Exposure, judging: Judging
+) -> _Scored:
     context = plan.context
     unknown = plan.model.unknown(context)
     if context.malicious is not None and plan.attack is not None and not unknown.attack:
@@ -385,10 +404,10 @@ async def _score(plan: RunPlan, end: End, pre_state: Any, exposure: Exposure) ->
     evidence = _evidence(end, pre_state)
     silent = why_unknown(finish, has_words(evidence.output), plan.scored)
     unknown = replace(unknown, benign=unknown.benign or silent)
-    benign = None if unknown.benign else await _judge(context.benign.evaluators, evidence)
+    benign = None if unknown.benign else await _judge(context.benign.evaluators, evidence, judging)
     attack = None
     if context.malicious is not None and not unknown.attack:
-        attack = await _judge(context.malicious.evaluators, evidence)
+        attack = await _judge(context.malicious.evaluators, evidence, judging)
         if silent and attack.mean < 1.0:
             # That the goal was reached is known however the answer ended; that it was not, is not.
             attack, unknown = None, replace(unknown, attack=silent)
@@ -398,14 +417,17 @@ async def _score(plan: RunPlan, end: End, pre_state: Any, exposure: Exposure) ->
 async def _goal_reached(plan: RunPlan, stage: Stage, error: BaseException) -> bool | None:
     """Return whether the attacker had won before ``error``; ``None`` where nobody can tell.
 
-    An error is no score, but what was done before it was done.
+    An error is no score, but what was done before it was done. Judges, which cost money, are not
+    asked.
     """
     latest, malicious = stage.latest, plan.context.malicious
     if malicious is None or latest is None or isinstance(error, ModelUnavailableError):
         return None
+    if any(map(is_judge, malicious.evaluators.values())):
+        return None
     try:
         evidence = _evidence(latest, await _pre_state(plan, latest))
-        scores = await _judge(malicious.evaluators, evidence)
+        scores = await _judge(malicious.evaluators, evidence, Judging(plan.context))
     except UserInterrupt:
         raise
     except BaseException:  # noqa: BLE001 - evaluators need not know what to make of half a run
@@ -433,9 +455,14 @@ def _evidence(state: State, pre_state: Any) -> Evidence:
     )
 
 
-async def _judge(evaluators: Mapping[str, Evaluator], evidence: Evidence) -> Scores:
+async def _judge(
+    evaluators: Mapping[str, Evaluator], evidence: Evidence, judging: Judging
+) -> Scores:
     scores: dict[str, float] = {}
     for name, evaluator in evaluators.items():
+        if implements(evaluator, ModelJudge):
+            scores[name] = score_of(await judging.score(name, evaluator, evidence), repr(name))
+            continue
         found = evaluator(evidence)
         found = await found if inspect.isawaitable(found) else found
         scores[name] = score_of(found, repr(name))

@@ -12,6 +12,7 @@ from pytest_siren.evaluators.base import EvaluatorConfig
 from pytest_siren.evaluators.contains import Contains, NotContains
 from pytest_siren.evaluators.equals import Equals
 from pytest_siren.evaluators.json_schema import JsonSchema
+from pytest_siren.evaluators.model_graded import ModelGraded
 from pytest_siren.evaluators.problems import located, problem, unknown
 from pytest_siren.evaluators.python import PythonEvaluator
 from pytest_siren.evaluators.regex import Regex
@@ -25,6 +26,7 @@ EVALUATORS: Mapping[str, type[EvaluatorConfig]] = {
     "json_schema": JsonSchema,
     "tool_called": ToolCalled,
     "python": PythonEvaluator,
+    "model_graded": ModelGraded,
 }
 
 
@@ -47,7 +49,14 @@ def _choose(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
 
 AnyEvaluator: TypeAlias = Annotated[
     Annotated[
-        Contains | NotContains | Equals | Regex | JsonSchema | ToolCalled | PythonEvaluator,
+        Contains
+        | NotContains
+        | Equals
+        | Regex
+        | JsonSchema
+        | ToolCalled
+        | PythonEvaluator
+        | ModelGraded,
         Field(discriminator="type"),
     ],
     WrapValidator(_choose),

@@ -7,10 +7,19 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from pytest_siren.evaluation.run import ErrorInfo, RunOutcome, Status
+from pytest_siren.evaluation.spending import Account
 from pytest_siren.evaluation.tasks import Scores
 from pytest_siren.jobs.messages import dump_messages, dump_usage
 from pytest_siren.jobs.plain import Plain, PlainRecord, plain
-from pytest_siren.jobs.records import SCHEMA_VERSION, ExceptionInfo, IndexEntry, Result, RetryInfo
+from pytest_siren.jobs.records import (
+    SCHEMA_VERSION,
+    ExceptionInfo,
+    IndexEntry,
+    JudgementInfo,
+    JudgeUse,
+    Result,
+    RetryInfo,
+)
 from pytest_siren.jobs.redact import ENVIRONMENT
 
 if TYPE_CHECKING:
@@ -69,6 +78,11 @@ def result_of(attempt: RunAttempt) -> Result:
         tools=outcome.tools,
         tool_calls=outcome.tool_calls,
         goal_reached=outcome.goal_reached,
+        judgements=tuple(
+            JudgementInfo(one.evaluator, one.model, one.score, ENVIRONMENT.text(one.reason))
+            for one in outcome.judgements
+        ),
+        judges={name: _used(account) for name, account in outcome.judged.items()},
     )
 
 
@@ -78,7 +92,7 @@ def data_of(record: Result | IndexEntry) -> PlainRecord:
     for name in ("started_at", "finished_at", "timestamp"):
         if name in found:
             found[name] = found[name].isoformat()
-    for name in ("exception_info", "retries"):
+    for name in ("exception_info", "retries", "judgements", "judges"):
         if found.get(name):
             found[name] = plain(found[name])
     return found
@@ -155,6 +169,12 @@ def config_of(
         "schema_version": SCHEMA_VERSION,
     }
     return {**{key: value for key, value in config.items() if key not in ours}, **ours}
+
+
+def _used(account: Account) -> JudgeUse:
+    cost = account.usage.cost
+    known = cost is not None and not account.unpriced
+    return JudgeUse(dump_usage(account.usage), float(cost or 0) if known else None)
 
 
 def _scores(outcome: RunOutcome) -> tuple[Scores | None, Scores | None]:

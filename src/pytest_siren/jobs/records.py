@@ -58,6 +58,25 @@ class RetryInfo:
 
 
 @dataclass(frozen=True)
+class JudgementInfo:
+    """A verdict of a model that an evaluator asked."""
+
+    evaluator: str
+    model: str
+    score: Score
+    reason: str
+
+
+@dataclass(frozen=True)
+class JudgeUse:
+    """What a model used that evaluators asked."""
+
+    usage: Usage
+    cost: Amount | None
+    """US dollars; ``None`` when the price of any answer is unknown."""
+
+
+@dataclass(frozen=True)
 class Result:
     """``result.json``: what one attempt came to."""
 
@@ -108,6 +127,10 @@ class Result:
     """Calls that the model asked for, executed or not."""
     goal_reached: bool | None = field(default=None, kw_only=True)
     """Whether the attacker's goal was reached before the error that ended the attempt."""
+    judgements: tuple[JudgementInfo, ...] = field(default=(), kw_only=True)
+    """What models found that evaluators asked."""
+    judges: dict[str, JudgeUse] = field(default_factory=dict, kw_only=True)
+    """What these models used, by name."""
 
 
 @dataclass(frozen=True)

@@ -90,6 +90,13 @@ class SummaryRow:
     """Runs in error in which the attacker's goal had been reached."""
     tools_unused: bool = False
     """Whether the model was offered tools and never asked for one."""
+    judge_input_tokens: int = 0
+    """What models used that evaluators asked, in the attempts that count."""
+    judge_output_tokens: int = 0
+    judge_cost: float = 0.0
+    """US dollars, as far as it is known."""
+    judge_unpriced: int = 0
+    """Attempts whose judges' cost is unknown."""
 
 
 @dataclass(frozen=True)
@@ -233,6 +240,10 @@ def _row(
         wall_seconds=_wall_seconds(reports),
         reach=reach(reports) if hijacked else None,
         attempts=sum(1 + report.other_attempts for report in reports),
+        judge_input_tokens=sum(report.judge_input_tokens for report in reports),
+        judge_output_tokens=sum(report.judge_output_tokens for report in reports),
+        judge_cost=fsum(report.judge_cost or 0 for report in reports),
+        judge_unpriced=sum(report.judge_cost is None for report in reports),
         cost=fsum((report.cost or 0) + report.other_cost for report in reports),
         unpriced=sum((report.cost is None) + report.other_unpriced for report in reports),
         started_at=min(report.finished_at - report.duration for report in reports),

@@ -67,8 +67,11 @@ def check_priced(
             limit = f"usage_limits.cost {job.limits.cost_limit} in {shown(job.spec.source, root)}"
         else:
             continue
-        if not prices.known(job.model.id):
-            limited.setdefault(job.model.id, limit)
+        # What judges use counts against the session's limit, not against a run's.
+        judges = [] if session_limit is None else list(job.judges.values())
+        for model in (job.model, *judges):
+            if not prices.known(model.id):
+                limited.setdefault(model.id, limit)
     if limited:
         from pytest_siren.evaluation.prices import CostUnknownError
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from hashlib import sha256
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ from pytest_siren.evaluation.attack import Attack
 from pytest_siren.evaluation.components import Kind, Registry
 from pytest_siren.evaluation.dataset import Dataset
 from pytest_siren.evaluation.finish import scored
-from pytest_siren.evaluation.models import ModelSource, RunContext
+from pytest_siren.evaluation.judging import judge_models
+from pytest_siren.evaluation.models import ModelKind, ModelSource, RunContext
 from pytest_siren.evaluation.prices import Prices
 from pytest_siren.evaluation.run import RunPlan
 from pytest_siren.evaluation.spending import Spend
@@ -39,6 +41,8 @@ class Job:
     identity: str
     prices: Prices = field(default_factory=Prices)
     spend: Spend | None = None
+    judges: Mapping[str, ModelSource] = field(default_factory=dict)
+    """The models that evaluators ask, by name."""
     sources: Mapping[str, str] = field(default_factory=dict)
     """Files that the configuration names to digests of what they hold."""
 
@@ -76,6 +80,7 @@ class Job:
             prices=self.prices,
             spend=self.spend,
             scored=scored(self.spec.finish),
+            judges=self.judges,
         )
 
 
@@ -109,6 +114,7 @@ class Workshop:
             model=self._model(spec.model, spec.base),
             limits=limits(spec.usage_limits),
             identity=job_identity(spec, sources),
+            judges=self._judges(dataset, spec.base),
             sources=sources,
             prices=self.prices,
             spend=self.spend,
@@ -117,6 +123,18 @@ class Workshop:
     def models(self) -> list[ModelSource]:
         """Return the models built so far."""
         return [part for key, part in self._parts.items() if key[0] == Kind.MODEL]
+
+    def _judges(self, dataset: Dataset, base: Path) -> dict[str, ModelSource]:
+        """Return the models that evaluators ask. Raises ``ValueError`` for what is no model.
+
+        A recording holds what an agent's model said, and a control says nothing about anything.
+        """
+        names = judge_models(chain(dataset.benign_tasks, dataset.malicious_tasks))
+        found = {name: self._model(name, base) for name in names}
+        for name, source in found.items():
+            if source.kind is not ModelKind.MODEL:
+                raise ValueError(f"the judge {name!r} is a {source.kind.value}, which cannot judge")
+        return found
 
     def _part(self, kind: Kind, spec: ComponentSpec, base: Path) -> Any:
         # A digest, for the text of 100,000 tasks would be kept; no ``model_dump``, for the same.

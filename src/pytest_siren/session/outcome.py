@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, fields
 from functools import lru_cache
 from operator import attrgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from pytest_siren.jobs.naming import run_directory
 from pytest_siren.jobs.spent import NOTHING, Spent
@@ -87,7 +87,18 @@ def report_of(
         tool_calls=result.tool_calls,
         goal_reached=result.goal_reached,
         unmeasured=result.cost is None and bool(usage.get("unmeasured_requests")),
+        **_of_judges(result),
     )
+
+
+def _of_judges(result: Result) -> dict[str, Any]:
+    used = result.judges.values()
+    costs = [one.cost for one in used if one.cost is not None]
+    return {
+        "judge_input_tokens": sum(one.usage["input_tokens"] for one in used),
+        "judge_output_tokens": sum(one.usage["output_tokens"] for one in used),
+        "judge_cost": sum(costs, 0.0) if len(costs) == len(used) else None,
+    }
 
 
 def to_properties(report: RunReport, before: Properties = ()) -> list[tuple[str, object]]:

@@ -12,7 +12,7 @@ from pytest_siren.evaluation.finish import spoken
 from pytest_siren.metrics.estimates import Estimate
 from pytest_siren.metrics.exposed import sent_note
 from pytest_siren.metrics.summary import SummaryRow, Totals, totals
-from pytest_siren.session.costs import cost_of
+from pytest_siren.session.costs import cost_of, dollars
 from pytest_siren.session.text import printable
 
 _NARROWEST = 60
@@ -57,6 +57,7 @@ def _block(row: SummaryRow, ks: Sequence[int], width: int, root: Path | None) ->
         *_answers(row, width),
         *_reach(row, width),
         *_flow("", _costs(row, (row.model,), width), width, gap="   "),
+        *_judges(row, width),
         *_job(row.job, root, width),
     ]
 
@@ -173,6 +174,17 @@ def _costs(row: SummaryRow | Totals, models: Sequence[str], width: int) -> list[
         *cost_of(row, models, width - 2 * len(_INDENT)),
         f"wall time {_span(row.wall_seconds)}",
     ]
+
+
+def _judges(row: SummaryRow, width: int) -> list[str]:
+    """Return what models used that evaluators asked; it is in no other figure."""
+    if not (row.judge_input_tokens or row.judge_output_tokens or row.judge_cost):
+        return []
+    tokens = f"tokens {row.judge_input_tokens:,} in, {row.judge_output_tokens:,} out"
+    cost = f"cost {'at least ' if row.judge_unpriced else ''}{dollars(row.judge_cost)}"
+    others = row.attempts > row.runs + row.errors + row.cancelled
+    notes = ["(of the attempts that count)"] if others else []
+    return _flow("judges:", [tokens, cost, *notes], width, gap="   ")
 
 
 def _span(seconds: float) -> str:

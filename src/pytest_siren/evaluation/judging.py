@@ -1,0 +1,107 @@
+"""Evaluators that ask a model: what they say, and what they use."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol, TypeAlias, runtime_checkable
+
+from pydantic_ai.messages import ModelMessage, ModelResponse
+from pydantic_ai.models import ModelRequestParameters
+
+from pytest_siren.evaluation.models import BillsErrors, ModelSource, RunContext
+from pytest_siren.evaluation.prices import Prices
+from pytest_siren.evaluation.protocols import implements
+from pytest_siren.evaluation.spending import Account, Spend
+from pytest_siren.evaluation.tasks import BenignTask, Evaluator, Evidence, MaliciousTask
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a judge found."""
+
+    score: float
+    """0..1."""
+    reason: str
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """A verdict of a run, as it is recorded."""
+
+    evaluator: str
+    model: str
+    score: float
+    reason: str
+
+
+Ask: TypeAlias = Callable[[Sequence[ModelMessage]], Awaitable[ModelResponse]]
+"""Sends a conversation to the judge's model and returns its answer."""
+
+
+@runtime_checkable
+class ModelJudge(Protocol):
+    """An evaluator that asks a model."""
+
+    judge_model: str
+    """Name of the model, as agents name theirs."""
+
+    async def judge(self, evidence: Evidence, ask: Ask) -> Verdict:
+        """Return the verdict on a run. What it raises is the run's error."""
+        ...
+
+
+@dataclass
+class Judging:
+    """The judges of one run: their models, what they found and what they used."""
+
+    context: RunContext
+    sources: Mapping[str, ModelSource] = field(default_factory=dict)
+    prices: Prices | None = None
+    spend: Spend | None = None
+    stopped: bool = False
+    """Whether the run was asked to stop."""
+    judgements: list[Judgement] = field(default_factory=list)
+    accounts: dict[str, Account] = field(default_factory=dict)
+    """By model."""
+
+    async def score(self, name: str, judge: ModelJudge, evidence: Evidence) -> float:
+        """Ask ``judge``, keep its verdict and return its score."""
+        source = self.sources[judge.judge_model]
+
+        async def ask(messages: Sequence[ModelMessage]) -> ModelResponse:
+            return await self._ask(source, messages)
+
+        found = await judge.judge(evidence, ask)
+        self.judgements.append(Judgement(name, source.id, found.score, found.reason))
+        return found.score
+
+    async def _ask(self, source: ModelSource, messages: Sequence[ModelMessage]) -> ModelResponse:
+        if self.stopped:
+            raise asyncio.CancelledError("the run was stopped")
+        account = self.accounts.setdefault(source.id, Account(source.id, self.prices, self.spend))
+        model = await source.bind(self.context)
+        try:
+            response = await model.request(list(messages), None, ModelRequestParameters())
+        finally:
+            if implements(model, BillsErrors):
+                for billed in model.take_billed():
+                    account.add(billed)
+        account.add(response)
+        return response
+
+
+def judge_models(tasks: Iterable[BenignTask | MaliciousTask]) -> list[str]:
+    """Return the models that evaluators of ``tasks`` ask, each once."""
+    found: dict[str, None] = {}
+    for task in tasks:
+        for evaluator in task.evaluators.values():
+            if is_judge(evaluator):
+                found[evaluator.judge_model] = None  # type: ignore[attr-defined]
+    return list(found)
+
+
+def is_judge(evaluator: Evaluator) -> bool:
+    """Tell whether ``evaluator`` asks a model."""
+    return implements(evaluator, ModelJudge)
