@@ -48,6 +48,13 @@ HEADERS = [
     "apikey",
     "access_token",
     "client_secret",
+    "Ocp-Apim-Subscription-Key",
+    "X-Amz-Security-Token",
+    "PRIVATE-TOKEN",
+    "api_token",
+    "PGPASSWORD",
+    "SharedAccessKey",
+    "aws_secret_access_key",
 ]
 VALUE = "hunter2-and-more"
 TOKEN = st.text("abcdefghijklmnopqrstuvwxyzABCDEFGH0123456789", min_size=12, max_size=40)
@@ -105,6 +112,10 @@ def test_headers_that_authenticate_lose_their_values(header: str, shape: Any) ->
 def test_every_cookie_and_every_part_of_a_signature_is_redacted() -> None:
     text = "Cookie: a=first-one; session=second-one; c=third-one\nAccept: */*"
     assert without_patterns(text) == "Cookie: <redacted>\nAccept: */*"
+    text = 'Cookie: a="first one"; session=second-one\nAccept: */*'
+    assert without_patterns(text) == "Cookie: <redacted>\nAccept: */*"
+    text = json.dumps({"message": 'bad Cookie: a="first one"; b=second-one', "code": 400})
+    assert without_patterns(text) == '{"message": "bad Cookie: <redacted>", "code": 400}'
     text = "Authorization: Digest username=ada, response=abcdef0123\nnext"
     assert without_patterns(text) == "Authorization: <redacted>\nnext"
 
@@ -126,6 +137,15 @@ def test_a_traceback_is_kept_without_its_secret() -> None:
     [
         ("postgres://ada:hunter2@db/x", "postgres://ada:<redacted>@db/x"),
         ("https://u:p4ss@h/a?b=1", "https://u:<redacted>@h/a?b=1"),
+        ("postgres://ada:hunt@r2@db/x", "postgres://ada:<redacted>@db/x"),
+        ("https://a1b2c3d4e5f6a1b2c3d4@h/x", "https://<redacted>@h/x"),
+        (
+            "https://h/x?subscription-key=abcdef123&z=1",
+            "https://h/x?subscription-key=<redacted>&z=1",
+        ),
+        ("api key provided: a1B2c3D4a1B2c3D4a1B2!", "api key provided: <redacted>!"),
+        ("the API key 'a1B2c3D4a1B2c3D4a1B2' is bad", "the API key '<redacted>' is bad"),
+        ('{"token":"a1B2c3D4a1B2c3D4a1B2"}', '{"token":"<redacted>"}'),
         ("https://h/x?api_key=abcdef123&z=1", "https://h/x?api_key=<redacted>&z=1"),
         ("Bearer abcdefghijklmnop", "Bearer <redacted>"),
         ("host=db password=hunter2 user=x", "host=db password=<redacted> user=x"),
@@ -141,6 +161,9 @@ def test_urls_and_tokens_keep_what_is_no_secret(text: str, left: str) -> None:
     "text",
     [
         "the password is a word, and so is the token",
+        "the secret is kept in kubernetes/production_namespace",
+        "unexpected token 'identifier_of_a_long_name'",
+        "https://user-of-a-long-name.example.org/a@b",
         "https://example.org:8080/a@b",
         "sk-8 is a road",
         "authorization is needed",

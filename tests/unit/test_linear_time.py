@@ -42,6 +42,7 @@ UNITS = {
     "slashes": "://",
     "cookies": 'cookie": \\',
     "headers": "authorization: bearer ",
+    "redacted headers": "cookie: <redacted> ",
     "tokens": "-eyJabcdefgh.password= sk-",
     "keys": "-----BEGIN A PRIVATE KEY",
     "markup": "<a href='",

@@ -29,7 +29,7 @@ _NOT_SECRET = re.compile(
     r"EXPIRATION|REGION|PROFILE|PROVIDER|VERSION|LENGTH|SIZE|REQUIRED)$"
 )
 _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
-_PASSWORD_IN_URL = re.compile(r"://[^\s/@:]{0,256}:([^\s/@]{1,512})@")
+_PASSWORD_IN_URL = re.compile(r"://[^\s/@:]{0,256}:([^\s/]{1,512})@")
 _PATH = re.compile(r"(?:~|\.{0,2})/[\w.@/ -]+\.[a-z0-9]{1,6}")
 _SCENARIO = ("dataset", "attack")
 """Sections whose texts are the scenario: of them only what stands directly in ``config``."""

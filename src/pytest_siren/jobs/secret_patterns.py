@@ -15,8 +15,9 @@ _START = r"(?:(?<![A-Za-z0-9])|(?<=\\[nrtbf]))"
 _HEADER = re.compile(
     _START
     + r"(?:(?:proxy-)?(?P<auth>authorization)|(?:set-)?(?P<cookie>cookie)|(?:x-)?api[-_]?key|"
-    r"x-goog-api-key|x-auth-token|access[-_]token|refresh[-_]token|client[-_]secret|id[-_]token|"
-    r"password|passwd|passphrase)(?![A-Za-z0-9])",
+    r"(?:shared)?(?:access|subscription|secret|account)[-_]?key|"
+    r"(?:access|api|auth|csrf|id|private|refresh|security|session|vault)[-_]token|"
+    r"client[-_]secret|(?:pg)?(?:password|passwd)|passphrase)(?![A-Za-z0-9])",
     re.IGNORECASE,
 )
 _NAME_END = re.compile(r"(?P<quoted>\\{0,64}[\"'])?\s{0,64}(?P<sign>[:,=])\s{0,64}\[?\s{0,64}b?")
@@ -25,7 +26,8 @@ _LONGEST_QUOTED = 16_384
 _SCHEME = re.compile(r"(?:bearer|basic|token|negotiate)\s{1,64}", re.IGNORECASE)
 _WHOLE_LINE = re.compile(r"(?:digest|aws4-hmac-sha256|hawk|oauth)\s", re.IGNORECASE)
 _BARE = re.compile(r"[^\s\"'\\,;&\[\]{}<>]{4,}")
-_LINE = re.compile(r"[^\r\n\"'\\]+")
+_LINE = re.compile(r"(?:=\\{0,64}\"[^\r\n\"\\]{0,4096}\\{0,64}\"|[^\r\n\"'\\])+")
+"""To the end of the line or of the text in quotes that holds it; values of cookies have quotes."""
 _SUBSTITUTIONS = (
     (
         ("bearer",),
@@ -40,7 +42,25 @@ _SUBSTITUTIONS = (
     (
         ("/",),
         re.compile(
-            r"(:\\{0,8}/\\{0,8}/[^\s\"'/@:\\<>]{0,256}:)[^\s\"'/@\\<>]{1,512}(?=@)",
+            r"(:\\{0,8}/\\{0,8}/[^\s\"'/@:\\<>]{0,256}:)[^\s\"'/\\<>]{1,512}(?=@)",
+        ),
+        r"\1" + REDACTED,
+    ),
+    (
+        ("@",),
+        # A token in the place of a user.
+        re.compile(r"(:\\{0,8}/\\{0,8}/)[A-Za-z0-9_.~-]{20,512}(?=:?@)"),
+        r"\1" + REDACTED,
+    ),
+    (
+        ("key", "token", "secret"),
+        # As a name or in a sentence, where the value is too long and mixed to be a word.
+        re.compile(
+            r"((?:api[ _-]?key|[_-]key|token|secret)\\{0,8}[\"'`]?(?: (?:provided|given|used|is))?"
+            r"\s{0,4}[:=]?\s{0,4}\\{0,8}[\"'`]?)"
+            r"(?<![A-Za-z0-9])(?=[A-Za-z_~+/-]{0,64}[0-9])(?=[0-9_~+/-]{0,64}[A-Za-z])"
+            r"[A-Za-z0-9_~+/-]{20,}={0,2}(?![A-Za-z0-9_./(-])",
+            re.IGNORECASE,
         ),
         r"\1" + REDACTED,
     ),
@@ -54,10 +74,10 @@ _SUBSTITUTIONS = (
         r"\1" + REDACTED,
     ),
     (
-        ("sk-", "k_", "gsk_", "xai-", "pplx-", "r8_"),
+        ("sk-", "k_", "gsk_", "xai-", "pplx-", "r8_", "tvly-", "nvapi-", "lsv2_", "ya29.", "glsa_"),
         re.compile(
-            _START + r"(?:sk-(?:ant-|proj-|or-|svcacct-)?|[sr]k_(?:live|test)_|gsk_|xai-|"
-            r"pplx-|r8_)[A-Za-z0-9_-]{16,}"
+            _START + r"(?:sk-(?:ant-|proj-|or-|svcacct-)?|[prs]k_(?:live|test)_|gsk_|xai-|"
+            r"pplx-|r8_|tvly-|nvapi-|lsv2_[a-z]{2}_|ya29\.|glsa_)[A-Za-z0-9_-]{16,}"
         ),
         REDACTED,
     ),
@@ -136,12 +156,15 @@ def _value_of_header(text: str, found: re.Match[str]) -> tuple[int, int] | None:
         begin = quote.end()
     elif text[begin - 1] == "b":
         begin -= 1
+    if text.startswith(REDACTED, begin):
+        # Not after the match: what is left of the line would be read for every header in it.
+        return None
     if found["cookie"] or (found["auth"] and _WHOLE_LINE.match(text, begin)):
         value = _LINE.match(text, begin)
     else:
         scheme = _SCHEME.match(text, begin)
         begin = scheme.end() if scheme else begin
         value = _BARE.match(text, begin)
-    if value is None or value[0].startswith(REDACTED):
+    if value is None or text.startswith(REDACTED, begin):
         return None
     return value.span()
