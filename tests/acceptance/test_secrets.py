@@ -76,6 +76,14 @@ def test_secrets_of_runs_are_shown_and_kept_nowhere(leaky: Project) -> None:
     assert "\x1b]" not in shown
 
 
+def test_secrets_are_not_in_the_log_file_that_pytest_writes_while_runs_go_on(
+    leaky: Project,
+) -> None:
+    result = leaky.run("evals", "--task-ids=summary", "--log-file=run.log")
+    assert "Authorization: Bearer <redacted>" in (leaky.path / "run.log").read_text()
+    assert BY_FORM not in result.stdout.str() + everything(leaky)
+
+
 def test_a_megabyte_of_digits_is_recorded_and_shown_in_seconds(project: Project) -> None:
     project.write(
         "hextools.py",

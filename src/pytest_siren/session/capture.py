@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from copy import copy
 from dataclasses import dataclass, field
 from io import StringIO
 from typing import Any, TextIO
@@ -16,8 +17,11 @@ from warnings import WarningMessage
 import pytest
 
 from pytest_siren.session.items import RunItem
+from pytest_siren.session.screen import redactor, screened
 
 _LOG_FORMAT = "%(levelname)-8s %(name)s:%(filename)s:%(lineno)d %(message)s"
+_PYTEST_HANDLERS = ("log_file_handler", "log_cli_handler")
+"""Of pytest's logging plugin: those that write while a run is in flight."""
 _MOST_TEXT = 1_000_000
 """Characters kept of each stream of one run."""
 
@@ -85,11 +89,33 @@ class _LogHandler(logging.Handler):
             output.log.append(self.format(record) + "\n")
 
 
+class _ScreenedFormatter(logging.Formatter):
+    """Formats as ``formatter`` does, without secrets and without what a terminal obeys."""
+
+    def __init__(self, formatter: logging.Formatter, config: pytest.Config) -> None:
+        super().__init__()
+        self._formatter = formatter
+        self._config = config
+
+    def format(self, record: logging.LogRecord) -> str:
+        secrets = redactor(self._config)
+        # Not of the formatted text: pytest colours it.
+        shown = copy(record)
+        shown.msg, shown.args = screened(record.getMessage(), secrets), None
+        if record.exc_info:
+            trace = self._formatter.formatException(record.exc_info)
+            shown.exc_text = screened(trace, secrets)
+        if record.stack_info:
+            shown.stack_info = screened(record.stack_info, secrets)
+        return self._formatter.format(shown)
+
+
 class Capture:
     """Keeps logs and warnings of runs apart, and leaves those of all else as they are."""
 
     def __init__(self, config: pytest.Config) -> None:
-        self._logs = config.pluginmanager.has_plugin("logging-plugin")
+        self._config = config
+        self._logs = config.pluginmanager.get_plugin("logging-plugin")
         self._handler = _LogHandler()
         self._handler.setFormatter(logging.Formatter(_LOG_FORMAT))
 
@@ -97,12 +123,27 @@ class Capture:
     def session(self) -> Iterator[None]:
         """Catch the logs of runs."""
         root = logging.getLogger()
-        if self._logs:
+        if self._logs is not None:
             root.addHandler(self._handler)
+        with self._screened_logs():
+            try:
+                yield
+            finally:
+                root.removeHandler(self._handler)
+
+    @contextmanager
+    def _screened_logs(self) -> Iterator[None]:
+        """Screen what pytest writes into its log file and shows live."""
+        found = (getattr(self._logs, name, None) for name in _PYTEST_HANDLERS)
+        before = [(handler, handler.formatter) for handler in found if handler is not None]
+        for handler, formatter in before:
+            if formatter is not None:
+                handler.setFormatter(_ScreenedFormatter(formatter, self._config))
         try:
             yield
         finally:
-            root.removeHandler(self._handler)
+            for handler, formatter in before:
+                handler.setFormatter(formatter)
 
     def step(self, step: Callable[..., object], *args: Any) -> None:
         """Call ``step`` while all warnings of runs are caught.
