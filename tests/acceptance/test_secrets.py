@@ -53,6 +53,8 @@ def everything(project: Project) -> str:
     return b"\n".join(texts).decode(errors="replace").replace("\\\\/", "/")
 
 
+# Sessions inside this process take over its filters, which turn warnings into errors.
+@pytest.mark.filterwarnings("always:warned")
 def test_secrets_of_runs_are_shown_and_kept_nowhere(leaky: Project) -> None:
     options = (
         "-v",
