@@ -81,7 +81,7 @@ def test_the_hijacked_agent_shows_which_couples_can_be_hit(agentdojo: Project) -
 def test_published_transcripts_give_the_published_rates(
     agentdojo: Project, transcripts: Path
 ) -> None:
-    agentdojo.args = ["-n2", "--set", "dataset.config.version=v1"]
+    agentdojo.args = ["--set", "dataset.config.version=v1"]
     model = f"--model=replay:{transcripts / 'gpt-4o-2024-05-13'}"
     result = agentdojo.run("evals", "--attack=recorded", "--benign", model)
     assert result.ret == pytest.ExitCode.TESTS_FAILED

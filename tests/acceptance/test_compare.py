@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
-import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import pytest
 
+from pytest_siren.cli.main import main
 from tests.acceptance.conftest import Project
+
+pytestmark = pytest.mark.inside
 
 EVALS = Path(__file__).parents[2] / "evals"
 LEFT, RIGHT = "gpt-4o-2024-05-13", "command-r-plus"
@@ -27,8 +31,10 @@ def replayed(project: Project, transcripts: Path, *suites: str) -> None:
 
 
 def compared(project: Project, *args: str) -> tuple[int, str]:
-    done = project.pytester.run(sys.executable, "-m", "pytest_siren", "compare", *args)
-    return int(done.ret), "\n".join(done.outlines)
+    out = io.StringIO()
+    with redirect_stdout(out):
+        code = main(["compare", *args])
+    return code, out.getvalue().rstrip("\n")
 
 
 def test_two_models_are_compared_with_crashed_runs_set_apart(
@@ -50,6 +56,7 @@ def test_two_models_are_compared_with_crashed_runs_set_apart(
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_all_629_couples_are_compared(project: Project, transcripts: Path) -> None:
     project.args = ["-n2"]
     replayed(project, transcripts, "banking", "slack", "travel", "workspace")

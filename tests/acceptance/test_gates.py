@@ -275,6 +275,7 @@ def test_against_a_baseline(quick: Project) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_gates_on_published_transcripts(project: Project, transcripts: Path) -> None:
     pytest.importorskip("agentdojo", reason="needs the extra agentdojo")
     (project.path / "evals" / "eval_mail.yaml").unlink()
