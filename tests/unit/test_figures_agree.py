@@ -130,22 +130,21 @@ def agree(seed: int) -> None:
     shown = of_summary(row)
     runs = runs_of(reports)
     names = list(shown)
-
-    assert of_results(runs, names, cluster) == shown
-    assert of_gates(runs, names, cluster) == shown
-
     attacked = row.attack is not None
     others = ["incomplete_rate", "refusal_rate", *(["exposure"] if attacked else [])]
-    further = of_results(runs, others, cluster)
-    assert of_gates(runs, others, cluster) == further
-
+    found = of_results(runs, [*names, *others], cluster)
+    assert {name: found[name] for name in names} == shown
+    further = {name: found[name] for name in others}
     plain = {"utility_under_attack" if attacked else "utility": shown["benign_pass@1"]}
     if attacked:
         plain["asr"] = shown["asr"]
+    everywhere = {**found, **plain}
+    assert of_gates(runs, list(everywhere), cluster) == everywhere
+
     over_k = {name: shown[name] for name in names if "@" in name and not name.endswith("@1")}
     [job] = job_figures(runs, cluster, list(over_k))
     assert [figure(job.utility), figure(job.asr)] == [*plain.values(), None][:2]
-    assert {name: figure(found) for name, found in job.passes.items()} == over_k
+    assert {name: figure(one) for name, one in job.passes.items()} == over_k
     if attacked and (sent := job.exposed) is not None and (known := sent.runs - sent.unknown):
         assert (sent.exposed, sent.unknown) == (row.exposed.exposed, row.exposed.unknown)
         assert (further["exposure"] is None) == (known == 0)
@@ -155,7 +154,6 @@ def agree(seed: int) -> None:
     in_rows = {name: figure(one.estimate) for name, one in in_page.rates.items()}
     expected = {**plain, **over_k, **{name: further[name] for name in others[2:]}}
     assert {name: in_rows[name] for name in expected} == expected
-    assert of_gates(runs, list(plain), cluster) == plain
 
     if seed % 5:
         return
