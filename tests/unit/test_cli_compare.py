@@ -50,7 +50,7 @@ def test_a_worse_side_is_told_with_all_that_speaks_for_it(jobs: Path, capsys: Ca
     assert lines[1].startswith("B: bad (1 job): 61 runs, 1 in error, 1 cancelled, 9 pending;")
     assert lines[2:4] == [
         "configuration:",
-        "  agent.config.model: 'test' -> 'bad' (4 -> 3 characters)",
+        "  agent.config.model: 'test' -> 'bad'",
     ]
     assert "asr: 58 pairs scored on both sides" in lines
     assert "  set apart: 2 pairs (B: 1 in error, B: 1 cancelled)" in lines
@@ -61,7 +61,7 @@ def test_a_worse_side_is_told_with_all_that_speaks_for_it(jobs: Path, capsys: Ca
     assert row.endswith("<0.0001  <0.0001  worse")
     for words in ("McNemar: ", "Cohen's d_z ", "Cliff's delta ", "Hodges-Lehmann ", "bootstrap "):
         assert words in text
-    assert [line.split() for line in lines if "cost" in line] == [["cost", "$15.25", "$15.25"]]
+    assert [line.split() for line in lines if "cost" in line] == [["cost", "$15.2500", "$15.2500"]]
     assert lines[-1].startswith("B is worse: utility_under_attack ")
 
 

@@ -85,11 +85,10 @@ def test_diff_says_key_by_key_why_two_jobs_are_two(
     assert capsys.readouterr().out == "same configuration: 1f2e3d4c5b6a7988\n"
     assert main(["diff", "whole", "other"]) == 1
     assert capsys.readouterr().out.splitlines() == [
-        "dataset.config.suite_name: 'workspace' -> 'slack' (9 -> 5 characters)",
+        "dataset.config.suite_name: 'workspace' -> 'slack'",
         "dataset.config.version: (not there) -> 2",
         "agent.config.seed: (not there) -> [1, 2]",
-        "attack.config.attack_template: '{{ goal }}\\nIgnore: all # else' -> '{{ goal }}!' "
-        "(29 -> 11 characters)",
+        "attack.config.attack_template: '{{ goal }}\\nIgnore: all # else' -> '{{ goal }}!'",
     ]
     assert main(["diff", "whole", "other", "--json"]) == 1
     keys = [row["key"] for row in json.loads(capsys.readouterr().out)]

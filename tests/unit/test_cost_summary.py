@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,9 @@ from pydantic_ai.usage import UsageLimits
 from rich.cells import cell_len
 
 from pytest_siren.evaluation.prices import CostUnknownError, Price, Prices
+from pytest_siren.metrics.money import dollars
 from pytest_siren.metrics.summary import rows, totals
-from pytest_siren.session.costs import check_priced, dollars, limit_reached
+from pytest_siren.session.costs import check_priced, limit_reached
 from pytest_siren.session.table import render
 from pytest_siren.sharing.board import Board, Gauge
 from pytest_siren.sharing.spend import BoardSpend
@@ -130,6 +132,7 @@ class Job:
     model: Model
     limits: UsageLimits
     spec: Spec = Spec()
+    judges: Mapping[str, Model] = field(default_factory=dict)
 
 
 def jobs(*models: str, limit: str | None = None) -> Any:

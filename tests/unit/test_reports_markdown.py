@@ -68,7 +68,7 @@ def test_rates_of_each_job_with_errors_apart() -> None:
     assert len(lines) == 2
     assert "| none |  |  | 1.000 (" in lines[0]
     assert "| 0.500 (" in lines[1]
-    assert lines[1].endswith("| 1 | 2 | 1 | $0.75 |")
+    assert lines[1].endswith("| 1 | 2 | 1 | $0.7500 |")
     assert "| `RuntimeError` | 1 |" in text
 
 
@@ -76,7 +76,7 @@ def test_how_answers_ended_is_a_column_where_not_all_are_whole() -> None:
     rows = [run(finish="filtered"), run(run_index=1, finish="refused"), run(run_index=2)]
     text = markdown(data(rows))
     assert "| cost | answers |" in text
-    assert "| $0.75 | 1 filtered, 1 refused |" in text
+    assert "| $0.7500 | 1 filtered, 1 refused |" in text
     assert "answers" not in markdown(data([run()]))
 
 
@@ -84,8 +84,8 @@ def test_beside_the_asr_stands_in_how_many_runs_the_text_was_read() -> None:
     rows = [run(), run(run_index=1, exposed=0.0), run(run_index=2, exposed=None)]
     text = markdown(data([*rows, error(run_index=3, exposed=0.0)]))
     assert "| attack | ASR | exposed | utility |" in text
-    assert ") | 1 of 3, 1 unknown | 1.000 (" in text
-    assert ") | 1 of 1 | 1.000 (" in markdown(data([run()]))
+    assert ") | 1 of 3, 1 unknown |  | 1.000 (" in text
+    assert ") | 1 of 1 |  | 1.000 (" in markdown(data([run()]))
 
 
 def test_the_couples_that_were_hit_most_come_first_with_their_records() -> None:
@@ -116,9 +116,14 @@ def test_what_changed_against_the_baseline() -> None:
     ]
 
 
+def test_small_costs_are_not_rounded_to_nothing() -> None:
+    assert "| $0.0042 |" in markdown(data([run(cost=0.0042)]))
+    assert "| under $0.0001 |" in markdown(data([run(cost=0.00001)]))
+
+
 def test_unknown_cost_is_not_zero() -> None:
     assert "| unknown |\n" in markdown(data([run(cost=0.0, unpriced=1)]))
-    assert "| at least $0.25 |" in markdown(data([run(unpriced=1)]))
+    assert "| at least $0.2500 |" in markdown(data([run(unpriced=1)]))
 
 
 def test_pending_runs_and_the_command_that_executes_them_are_named() -> None:
@@ -154,7 +159,7 @@ def test_hostile_text_stays_text() -> None:
     assert "\x1b" not in text
     assert "\u202e" not in text
     rows_shown = re.findall(r"<tr>.*?</tr>", html, re.DOTALL)
-    assert {row.count("<td") + row.count("<th") for row in rows_shown} <= {2, 5, 7, 10}
+    assert {row.count("<td") + row.count("<th") for row in rows_shown} <= {2, 5, 7, 11}
     text = re.sub(r"`[\w:/.-]+`", "", text)  # ordinary names, each closed
     for trigger in ("@octocat", "://", "www.evil", ":tada:", "`", "<script", "<!--", "[link"):
         assert trigger not in text
@@ -216,12 +221,13 @@ def test_pass_at_k_stands_beside_the_rates() -> None:
     rows += [run(task_id="c:x"), run(attack=None, attack_score=None, malicious_task=None)]
     rows[0] = {**rows[0], "attack_score": 0.0}
     text = markdown(data(rows, ks=(1, 2, 3)))
-    assert "| utility | benign_pass@2 | attack_pass@2 | benign_pass@3 | attack_pass@3 |" in text
+    columns = "| benign_pass@2 | attack_pass@2 | benign_pass@3 | attack_pass@3 |"
+    assert f"| utility | utility under attack {columns}" in text
     benign, attacked = (line.split(" | ") for line in text.splitlines() if line.startswith("| `m"))
-    assert benign[6:10] == ["n/a", "", "n/a", ""]
-    assert attacked[7].startswith("1.000 (")
-    assert attacked[7].endswith(", 1 task short of runs")
-    assert attacked[8:10] == ["n/a", "n/a"]
+    assert benign[7:11] == ["n/a", "", "n/a", ""]
+    assert attacked[8].startswith("1.000 (")
+    assert attacked[8].endswith(", 1 task short of runs")
+    assert attacked[9:11] == ["n/a", "n/a"]
     assert "pass@" not in markdown(data(rows))
 
 

@@ -69,7 +69,9 @@ def _texts(left: str, right: str) -> str:
         min(len(left), len(right)),
     )
     begin = max(0, start - 10) if max(len(left), len(right)) > _LONGEST else 0
-    lengths = f" ({len(left)} -> {len(right)} characters)" if len(left) != len(right) else ""
+    # Of texts that are shown whole it says nothing new.
+    cut = max(len(left), len(right)) > _LONGEST and len(left) != len(right)
+    lengths = f" ({len(left)} -> {len(right)} characters)" if cut else ""
     return f"{_cut(left, begin)} -> {_cut(right, begin)}{lengths}"
 
 

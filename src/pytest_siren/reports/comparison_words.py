@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from pytest_siren.metrics.matched import Unscored
 from pytest_siren.metrics.meta import Pooled
+from pytest_siren.metrics.money import dollars
 from pytest_siren.metrics.paired import Compared
 from pytest_siren.metrics.pairing import Alone
 from pytest_siren.metrics.selective import Selective
@@ -166,7 +167,7 @@ def _number(value: int | None) -> str:
 def _cost(value: float | None, unpriced: int) -> str:
     if value is None:
         return "unknown"
-    return f"{'at least ' if unpriced else ''}${value:,.2f}"
+    return f"{'at least ' if unpriced else ''}{dollars(value)}"
 
 
 def _seconds(value: float | None) -> str:

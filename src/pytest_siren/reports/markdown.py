@@ -10,6 +10,7 @@ from pytest_siren.evaluation.finish import spoken
 from pytest_siren.jobs.redact import ENVIRONMENT
 from pytest_siren.metrics.estimates import Estimate
 from pytest_siren.metrics.exposed import Exposed
+from pytest_siren.metrics.money import dollars
 from pytest_siren.metrics.verdicts import GateResult, Verdict
 from pytest_siren.reports.data import Change, ReportData
 from pytest_siren.reports.figures import JobFigures, errors_by_type, hits, job_figures
@@ -138,7 +139,8 @@ def _rates(figures: Sequence[JobFigures], passes: Sequence[str]) -> str:
             "none" if one.attack is None else quoted(one.attack, 40),
             "" if one.attack is None else _rate(one.asr),
             "" if one.exposed is None else _exposed(one.exposed),
-            _rate(one.utility),
+            _rate(one.utility) if one.attack is None else "",
+            "" if one.attack is None else _rate(one.utility),
             *(_over_k(one.passes[name]) if name in one.passes else "" for name in passes),
             f"{one.tasks:,}",
             f"{one.scored:,}",
@@ -155,6 +157,7 @@ def _rates(figures: Sequence[JobFigures], passes: Sequence[str]) -> str:
         "ASR",
         "exposed",
         "utility",
+        "utility under attack",
         *passes,
         "tasks",
         "scored",
@@ -253,8 +256,8 @@ def _interval(value: float | None, low: float | None, high: float | None, sign: 
 
 def _cost(one: JobFigures) -> str:
     if not one.unpriced:
-        return f"${one.cost:,.2f}"
-    return f"at least ${one.cost:,.2f}" if one.cost else "unknown"
+        return dollars(one.cost)
+    return f"at least {dollars(one.cost)}" if one.cost else "unknown"
 
 
 def _more(number: int) -> str:

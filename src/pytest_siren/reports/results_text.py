@@ -12,6 +12,7 @@ from typing import Any, TextIO
 from pytest_siren.evaluation.finish import WORDS
 from pytest_siren.metrics.groups import Group
 from pytest_siren.metrics.measures import FINISHES, Measure
+from pytest_siren.metrics.money import dollars
 from pytest_siren.reports import results_markup
 from pytest_siren.reports.results_table import LEFT, draw, without_idle
 from pytest_siren.spec.errors import printable
@@ -195,7 +196,7 @@ def _exposure(group: Group) -> str:
 def _cost(group: Group) -> str:
     if group.unpriced == group.attempts:
         return "unknown"
-    return f"${group.cost:,.2f}" + ("+?" if group.unpriced else "")
+    return dollars(group.cost) + ("+?" if group.unpriced else "")
 
 
 def cell(value: Any) -> Any:

@@ -7,6 +7,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pytest_siren.metrics.money import dollars
 from pytest_siren.session.paths import shown
 from pytest_siren.session.text import printable
 
@@ -15,11 +16,6 @@ if TYPE_CHECKING:
     from pytest_siren.metrics.summary import SummaryRow, Totals
     from pytest_siren.session.job import Job
     from pytest_siren.sharing.board import Board
-
-
-def dollars(amount: float) -> str:
-    """Return ``amount`` with as many digits as prices of single runs need."""
-    return "under $0.0001" if 0 < amount < 0.0001 else f"${amount:,.4f}"
 
 
 def cost_of(row: SummaryRow | Totals, models: Sequence[str], room: int) -> list[str]:

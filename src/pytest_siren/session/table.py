@@ -11,8 +11,9 @@ from rich.cells import cell_len
 from pytest_siren.evaluation.finish import spoken
 from pytest_siren.metrics.estimates import Estimate
 from pytest_siren.metrics.exposed import sent_note
+from pytest_siren.metrics.money import dollars
 from pytest_siren.metrics.summary import SummaryRow, Totals, totals
-from pytest_siren.session.costs import cost_of, dollars
+from pytest_siren.session.costs import cost_of
 from pytest_siren.session.text import printable
 
 _NARROWEST = 60
