@@ -19,6 +19,8 @@ PLAIN = re.compile(
     r"siren: \d+/9 \(\d+ %\), \d+ in flight, \S+ runs/s, (ETA [^,]+, )?(utility \d\.\d\d, )?"
     r"\d errors?(, \d+ tokens)?"
 )
+NAMED = ("evals", "test_other.py")
+"""Without them, the first session of a project announces what it will spend."""
 FULL = "earlier\n" * 50
 TEST = """
 import subprocess
@@ -46,7 +48,7 @@ def on_terminal(on: Terminal, project: Project, *args: str, **environ: str) -> s
     variables = {**os.environ, "TERM": "xterm-256color", **environ}
     variables.pop("COLUMNS", None)
     session = subprocess.Popen(
-        [sys.executable, "-m", "pytest", *args],
+        [sys.executable, "-m", "pytest", *NAMED, *args],
         cwd=project.path,
         env=variables,
         stdin=on.fd,
@@ -112,7 +114,7 @@ def test_terminals_that_cannot_and_ci_get_plain_lines(
 def test_a_log_gets_lines_of_their_own(
     distributed: Project, slow: Project, args: list[str]
 ) -> None:
-    result = distributed.run("-o", "siren_progress_seconds=0.3", *args)
+    result = distributed.run(*NAMED, "-o", "siren_progress_seconds=0.3", *args)
     result.assert_outcomes(passed=8, failed=2)
     lines = [line for line in result.outlines if "siren: " in line]
     assert len(lines) >= 3
@@ -124,7 +126,7 @@ def test_a_log_gets_lines_of_their_own(
 
 @pytest.mark.inside
 def test_a_short_session_gets_none(slow: Project) -> None:
-    result = slow.run()
+    result = slow.run(*NAMED)
     assert "siren: " not in str(result.stdout)
 
 

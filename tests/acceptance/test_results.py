@@ -132,7 +132,10 @@ def test_a_session_shows_results_at_its_end(project: Project, args: tuple[str, .
 @pytest.mark.parametrize(
     ("arg", "message"),
     [
-        ("--results-format=xml", "unknown format 'xml'; known are table, json, csv"),
+        (
+            "--results-format=xml",
+            "unknown format 'xml'; known are table, json, csv, markdown, latex",
+        ),
         ("--results-group-by=model,colour", "unknown group 'colour'; known are all, dataset, *"),
     ],
 )
