@@ -53,6 +53,11 @@ IN_200: dict[str, tuple[Any, int, int | None]] = {
     "text": ({"error": "WORDS: Too many requests"}, REFUSAL, 429),
     "a code beside it": ({"status_code": 504, "error": {"message": "WORDS"}}, FAULT, 504),
     "an error in an error": ({"error": {"error": {"code": 500, "message": "WORDS"}}}, FAULT, 500),
+    "Apigee's": (
+        {"fault": {"faultstring": "WORDS", "detail": {"errorcode": "policies.ratelimit.Spike"}}},
+        REFUSAL,
+        429,
+    ),
     "a rejected request": (
         {"error": {"type": "invalid_request_error", "message": "WORDS"}},
         ONCE,

@@ -41,6 +41,7 @@ ODD: dict[str, tuple[Any, tuple[int, int], str | None]] = {
         (0, 0),
         "holds counts that cannot be",
     ),
+    "objects": ({"in": {"a": 1}, "out": [16]}, (0, 0), "holds counts that cannot be"),
     "true": ({"in": True, "out": 16}, (0, 16), "holds counts that cannot be"),
 }
 
@@ -77,6 +78,16 @@ def test_odd_usage_loses_no_answer(case: str, name: str, monkeypatch: pytest.Mon
         "tokens are counted as far as they are known"
     )
     assert notes == ([expected] if problem else [])
+
+
+@pytest.mark.parametrize("details", ["x", 7, [1], True])
+def test_odd_details_of_usage_lose_no_answer(details: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = {"prompt_tokens": 10, "completion_tokens": 10, "total_tokens": 20}
+    odd = {"prompt_tokens_details": details, "completion_tokens_details": details}
+    done = asked(CHAT, Answer(200, {**GOODS[CHAT], "usage": {**usage, **odd}}), monkeypatch)
+    assert (done.text, done.requests) == ("Done.", 1)
+    assert done.answer is not None
+    assert done.answer.usage.total_tokens == 20
 
 
 def test_cached_tokens_beyond_all_of_them_contradict(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -146,7 +146,10 @@ def _words(part: Mapping[str, Any]) -> str:
 
 
 def _names(part: Mapping[str, Any]) -> list[str]:
-    values = (part.get(key) for key in _NAMES)
+    values = [part.get(key) for key in _NAMES]
+    detail = part.get("detail")
+    if isinstance(detail, Mapping):
+        values.append(detail.get("errorcode"))
     names = [str(value) for value in values if isinstance(value, str | int) and value is not True]
     return [name for name in names if name.strip().lower() not in _NO_ERROR]
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
@@ -16,6 +17,7 @@ import httpx2
 from pydantic_core import from_json
 
 from pytest_siren.models.wire.apis import api_of, has_answer
+from pytest_siren.models.wire.envelope import complete
 from pytest_siren.models.wire.errors import AnswerError, BodyError, error_in
 from pytest_siren.models.wire.received import RECEIVED, Received
 from pytest_siren.models.wire.text import decodable
@@ -107,10 +109,17 @@ def _same_host(request: httpx2.Request, location: str) -> str | None:
 
 
 def _streams(request: httpx2.Request, response: httpx2.Response) -> bool:
+    if response.status_code >= 300:
+        return False
+    if "stream" in request.url.path.lower():
+        return True
     kind = response.headers.get("content-type", "")
-    return response.status_code < 300 and (
-        "event-stream" in kind or "stream" in request.url.path.lower()
-    )
+    # A gateway may stream what nobody asked it to.
+    return "event-stream" in kind and b'"stream":true' in _asked(request).replace(b" ", b"")
+
+
+def _asked(request: httpx2.Request) -> bytes:
+    return request.content if hasattr(request, "_content") else b""
 
 
 def _with_plain_error(
@@ -148,6 +157,7 @@ def _checked(
             raise AnswerError(f"the provider answers with an error: {found.message}")
         return _rebuilt(request, response, found.status, _error_body(found))
     if api is not None and isinstance(body, dict):
+        changed = complete(api, body) or changed
         given = body.get(api.usage)
         repaired = repair(api, body)
         changed = changed or body.get(api.usage) is not given
@@ -166,7 +176,8 @@ def _decoded(response: httpx2.Response, content: bytes, received: Received) -> t
     try:
         return from_json(content), False
     except ValueError:
-        pass
+        if content.lstrip()[:6] in (b"data: ", b"event:"):
+            return _event(content, received), True
     try:
         try:
             value = json.loads(content)
@@ -176,6 +187,23 @@ def _decoded(response: httpx2.Response, content: bytes, received: Received) -> t
     except (ValueError, RecursionError, LookupError) as error:
         raise _unreadable(content, received.excerpt) from error
     return decodable(value), True
+
+
+def _event(content: bytes, received: Received) -> Any:
+    """Return the data of events that an answer came in: the error in them, or the one there is."""
+    found: list[Any] = []
+    for line in content.splitlines():
+        name, _, data = line.partition(b":")
+        if name.strip() == b"data":
+            with suppress(ValueError):
+                found.append(from_json(data.strip()))
+    told = next((one for one in found if error_in(one, answered=True) is not None), None)
+    if told is not None:
+        return told
+    if len(found) == 1:
+        return found[0]
+    words = f"the provider streams its answer, which nobody asked for: {received.excerpt}"
+    raise AnswerError(words)
 
 
 def _unreadable(content: bytes, excerpt: str) -> AnswerError:

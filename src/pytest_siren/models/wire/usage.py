@@ -106,6 +106,14 @@ def _set(api: Api, body: dict[str, Any], usage: dict[str, Any] | None) -> None:
 def _cleaned(usage: Mapping[str, Any], found: _Findings) -> dict[str, Any]:
     cleaned: dict[str, Any] = {}
     for key, value in usage.items():
+        nested = isinstance(value, Mapping | list)
+        if nested and key.endswith(_COUNTS):
+            found.problems[IMPOSSIBLE] = None
+            continue
+        if key.endswith("_details") and not isinstance(value, Mapping | None):
+            # No library can read it, and no count is known by it.
+            found.changed = True
+            continue
         if isinstance(value, Mapping):
             value = _cleaned(value, found)
         elif isinstance(value, list):
