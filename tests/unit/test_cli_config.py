@@ -16,7 +16,7 @@ from pytest_siren.spec.presets import built_in_names
 from pytest_siren.spec.selection import Selection
 
 SUITES = ("banking", "slack", "travel", "workspace")
-GOOD = "dataset: {type: agentdojo}\nagent: {config: {model: m}}\n"
+GOOD = "dataset: {type: agentdojo}\nagent: {config: {model: test}}\n"
 
 
 def siren(*arguments: str) -> int:
@@ -106,11 +106,12 @@ def test_validate_reports_every_file_on_a_line_and_every_problem(
     Path("sub/other.yaml").write_text("anything: [\n")
     assert siren("validate", "sub") == PROBLEMS
     captured = capsys.readouterr()
+    file = "sub/eval_good.yaml"
     assert captured.out.splitlines() == [
         "sub/eval_bad.yaml:3: unknown key 'rnus' (did you mean 'runs'?)",
         "sub/eval_bad.yaml:4: wrong type for runs: 'x' is not an integer",
-        "sub/eval_good.yaml: 1 job: dataset agentdojo; agent plain; model m; attack none (benign)",
-        "sub/eval_good.yaml: line 3: logging has no effect yet: no log is written",
+        f"{file}: 1 job: dataset agentdojo; agent plain; model test; attack none (benign)",
+        f"{file}: line 3: logging has no effect yet: no log is written",
     ]
     assert captured.err == ""
     assert siren("validate", "sub/eval_good.yaml") == OK
@@ -121,12 +122,19 @@ def test_validate_reports_every_file_on_a_line_and_every_problem(
 def test_validate_applies_the_choices_of_a_run(capsys: pytest.CaptureFixture[str]) -> None:
     Path("eval_x.yaml").write_text("dataset: {type: agentdojo}\n")
     arguments = (
-        *("--attack", "direct,template_string", "--attack", "injecagent", "--model", "a, b"),
+        *(
+            "--attack",
+            "direct,template_string",
+            "--attack",
+            "injecagent",
+            "--model",
+            "openai:a, test",
+        ),
         *("--agent", "plain", "--set", "dataset.config.version=v1,v1.1", "--set", "runs=2"),
     )
     assert siren("validate", "eval_x.yaml", *arguments) == OK
     assert capsys.readouterr().out == (
-        "eval_x.yaml: 12 jobs: dataset agentdojo; agent plain; model a, b; "
+        "eval_x.yaml: 12 jobs: dataset agentdojo; agent plain; model openai:a, test; "
         "attack direct, template_string, injecagent\n"
     )
     assert siren("validate", "eval_x.yaml") == PROBLEMS
@@ -173,9 +181,11 @@ def test_validate_says_when_there_is_nothing_to_check(
 
 
 def test_what_is_written_holds_no_control_characters(capsys: pytest.CaptureFixture[str]) -> None:
-    Path("eval_x.yaml").write_text('dataset: {type: agentdojo}\nagent: {config: {model: "\\e[1m"}}')
+    Path("eval_x.yaml").write_text(
+        'dataset: {type: agentdojo}\nagent: {config: {model: "openai:\\e[1m"}}'
+    )
     assert siren("validate", "eval_x.yaml") == OK
-    assert "model \\x1b[1m; attack" in capsys.readouterr().out
+    assert "model openai:\\x1b[1m; attack" in capsys.readouterr().out
 
 
 def test_config_alone_asks_for_a_command(capsys: pytest.CaptureFixture[str]) -> None:
@@ -219,3 +229,43 @@ def test_info_lists_the_components_with_their_keys(capsys: pytest.CaptureFixture
     assert sorted(found) == ["agents", "attacks", "datasets", "models", "sandboxes"]
     [plain] = [one for one in found["agents"] if one["name"] == "plain"]
     assert plain["config"]["properties"]["system_prompt"]["description"]
+
+
+TOOLS = """\
+dataset:
+  type: inline
+  config:
+    name: x
+    tools: [{path}]
+    tasks: [{{id: a, prompt: Hi, evaluators: {{said: {{type: contains, value: hi}}}}}}]
+agent: {{config: {{model: {model}}}}}
+"""
+
+
+def test_validate_finds_what_collection_finds(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("eval_a.yaml").write_text(TOOLS.format(path="supportbot.tools:x", model="test"))
+    assert siren("validate", "eval_a.yaml") == PROBLEMS
+    out = capsys.readouterr().out
+    assert "eval_a.yaml: " in out
+    assert "there is no module 'supportbot'" in out
+    Path("supportbot").mkdir()
+    Path("supportbot/__init__.py").write_text("")
+    Path("supportbot/tools.py").write_text('def x() -> str:\n    """X."""\n    return "x"\n')
+    assert siren("validate", "eval_a.yaml") == OK
+
+
+@pytest.mark.parametrize(
+    ("model", "problem"),
+    [
+        ("opnai:gpt-4o", "model 'opnai:gpt-4o': Unknown model (did you mean 'openai:gpt-4o'?)"),
+        ("groq:m", "pip install 'pytest-siren[groq]'"),
+        ("local:smolm2", "unknown local model"),
+        ("control:hijackd", "control"),
+    ],
+)
+def test_validate_looks_at_providers(
+    model: str, problem: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("eval_a.yaml").write_text(TOOLS.format(path="", model="test"))
+    assert siren("validate", "eval_a.yaml", f"--model={model},openai:gpt-5") == PROBLEMS
+    assert problem in capsys.readouterr().out

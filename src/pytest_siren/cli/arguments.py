@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
+from pytest_siren.cli.rootdir import jobs_folder
 from pytest_siren.evaluation.bounds import MOST_RUNS_OF_TASK
 from pytest_siren.metrics.choices import Cluster
 
@@ -11,7 +13,11 @@ from pytest_siren.metrics.choices import Cluster
 def add_jobs_dir(parser: argparse.ArgumentParser) -> None:
     """Add ``--jobs-dir``, the folder in which jobs are looked for."""
     parser.add_argument(
-        "--jobs-dir", default="jobs", metavar="DIR", help="where jobs are (default: ./jobs)"
+        "--jobs-dir",
+        default=str(jobs_folder(Path.cwd())),
+        metavar="DIR",
+        help="where jobs are (default: ./jobs, or else where pytest puts them: the folder jobs, or "
+        "siren_jobs_dir, of the project's root folder)",
     )
 
 

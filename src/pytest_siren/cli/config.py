@@ -11,7 +11,12 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 
 from pytest_siren.cli.configshow import add_info, show_file
+from pytest_siren.cli.conftests import ConftestError, registry_for
+from pytest_siren.cli.rootdir import root_folder
 from pytest_siren.evaluation.components import Registry
+from pytest_siren.evaluation.failures import one_line
+from pytest_siren.evaluation.models import Checked
+from pytest_siren.evaluators.importing import ProjectRoot
 from pytest_siren.jobs.redact import Redactor
 from pytest_siren.jobs.secret_names import of_config, of_override
 from pytest_siren.spec.errors import SpecError, printable
@@ -53,9 +58,10 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     validate = commands.add_parser(
         "validate",
         help="check eval files without running anything",
-        description="Check eval files without running anything. Components that a conftest.py "
-        "registers are known to pytest only: check such files with pytest --collect-only. Exits "
-        "with 0 when all is well, 1 when there are problems, 2 when there is nothing to check.",
+        description="Check eval files without running anything: whatever pytest finds when it "
+        "collects them, and the providers of models and their packages, but neither keys nor "
+        "servers. Exits with 0 when all is well, 1 when there are problems, 2 when there is "
+        "nothing to check.",
     )
     _add_files(validate)
     validate.set_defaults(run=_validate)
@@ -141,7 +147,10 @@ def _each(args: argparse.Namespace, do: Callable[[Path, Registry, Selection], bo
         agents=_names(args.agent),
         sets=tuple(args.set),
     )
-    registry = Registry()
+    try:
+        registry = registry_for(found)
+    except ConftestError as error:
+        return _no_answer(str(error))
     verdicts = [do(file, registry, selection) for file in found]
     return OK if all(verdicts) else PROBLEMS
 
@@ -166,11 +175,34 @@ def _check(file: Path, registry: Registry, selection: Selection) -> bool:
     except SpecError as error:
         _write(Redactor(given).text(str(error)))
         return False
+    problems = _problems(jobs, registry)
+    for problem in problems:
+        _write(printable(Redactor(given).text(f"{file}: {problem}")))
+    if problems:
+        return False
     secrets = Redactor(given.union(*(of_config(job.snapshot) for job in jobs)))
     _write(printable(secrets.text(f"{file}: {_summary(jobs)}")))
     for warning in dict.fromkeys(warning for job in jobs for warning in job.warnings):
         _write(printable(secrets.text(f"{file}: {warning}")))
     return True
+
+
+def _problems(jobs: Sequence[JobSpec], registry: Registry) -> list[str]:
+    """Return what keeps pytest from building ``jobs``, and their models from being asked."""
+    # It imports what executes runs.
+    from pytest_siren.session.job import Workshop
+
+    workshop = Workshop(registry, root=ProjectRoot(root_folder(Path.cwd())))
+    problems: dict[str, None] = {}
+    for job in jobs:
+        try:
+            model = workshop.job(job).model
+            if isinstance(model, Checked):
+                model.check()
+        except Exception as error:  # noqa: BLE001 - whatever a component raises
+            plain = isinstance(error, ValueError | LookupError | ImportError | OSError)
+            problems[str(error) if plain else one_line(error)] = None
+    return list(problems)
 
 
 def _summary(jobs: Sequence[JobSpec]) -> str:

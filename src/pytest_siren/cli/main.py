@@ -21,20 +21,38 @@ from pytest_siren.cli import (
     resume,
     run,
 )
+from pytest_siren.cli.parser import Parser
 
 NO_ANSWER = 2
+_EXAMPLES = """\
+examples:
+  siren config export      write an example and the presets into ./config
+  siren config validate    check the eval files in ./config without running anything
+  siren results            show the rates of all recorded jobs
+  siren jobs list          show what is left of each job
+  siren compare A B        tell whether job B is worse than job A
+
+Evaluations themselves are run by pytest: pytest config
+"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code: 0, 1 (the answer is no) or 2 (no answer)."""
-    parser = argparse.ArgumentParser(
-        prog="siren", description="Companion of pytest-siren: evaluations of LLM agents as tests."
+    parser = Parser(
+        prog="siren",
+        description="Companion of pytest-siren: evaluations of LLM agents as tests.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"pytest-siren {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     for module in (run, results, compare, bless, report, jobs, diff, resume, config, models):
         module.add_parser(commands)
-    args = parser.parse_args(argv)
+    words = sys.argv[1:] if argv is None else argv
+    if not words:
+        parser.print_help(sys.stderr)
+        return NO_ANSWER
+    args = parser.parse_args(words)
     for stream in (sys.stdout, sys.stderr):
         # What the terminal's encoding lacks is spelled out: a name must not decide the exit code.
         if isinstance(stream, TextIOWrapper):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import _thread
 import threading
 from collections.abc import Generator, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,6 +23,7 @@ from pytest_siren.session.options import grace
 from pytest_siren.session.outcome import from_properties
 from pytest_siren.session.remember import remember
 from pytest_siren.session.state import SESSION
+from pytest_siren.session.untouched import remove_untouched
 from pytest_siren.sharing.board import Board, Gauge
 
 _PATIENCE = 20.0
@@ -179,6 +181,10 @@ class Controller:
 
     def pytest_unconfigure(self) -> None:
         """Remove what the processes shared."""
+        folder = SessionFolder.of(self._config.stash[SESSION].id)
         if self._board is not None:
+            collected = folder.collected()
+            if collected is not None and self._board.stopped_keys():
+                remove_untouched(self._config, map(Path, collected.jobs.values()))
             self._board.close()
-        SessionFolder.of(self._config.stash[SESSION].id).remove()
+        folder.remove()

@@ -136,6 +136,15 @@ class Warmed(Protocol):
 
 
 @runtime_checkable
+class Checked(Protocol):
+    """A source that knows, without asking anybody, whether its model can be used at all."""
+
+    def check(self) -> None:
+        """Raise ``ModelUnavailableError`` when it cannot."""
+        ...
+
+
+@runtime_checkable
 class Governed(Protocol):
     """A source whose requests keep to the session's rate limits."""
 

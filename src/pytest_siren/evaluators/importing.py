@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
 from difflib import get_close_matches
 from hashlib import sha256
 from pathlib import Path
@@ -21,8 +24,25 @@ _NAME = r"[^\W\d]\w*(?:\.[^\W\d]\w*)*"
 _IMPORT_PATH = re.compile(f"{_NAME}:{_NAME}")
 
 
+@dataclass
+class ProjectRoot:
+    """The project's root folder, in which modules are looked for last."""
+
+    path: Path
+    used: bool = False
+    """Whether a module was found in no other place."""
+
+
+PROJECT_ROOT: ContextVar[ProjectRoot | None] = ContextVar("PROJECT_ROOT", default=None)
+"""That of the eval file whose parts are being built; ``None`` where there is no project."""
+
+
 class ImportPathError(ValueError):
     """The import path leads to no callable."""
+
+
+class ModuleMissingError(ImportPathError):
+    """There is no such module."""
 
 
 def _check(value: str) -> str:
@@ -39,7 +59,9 @@ def load_callable(path: str, base: Path) -> Callable[..., Any]:
     """Return the callable at ``path``, whose module is looked for in the folder ``base`` first.
 
     Modules of ``base`` may import one another. They stay apart from modules of the same name that
-    lie elsewhere, and ``sys.path`` is left as it was. Raises ``ImportPathError``.
+    lie elsewhere, and ``sys.path`` is left as it was. A module that is neither there nor installed
+    is looked for in ``PROJECT_ROOT``, which joins the end of ``sys.path`` if it holds the module:
+    a package may import its other modules whenever it likes. Raises ``ImportPathError``.
     """
     module_name, _, attributes = path.partition(":")
     found: Any = _import(module_name, path, base)
@@ -56,13 +78,51 @@ def load_callable(path: str, base: Path) -> Callable[..., Any]:
 
 
 def local_file(path: str, base: Path) -> Path | None:
-    """Return the file in ``base`` that ``path`` is read from; ``None`` for an installed module."""
+    """Return the file that ``path`` is read from; ``None`` for an installed module."""
+    found = _file(path, base)
+    root = PROJECT_ROOT.get()
+    if found is None and root is not None and root.used and not _is_elsewhere(path, root.path):
+        return _file(path, root.path)
+    return found
+
+
+def _file(path: str, base: Path) -> Path | None:
     module = base.joinpath(*path.partition(":")[0].split("."))
     candidates = (module.with_name(f"{module.name}.py"), module / "__init__.py")
     return next((file for file in candidates if file.is_file()), None)
 
 
+def _is_elsewhere(path: str, root: Path) -> bool:
+    """Whether an installed module hides the one of that name in ``root``."""
+    try:
+        spec = importlib.util.find_spec(_top(path.partition(":")[0]))
+    except (ImportError, ValueError):
+        return False
+    origin = spec.origin if spec is not None else None
+    return origin is not None and root.resolve() not in Path(origin).resolve().parents
+
+
+def _joins_path(name: str) -> bool:
+    """Put the project's root at the end of ``sys.path`` if it holds the module ``name``."""
+    root = PROJECT_ROOT.get()
+    if root is None or str(root.path) in sys.path or _top(name) not in _modules_in(root.path):
+        return False
+    root.used = True
+    sys.path.append(str(root.path))
+    importlib.invalidate_caches()
+    return True
+
+
 def _import(name: str, path: str, base: Path) -> ModuleType:
+    try:
+        return _imported(name, path, base)
+    except ModuleMissingError:
+        if not _joins_path(name):
+            raise
+    return _imported(name, path, base)
+
+
+def _imported(name: str, path: str, base: Path) -> ModuleType:
     with _folder_first(base.resolve()):
         try:
             return importlib.import_module(name)
@@ -70,9 +130,10 @@ def _import(name: str, path: str, base: Path) -> ModuleType:
             if error.name and f"{name}.".startswith(f"{error.name}."):
                 nearest = get_close_matches(error.name, _modules_in(base), n=1)
                 hint = f" (did you mean {nearest[0]!r}?)" if nearest else ""
-                raise ImportPathError(
+                raise ModuleMissingError(
                     f"{path!r}: there is no module {error.name!r}{hint}, neither in the folder of "
-                    "the eval file nor among the installed ones"
+                    "the eval file nor among the installed ones, nor in the root folder of the "
+                    "project"
                 ) from None
             raise _failed(path, name, error) from error
         except (Exception, SystemExit) as error:

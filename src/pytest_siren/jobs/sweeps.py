@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
@@ -44,6 +45,7 @@ class _SweepFile(BaseModel):
     created_at: str | None = None
     job_names: list[_JobName] = []
     identities: dict[str, _JobName] = {}
+    launcher: str | None = None
 
     @field_validator("identities", mode="before")
     @classmethod
@@ -76,17 +78,37 @@ def write_sweep(jobs_dir: Path, sweep: Sweep, launcher: str) -> None:
     path = folder / f"{sweep.id}.json"
     before = _load(path) if os.path.lexists(path) else _SweepFile()
     identities = {**before.identities, **sweep.identities}
-    content = {
-        "sweep_id": sweep.id,
-        "created_at": before.created_at or datetime.now(UTC).isoformat(),
-        "job_names": list(dict.fromkeys([*before.job_names, *sweep.jobs])),
+    names = list(dict.fromkeys([*before.job_names, *sweep.jobs]))
+    if names != before.job_names or identities != before.identities:
+        now = before.model_copy(update={"job_names": names, "identities": identities})
+        write(path, _content(sweep.id, now, launcher), Form.DOCUMENT)
+
+
+def _content(sweep_id: str, file: _SweepFile, launcher: str | None) -> dict[str, object]:
+    return {
+        "sweep_id": sweep_id,
+        "created_at": file.created_at or datetime.now(UTC).isoformat(),
+        "job_names": file.job_names,
         "hydra_sweep_dir": None,
         "launcher": launcher,
         "config_name": None,
-        "identities": identities,
+        "identities": file.identities,
     }
-    if content["job_names"] != before.job_names or identities != before.identities:
-        write(path, content, Form.DOCUMENT)
+
+
+def forget_jobs(jobs_dir: Path, sweep_id: str, names: Sequence[str]) -> None:
+    """Take jobs that were removed out of the sweep's file, which goes with the last of them."""
+    path = jobs_dir / FOLDER / f"{sweep_id}.json"
+    with suppress(OSError, SweepError):
+        before = _load(path)
+        left = [name for name in before.job_names if name not in names]
+        if not left:
+            path.unlink()
+            path.parent.rmdir()
+            return
+        kept = {one: name for one, name in before.identities.items() if name in left}
+        now = before.model_copy(update={"job_names": left, "identities": kept})
+        write(path, _content(sweep_id, now, before.launcher), Form.DOCUMENT)
 
 
 def read_sweep(jobs_dir: Path, sweep_id: str) -> Sweep | None:

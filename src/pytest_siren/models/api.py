@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 from collections.abc import AsyncIterator, Collection
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from difflib import get_close_matches
 from importlib import import_module
-from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 from pydantic_ai.exceptions import UserError
 from pydantic_ai.models import Model, known_model_names
+from pydantic_ai.providers import infer_provider_class
 
 from pytest_siren.evaluation.models import ModelKind, ModelUnavailableError, RunContext, Unknown
 from pytest_siren.evaluation.providers import is_provider, provider_names
@@ -21,8 +23,9 @@ from pytest_siren.models.limits.estimate import Estimate
 from pytest_siren.models.limits.governed import GovernedModel
 from pytest_siren.models.limits.governor import Governor
 from pytest_siren.models.limits.rehearsal import rehearse
-from pytest_siren.models.limits.remedy import address_variable
+from pytest_siren.models.limits.settings import address_problem, key_problem, proxy_problem
 from pytest_siren.models.limits.turns import Turns
+from pytest_siren.models.limits.variables import address_variable
 from pytest_siren.models.loops import ModelPerLoop
 from pytest_siren.models.names import spoken_name
 from pytest_siren.models.wire.outgoing import Notes, Outgoing
@@ -33,6 +36,13 @@ _NEEDS_NO_PROVIDER = "test"
 
 _MISSING_KEY = re.compile(r"Set the `(\w*(?:KEY|TOKEN))` environment variable or pass it via")
 """How pydantic-ai's message begins, which goes on about its own classes."""
+
+_EXTRA = re.compile(r"pydantic-ai-slim\[([\w-]+)\]")
+EXTRAS = (
+    *("anthropic", "bedrock", "cerebras", "cohere", "crusoe", "google", "groq", "huggingface"),
+    *("mistral", "openrouter", "snowflake", "typesafe", "xai", "zai"),
+)
+"""Extras of this package that install what a provider needs: pydantic-ai's own, by their names."""
 
 _LULL = 0.1
 """Seconds after which the first requests have left, and their answers are seldom there."""
@@ -69,6 +79,22 @@ class ApiModelSource:
     def govern(self, governor: Governor) -> None:
         """Keep to ``governor``'s budget for this model."""
         self._budget = governor.budget(self.id)
+
+    def check(self) -> None:
+        """Raise ``ModelNameError`` or ``ModelPackageError`` unless the provider can be used here.
+
+        Neither its key nor its address is looked at.
+        """
+        _check(self.id, self._components)
+        if self.id == _NEEDS_NO_PROVIDER:
+            return
+        try:
+            infer_provider_class(self.id.partition(":")[0])
+        except ImportError as error:
+            raise ModelPackageError(f"model {self.id!r}: {_package(error)}") from error
+        except ValueError:
+            # It has no class of its own, as ``sentence-transformers`` has not.
+            return
 
     async def bind(self, run: RunContext) -> Model:
         model = await self._models.get()
@@ -114,14 +140,20 @@ class ApiModelSource:
     @asynccontextmanager
     async def _open(self) -> AsyncIterator[Model]:
         name = self.id
-        _check(name, self._components)
+        self.check()
+        _check_settings(name)
         async with AsyncExitStack() as stack:
             try:
                 model, ours = await stack.enter_async_context(opened(name))
             except UserError as error:
                 raise ModelNameError(f"model {name!r}: {_needed(error)}") from error
             except ImportError as error:
-                raise ModelPackageError(f"model {name!r}: {_line(error)}") from error
+                raise ModelPackageError(f"model {name!r}: {_package(error)}") from error
+            except Exception as error:
+                # Nothing has been asked yet: what is wrong is wrong for every run.
+                raise ModelNameError(
+                    f"model {name!r}: {type(error).__name__}: {_line(error)}"
+                ) from error
             _check_address(name, model)
             if self._budget is not None:
                 without_own_retries(model)
@@ -157,24 +189,44 @@ def _check(name: str, components: Collection[str]) -> None:
     )
 
 
-def _check_address(name: str, model: Model) -> None:
-    """Raise ``ModelNameError`` when the model's address holds credentials.
+def _check_settings(name: str) -> None:
+    """Raise ``ModelNameError`` when no request can be sent with what the environment holds."""
+    variable = address_variable(name)
+    problem = key_problem(name, os.environ)
+    if problem is None and (address := os.environ.get(variable)) is not None:
+        problem = address_problem(variable, address)
+    if problem is not None:
+        raise ModelNameError(f"model {name!r}: {problem}")
 
-    They would be sent in place of the API key, or beside it, as the library pleases.
+
+def _check_address(name: str, model: Model) -> None:
+    """Raise ``ModelNameError`` when nothing can be sent to the model's address.
+
+    Credentials in it would be sent in place of the API key, or beside it, as the library pleases.
     """
-    address = urlsplit(model.base_url or "")
-    if address.username is not None or address.password is not None:
-        variable = address_variable(name)
-        raise ModelNameError(
-            f"model {name!r}: its base URL, at {address.hostname}, holds a user name or a "
-            f"password, which would be sent in place of the API key; remove them from {variable}"
-        )
+    if not (address := model.base_url):
+        return
+    problem = address_problem(address_variable(name), address)
+    problem = problem or proxy_problem(address, getproxies())
+    if problem is not None:
+        raise ModelNameError(f"model {name!r}: {problem}")
 
 
 def _needed(error: UserError) -> str:
     """Return what pydantic-ai says; of a missing key, only what a user of this plugin can do."""
     missing = _MISSING_KEY.match(str(error))
     return f"its API key is missing; set {missing[1]}" if missing else _line(error)
+
+
+def _package(error: ImportError) -> str:
+    """Return which package is missing, and the command that installs it."""
+    asked = _EXTRA.search(str(error))
+    if asked is None or asked[1] not in EXTRAS:
+        return _line(error)
+    return (
+        "the package of its provider is not installed; "
+        f"install it with: pip install 'pytest-siren[{asked[1]}]'"
+    )
 
 
 def _line(error: Exception) -> str:

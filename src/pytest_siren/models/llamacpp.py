@@ -8,11 +8,21 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from pytest_siren.evaluation.models import ModelUnavailableError
+
 _CONTEXT = 8192
 """Tokens, prompt and answer together; what SmolLM2 was trained with."""
 _BATCH = 256
 """Tokens read at once. A cancelled request is only noticed between batches."""
 _MOST_THREADS = 4
+
+
+class LlamaPackageError(ModelUnavailableError, ImportError):
+    """The package xllamacpp is not installed."""
+
+
+class LlamaStartError(ModelUnavailableError, RuntimeError):
+    """llama.cpp cannot load the weights."""
 
 
 class LlamaServer:
@@ -23,7 +33,7 @@ class LlamaServer:
     Otherwise llama.cpp sums in an order that depends on what is cached, batched or split.
 
     Loading takes about half a second in which no other thread of this process runs. Raises
-    ``ImportError`` without the package xllamacpp.
+    ``LlamaPackageError`` without the package xllamacpp, and ``LlamaStartError``.
     """
 
     def __init__(self, name: str, weights: Path) -> None:
@@ -37,7 +47,7 @@ def _start(name: str, weights: Path, key: str) -> Any:
     try:
         import xllamacpp
     except ImportError as error:
-        raise ImportError(
+        raise LlamaPackageError(
             f"local:{name} needs the package xllamacpp ({error}); "
             "install it with: pip install 'pytest-siren[local]'"
         ) from error
@@ -58,7 +68,14 @@ def _start(name: str, weights: Path, key: str) -> Any:
     params.api_keys = [key]
     params.ui = False
     params.endpoint_slots = False
-    return xllamacpp.Server(params)
+    try:
+        return xllamacpp.Server(params)
+    except Exception as error:
+        what = " ".join(str(error).split())
+        raise LlamaStartError(
+            f"model 'local:{name}': llama.cpp cannot load {weights} ({what}); "
+            f"remove that file, then fetch it again with: siren models pull {name}"
+        ) from error
 
 
 def _threads() -> int:

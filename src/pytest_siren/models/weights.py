@@ -18,8 +18,10 @@ from zipfile import BadZipFile, ZipFile
 
 from platformdirs import user_cache_path
 
+from pytest_siren.evaluation.models import ModelUnavailableError
 
-class WeightsMissingError(FileNotFoundError):
+
+class WeightsMissingError(ModelUnavailableError, FileNotFoundError):
     """The weights are not on this machine, or are not what they should be."""
 
 

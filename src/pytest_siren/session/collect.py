@@ -26,6 +26,7 @@ from pytest_siren.session.resume import Resume
 from pytest_siren.session.screen import learn, redactor, screened
 from pytest_siren.session.select import runs
 from pytest_siren.session.state import EVALUATIONS, SESSION
+from pytest_siren.sharing.board import MOST_KEYS
 from pytest_siren.spec.errors import SpecError
 from pytest_siren.spec.jobs import JobSpec, load_jobs
 from pytest_siren.spec.selection import Selection
@@ -79,6 +80,11 @@ class EvalFile(pytest.File):
             self.warn(SirenWarning(text))
         self._check_names(specs, place)
         jobs = [self._job(workshop, spec, place) for spec in specs]
+        if len(workshop.models()) > MOST_KEYS:
+            raise self.CollectError(
+                f"{place}: more than {MOST_KEYS:,} models in one session; "
+                "choose fewer with --model, or split the sweep"
+            )
         specs.clear()  # with what the datasets have been built from
         return jobs
 

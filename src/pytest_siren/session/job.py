@@ -23,6 +23,7 @@ from pytest_siren.evaluation.run import RunPlan
 from pytest_siren.evaluation.spending import Spend
 from pytest_siren.evaluation.stage import Agent
 from pytest_siren.evaluation.tasks import BenignTask, MaliciousTask
+from pytest_siren.evaluators.importing import PROJECT_ROOT, ProjectRoot
 from pytest_siren.models.names import find_model
 from pytest_siren.spec.identity import job_identity, source_digests
 from pytest_siren.spec.jobs import ComponentSpec, JobSpec
@@ -97,10 +98,19 @@ class Workshop:
     prices: Prices = field(default_factory=Prices)
     spend: Spend | None = None
     """Told of every answer in this process."""
+    root: ProjectRoot | None = None
+    """Where the code that eval files name is looked for last."""
     _parts: dict[tuple[str, ...], Any] = field(default_factory=dict)
 
     def job(self, spec: JobSpec) -> Job:
         """Build ``spec``. What its parts raise is raised."""
+        token = PROJECT_ROOT.set(self.root)
+        try:
+            return self._made(spec)
+        finally:
+            PROJECT_ROOT.reset(token)
+
+    def _made(self, spec: JobSpec) -> Job:
         dataset = self._part(Kind.DATASET, spec.dataset, spec.base)
         agent = self._part(Kind.AGENT, spec.agent, spec.base)
         attack = self._part(Kind.ATTACK, spec.attack, spec.base) if spec.attack else None

@@ -89,6 +89,10 @@ class JsonRecorder:
         info = self._infos.get(id(job))
         return info.path if info else None
 
+    def folders(self) -> list[Path]:
+        """Return the folders of all jobs of this process."""
+        return [info.path for info in self._infos.values()]
+
     def record(self, attempt: RunAttempt) -> Awaitable[object]:
         """Write the attempt's records, and leave the waiting for the disk to a thread.
 

@@ -8,6 +8,7 @@ import os
 import warnings
 from collections.abc import Awaitable, Callable, Generator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -58,6 +59,7 @@ from pytest_siren.session.screen import (
     without_secrets,
 )
 from pytest_siren.session.state import SESSION, is_worker
+from pytest_siren.session.untouched import remove_untouched
 from pytest_siren.session.verdict import describe, judge
 from pytest_siren.session.writer import RecordingError
 from pytest_siren.sharing.board import Board, Gauge
@@ -175,6 +177,9 @@ class Evaluations:
                 # before this one's record is written.
                 await asyncio.sleep(0)
                 await asyncio.sleep(0)
+        if unavailable is not None and not (outcome.answers or outcome.usage.total_tokens):
+            # The model has not answered: the run is as pending as those that do not begin.
+            return Ended(left_out=True)
         attempt = await self._offered(item, attempt)
         assert attempt.record is not None
         result = attempt.record
@@ -340,6 +345,10 @@ class Evaluations:
             self._loop.end()
         finally:
             self.recorder.close()
+            if not is_worker(self.config) and self.board.stopped_keys():
+                # When all have ended that report on the session.
+                folders = self.recorder.folders()
+                self.config.add_cleanup(partial(remove_untouched, self.config, folders))
             self.board.close()
             if not is_worker(self.config):
                 SessionFolder.of(self.config.stash[SESSION].id).remove()

@@ -6,6 +6,7 @@ import pytest
 
 from pytest_siren.evaluation.components import Registry
 from pytest_siren.evaluation.failures import UserInterrupt, one_line
+from pytest_siren.evaluators.importing import ProjectRoot
 from pytest_siren.session.costoptions import prices
 from pytest_siren.session.first_spend import FirstSpend, is_unasked
 from pytest_siren.session.folder import SessionFolder, sweep_temporary
@@ -37,7 +38,7 @@ def start(config: pytest.Config) -> Evaluations:
         board = _board(config)
         evaluations = Evaluations(
             config,
-            Workshop(registry, prices(config), BoardSpend(board)),
+            Workshop(registry, prices(config), BoardSpend(board), ProjectRoot(config.rootpath)),
             recorder,
             board,
             lull,

@@ -13,12 +13,14 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from enum import IntEnum
+from hashlib import sha256
 from pathlib import Path
 
 from pytest_siren.sharing.processes import lives
 
 _PROCESSES = 512
-_KEYS = 64
+MOST_KEYS = 1024
+"""Models that one session can have."""
 _KEY_CELLS = 16
 _KEY_NAME = 256
 _STOP_TEXT = 4096
@@ -63,13 +65,13 @@ _GAUGES = 16
 
 _SLOTS_AT = _HEADER
 _KEYS_AT = _SLOTS_AT + _PROCESSES * _GAUGES
-_IN_FLIGHT_AT = _KEYS_AT + _KEYS * _KEY_CELLS
-_CELLS = _IN_FLIGHT_AT + _KEYS * _PROCESSES
+_IN_FLIGHT_AT = _KEYS_AT + MOST_KEYS * _KEY_CELLS
+_CELLS = _IN_FLIGHT_AT + MOST_KEYS * _PROCESSES
 _NAMES_AT = _CELLS * 8
-_STOP_AT = _NAMES_AT + _KEYS * _KEY_NAME
+_STOP_AT = _NAMES_AT + MOST_KEYS * _KEY_NAME
 _UNPRICED_AT = _STOP_AT + _STOP_TEXT
 _KEY_STOPS_AT = _UNPRICED_AT + _TEXT
-_SIZE = _KEY_STOPS_AT + _KEYS * _TEXT
+_SIZE = _KEY_STOPS_AT + MOST_KEYS * _TEXT
 
 
 class BoardError(Exception):
@@ -255,8 +257,8 @@ class Board:
                     break
             else:
                 index = used
-                if index == _KEYS:
-                    raise BoardError(f"more than {_KEYS} models in one session")
+                if index == MOST_KEYS:
+                    raise BoardError(f"more than {MOST_KEYS} models in one session")
                 at = _NAMES_AT + index * _KEY_NAME
                 self._bytes[at : at + _KEY_NAME] = wanted
                 self._cells[_KEYS_USED] = used + 1
@@ -311,7 +313,11 @@ class SharedKey:
 
 
 def _key_name(name: str) -> bytes:
-    return name.encode(errors="replace")[:_KEY_NAME].ljust(_KEY_NAME, b"\0")
+    encoded = name.encode(errors="replace")
+    if len(encoded) > _KEY_NAME:
+        digest = sha256(encoded).hexdigest().encode()
+        encoded = encoded[: _KEY_NAME - len(digest)] + digest
+    return encoded.ljust(_KEY_NAME, b"\0")
 
 
 def _alive(pid: int) -> bool:

@@ -21,6 +21,8 @@ from pytest_siren.sharing.board import Gauge
 
 _FAULTS = 6
 """Tries in a row that may end in a fault."""
+_UNREACHED = 4
+"""Those on a model that has not answered yet, if no connection comes about: 3.5 s at most."""
 _UNEXPLAINED = 3
 """Requests that are rejected without a reason before the model counts as unavailable."""
 PATIENCE = 900.0
@@ -90,8 +92,13 @@ class Attempts:
 
     def _fault(self, error: Exception, facts: Facts) -> float:
         self._faults += 1
+        if not self.budget.proven:
+            if facts.certificate:
+                raise self._unavailable(facts, Trouble.CERTIFICATE) from error
+            if facts.connecting and self._faults >= _UNREACHED:
+                raise self._unavailable(facts, Trouble.ADDRESS) from error
         if self._faults >= _FAULTS:
-            if (facts.connecting or facts.page) and not self.budget.proven:
+            if facts.page and not self.budget.proven:
                 raise self._unavailable(facts, Trouble.ADDRESS) from error
             error.add_note(f"given up after {self._faults} tries in a row")
             raise error

@@ -40,6 +40,10 @@ _CONNECTION = frozenset(
 )
 _TIMEOUT = frozenset({"APITimeoutError", "TimeoutException"})
 _CONNECT = frozenset({"ConnectError", "ConnectTimeout", "ClientConnectorError"})
+_BAD_ADDRESS = frozenset({"UnsupportedProtocol", "InvalidURL", "NonHttpUrlClientError"})
+_BAD_HEADER = ("Forbidden control character", "Newline, carriage return, or null byte")
+"""How aiohttp's complaints of a header begin."""
+_NO_KEY = ("Missing credentials", "The api_key client option must be set")
 _BROKEN = (
     ModelConnectionError,
     ConnectionError,
@@ -72,6 +76,10 @@ class Facts:
     timeout: bool = False
     connecting: bool = False
     """Whether no connection came about, so that nothing was sent."""
+    certificate: bool = False
+    """Whether the server's certificate is not trusted."""
+    unsendable: str | None = None
+    """What of the set-up keeps every request from being sent: ``key`` or ``address``."""
     quota: bool = False
     """pydantic-ai's judgement: the account is exhausted."""
     overloaded: bool = False
@@ -104,12 +112,14 @@ def facts_of(error: BaseException) -> Facts:
         status=status,
         headers=_first(_headers, chain) or {},
         codes=_codes(chain, inner),
-        message=printable(_message(inner) or str(error) or type(error).__name__),
+        message=printable(_message(inner) or _cause(chain) or str(error) or type(error).__name__),
         retry_after=_first(_retry_after, chain),
         structured=isinstance(body, Mapping),
         connection=connection,
         timeout=connection and timeout,
         connecting=connection and _never_connected(chain, names),
+        certificate=connection and _any(chain, ssl.SSLCertVerificationError),
+        unsendable=_unsendable(chain, names) if status is None else None,
         quota=_any(chain, ModelQuotaExceededError),
         overloaded=_any(chain, ModelOverloadedError),
         rate_limited=_any(chain, ModelRateLimitError),
@@ -199,6 +209,29 @@ def _message(inner: Any) -> str:
             if isinstance(inner.get(key), str):
                 return str(inner[key])
     return ""
+
+
+def _cause(chain: list[BaseException]) -> str:
+    """Return why no connection came about: libraries often say no more than that."""
+    return next((str(link) for link in chain if _names(link) & _CONNECT and str(link)), "")
+
+
+def _names(error: BaseException) -> set[str]:
+    return {base.__name__ for base in _library_classes(error)}
+
+
+def _unsendable(chain: list[BaseException], names: set[str]) -> str | None:
+    if names & _BAD_ADDRESS:
+        return "address"
+    for link in chain:
+        # A key is what a header holds that the user has written.
+        if isinstance(link, UnicodeEncodeError) and link.encoding in ("ascii", "latin-1"):
+            return "key"
+        if isinstance(link, ValueError) and str(link).startswith(_BAD_HEADER):
+            return "key"
+        if "OpenAIError" in _names(link) and str(link).startswith(_NO_KEY):
+            return "key"
+    return None
 
 
 def _never_connected(chain: list[BaseException], names: set[str]) -> bool:

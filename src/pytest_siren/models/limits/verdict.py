@@ -32,6 +32,7 @@ class Trouble(StrEnum):
     MODEL = "model"
     ADDRESS = "address"
     PROXY = "proxy"
+    CERTIFICATE = "certificate"
 
 
 @dataclass(frozen=True)
@@ -119,6 +120,8 @@ def judge(facts: Facts) -> Verdict:
     status = facts.status
     if facts.unusable:
         return _unusable(facts)
+    if status is None and facts.unsendable is not None:
+        return Verdict(Kind.UNAVAILABLE, "not sent", Trouble(facts.unsendable))
     if status is None and facts.connection:
         return Verdict(Kind.FAULT, "time-out" if facts.timeout else "connection")
     if trouble := _trouble(facts):
