@@ -86,3 +86,26 @@ def test_a_folder_that_others_may_write_to_is_refused(temporary: Path) -> None:
     shared.chmod(0o777)
     with pytest.raises(PermissionError, match="other users may write to it"):
         private_folder(shared)
+
+
+def test_a_folder_that_vanishes_meanwhile_is_nobodys_concern(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    (tmp_path / "pytest-siren-gone").mkdir()
+    scan = os.scandir
+
+    class Vanishing:
+        """Its entries are read, and gone when they are looked at."""
+
+        def __enter__(self) -> list[os.DirEntry[str]]:
+            with scan(tmp_path) as found:
+                entries = list(found)
+            (tmp_path / "pytest-siren-gone").rmdir()
+            return entries
+
+        def __exit__(self, *_: object) -> None:
+            return None
+
+    monkeypatch.setattr(os, "scandir", lambda path: Vanishing())
+    sweep_temporary()

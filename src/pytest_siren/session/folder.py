@@ -143,6 +143,7 @@ def sweep_temporary() -> None:
 
     A folder with a process of another machine, or with none so far, is left alone.
     """
+    ours: list[os.DirEntry[str]] = []
     with suppress(OSError), os.scandir(tempfile.gettempdir()) as found:
         ours = [one for one in found if one.name.startswith(_PREFIX) and _is_own(one)]
     for folder in ours:
@@ -153,8 +154,12 @@ def sweep_temporary() -> None:
 
 
 def _is_own(entry: os.DirEntry[str]) -> bool:
-    is_folder = entry.is_dir(follow_symlinks=False)
-    return is_folder and entry.stat(follow_symlinks=False).st_uid == os.getuid()
+    try:
+        is_folder = entry.is_dir(follow_symlinks=False)
+        return is_folder and entry.stat(follow_symlinks=False).st_uid == os.getuid()
+    except OSError:
+        # Its session has just removed it.
+        return False
 
 
 def _has_died(name: str) -> bool:
