@@ -55,8 +55,6 @@ def everything(project: Project) -> str:
 
 # Sessions inside this process take over its filters, which turn warnings into errors.
 @pytest.mark.filterwarnings("always:warned")
-# Sessions inside this process take over its filters, which turn warnings into errors.
-@pytest.mark.filterwarnings("always::UserWarning")
 def test_secrets_of_runs_are_shown_and_kept_nowhere(leaky: Project) -> None:
     options = (
         "-v",
