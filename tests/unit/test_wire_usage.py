@@ -42,6 +42,8 @@ ODD: dict[str, tuple[Any, tuple[int, int], str | None]] = {
         "holds counts that cannot be",
     ),
     "objects": ({"in": {"a": 1}, "out": [16]}, (0, 0), "holds counts that cannot be"),
+    "zeros": ({"in": 0, "out": 0, "total": 0}, (0, 0), "holds counts that cannot be"),
+    "no input": ({"in": 0, "out": 16, "total": 16}, (0, 16), "holds counts that cannot be"),
     "true": ({"in": True, "out": 16}, (0, 16), "holds counts that cannot be"),
 }
 
@@ -88,6 +90,26 @@ def test_odd_details_of_usage_lose_no_answer(details: Any, monkeypatch: pytest.M
     assert (done.text, done.requests) == ("Done.", 1)
     assert done.answer is not None
     assert done.answer.usage.total_tokens == 20
+
+
+def test_a_total_beyond_all_counts_contradicts(monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = {"prompt_tokens": 10, "completion_tokens": 10, "total_tokens": 500}
+    with pytest.warns(UserWarning, match="contradicts itself"):
+        done = asked(CHAT, Answer(200, {**GOODS[CHAT], "usage": usage}), monkeypatch)
+    assert done.answer is not None
+    assert done.answer.usage.unmeasured_requests == 1
+
+
+def test_reasoning_that_is_counted_apart_is_output(monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = {
+        "prompt_tokens": 10,
+        "completion_tokens": 10,
+        "total_tokens": 500,
+        "completion_tokens_details": {"reasoning_tokens": 480},
+    }
+    done = asked(CHAT, Answer(200, {**GOODS[CHAT], "usage": usage}), monkeypatch)
+    assert done.answer is not None
+    assert (done.answer.usage.output_tokens, done.answer.usage.unmeasured_requests) == (490, 0)
 
 
 def test_cached_tokens_beyond_all_of_them_contradict(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -56,6 +56,7 @@ def repair(api: Api, body: dict[str, Any]) -> Repair | None:
     usage = _cleaned(given, found)
     _complete(api, usage, found)
     _check_cached(api, usage, found)
+    _check_sum(api, usage, found)
     unmeasured = [problem for problem in found.problems if problem != ROUNDED]
     if api.input not in usage and api.output not in usage:
         _set(api, body, None)
@@ -188,6 +189,35 @@ def _check_cached(api: Api, usage: dict[str, Any], found: _Findings) -> None:
         # Whoever counts them apart does not say so: neither sum is certain.
         del holder[api.cached[-1]]
         found.problems[CONTRADICTORY] = None
+
+
+def _check_sum(api: Api, usage: dict[str, Any], found: _Findings) -> None:
+    """Find out whether tokens are missing in the counts that are charged."""
+    if api.input not in usage or found.problems:
+        return
+    # What was asked always has some.
+    if not usage[api.input] and not (api is MESSAGES and _cache_tokens(usage)):
+        found.problems[IMPOSSIBLE] = None
+        return
+    total = usage.get(api.total) if api.total is not None else None
+    if total is None:
+        return
+    beside = usage.get("thoughtsTokenCount", 0) + usage.get("toolUsePromptTokenCount", 0)
+    missing = total - usage[api.input] - usage.get(api.output, 0) - beside
+    if missing <= 0:
+        return
+    details = usage.get("completion_tokens_details")
+    if isinstance(details, dict) and details.get("reasoning_tokens") == missing:
+        # Some providers count them apart, though they are charged as output.
+        usage[api.output] = usage.get(api.output, 0) + missing
+        found.changed = True
+    else:
+        found.problems[CONTRADICTORY] = None
+
+
+def _cache_tokens(usage: Mapping[str, Any]) -> int:
+    names = ("cache_read_input_tokens", "cache_creation_input_tokens")
+    return sum(usage.get(name) or 0 for name in names)
 
 
 def _fill(api: Api, usage: dict[str, Any]) -> bool:
