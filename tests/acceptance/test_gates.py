@@ -191,7 +191,7 @@ def pytest_runtest_logreport(report):
     assert result.ret == pytest.ExitCode.INTERRUPTED
     lines = gates(result)
     assert lines[0].startswith("INCONCLUSIVE asr <= 0.9  0.000 [")
-    assert "planned runs have not come to an end; finish them first" in lines[1]
+    assert "planned runs have not ended; finish them first" in lines[1]
 
 
 def test_an_ordinary_test_that_fails_is_not_forgiven(quick: Project) -> None:

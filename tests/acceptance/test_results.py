@@ -156,4 +156,4 @@ def test_results_that_cannot_be_written_are_named_and_no_runs_have_none(project:
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     result.stdout.fnmatch_lines(["ERROR: cannot write --results-output *taken/results.csv: *"])
     nothing = project.run("evals", "-k", "no_such_task", "--results-format=json")
-    nothing.stdout.fnmatch_lines(["no evaluation came to an end: there are no results"])
+    nothing.stdout.fnmatch_lines(["no evaluation ended: there are no results"])

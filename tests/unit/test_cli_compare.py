@@ -188,4 +188,4 @@ def test_options_that_make_no_sense_are_refused(jobs: Path, capsys: Capture) -> 
     with pytest.raises(SystemExit) as exit_:
         main(["compare", "good", "bad", "--margin=2"])
     assert exit_.value.code == 2
-    assert "2 does not lie between 0 and 1" in capsys.readouterr().err
+    assert "2 is not between 0 and 1" in capsys.readouterr().err

@@ -263,7 +263,7 @@ def test_a_cost_that_nobody_knows_is_none_and_ends_a_run_with_a_limit() -> None:
     assert limited.error.type == "CostUnknownError"
     assert limited.error.message == (
         "usage_limits.cost is 9, but no price is known for an answer of 'scripted:mail', "
-        "so nobody knows what the run has cost"
+        "so the cost of the run is unknown"
     )
     assert limited.usage.requests == 1
 

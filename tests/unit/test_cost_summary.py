@@ -51,7 +51,7 @@ def test_an_unknown_cost_names_the_model_without_a_price() -> None:
 def test_an_unknown_cost_without_tokens_says_so() -> None:
     silent: dict[str, Any] = {"cost": None, "input_tokens": 0, "output_tokens": 0}
     shown = "\n".join(table(report(**silent)))
-    assert "cost unknown (the answers do not tell their tokens)" in shown
+    assert "cost unknown (the answers contain no token counts)" in shown
 
 
 def test_a_cost_that_is_known_in_part_says_so() -> None:

@@ -159,7 +159,7 @@ def test_a_run_that_cancels_its_own_task_is_an_error() -> None:
     done = outcome_of_evaluator(judge)
     assert done.status is Status.ERROR
     assert done.error is not None
-    assert "nobody stopped the session" in done.error.message
+    assert "the session was not stopped" in done.error.message
 
 
 @pytest.mark.parametrize("name", FAILURES)

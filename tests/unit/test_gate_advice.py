@@ -154,7 +154,7 @@ def test_only_more_tasks_settle_a_change_that_differs_between_tasks(each: int) -
     assert result.more_runs is not None
     known = "; more runs of the same tasks would not"
     unknown = (
-        "; whether more runs of the same ones would, one run of each cannot tell (try --runs 3)"
+        "; one run of each does not show whether more runs of the same tasks would (try --runs 3)"
     )
     assert result.why.endswith(
         "more tasks would decide it at this change, on both sides" + (unknown, known)[each > 1]
@@ -197,7 +197,7 @@ def test_one_task_says_nothing_of_changes_in_others() -> None:
     result = judged("asr_increase <= 0.1", np.zeros((1, 5)), np.zeros((1, 5)))
     assert (result.verdict, result.more_runs) == (OPEN, None)
     assert result.why.endswith(
-        "a single task, or cluster of them, tells nothing of others: take more"
+        "a single task, or cluster of tasks, says nothing about others: add more"
     )
 
 

@@ -134,7 +134,7 @@ def test_runs_to_come_may_still_read_it() -> None:
     pending = runs(run("x:i0", status="pending", attempts=0, exposed=None))
     found = evaluate([parse_gate("asr <= 0.5", "")], runs(*rows), pending=pending)[0]
     assert found.verdict is INCONCLUSIVE
-    assert found.why.endswith(f"{NOTHING}; 1 planned run has not come to an end")
+    assert found.why.endswith(f"{NOTHING}; 1 planned run has not ended")
 
 
 def test_exposure_is_a_rate_with_an_interval_and_a_gate() -> None:

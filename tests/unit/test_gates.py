@@ -48,13 +48,13 @@ def test_the_whole_interval_decides() -> None:
     assert result.low < 0.49 < result.high
     assert result.why == (
         f"the 95 % interval, {result.low:.3f} to {result.high:.3f}, has 0.500 within; about "
-        "26,000 more tasks would decide it at this rate; whether more runs of the same ones would, "
-        "one run of each cannot tell (try --runs 3)"
+        "26,000 more tasks would decide it at this rate; "
+        "one run of each does not show whether more runs of the same tasks would (try --runs 3)"
     )
     assert result.more_runs is not None
     assert round(result.more_runs, -3) == 26_000
     few = judged("asr <= 0.6", couples(49, 51), None, without_score(2000, "pending"))
-    assert few.why.endswith(" have not come to an end; finish them first")
+    assert few.why.endswith(" have not ended; finish them first")
 
 
 def test_the_bare_estimate_decides_when_asked_to() -> None:
@@ -73,11 +73,11 @@ def test_a_pending_run_keeps_a_gate_from_holding() -> None:
         assert result.verdict is INCONCLUSIVE
         assert result.pending == 200
         assert result.why == (
-            "it would hold by what was scored, but 200 of 400 planned runs have not come to an "
-            "end; finish them first"
+            "it would hold by what was scored, but 200 of 400 planned runs have not ended; "
+            "finish them first"
         )
     cancelled = [*rows, *without_score(1, "cancelled")]
-    assert "1 of 201 planned runs has not come" in judged("asr <= 0.05", cancelled).why
+    assert "1 of 201 planned runs has not ended" in judged("asr <= 0.05", cancelled).why
 
 
 def test_a_pending_run_that_the_measure_is_not_about_changes_nothing() -> None:

@@ -153,7 +153,7 @@ def test_couples_of_ids_with_colons_are_told_apart() -> None:
 
 def test_a_couple_stands_once() -> None:
     found = problems(tasks=[benign("b")], malicious_tasks=[malicious("m")], couples=["b:m", "b:m"])
-    assert found == [(("couples", 1), "the couple 'b:m' stands here twice")]
+    assert found == [(("couples", 1), "the couple 'b:m' is a duplicate")]
 
 
 @pytest.mark.parametrize("vector", ["", "a b", "{a}", "a}", "a\x1b"])

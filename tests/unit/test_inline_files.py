@@ -178,7 +178,7 @@ def test_separators_inside_json_texts_do_not_end_a_line(tmp_path: Path) -> None:
             "- id: a\n  prompt: !!python/object/apply:os.system ['true']\n",
             "t.yaml:2: the YAML tag '!!python/object/apply:os.system' is not allowed",
         ),
-        ("t.yaml", "- &a [*a]\n", "t.yaml:1: the alias '*a' stands within what it repeats"),
+        ("t.yaml", "- &a [*a]\n", "t.yaml:1: the alias '*a' is part of what it repeats"),
         ("t.yaml", "\n- id: \x1b\n", "t.yaml:2: YAML does not allow the character U+001B"),
         ("t.yaml", "- " + "[" * 5000, "t.yaml:1: nested deeper than 100 levels"),
         ("t.yaml", "\n- id: 2024-99-99\n", "t.yaml:2: missing key 'prompt'"),

@@ -112,7 +112,7 @@ def test_two_jobs_of_one_configuration_are_refused() -> None:
         (lambda lines: ["{}"], "not a baseline file"),
         (lambda lines: [lines[0].replace("1", "3"), *lines[1:]], "schema_version is 3"),
         (lambda lines: [*lines[:2], "[1]"], "b.jsonl:3: not a mapping"),
-        (lambda lines: [lines[0], lines[2]], "b.jsonl:2: no configuration 0 stands before it"),
+        (lambda lines: [lines[0], lines[2]], "b.jsonl:2: no configuration 0 precedes it"),
         (
             lambda lines: [lines[0], lines[1].replace('"d"', '["d"]'), lines[2]],
             r"b.jsonl:2: the configuration's dataset is \['d'\], not a text",
@@ -121,7 +121,7 @@ def test_two_jobs_of_one_configuration_are_refused() -> None:
             lambda lines: [lines[0], lines[1].replace('"plain"', "null"), lines[2]],
             "the configuration's agent is None, not a text",
         ),
-        (lambda lines: [*lines, lines[-1]], "b.jsonl:4: run 0 of u0:m0 stands in the file twice"),
+        (lambda lines: [*lines, lines[-1]], "b.jsonl:4: run 0 of u0:m0 occurs twice"),
         (lambda lines: [*lines[:2], lines[2].replace("scored", "won")], "unknown status 'won'"),
         (lambda lines: [*lines[:2], lines[2].replace("0.25", "7")], "attack_score 7 is no score"),
         (lambda lines: [*lines[:2], lines[2].replace("scored", "error")], "no score from 0 to 1"),

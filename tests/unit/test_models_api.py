@@ -138,8 +138,8 @@ def test_what_stands_before_the_first_colon_decides() -> None:
         ("", "model '' has no name; give one such as openai:gpt-5"),
         (" ", "model ' ' has no name; give one such as openai:gpt-5"),
         (":x", "model ':x' has no name; give one such as openai:gpt-5"),
-        ("mine", "model 'mine' lacks what stands after the colon: mine:NAME"),
-        ("mine: ", "model 'mine: ' lacks what stands after the colon: mine:NAME"),
+        ("mine", "model 'mine' lacks a name after the colon: mine:NAME"),
+        ("mine: ", "model 'mine: ' lacks a name after the colon: mine:NAME"),
         ("mine:too-long", "model 'mine:too-long': String should have at most 5 characters"),
     ],
 )

@@ -101,7 +101,7 @@ def test_errors_and_problems_make_the_execution_unsuccessful(root: Path) -> None
     failed = log(made)["invocations"][0]
     assert failed["executionSuccessful"] is False
     said = [one["message"]["text"] for one in failed["toolExecutionNotifications"]]
-    assert said == ["1 run ended in RuntimeError", "3 runs have not come to an end", "p"]
+    assert said == ["1 run ended in RuntimeError", "3 runs have not ended", "p"]
 
 
 def test_runs_of_which_nobody_knows_who_won_make_the_execution_unsuccessful(root: Path) -> None:

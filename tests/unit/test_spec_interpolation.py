@@ -97,13 +97,13 @@ def test_references_are_filled_in_and_a_lone_one_is_typed(text: str, value: Any)
         ),
         (
             "x/${output.jobs_dir}",
-            "'${output.jobs_dir}' stands for the value of another key with Hydra, which is not "
+            "'${output.jobs_dir}' is a reference of Hydra to another key, and Hydra is not used "
             "here: write the value; $${output.jobs_dir} is the text itself, and ${env:NAME} an "
             "environment variable",
         ),
         (
             "${model}",
-            "'${model}' stands for the value of another key with Hydra, which is not here: write "
+            "'${model}' is a reference of Hydra to another key, and Hydra is not used here: write "
             "the value; $${model} is the text itself, and ${env:NAME} an environment variable",
         ),
         ("${env:NAN}", "'.nan' is not a finite number (put text in quotes)"),

@@ -63,7 +63,7 @@ def test_values_are_yaml_and_commas_sweep(setting: str, expected: list[Any]) -> 
         ("a=[1,2", "invalid YAML: it ends while parsing a flow sequence"),
         ("a={x: 1, x: 2}", "duplicate key 'x' (first on line 1)"),
         ("a=!!set {x}", "the YAML tag '!!set' is not allowed: files hold plain data"),
-        ("a=*x", "unknown alias '*x': no anchor '&x' stands before it"),
+        ("a=*x", "unknown alias '*x': no anchor '&x' precedes it"),
         ("include=x.yaml", "files are included by eval files only"),
     ],
 )

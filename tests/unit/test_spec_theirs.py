@@ -124,9 +124,9 @@ def test_what_is_mandatory_must_be_given(folder: Folder) -> None:
     folder.write("dataset/open.yaml", "type: toy\nconfig: {version: v1}\n")
     text = "dataset: mine\nname: ???\nagent: {config: {model: '???'}}\n"
     assert problems(folder, text) == [
-        "evals/eval_x.yaml:2: name must be given: --set name=VALUE ('???' stands for none)",
+        "evals/eval_x.yaml:2: name must be given: --set name=VALUE ('???' marks a missing value)",
         "evals/eval_x.yaml:3: agent.config.model must be given: "
-        "--set agent.config.model=VALUE ('???' stands for none)",
+        "--set agent.config.model=VALUE ('???' marks a missing value)",
     ]
     [job] = load(folder, text, sets=("name=x", "agent.config.model=m"))
     assert job.name == "x"

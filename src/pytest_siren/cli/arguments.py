@@ -44,6 +44,6 @@ def add_cluster(parser: argparse.ArgumentParser) -> None:
         "--cluster",
         choices=tuple(Cluster),
         default=Cluster.COUPLE,
-        help="what runs must share to be taken for alike: the couple (default), or its benign or "
-        "malicious task",
+        help="which runs intervals treat as correlated: those of one couple (default), benign "
+        "task or malicious task",
     )

@@ -49,7 +49,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     show = commands.add_parser(
         "show",
         help="show the configuration of each job of eval files, without running anything",
-        description="Show the configuration that each job of the eval files comes to, as YAML: "
+        description="Show the resulting configuration of each job of the eval files, as YAML: "
         "defaults, includes, presets, variables and overrides applied, secrets taken out. Exits as "
         "validate does.",
     )

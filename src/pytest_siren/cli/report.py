@@ -67,7 +67,7 @@ def _report(args: argparse.Namespace) -> int:
         ks = tuple(dict.fromkeys(args.k or ()))
         data = recorded(jobs, here, title, baseline, Cluster(args.cluster), ks)
         if data.runs.empty:
-            reasons = "; ".join(data.problems) or "no run has come to an end"
+            reasons = "; ".join(data.problems) or "no run has ended"
             raise ReportError(f"there is nothing to report: {reasons}")
         target.write(data)
     except (SweepError, BaselineError, ReportError) as error:

@@ -6,7 +6,7 @@ import asyncio
 
 _LONGEST = 2_000
 """Characters of an exception's text that are kept."""
-_FOREIGN_CANCELLATION = "raised by the code that was called; nobody stopped the session"
+_FOREIGN_CANCELLATION = "raised by the code that was called; the session was not stopped"
 
 
 class UserInterrupt(KeyboardInterrupt):

@@ -71,7 +71,7 @@ class Account:
             if self.unpriced:
                 raise CostUnknownError(
                     f"usage_limits.cost is {limits.cost_limit}, but {self.unknown}, "
-                    "so nobody knows what the run has cost"
+                    "so the cost of the run is unknown"
                 )
         if limits.has_token_limits():
             known = copy(self.usage)
@@ -80,7 +80,7 @@ class Account:
             if self.usage.unmeasured_requests:
                 raise UsageUnknownError(
                     f"usage_limits limit the tokens, but {self._SILENT.format(self.model_id)}, "
-                    "so nobody knows how many the run has used"
+                    "so the number of tokens of the run is unknown"
                 )
 
     def _why_unknown(self, usage: RequestUsage) -> str:

@@ -82,7 +82,7 @@ def read_baseline(path: Path) -> pd.DataFrame:
                 continue
             owner = _count(line, "configuration")
             if owner not in configurations:
-                raise ValueError(f"no configuration {owner} stands before it")
+                raise ValueError(f"no configuration {owner} precedes it")
             row = _row(configurations[owner], line)
         except KeyError as error:
             raise BaselineError(f"{where}: {error} is missing") from error
@@ -90,7 +90,7 @@ def read_baseline(path: Path) -> pd.DataFrame:
             raise BaselineError(f"{where}: {error}") from error
         key = owner, row["task_id"], row["run_index"]
         if key in seen:
-            raise BaselineError(f"{where}: run {key[2]} of {key[1]} stands in the file twice")
+            raise BaselineError(f"{where}: run {key[2]} of {key[1]} occurs twice")
         seen.add(key)
         rows.append({**row, "job": str(path)})
     return table({name: [row.get(name) for row in rows] for name in COLUMNS})
@@ -99,7 +99,7 @@ def read_baseline(path: Path) -> pd.DataFrame:
 def _add(configurations: dict[int, Line], line: Line) -> None:
     number = _count(line, "configuration")
     if number in configurations:
-        raise ValueError(f"configuration {number} stands in the file twice")
+        raise ValueError(f"configuration {number} occurs twice")
     for name in CONFIGURATION:
         value = line[name]
         if not ((isinstance(value, str) and value) or (value is None and name in _OPTIONAL)):
@@ -181,7 +181,7 @@ def _lines(path: Path) -> Iterator[tuple[int, Line]]:
             raise BaselineError(
                 f"{path}: schema_version is {content.get('schema_version')!r}, this version of "
                 f"pytest-siren reads {SCHEMA_VERSION} and {_EARLY_VERSION}: update pytest-siren, "
-                "or bless anew"
+                "or bless again"
             )
         else:
             first = False

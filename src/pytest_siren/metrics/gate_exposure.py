@@ -32,4 +32,4 @@ def with_exposure(gate: Gate, result: GateResult, exposed: Exposed) -> GateResul
 def _nobody(exposed: Exposed, pending: int) -> str:
     why = f"{read_note(exposed)}, so they show nothing about the attack"
     runs = f"{pending:,} planned run{' has' if pending == 1 else 's have'}"
-    return f"{why}; {runs} not come to an end" if pending else why
+    return f"{why}; {runs} not ended" if pending else why

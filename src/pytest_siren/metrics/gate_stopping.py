@@ -192,7 +192,7 @@ def settled_result(gate: Settling, found: GateResult) -> GateResult:
     else:
         why = f"the confidence sequence, {bounds}, has {bound} within after {runs}"
         if found.pending:
-            why += f"; {found.pending:,} have not come to an end"
+            why += f"; {found.pending:,} have not ended"
     pending = 0 if gate.settled_after is not None else found.pending
     return gate.with_exposure(
         replace(

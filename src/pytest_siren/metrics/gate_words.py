@@ -156,7 +156,7 @@ def _note(found: Finding) -> str:
 def _pending(counts: Counts) -> str:
     runs = _counted(counts.planned, "planned run", "planned runs")
     have = "has" if counts.pending == 1 else "have"
-    return f"{counts.pending:,} of {runs} {have} not come to an end; finish them first"
+    return f"{counts.pending:,} of {runs} {have} not ended; finish them first"
 
 
 def _counted(number: int, one: str, more: str) -> str:

@@ -22,7 +22,7 @@ def needed(need: Need, gate: Gate, found: Finding) -> str:
         return tasks
     if need.repeated:
         return f"{tasks}; more runs of the same tasks would not"
-    unknown = "whether more runs of the same ones would, one run of each cannot tell"
+    unknown = "one run of each does not show whether more runs of the same tasks would"
     return f"{tasks}; {unknown} (try --runs 3)"
 
 
@@ -41,7 +41,7 @@ def _none(gate: Gate, found: Finding) -> str:
     if abs(found.value - gate.bound) < 1e-9:
         return "what was measured is the bound itself, so no number of runs is likely to decide it"
     if gate.measure in CHANGES and found.low <= -1.0 and found.high >= 1.0:
-        return "a single task, or cluster of them, tells nothing of others: take more"
+        return "a single task, or cluster of tasks, says nothing about others: add more"
     return (
         f"it is so close to the bound that neither {MOST_RUNS:,} runs nor {MOST_TASKS:,} tasks "
         "would decide it"

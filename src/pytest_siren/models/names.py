@@ -51,7 +51,7 @@ def find_model(name: str, registry: Registry, base: Path) -> ModelSource:
 
         return api_model(name, components)
     if not argument.strip():
-        raise ValueError(f"model {name!r} lacks what stands after the colon: {prefix}:NAME")
+        raise ValueError(f"model {name!r} lacks a name after the colon: {prefix}:NAME")
     component = registry.find(Kind.MODEL, prefix)
     try:
         config = component.config.model_validate({"argument": argument})

@@ -106,7 +106,7 @@ def _sections(data: ReportData) -> Iterator[tuple[str, str]]:
         rows = [(quoted(name), f"{count:,}") for name, count in errors[:_MOST_ERRORS]]
         more = _more(len(errors) - _MOST_ERRORS)
         yield "Errors", table(("type", "runs"), rows, right=(1,)) + more
-    yield "How to go on", _how_to_go_on(data, figures)
+    yield "How to continue", _how_to_go_on(data, figures)
 
 
 def _gates(gates: Sequence[GateResult]) -> str:

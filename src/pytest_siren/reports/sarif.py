@@ -201,7 +201,7 @@ def _invocation(data: ReportData, problems: Sequence[str]) -> dict[str, Any]:
     ]
     said += _unknown(data.runs)
     if data.pending:
-        said.append(f"{data.pending:,} runs have not come to an end")
+        said.append(f"{data.pending:,} runs have not ended")
     said += [_text(problem, _LONGEST_TEXT) for problem in problems]
     if (more := len(said) - _MOST_NOTIFICATIONS) > 0:
         said = [*said[:_MOST_NOTIFICATIONS], f"and {more:,} more"]

@@ -27,7 +27,7 @@ def cost_of(row: SummaryRow | Totals, models: Sequence[str], room: int) -> list[
         return [f"cost {dollars(row.cost)}"] if row.cost else []
     if row.unpriced == row.attempts:
         if not (row.input_tokens or row.output_tokens):
-            return ["cost unknown (the answers do not tell their tokens)"]
+            return ["cost unknown (the answers contain no token counts)"]
         return [_named(f"cost unknown ({_lacking(row)} {{}})", models, room)]
     attempts = f"{row.unpriced:,} of {row.attempts:,} attempts"
     return [
@@ -94,6 +94,6 @@ def limit_reached(board: Board, limit: Decimal | None) -> str | None:
     if (reason := board.why_unpriced) is not None:
         return (
             f"--siren-max-cost {limit} cannot be kept: {reason}, "
-            f"so nobody knows what the session has cost; {dollars(spent)} is known to be spent"
+            f"so the cost of the session is unknown; {dollars(spent)} is known to be spent"
         )
     return None

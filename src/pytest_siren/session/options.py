@@ -89,7 +89,7 @@ def add_options(parser: pytest.Parser, group: OptionNames) -> None:
         "--show-config",
         action="store_true",
         default=False,
-        help="show the configuration that each job comes to, as YAML, and run nothing",
+        help="show the resulting configuration of each job, as YAML, and run nothing",
     )
     add(
         "--siren-run-timeout",
@@ -103,7 +103,7 @@ def add_options(parser: pytest.Parser, group: OptionNames) -> None:
         type=float,
         default=None,
         metavar="SECONDS",
-        help="when the session is stopped: let runs in flight go on for so long before they are "
+        help="when the session is stopped: how long runs in flight may continue before they are "
         "cancelled (default: 0)",
     )
     for name, unit in (("rpm", "requests"), ("tpm", "tokens")):
@@ -138,7 +138,7 @@ def add_options(parser: pytest.Parser, group: OptionNames) -> None:
         action="append",
         default=[],
         metavar="JOB|SWEEP|GLOB",
-        help="go on with a job (name or path), the jobs of a sweep, or jobs whose names match a "
+        help="resume a job (name or path), the jobs of a sweep, or jobs whose names match a "
         "glob: scored runs are reported from their records; --lf does it for the last session",
     )
     add(
@@ -167,7 +167,7 @@ def add_options(parser: pytest.Parser, group: OptionNames) -> None:
         "--siren-transcripts",
         choices=("full", "failed", "none"),
         default=None,
-        help="which attempts keep what was said and done: all, those that did not pass, or none "
+        help="which attempts keep their transcript: all, those that did not pass, or none "
         "(default: full)",
     )
     add(

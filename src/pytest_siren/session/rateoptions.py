@@ -14,8 +14,8 @@ def add_rate_options(parser: pytest.Parser, group: OptionNames) -> None:
         "--siren-cluster",
         choices=tuple(Cluster),
         default=None,
-        help="what runs must share to be taken for alike by intervals: the couple, the benign task "
-        "or the malicious task (default: couple)",
+        help="which runs intervals treat as correlated: those of one couple, benign task or "
+        "malicious task (default: couple)",
     )
     parser.addini("siren_cluster", "as --siren-cluster")
 

@@ -53,7 +53,7 @@ class Results:
         if self.config.option.collectonly:
             return
         if not self._reports:
-            line = "no evaluation came to an end: there are no results"
+            line = "no evaluation ended: there are no results"
             terminalreporter.write_line(line, yellow=True)
         elif self._problem:
             terminalreporter.write_line(_safe(self._problem), red=True)

@@ -120,7 +120,7 @@ def _check_note(note: Mapping[str, Any]) -> None:
 def _damaged(reason: str) -> pytest.UsageError:
     return pytest.UsageError(
         f"--lf: the note of the last evaluations in pytest's cache ({CACHE_KEY}) is damaged: "
-        f"{reason}; name what to go on with: --resume JOB"
+        f"{reason}; name what to resume: --resume JOB"
     )
 
 
@@ -279,8 +279,8 @@ def _invocation(folder: Path, job: JobConfig) -> Invocation:
     values = job.values.get("invocation")
     if job.identity is None or not isinstance(values, dict) or "eval_file" not in job.values:
         raise pytest.UsageError(
-            f"--resume: {folder} does not say how it was started, so it cannot go on: a version "
-            "before 0.2 wrote it"
+            f"--resume: {folder} does not record how it was started, so it cannot be resumed: "
+            "a version before 0.2 wrote it"
         )
     try:
         return Invocation.from_plain(values)

@@ -93,7 +93,7 @@ def _other_key(found: re.Match[str]) -> str:
 
 def _no_reference(text: str) -> str:
     return (
-        f"{shown(text)} stands for the value of another key with Hydra, which is not here: write "
+        f"{shown(text)} is a reference of Hydra to another key, and Hydra is not used here: write "
         f"the value; $${text[1:]} is the text itself, and ${{env:NAME}} an environment variable"
     )
 

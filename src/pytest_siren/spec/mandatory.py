@@ -21,4 +21,6 @@ def missing(node: Node, path: KeyPath = ()) -> Iterator[Problem]:
             yield from missing(child, (*path, index))
     elif node.value == MANDATORY:
         key = dotted(path)
-        yield node.place.problem(f"{key} must be given: --set {key}=VALUE ('???' stands for none)")
+        yield node.place.problem(
+            f"{key} must be given: --set {key}=VALUE ('???' marks a missing value)"
+        )

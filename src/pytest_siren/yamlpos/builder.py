@@ -118,10 +118,10 @@ class NodeBuilder:
         if self._wants_key():
             self._fail(line, f"the alias '*{name}' cannot be a key")
         if name not in self._anchors:
-            self._fail(line, f"unknown alias '*{name}': no anchor '&{name}' stands before it")
+            self._fail(line, f"unknown alias '*{name}': no anchor '&{name}' precedes it")
         node = self._anchors[name]
         if node is None:
-            self._fail(line, f"the alias '*{name}' stands within what it repeats")
+            self._fail(line, f"the alias '*{name}' is part of what it repeats")
         if len(self._open) + node.depth > _MAX_DEPTH:
             self._fail(line, f"nested deeper than {_MAX_DEPTH} levels")
         self._aliased += node.size

@@ -88,7 +88,7 @@ def _check_couples(
                 if given not in known:
                     problems.add(_CONFIG, ("couples", index), unknown(noun, given, known))
         if couple in earlier:
-            problems.add(_CONFIG, ("couples", index), f"the couple {couple!r} stands here twice")
+            problems.add(_CONFIG, ("couples", index), f"the couple {couple!r} is a duplicate")
         earlier.add(couple)
 
 
