@@ -275,6 +275,7 @@ def test_a_missing_package_makes_the_model_unavailable(monkeypatch: pytest.Monke
         raise missing
 
     monkeypatch.setattr("pydantic_ai.providers.infer_provider_class", fails)
+    monkeypatch.setattr("pytest_siren.models.api.infer_provider_class", fails)
     monkeypatch.setattr("pytest_siren.models.limits.clients.infer_provider_class", fails)
     with pytest.raises(ModelPackageError) as raised:
         asyncio.run(ApiModelSource("groq:x").bind(RUN))
