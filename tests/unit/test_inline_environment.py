@@ -14,6 +14,7 @@ from pydantic_ai.tools import ToolDefinition
 
 from pytest_siren.datasets.inline import InlineDataset, InlineError, component
 from pytest_siren.environments.inline import InlineState
+from pytest_siren.environments.inline_fill import TooMuchFilledError
 from pytest_siren.evaluation.environment import (
     CopyableEnvironment,
     SelectiveEnvironment,
@@ -320,6 +321,15 @@ def test_what_was_filled_in_is_not_looked_at_again(base: Path) -> None:
     assert vectors == {"mail"}
     (outcome,) = outcomes(dataset, ("echo", {"text": "{mail}|{web}"}), contents=contents)
     assert outcome.text == "see {web} {mail}|and {mail}"
+
+
+def test_a_model_cannot_repeat_placeholders_until_memory_ends(base: Path) -> None:
+    dataset = build(base)
+    echoed = ("echo", {"text": "{mail}" * 150_000})
+    (outcome,) = outcomes(dataset, echoed, contents={"mail": "x" * 100})
+    assert len(outcome.text) == 15_000_000
+    with pytest.raises(TooMuchFilledError, match="more than 20,000,000 characters"):
+        outcomes(dataset, echoed, contents={"mail": "x" * 200_000})
 
 
 def test_vectors_with_signs_in_their_ids_are_plain_text(base: Path) -> None:
