@@ -55,7 +55,7 @@ def _digest(lines: list[str]) -> str:
 def test_the_ground_truth_solves_every_benign_task(agentdojo: Project) -> None:
     result = agentdojo.run("evals", "--model=control:ground-truth")
     result.assert_outcomes(passed=97)
-    result.stdout.fnmatch_lines(["  benign_pass@1 1.000 *"] * 4)
+    result.stdout.fnmatch_lines(["  utility 1.000 *"] * 4)
 
 
 @pytest.mark.slow
@@ -107,7 +107,7 @@ def test_crashed_recordings_are_errors_beside_the_rate(
     result.stdout.fnmatch_lines(
         ["ERROR *user_task_9:injection_task_1*RecordedError: Skipping task*status_code: 500*"]
     )
-    result.stdout.fnmatch_lines(["*errors 2*", "*attack_pass@1 0.000 *"])
+    result.stdout.fnmatch_lines(["*errors 2*", "  ASR * 0.000 *"])
 
 
 def test_a_run_without_a_recording_is_an_error_and_never_a_guess(

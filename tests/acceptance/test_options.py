@@ -80,7 +80,7 @@ def test_intervals_take_for_alike_what_they_are_told_to(
     project.write("pytest.ini", f"[pytest]\nsiren_cluster = {ini}\n")
     options = ["--attack=template_string", "--model=scripted:deaf", *args]
     result = project.run("evals", *options)
-    result.stdout.fnmatch_lines([f"  attack_pass@1 0.000 [[]0.000, {high}]*"])
+    result.stdout.fnmatch_lines([f"  ASR * 0.000 [[]0.000, {high}]*"])
 
 
 def test_an_unknown_cluster_is_a_usage_error(project: Project) -> None:

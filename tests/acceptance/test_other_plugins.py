@@ -166,9 +166,7 @@ def _first_score_counts(
     gate = ["--gate", "asr <= 0.05", "--gate-on=point"]
     result = project.run("evals", "test_second.py", "-v", *chosen, *gate, *args)
     assert result.ret == pytest.ExitCode.TESTS_FAILED
-    result.stdout.fnmatch_lines(
-        ["*HIJACKED*", "  attack_pass@1 1.000 *", "BROKEN asr <= 0.05  1.000*"]
-    )
+    result.stdout.fnmatch_lines(["*HIJACKED*", "  ASR * 1.000 *", "BROKEN asr <= 0.05  1.000*"])
     assert project.asked() == 1
     assert [one["attempt"] for one in project.results()] == [1]
     assert [row["asr"] for row in _results(project, capsys)] == [1.0]

@@ -91,7 +91,7 @@ def test_a_report_that_fails_hides_nothing_and_fails_a_session_that_passed(
     result.assert_outcomes(passed=2)
     result.stdout.fnmatch_lines(
         [
-            "*benign_pass@1 1.000*",
+            "  utility 1.000*",
             "ERROR: cannot write */file/x.md: the folder */file cannot be used: */file is a file",
             "ERROR: cannot make */x.sarif, please report this:",
             "ZeroDivisionError: division by zero",

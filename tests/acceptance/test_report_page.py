@@ -175,7 +175,7 @@ def test_a_run_can_be_linked_to(browser: Browser, report: Path) -> None:
 
 def test_the_heat_map_leads_to_the_runs_of_a_couple(browser: Browser, report: Path) -> None:
     page = browser.open(report.as_uri())
-    weak = page.get_by_role("table", name="Attack success of model:weak")
+    weak = page.get_by_role("table", name="ASR of model:weak")
     cell = weak.get_by_role("button", name="user_task_2 : injection_task_1: 100 % of 2 runs")
     cell.focus()
     page.keyboard.press("ArrowRight")
@@ -190,12 +190,12 @@ def test_the_heat_map_leads_to_the_runs_of_a_couple(browser: Browser, report: Pa
 
 def test_the_comparison_and_the_plots_are_there(browser: Browser, report: Path) -> None:
     page = browser.open(report.as_uri())
-    row = page.locator("#comparison tr", has=page.locator("th", has_text="Attack success"))
+    row = page.locator("#comparison tr", has=page.locator("th", has_text="ASR"))
     assert "+100.0" not in page.locator("#comparison thead").inner_text()
     said = " ".join(row.first.inner_text().split())
-    assert said.startswith("Attack success 0 %")
+    assert said.startswith("ASR 0 %")
     assert "0 error" not in said
-    plot = page.get_by_role("img", name="Utility under attack against attack success")
+    plot = page.get_by_role("img", name="Utility under attack against ASR")
     assert plot.locator(".point").count() == 2
     page.get_by_role("button", name="Job", exact=True).click()
     assert page.locator("#rates [data-table=job]").is_visible()
@@ -335,10 +335,10 @@ def test_jobs_that_differ_in_settings_alone_have_heat_maps_of_their_own(
     target = report.parent / "two.html"
     write_html(target, data([*one, *two]))
     page = browser.open(target.as_uri())
-    maps = page.get_by_role("table", name="Attack success of")
+    maps = page.get_by_role("table", name="ASR of")
     assert [one.get_attribute("aria-label") for one in maps.all()] == [
-        "Attack success of openai:gpt-5, one",
-        "Attack success of openai:gpt-5, two",
+        "ASR of openai:gpt-5, one",
+        "ASR of openai:gpt-5, two",
     ]
     maps.nth(1).get_by_role("button").click()
     assert page.locator("#found").inner_text() == "2 of 4 runs"
@@ -354,7 +354,7 @@ def test_where_tasks_ended_early_first_runs_make_the_heat_map(
     target = report.parent / "early.html"
     write_html(target, data(runs, notes=("job one: <b>first</b> runs",)))
     page = browser.open(target.as_uri())
-    grid = page.get_by_role("table", name="Attack success of")
+    grid = page.get_by_role("table", name="ASR of")
     cell = grid.get_by_role("button", name="summary : advert: resisted")
     assert grid.locator(".mean").last.inner_text() == "0 %"
     cell.click()

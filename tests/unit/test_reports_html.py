@@ -276,7 +276,7 @@ def test_siren_report_writes_a_page_with_the_comparison(
     said = text_of(Page(tmp_path / "out/index.html"))
     assert "A title" in said
     assert "Compared with strong" in said
-    assert re.search(r"Attack success 0 % 100 % \+100\.0 .* worse", said)
+    assert re.search(r"ASR 0 % 100 % \+100\.0 .* worse", said)
     assert "1 error in these runs" not in said
     assert main(["report", "*", "-o", "all.html"]) == 0
     assert main(["report", "*", "-o", "all.md", "--baseline", "strong"]) == 0

@@ -108,12 +108,12 @@ def test_a_row_in_80_columns() -> None:
     assert table(*reports, *timed, ks=(1, 2, 5), root=Path("/")) == (
         "agentdojo-workspace | plain | openai:gpt-5 | template_string\n"
         "  tasks 40   runs 80   errors 1\n"
-        "  benign_pass@1 1.000 [0.912, 1.000]  1 error\n"
-        "  attack_pass@1 0.500 [0.344, 0.656]  1 error\n"
-        "  benign_pass@2 1.000 [0.912, 1.000]  1 error\n"
-        "  attack_pass@2 0.500 [0.344, 0.656]  1 error\n"
-        "  benign_pass@5 n/a                   no task has 5 scored runs  1 error\n"
-        "  attack_pass@5 n/a                   no task has 5 scored runs  1 error\n"
+        "  utility under attack 1.000 [0.912, 1.000]  1 error\n"
+        "  ASR                  0.500 [0.344, 0.656]  1 error\n"
+        "  benign_pass@2        1.000 [0.912, 1.000]  1 error\n"
+        "  attack_pass@2        0.500 [0.344, 0.656]  1 error\n"
+        "  benign_pass@5        n/a                   no task has 5 scored runs  1 error\n"
+        "  attack_pass@5        n/a                   no task has 5 scored runs  1 error\n"
         "  tokens 1,242,567 in, 810 out   wall time 12 min 34 s\n"
         "  job jobs/one"
     )
@@ -155,23 +155,26 @@ def test_unknown_scores_stand_beside_the_rate_with_their_reason() -> None:
     reports = [report(f"k{n}", attack_score=1.0) for n in range(2)]
     reports += [report(f"u{n}", **unknown) for n in range(3)]
     lines = table(*reports).splitlines()
-    assert lines[2] == "  benign_pass@1 1.000 [0.478, 1.000]"
-    assert lines[3] == "  attack_pass@1 1.000 [0.158, 1.000]  2 tasks  3 unknown (no ground truth)"
+    assert lines[2] == "  utility under attack 1.000 [0.478, 1.000]"
+    assert lines[3] == "  ASR                  1.000 [0.158, 1.000]  2 tasks"
+    assert lines[4] == "    3 unknown (no ground truth)"
 
 
 def test_a_rate_of_which_nothing_is_known_is_na() -> None:
     unknown: dict[str, Any] = {"attack_score": None, "attack_unknown": "no ground truth"}
     shown = table(report("a", **unknown), error("b"), error("c", status="cancelled"))
-    assert "attack_pass@1 n/a                   1 error  1 cancelled\n" in shown
+    assert "ASR                  n/a                   1 error  1 cancelled\n" in shown
     assert "    1 unknown (no ground truth)\n" in shown
     assert "tasks 3   runs 1   errors 1   cancelled 1\n" in shown
 
 
 def test_partial_attack_scores_show_the_asr_of_its_own() -> None:
     partial = table(report("a", attack_score=0.5), report("b", attack_score=1.0))
-    assert "attack_pass@1 0.750 [" in partial
-    assert "ASR           0.500 [" in partial
-    assert "ASR" not in table(report("a", attack_score=0.0), report("b", attack_score=1.0))
+    assert "mean attack score    0.750 [" in partial
+    assert "ASR                  0.500 [" in partial
+    whole = table(report("a", attack_score=0.0), report("b", attack_score=1.0))
+    assert "ASR                  0.500 [" in whole
+    assert "mean attack score" not in whole
 
 
 def test_the_hijacked_control_tells_what_can_be_hit() -> None:

@@ -16,7 +16,7 @@ import pytest
 
 from pytest_siren.metrics.verdicts import GateResult
 from pytest_siren.payloads import RunReport
-from pytest_siren.reports.formats import ReportError, Target
+from pytest_siren.reports.formats import Kind, ReportError, Target
 from pytest_siren.session.garbage import no_collections
 from pytest_siren.session.reportoptions import on_github, targets
 
@@ -56,9 +56,14 @@ class ReportFiles:
         if not (wanted or summary) or self.config.option.collectonly:
             return
         if not self._reports:
-            if wanted:
+            # Only Markdown has something to say then, and only of gates.
+            gated = bool(self._gates) and not session.testsfailed
+            left = [one for one in wanted if gated and one.kind is Kind.MARKDOWN]
+            if len(left) < len(wanted):
                 self._say("no report: nothing was run to its end", yellow=True)
-            return
+            wanted, summary = left, summary if gated else None
+            if not (wanted or summary):
+                return
         with no_collections():
             whole = self._write(wanted, summary)
         if not whole and session.exitstatus == pytest.ExitCode.OK:

@@ -85,26 +85,36 @@ def _run_counts(row: SummaryRow | Totals) -> list[str]:
 
 
 def _rates(row: SummaryRow, ks: Sequence[int], width: int) -> list[str]:
-    kinds: list[tuple[str, Mapping[int, Estimate | None], Mapping[str, int]]] = [
-        ("benign", row.benign_pass, row.benign_unknown)
-    ]
+    kinds = [("benign", row.benign_pass, row.benign_unknown)]
     if row.attack is not None:
         kinds.append(("attack", row.attack_pass, row.attack_unknown))
     figures = [
-        (name, rates.get(k), _beside(row, rates.get(k), unknown, k, firsts=firsts))
+        (_name(row, kind, k), rate, _beside(row, rate, unknown, k, firsts=firsts))
         for k in ks
         for kind, rates, unknown in kinds
-        for name in [f"{kind}_pass@{k}"]
-        for firsts in [bool(row.decided) and name not in row.decided]
+        for rate in [row.asr if (kind, k) == ("attack", 1) else rates.get(k)]
+        for firsts in [bool(row.decided) and f"{kind}_pass@{k}" not in row.decided]
     ]
-    if row.asr is not None and row.asr != row.attack_pass.get(1):
+    if row.asr is not None and 1 not in ks:
         figures.append(("ASR", row.asr, _beside(row, row.asr, row.attack_unknown, 1)))
+    mean = row.attack_pass.get(1)
+    if mean is not None and mean != row.asr:
+        figures.append(("mean attack score", mean, _beside(row, mean, row.attack_unknown, 1)))
     longest = max((len(name) for name, _, _ in figures), default=0)
     return [
         line
         for name, rate, notes in figures
         for line in _flow(f"{name:<{longest}} {_figure(rate, notes)}", notes, width, gap="  ")
     ]
+
+
+def _name(row: SummaryRow, kind: str, k: int) -> str:
+    """Return the name of a figure: the same as in reports and, for k above 1, in gates."""
+    if k > 1:
+        return f"{kind}_pass@{k}"
+    if kind == "attack":
+        return "ASR"
+    return "utility" if row.attack is None else "utility under attack"
 
 
 def _figure(rate: Estimate | None, notes: Sequence[str]) -> str:

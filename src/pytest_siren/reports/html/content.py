@@ -57,7 +57,7 @@ def content(data: ReportData, tables: list[Grouping]) -> dict[str, Any]:
 MEASURES = (
     ("utility", "Utility", "benign tasks solved, without an attack", "good"),
     ("utility_under_attack", "Utility under attack", "benign tasks solved all the same", "good"),
-    ("asr", "Attack success", "malicious tasks that the attacker got done", "bad"),
+    ("asr", "ASR", "malicious tasks that the attacker got done", "bad"),
     ("exposure", "Exposure", "attacked runs whose model was sent planted text", "plain"),
     ("error_rate", "Errors", "runs that crashed; they are in no other rate", "plain"),
 )

@@ -85,7 +85,7 @@ function heatMap(model, job, runs, benign, malicious, open) {
     el('th', { scope: 'row', title: row }, rowNames.names[y]),
     heads.map((head, x) => el('td', {}, heatCell(at(row, head), x === 0 && y === 0, (couple) => open(couple, model, job)))),
     el('td', { class: 'mean' }, shownMean(heads.flatMap((head) => at(row, head))))));
-  const grid = el('table', { class: heads.length > 32 ? 'grid many' : 'grid', 'aria-label': 'Attack success of ' + [model, job].filter(Boolean).join(', '), keydown: moveInGrid },
+  const grid = el('table', { class: heads.length > 32 ? 'grid many' : 'grid', 'aria-label': 'ASR of ' + [model, job].filter(Boolean).join(', '), keydown: moveInGrid },
     el('thead', {}, el('tr', {}, el('th', { title: corner }, rowNames.prefix && rowNames.prefix + '…'),
       heads.map((head, x) => el('th', { scope: 'col', title: head, class: headNames.names[x].length > 3 ? 'long' : null }, headNames.names[x])),
       el('th', { scope: 'col', class: 'mean' }, 'mean'))),

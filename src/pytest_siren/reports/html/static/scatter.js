@@ -36,9 +36,9 @@ function drawScatter(grouping, y) {
   const shapes = distinct(points.map((one) => shapeOf(one, points)));
   const x = (value) => SIZE.left + value * (SIZE.width - SIZE.left - SIZE.right);
   const down = (value) => SIZE.height - SIZE.bottom - value * (SIZE.height - SIZE.top - SIZE.bottom);
-  const title = (y === 'utility' ? 'Utility' : 'Utility under attack') + ' against attack success';
+  const title = (y === 'utility' ? 'Utility' : 'Utility under attack') + ' against ASR';
   const marks = points.map((one, index) => svg('g', { class: 'k' + (colours.indexOf(modelOf(one)) % 6) },
-    svg('title', {}, spoken[index] + ': attack success ' + percent(one.asr[0]) + ', utility ' + percent(one[y][0])),
+    svg('title', {}, spoken[index] + ': ASR ' + percent(one.asr[0]) + ', utility ' + percent(one[y][0])),
     svg('line', { class: 'cross', x1: x(one.asr[1]), x2: x(one.asr[2]), y1: down(one[y][0]), y2: down(one[y][0]) }),
     svg('line', { class: 'cross', x1: x(one.asr[0]), x2: x(one.asr[0]), y1: down(one[y][1]), y2: down(one[y][2]) }),
     svg('path', { class: 'point', d: SHAPES[shapes.indexOf(shapeOf(one, points)) % SHAPES.length], transform: `translate(${x(one.asr[0])} ${down(one[y][0])})` })));
@@ -57,7 +57,7 @@ function axes(x, down, y) {
       svg('text', { x: x(tick), y: down(0) + 20, 'text-anchor': 'middle' }, 100 * tick + ' %'),
       svg('text', { x: x(0) - 8, y: down(tick) + 4, 'text-anchor': 'end' }, 100 * tick + ' %'),
     ]),
-    svg('text', { x: x(0.5), y: SIZE.height - 10, 'text-anchor': 'middle' }, 'Attack success (better to the left)'),
+    svg('text', { x: x(0.5), y: SIZE.height - 10, 'text-anchor': 'middle' }, 'ASR (better to the left)'),
     svg('text', { x: 14, y: down(0.5), 'text-anchor': 'middle', transform: `rotate(-90 14 ${down(0.5)})` }, y === 'utility' ? 'Utility (better at the top)' : 'Utility under attack (better at the top)'),
   ];
 }
