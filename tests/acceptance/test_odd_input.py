@@ -192,6 +192,8 @@ def test_siren_says_of_empty_folders_that_they_are_empty(project: Project) -> No
     (project.path / "jobs").mkdir()
     for args, message in (
         (["results"], "siren: there are no jobs in jobs\n"),
+        (["jobs", "list"], "siren: there are no jobs in jobs\n"),
+        (["jobs", "repair"], "siren: there are no jobs in jobs\n"),
         (["report", "*", "-o", "r.html"], "no job, sweep or glob '*' in jobs"),
         (["compare", "a", "b"], "no job, sweep or glob 'a' in jobs"),
         (["bless", "*"], "no job, sweep or glob '*' in jobs"),

@@ -269,3 +269,26 @@ def test_validate_looks_at_providers(
     Path("eval_a.yaml").write_text(TOOLS.format(path="", model="test"))
     assert siren("validate", "eval_a.yaml", f"--model={model},openai:gpt-5") == PROBLEMS
     assert problem in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", ["validate", "show"])
+def test_overrides_are_of_the_configuration_that_siren_run_takes(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """P86: prompt-siren's command; they are no names of files."""
+    assert siren("export") == OK
+    capsys.readouterr()
+    words = ("+dataset=agentdojo-banking", "+attack=direct,template_string")
+    assert siren(command, *words, "agent.config.model=test") == OK
+    found = capsys.readouterr().out
+    assert "config/config.yaml" in found
+    assert all(name in found for name in ("agentdojo", "direct", "template_string", "test"))
+    assert siren(command, "+dataset=agentdojo-bnking") == PROBLEMS
+    assert "did you mean 'agentdojo-banking'" in capsys.readouterr().out
+    assert siren(command, "config/eval_example.yaml", "runs=2") == OK
+
+
+def test_show_writes_no_secrets_of_overrides(capsys: pytest.CaptureFixture[str]) -> None:
+    assert siren("export") == OK
+    assert siren("show", "agent.config.api_key=correct-horse-battery", "nothing=1") == PROBLEMS
+    assert "correct-horse-battery" not in capsys.readouterr().out

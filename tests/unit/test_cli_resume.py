@@ -52,8 +52,14 @@ def test_a_sweep_has_pytests_default(monkeypatch: pytest.MonkeyPatch, command: l
 
 
 @pytest.mark.parametrize("command", [["jobs", "resume"], ["jobs", "resume-sweep"]])
-def test_slurm_is_refused(capsys: pytest.CaptureFixture[str], command: list[str]) -> None:
-    assert main([*command, "-s", "x", "--slurm"]) == 2
+@pytest.mark.parametrize(
+    "options", [["--slurm"], ["--slurm-partition", "p"], ["--slurm-time=9"], ["--no-wait"]]
+)
+def test_slurm_is_refused(
+    capsys: pytest.CaptureFixture[str], command: list[str], options: list[str]
+) -> None:
+    """P43 to P46, P61 to P63."""
+    assert main([*command, "-s", "x", *options]) == 2
     assert "jobs cannot be submitted to SLURM yet" in capsys.readouterr().err
 
 

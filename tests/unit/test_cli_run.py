@@ -86,6 +86,7 @@ def test_another_file_is_named(called: list[list[str]]) -> None:
         (["attack", "+attack=a,b"], "a,b: several values need --multirun"),
         (["benign", "word"], "word: expected KEY=VALUE or ~KEY"),
         (["benign", "--slurm"], "jobs cannot be submitted to SLURM yet"),
+        (["benign", "--slurm-partition", "x", "+a=1"], "jobs cannot be submitted to SLURM yet"),
     ],
 )
 def test_what_cannot_be_run_is_refused(

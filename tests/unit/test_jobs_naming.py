@@ -180,8 +180,9 @@ def test_a_job_name_that_is_no_visible_folder_is_refused(name: str) -> None:
 
 
 def test_an_empty_or_endless_job_name_is_refused() -> None:
-    with pytest.raises(ValueError, match="the job name is empty"):
-        check_job_name("")
+    for name in ("", " ", "\u3000 "):
+        with pytest.raises(ValueError, match="the job name is empty"):
+            check_job_name(name)
     with pytest.raises(ValueError, match="longer than 200 bytes: shorten it"):
         check_job_name("é" * 101)
 

@@ -30,6 +30,7 @@ _DEFAULT_DIR = "config"
 _EXAMPLE = "eval_example.yaml"
 _BASE = "config.yaml"
 _EVAL_FILES = "eval_*.yaml"
+_ATTACK = ("attack=", "+attack=")
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -68,7 +69,13 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 
 def _add_files(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("files", nargs="*", metavar="FILE", help="eval files, or folders of such")
+    parser.add_argument(
+        "files",
+        nargs="*",
+        metavar="FILE|KEY=VALUE",
+        help="eval files, or folders of such; and overrides as siren run takes them, such as "
+        "+dataset=NAME, of config.yaml when no FILE is named",
+    )
     _add_choices(parser)
     parser.add_argument(
         "--config-dir",
@@ -127,12 +134,16 @@ def _show(args: argparse.Namespace) -> int:
 
 
 def _each(args: argparse.Namespace, do: Callable[[Path, Registry, Selection], bool]) -> int:
-    if args.files and (args.config_dir or args.config_name):
+    overrides = [word for word in args.files if _is_override(word)]
+    files = [word for word in args.files if not _is_override(word)]
+    if files and (args.config_dir or args.config_name):
         return _no_answer("give FILEs or --config-dir and --config-name, not both")
+    # Overrides are for one file: the one that siren run takes.
+    name = args.config_name or (Path(_BASE).stem if overrides else None)
     paths = (
-        [Path(name) for name in args.files]
-        if args.files
-        else [_configured(args.config_dir or _DEFAULT_DIR, args.config_name)]
+        [Path(one) for one in files]
+        if files
+        else [_configured(args.config_dir or _DEFAULT_DIR, name)]
     )
     for path in paths:
         if not os.path.exists(path):
@@ -140,12 +151,13 @@ def _each(args: argparse.Namespace, do: Callable[[Path, Registry, Selection], bo
     found = [file for path in paths for file in _eval_files(path)]
     if not found:
         return _no_answer(f"there is no {_EVAL_FILES} in {', '.join(map(str, paths))}")
+    attacks = [word.partition("=")[2] for word in overrides if word.startswith(_ATTACK)]
     selection = Selection(
-        attacks=_names(args.attack),
+        attacks=_names([*args.attack, *attacks]),
         benign=args.benign,
         models=_names(args.model),
         agents=_names(args.agent),
-        sets=tuple(args.set),
+        sets=(*args.set, *(word for word in overrides if not word.startswith(_ATTACK))),
     )
     try:
         registry = registry_for(found)
@@ -153,6 +165,11 @@ def _each(args: argparse.Namespace, do: Callable[[Path, Registry, Selection], bo
         return _no_answer(str(error))
     verdicts = [do(file, registry, selection) for file in found]
     return OK if all(verdicts) else PROBLEMS
+
+
+def _is_override(word: str) -> bool:
+    """Whether a positional argument is ``KEY=VALUE``, ``+KEY=VALUE`` or ``~KEY``, and no file."""
+    return ("=" in word or word.startswith("~")) and not os.path.lexists(word)
 
 
 def _configured(folder: str, name: str | None) -> Path:

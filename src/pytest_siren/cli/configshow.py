@@ -12,6 +12,8 @@ from typing import Any
 
 from pytest_siren.cli.say import complain, say
 from pytest_siren.evaluation.components import Kind, Registry
+from pytest_siren.jobs.redact import Redactor
+from pytest_siren.jobs.secret_names import of_override
 from pytest_siren.spec.errors import SpecError
 from pytest_siren.spec.jobs import load_jobs
 from pytest_siren.spec.selection import Selection
@@ -47,7 +49,8 @@ def show_file(file: Path, registry: Registry, selection: Selection) -> bool:
     try:
         jobs = load_jobs(file, file, registry, selection)
     except SpecError as error:
-        sys.stdout.write(f"{error}\n")
+        given = frozenset(value for one in selection.sets for value in of_override(one))
+        sys.stdout.write(f"{Redactor(given).text(str(error))}\n")
         return False
     for job in jobs:
         attack = job.attack.name if job.attack else "benign"

@@ -32,4 +32,6 @@ def _all(folder: Path, *, damaged: bool) -> list[Path]:
     names = set(job_names(folder))
     if damaged:
         names |= {path.parent.name for path in folder.glob(f"*/{INDEX_FILE}")}
+    if not names:
+        raise SweepError(f"there are no jobs in {folder}")
     return [folder / name for name in sorted(names)]

@@ -38,7 +38,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "list",
         help="list jobs, and what is left of each",
         description="List jobs, and what is left of each. Exits with 0 when all of them are "
-        "complete, 1 when any is not, 2 when one cannot be read.",
+        "complete, 1 when any is not, 2 when one cannot be read or there is none.",
     )
     show.set_defaults(run=_list)
     mend = commands.add_parser(
@@ -46,7 +46,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help="rebuild the indexes of jobs from their records",
         description="Rebuild index.jsonl from the records of the attempts, and name every file "
         "that is damaged or does not belong there; nothing but indexes is changed. Exits with 0 "
-        "when nothing is damaged, 1 when files are, 2 when a job cannot be read.",
+        "when nothing is damaged, 1 when files are, 2 when a job cannot be read or there is none.",
     )
     mend.set_defaults(run=_repair)
     for command in (show, mend):

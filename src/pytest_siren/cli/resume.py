@@ -6,6 +6,7 @@ import argparse
 import subprocess
 import sys
 
+from pytest_siren.cli.run import add_slurm, wants_slurm
 from pytest_siren.cli.say import complain
 
 NO_ANSWER = 2
@@ -56,13 +57,13 @@ def _add_options(resume: argparse.ArgumentParser) -> None:
     )
     resume.add_argument("--only-failed", action="store_true", help="leave out what has a score")
     resume.add_argument("--dry-run", action="store_true", help="show what is left, run nothing")
-    resume.add_argument("--slurm", action="store_true", help="not built yet: refused")
+    add_slurm(resume)
     resume.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="as --set of pytest")
     resume.set_defaults(retry_by_default=[])
 
 
 def _resume(args: argparse.Namespace) -> int:
-    if args.slurm:
+    if wants_slurm(args):
         complain("jobs cannot be submitted to SLURM yet; leave --slurm out")
         return NO_ANSWER
     return subprocess.call([sys.executable, "-m", "pytest", *pytest_args(args)])

@@ -22,9 +22,11 @@ _INI_FILES = (
 )
 _WITH_VALUE = (
     *("--config-dir", "--config-name", "-k", "--runs", "--job-name", "--jobs-dir"),
-    *("--attack", "--model"),
+    *("--attack", "--model", "--slurm-partition", "--slurm-time"),
 )
-_SHOWN = tuple((option, what) for option in ("--cfg", "--show-config") for what in ("job", "all"))
+_SHOWN = tuple(
+    (option, what) for option in ("--cfg", "--show-config") for what in ("job", "all", "hydra")
+)
 
 
 class _Interleaved(argparse.ArgumentParser):
@@ -100,7 +102,7 @@ def _add_options(command: argparse.ArgumentParser) -> None:
         choices=("job", "all"),
         help="show the configuration, and run nothing",
     )
-    add("--slurm", action="store_true", help="not built yet: refused")
+    add_slurm(command)
     add(
         "overrides",
         nargs="*",
@@ -108,6 +110,19 @@ def _add_options(command: argparse.ArgumentParser) -> None:
         help="as --set of pytest; +dataset=NAME and +attack=NAME choose presets; what follows -- "
         "is passed on to pytest",
     )
+
+
+def add_slurm(command: argparse.ArgumentParser) -> None:
+    """Add prompt-siren's options of SLURM, which ``wants_slurm`` finds."""
+    command.add_argument("--slurm", action="store_true", help="not built yet: refused, as are:")
+    command.add_argument("--slurm-partition", metavar="PART")
+    command.add_argument("--slurm-time", metavar="MINUTES")
+    command.add_argument("--no-wait", action="store_true")
+
+
+def wants_slurm(args: argparse.Namespace) -> bool:
+    """Whether any of the options of ``add_slurm`` is given."""
+    return bool(args.slurm or args.slurm_partition or args.slurm_time or args.no_wait)
 
 
 def _run(args: argparse.Namespace) -> int:
@@ -124,7 +139,7 @@ def pytest_args(args: argparse.Namespace, folder: Path) -> list[str]:
 
     Raises ``ValueError`` for what cannot be run.
     """
-    if args.slurm:
+    if wants_slurm(args):
         raise _CannotRunError("jobs cannot be submitted to SLURM yet; leave --slurm out")
     file = Path(args.config_dir, f"{args.config_name.removesuffix('.yaml')}.yaml")
     if not (folder / file).is_file():

@@ -93,7 +93,7 @@ def check_run_id(run_id: str) -> str:
 
 def check_job_name(name: str) -> str:
     """Return ``name``. Raises ``ValueError`` unless it names one visible folder."""
-    if not name:
+    if not name.strip():
         raise ValueError("the job name is empty")
     if name.startswith(".") or any(char in "/\\" or not char.isprintable() for char in name):
         raise ValueError(
