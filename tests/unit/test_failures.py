@@ -162,6 +162,17 @@ def test_a_run_that_cancels_its_own_task_is_an_error() -> None:
     assert "the session was not stopped" in done.error.message
 
 
+def test_a_run_that_ends_while_its_task_is_being_cancelled_is_scored() -> None:
+    async def judge(evidence: Any) -> float:
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+        return 1.0
+
+    done = outcome_of_evaluator(judge)
+    assert (done.status, done.benign_score) == (Status.SCORED, 1.0)
+
+
 @pytest.mark.parametrize("name", FAILURES)
 def test_a_python_evaluator_lets_every_exception_out_of_its_thread(
     tmp_path: Path, name: str

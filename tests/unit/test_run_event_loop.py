@@ -14,7 +14,14 @@ import pytest
 
 from pytest_siren.evaluation import isolation
 from pytest_siren.evaluation.failures import UserInterrupt
-from pytest_siren.evaluation.isolation import STOP, Waited, let_go, undisturbed, wait_for_task
+from pytest_siren.evaluation.isolation import (
+    STOP,
+    GuardedTask,
+    Waited,
+    let_go,
+    undisturbed,
+    wait_for_task,
+)
 from pytest_siren.evaluation.run import Execution, Status, execute, supervised
 from pytest_siren.session import run_loop
 from pytest_siren.session.lull import Lull
@@ -176,6 +183,30 @@ def test_a_run_takes_no_step_after_a_call_that_swallowed_its_cancellation(
     assert (done.status, done.error.type) == (Status.ERROR, "RunTimeoutError")
     assert asked == [0]
     assert done.usage.requests == 1
+
+
+@pytest.mark.parametrize("steps", [0, 1], ids=["the run", "its code"])
+def test_a_run_that_is_cancelled_before_it_begins_is_executed_all_the_same(
+    events: RunEventLoop, steps: int
+) -> None:
+    async def cancelled() -> Any:
+        run = GuardedTask(execute(plan(), stop=STOP), loop=events)
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        for task in asyncio.all_tasks() - {asyncio.current_task()}:
+            task.cancel()
+        return await undisturbed(run)
+
+    assert events.complete(cancelled()).status is Status.SCORED
+
+
+def test_a_run_cannot_shut_the_threads_of_all_down(events: RunEventLoop) -> None:
+    async def shut() -> str:
+        await asyncio.get_running_loop().shutdown_default_executor()
+        return await asyncio.to_thread(str, "still here")
+
+    events.use_threads(2)
+    assert events.complete(shut()) == "still here"
 
 
 def test_a_call_that_cannot_be_cancelled_is_abandoned(

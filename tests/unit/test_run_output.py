@@ -102,6 +102,24 @@ def test_text_is_let_through_once_where_that_is_asked_for(monkeypatch: pytest.Mo
     assert (str(output.stdout), shown(terminal)) == ("both\n", "both\n")
 
 
+def close_everything() -> None:
+    io.TextIOWrapper(sys.stdout.buffer, encoding="utf-8").write("wrapped\n")  # and collected
+    sys.stdout.buffer.close()
+    sys.stdout.close()
+    print("closed")  # noqa: T201
+
+
+def test_a_run_cannot_close_the_streams_of_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = new_stdout(monkeypatch)
+    with RunStreams(config()).diverted(lambda: 0):
+        output = as_run(close_everything)
+        print("later")  # noqa: T201
+    assert shown(terminal) == "later\n"
+    assert "closed" in "".join(text for _, text in output.sections())
+    terminal.close()
+    assert terminal.buffer.closed
+
+
 def test_nothing_is_diverted_without_capture(monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = new_stdout(monkeypatch)
     with RunStreams(config("no")).diverted(lambda: 0):

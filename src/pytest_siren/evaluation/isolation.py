@@ -21,6 +21,18 @@ _AGAIN = 0.5
 """Seconds after which code that goes on is cancelled once more."""
 
 
+class GuardedTask(asyncio.Task[T]):
+    """A task that only the session can cancel.
+
+    Code that cancels all tasks of the process, its neighbours' among them, may do so before they
+    have begun, when nothing within them could take notice.
+    """
+
+    def cancel(self, msg: object = None) -> bool:
+        """Cancel the task if ``msg`` is ``STOP``; return whether it was."""
+        return msg == STOP and super().cancel(msg)
+
+
 class Waited(Enum):
     """Why a wait ended."""
 

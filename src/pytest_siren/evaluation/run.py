@@ -185,6 +185,10 @@ class Execution:
     """Whether the run was asked to stop: it asks no model and calls no tool any more."""
     abandoned: asyncio.Task[RunOutcome] | None = None
     """What goes on although it was cancelled; ``None`` for a run that ended."""
+    begun: bool = False
+    """Whether ``run`` has begun: a task that is cancelled before it begins never does."""
+    outcome: RunOutcome | None = None
+    """What ``run`` returned: a task may count as cancelled although it came to its end."""
     _clock: Stopwatch = field(default_factory=Stopwatch)
     _stage: Stage | None = None
     _model: Model | None = None
@@ -198,12 +202,26 @@ class Execution:
 
     async def run(self) -> RunOutcome:
         """Return what the run came to. Raises ``UserInterrupt`` only."""
+        self.begun = True
         try:
             end, scored = await self._scored()
         except UserInterrupt:
             raise
         except BaseException as error:  # noqa: BLE001 - becomes the outcome
-            return self.failed(error)
+            self.outcome = self.failed(error)
+        else:
+            self.outcome = self._succeeded(end, scored)
+        return self.outcome
+
+    def stop(self) -> None:
+        """Let the run take no further step, however it deals with being cancelled."""
+        self.stopped = True
+        self._judging.stopped = True
+        if self._stage is not None:
+            self._stage.stopped = True
+
+    def _succeeded(self, end: End, scored: _Scored) -> RunOutcome:
+        """Return the outcome of a run that was scored."""
         assert self._stage is not None
         return RunOutcome(
             status=Status.SCORED,
@@ -228,13 +246,6 @@ class Execution:
             judgements=tuple(self._judging.judgements),
             judged=self._judging.accounts,
         )
-
-    def stop(self) -> None:
-        """Let the run take no further step, however it deals with being cancelled."""
-        self.stopped = True
-        self._judging.stopped = True
-        if self._stage is not None:
-            self._stage.stopped = True
 
     def failed(self, error: BaseException) -> RunOutcome:
         """Return the outcome of a run that ``error`` ended, with what it has used so far.
@@ -316,17 +327,20 @@ async def supervised(
 
     ``source`` is how messages name what set the ``timeout``.
     """
-    task = asyncio.create_task(execution.run())
-    try:
-        waited = await wait_for_task(task, timeout, stop)
-    except BaseException:
-        task.cancel()
-        raise
+    waited = Waited.DONE
+    # Whoever cancels all tasks of the process hits those too that have not begun.
+    while waited is Waited.DONE and not execution.begun:
+        task = asyncio.create_task(execution.run())
+        try:
+            waited = await wait_for_task(task, timeout, stop)
+        except BaseException:
+            task.cancel()
+            raise
     if waited is Waited.DONE:
-        return task.result()
+        return execution.outcome or task.result()
     execution.stop()
     if await let_go(task):
-        outcome = task.result()
+        outcome = execution.outcome or task.result()
     else:
         execution.abandoned = task
         outcome = execution.failed(asyncio.CancelledError(_ABANDONED))

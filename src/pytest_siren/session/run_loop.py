@@ -8,7 +8,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 from pytest_siren.evaluation.failures import UserInterrupt, one_line
-from pytest_siren.evaluation.isolation import STOP
+from pytest_siren.evaluation.isolation import STOP, GuardedTask
 from pytest_siren.session.interrupts import marked_interrupts
 from pytest_siren.session.lull import Lull
 from pytest_siren.session.threads import DaemonThreads
@@ -45,7 +45,7 @@ class RunEventLoop(asyncio.SelectorEventLoop):
     def complete(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Return what ``coroutine`` comes to, whatever tasks exit meanwhile."""
         with marked_interrupts():
-            task = self.create_task(coroutine)
+            task = GuardedTask(coroutine, loop=self)
             task.add_done_callback(lambda _: self.stop())
             while not task.done():
                 self.run_forever()
@@ -55,6 +55,9 @@ class RunEventLoop(asyncio.SelectorEventLoop):
         """Make at most ``limit`` blocking calls at a time, beside those that were abandoned."""
         self._threads = DaemonThreads(limit)
         self.set_default_executor(self._threads)
+
+    async def shutdown_default_executor(self, timeout: float | None = None) -> None:
+        """Nothing: code of one run would take the threads of all others; see ``end``."""
 
     def abandon(self, task: asyncio.Task[Any]) -> None:
         """Wait no more for ``task``, which does not let itself be cancelled."""

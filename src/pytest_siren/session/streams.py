@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 import threading
 from collections.abc import Callable, Generator, Iterator
@@ -114,8 +115,9 @@ class _Diverted:
         """As long as one stream is diverted, none is gone: a thread may be about to use it."""
         self._write_on = stream.write
         self._flush_on = stream.flush
+        self._close_on = stream.close
         # Bound once: ``undo`` takes back nothing but these.
-        self._own = {"write": self.write, "flush": self.flush}
+        self._own = {"write": self.write, "flush": self.flush, "close": self.close}
         with suppress(AttributeError):  # a stream that cannot be taught stays as it is
             for method, function in self._own.items():
                 setattr(stream, method, function)
@@ -132,6 +134,13 @@ class _Diverted:
         # What waits to be written is not the run's, and must not be taken for it.
         if OUTPUT.get() is None or self._tee:
             return self._flush_on()
+        return None
+
+    def close(self) -> Any:
+        # It is everybody's; and a wrapper around the bytes closes them when it is collected, which
+        # may be at any time.
+        if OUTPUT.get() is None and isinstance(self._stream, io.TextIOBase):
+            return self._close_on()
         return None
 
     def undo(self) -> None:

@@ -6,7 +6,7 @@ import asyncio
 from collections import Counter, deque
 from collections.abc import Callable, Coroutine
 
-from pytest_siren.evaluation.isolation import STOP
+from pytest_siren.evaluation.isolation import STOP, GuardedTask
 from pytest_siren.jobs.records import Result
 from pytest_siren.session.items import RunItem
 from pytest_siren.session.lull import Lull
@@ -68,7 +68,7 @@ class Window:
     def start(self, item: RunItem) -> None:
         """Put ``item`` in flight."""
         place = _Place(self, item)
-        task = self._loop.create_task(self._run(item, place.leave_and_refill))
+        task = GuardedTask(self._run(item, place.leave_and_refill), loop=self._loop)
         self._running[task] = place
         self._change(item, 1)
         task.add_done_callback(self._end)
