@@ -21,7 +21,7 @@ from pytest_siren.session.streams import RunStreams
 def config(method: str = "fd") -> Any:
     return SimpleNamespace(
         getoption=lambda name, default=None: method,
-        pluginmanager=SimpleNamespace(has_plugin=lambda name: False),
+        pluginmanager=SimpleNamespace(has_plugin=lambda name: False, get_plugin=lambda name: None),
     )
 
 
