@@ -61,7 +61,7 @@ def test_an_exhausted_quota_ends_the_session_with_one_message(
     with open(project.path / "conftest.py", "a", encoding="utf-8") as conftest:
         # Nothing takes the place of such a run, however long its record needs to reach the disk.
         conftest.write("\nfrom pytest_siren.session import writer\n\nwriter._LINGER = 0.5\n")
-    result = project.run(*dist, "--concurrency", "8")
+    result = project.run("evals", *dist, "--concurrency", "8")
     assert result.ret == pytest.ExitCode.INTERRUPTED
     text = str(result.stdout)
     assert text.count("openai-chat:gpt-4o-mini") == 1

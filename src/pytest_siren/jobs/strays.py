@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pytest_siren.jobs.marks import written_now
 from pytest_siren.jobs.naming import is_run_id
+from pytest_siren.jobs.read import RecordError, load_result
 from pytest_siren.jobs.records import RESULT_FILE
 
 
@@ -51,7 +52,7 @@ def strays(job: Path, places: Collection[str]) -> Strays:
     """
     known = set(places)
     there = set(_places(job))
-    finished = [place for place in there - known if _is_finished(job, place)]
+    finished = [place for place in there - known if _is_whole(job, place)]
     gone = sum(not _is_finished(job, place) for place in known - there) if there else 0
     return Strays(job, 0 if written_now(job) else len(finished), gone)
 
@@ -72,6 +73,17 @@ def _names(folder: Path) -> list[str]:
     except OSError:
         # Of what cannot be read, the index tells all that there is.
         return []
+
+
+def _is_whole(job: Path, place: str) -> bool:
+    """Tell whether repair could add the attempt: a record that is damaged has no figures."""
+    if not _is_finished(job, place):
+        return False
+    try:
+        load_result(job / place)
+    except RecordError:
+        return False
+    return True
 
 
 def _is_finished(job: Path, place: str) -> bool:
