@@ -67,6 +67,7 @@ DAMAGES = {
 
 
 @pytest.mark.inside
+@pytest.mark.filterwarnings("default::pytest.PytestWarning")
 @pytest.mark.parametrize("damage", DAMAGES)
 @pytest.mark.parametrize("repaired", [True, False], ids=["repair", "lf-alone"])
 def test_damaged_jobs_are_named_and_come_to_completion(
