@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from importlib import import_module
 from pkgutil import walk_packages
 
@@ -51,4 +52,7 @@ class Inside(Project):
 
     def run(self, *args: str) -> pytest.RunResult:
         """Run a real pytest session in this process; xdist's workers are processes all the same."""
-        return self.pytester.runpytest_inprocess(*self.args, *args)
+        with warnings.catch_warnings():
+            # A user's session does not make errors of all warnings, as the tests' own does.
+            warnings.resetwarnings()
+            return self.pytester.runpytest_inprocess(*self.args, *args)

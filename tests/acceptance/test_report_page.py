@@ -200,7 +200,8 @@ def test_the_comparison_and_the_plots_are_there(browser: Browser, report: Path) 
     page.get_by_role("button", name="Job", exact=True).click()
     assert page.locator("#rates [data-table=job]").is_visible()
     assert not page.locator("#rates [data-table=model]").is_visible()
-    assert page.locator("#rates .bar:visible").count() == 6
+    # Of two jobs: utility under attack, ASR, exposure and errors.
+    assert page.locator("#rates .bar:visible").count() == 8
 
 
 def test_hostile_text_stays_text(browser: Browser, report: Path) -> None:

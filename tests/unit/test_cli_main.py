@@ -78,4 +78,5 @@ def test_commands_use_it(
     (tmp_path / "jobs").mkdir()
     (tmp_path / "evals").mkdir()
     monkeypatch.chdir(tmp_path / "evals")
-    assert main(["jobs", "list"]) == 0
+    assert main(["jobs", "list"]) == 2
+    assert str(tmp_path / "jobs") in "".join(capsys.readouterr())

@@ -81,7 +81,7 @@ def test_a_cache_that_cannot_be_written_is_no_answer(
     assert str(tmp_path / "file") in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("args", [[], ["models"], ["models", "push"], ["--no-such-option"]])
+@pytest.mark.parametrize("args", [["models"], ["models", "push"], ["--no-such-option"]])
 def test_wrong_usage_exits_with_2_and_shows_the_usage(
     args: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -81,8 +81,8 @@ def test_the_smallest_config() -> None:
             "Field required",
         ),
         (
-            {"tasks": [benign()], "malicious_tasks": [malicious(prompt="p")]},
-            ("malicious_tasks", 0, "prompt"),
+            {"tasks": [benign()], "malicious_tasks": [malicious(vectors={})]},
+            ("malicious_tasks", 0, "vectors"),
             "not permitted",
         ),
     ],
