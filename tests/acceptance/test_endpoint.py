@@ -84,7 +84,7 @@ def test_the_local_model_says_how_to_fetch_its_weights(
     monkeypatch.setenv("SIREN_CACHE_DIR", str(project.path / "empty"))
     result = project.run("evals", "--task-ids=summary", "--model=local:smollm2-135m")
     assert result.ret == pytest.ExitCode.INTERRUPTED
-    result.stdout.fnmatch_lines(["*Interrupted: weights of local:*fetch them with: siren models pull *"])
+    result.stdout.fnmatch_lines(["*Interrupted: weights of local:*: siren models pull *"])
 
 
 @pytest.mark.parametrize("dist", ["no-xdist", "-n2"], indirect=True)
