@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -111,7 +112,7 @@ def test_their_job_is_continued_by_several_processes(project: Project, dist: lis
 def test_their_job_that_makes_no_job_here_is_refused(project: Project) -> None:
     job = their_job(project)
     path = job.path / "config.yaml"
-    path.write_text(path.read_text().replace("type: plain", "type: swe"))
+    path.write_text(re.sub('"?type"?: "?plain"?', "type: swe", path.read_text()))
     result = project.run("--resume", "theirs")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(["ERROR: --resume theirs: jobs/theirs/config.yaml:*unknown agent*"])

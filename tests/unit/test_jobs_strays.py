@@ -42,7 +42,7 @@ def test_runs_that_are_not_in_the_index_are_never_left_out_silently(
     keep_lines(job, kept)
     line = (
         f"{job}: {RUNS - kept} recorded attempts are not in the index, and not counted: "
-        "siren jobs repair nightly adds what is missing"
+        "siren jobs repair nightly adds what is missing, or names what it cannot read"
     )
     read = read_runs([job])
     assert (len(read.runs), read.problems) == (kept, [line])

@@ -72,7 +72,7 @@ def _list_one(job: Path) -> int:
     try:
         config = load_config(job)
         entries = list(named(iter_index(job, unreadable), config.identity))
-        found = strays(job, [entry.path for entry in entries])
+        found = strays(job, [entry.path for entry in entries], damaged=False)
     except (RecordError, OSError) as error:
         complain(str(error))
         return NO_ANSWER

@@ -30,7 +30,7 @@ class Strays:
         attempts = _plural(self.unindexed, "recorded attempt is", "recorded attempts are")
         return [
             f"{self.job}: {attempts} not in the index, and not counted: "
-            f"siren jobs repair {self.job.name} adds what is missing"
+            f"siren jobs repair {self.job.name} adds what is missing, or names what it cannot read"
         ]
 
     def not_recorded(self) -> list[str]:
@@ -44,15 +44,17 @@ class Strays:
         ]
 
 
-def strays(job: Path, places: Collection[str]) -> Strays:
+def strays(job: Path, places: Collection[str], *, damaged: bool = True) -> Strays:
     """Compare the folders of the attempts of ``job`` with ``places``, those that its index names.
 
+    Without ``damaged``, records that cannot be read are left out, as repair cannot add them.
     What a process is writing at this moment is on its way into the index, and no stray. Raises
     ``OSError`` when the job's folder cannot be read.
     """
     known = set(places)
     there = set(_places(job))
-    finished = [place for place in there - known if _is_whole(job, place)]
+    counts = _is_finished if damaged else _is_whole
+    finished = [place for place in there - known if counts(job, place)]
     gone = sum(not _is_finished(job, place) for place in known - there) if there else 0
     return Strays(job, 0 if written_now(job) else len(finished), gone)
 

@@ -139,9 +139,14 @@ class _Diverted:
     def close(self) -> Any:
         # It is everybody's; and a wrapper around the bytes closes them when it is collected, which
         # may be at any time.
-        if OUTPUT.get() is None and isinstance(self._stream, io.TextIOBase):
-            return self._close_on()
-        return None
+        if OUTPUT.get() is not None or not isinstance(self._stream, io.TextIOBase):
+            return None
+        # Its owner closes it, and with it the bytes below.
+        below = getattr(self._stream, "buffer", None)
+        for other in self._kept:
+            if other._stream is below:
+                other.undo()
+        return self._close_on()
 
     def undo(self) -> None:
         held = vars(self._stream) if hasattr(self._stream, "__dict__") else {}
