@@ -203,6 +203,7 @@ class Execution:
     async def run(self) -> RunOutcome:
         """Return what the run came to. Raises ``UserInterrupt`` only."""
         self.begun = True
+        self._clock.measure_this_run()
         try:
             end, scored = await self._scored()
         except UserInterrupt:
@@ -212,6 +213,11 @@ class Execution:
         else:
             self.outcome = self._succeeded(end, scored)
         return self.outcome
+
+    @property
+    def waited(self) -> float:
+        """Seconds so far in which the run only waited for a rate limit, a cooldown or a person."""
+        return self._clock.waited
 
     def stop(self) -> None:
         """Let the run take no further step, however it deals with being cancelled."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from pytest_siren.evaluation.stopwatch import waiting
 from pytest_siren.sharing.board import Board, Gauge
 
 
@@ -18,6 +19,11 @@ class Waits:
     @contextmanager
     def until(self, moment: float) -> Iterator[None]:
         """Count one more that waits until ``moment``, in seconds since the epoch."""
+        with waiting(), self._shown(moment):
+            yield
+
+    @contextmanager
+    def _shown(self, moment: float) -> Iterator[None]:
         if self._board is None:
             yield
             return
