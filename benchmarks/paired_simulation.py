@@ -10,7 +10,7 @@ from scipy.stats import beta
 from scipy.stats import t as student
 
 from benchmarks.simulation import BATCH, Coverage
-from pytest_siren.metrics.resampling import bootstrap
+from pytest_siren.metrics.compare.significance import bootstrap
 
 Floats = npt.NDArray[np.float64]
 

@@ -11,9 +11,9 @@ from typing import Any
 
 import msgspec
 
-from pytest_siren.jobs.naming import run_directory
-from pytest_siren.jobs.records import INDEX_FILE, IndexEntry
-from pytest_siren.jobs.store import JobStore
+from pytest_siren.jobs.records.naming import run_directory
+from pytest_siren.jobs.records.schema import INDEX_FILE, IndexEntry
+from pytest_siren.jobs.writing.store import JobStore
 
 RUNS_PER_JOB = 10_000
 COUPLES = [

@@ -66,7 +66,7 @@ def _prepare(root: Path, runs: int) -> None:
 
 def _record(root: Path, runs: int) -> None:
     """Give the job of ``root`` a record of each of its first ``runs`` runs, as a session would."""
-    from pytest_siren.spec.identity import run_identity
+    from pytest_siren.spec.jobspec import run_identity
 
     [job] = root.glob("jobs/*_benign_*")
     [recorded] = job.glob("*/*/result.json")

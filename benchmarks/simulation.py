@@ -8,9 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from pytest_siren.metrics.effective import describe, effective_size
-from pytest_siren.metrics.intervals import all_or_none, mid_p
-from pytest_siren.metrics.sequences import RoundSequence
+from pytest_siren.metrics.rates.intervals import all_or_none, describe, effective_size, mid_p
+from pytest_siren.metrics.sequential import RoundSequence
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]

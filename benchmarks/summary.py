@@ -6,9 +6,9 @@ import random
 import time
 
 from benchmarks.recorded import ATTACKS, COUPLES, MODELS
-from pytest_siren.metrics.summary import rows
+from pytest_siren.metrics.rates.summary import rows
 from pytest_siren.payloads import RunReport
-from pytest_siren.session.table import render
+from pytest_siren.session.reporting.summary_table import render
 
 
 def summary_seconds(runs: int) -> float:

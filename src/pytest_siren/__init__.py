@@ -12,13 +12,6 @@ if TYPE_CHECKING:
     from pytest_siren.attacks.dictionary import AttackMissingWarning
     from pytest_siren.evaluation.attack import Attack, StaticAttack, Target
     from pytest_siren.evaluation.components import Component, Kind, Registry
-    from pytest_siren.evaluation.dataset import Dataset
-    from pytest_siren.evaluation.environment import (
-        CopyableEnvironment,
-        Environment,
-        Prompt,
-        ToolOutcome,
-    )
     from pytest_siren.evaluation.models import ModelKind, ModelSource, RunContext, Unknown
     from pytest_siren.evaluation.stage import Agent, Stage
     from pytest_siren.evaluation.states import (
@@ -33,16 +26,21 @@ if TYPE_CHECKING:
     )
     from pytest_siren.evaluation.tasks import (
         BenignTask,
+        CopyableEnvironment,
         Couple,
+        Dataset,
+        Environment,
         Evaluator,
         Evidence,
         GroundTruth,
         MaliciousTask,
+        Prompt,
         ToolCall,
+        ToolOutcome,
     )
-    from pytest_siren.metrics.verdicts import GateResult, Verdict
+    from pytest_siren.metrics.gates.result import GateResult, Verdict
     from pytest_siren.payloads import JobInfo, RunAttempt, RunInfo, RunReport
-    from pytest_siren.session.gating import GATES
+    from pytest_siren.session.gating.plugin import GATES
 
 __version__ = "0.1.0"
 
@@ -50,13 +48,6 @@ _HOMES = {
     "pytest_siren.attacks.dictionary": ("AttackMissingWarning",),
     "pytest_siren.evaluation.attack": ("Attack", "StaticAttack", "Target"),
     "pytest_siren.evaluation.components": ("Component", "Kind", "Registry"),
-    "pytest_siren.evaluation.dataset": ("Dataset",),
-    "pytest_siren.evaluation.environment": (
-        "CopyableEnvironment",
-        "Environment",
-        "Prompt",
-        "ToolOutcome",
-    ),
     "pytest_siren.evaluation.models": ("ModelKind", "ModelSource", "RunContext", "Unknown"),
     "pytest_siren.evaluation.stage": ("Agent", "Stage"),
     "pytest_siren.evaluation.states": (
@@ -71,16 +62,21 @@ _HOMES = {
     ),
     "pytest_siren.evaluation.tasks": (
         "BenignTask",
+        "CopyableEnvironment",
         "Couple",
+        "Dataset",
+        "Environment",
         "Evaluator",
         "Evidence",
         "GroundTruth",
         "MaliciousTask",
+        "Prompt",
         "ToolCall",
+        "ToolOutcome",
     ),
     "pytest_siren.payloads": ("JobInfo", "RunAttempt", "RunInfo", "RunReport"),
-    "pytest_siren.metrics.verdicts": ("GateResult", "Verdict"),
-    "pytest_siren.session.gating": ("GATES",),
+    "pytest_siren.metrics.gates.result": ("GateResult", "Verdict"),
+    "pytest_siren.session.gating.plugin": ("GATES",),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 

@@ -13,7 +13,7 @@ import pytest
 
 if TYPE_CHECKING:
     from pytest_siren.evaluation.components import Registry
-    from pytest_siren.metrics.verdicts import GateResult
+    from pytest_siren.metrics.gates.result import GateResult
     from pytest_siren.payloads import RunAttempt, RunInfo, RunReport
 
 

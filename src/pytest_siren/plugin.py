@@ -11,13 +11,18 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_siren import hookspecs
-from pytest_siren.session.latest import forget_latest
-from pytest_siren.session.optionnames import OptionNames
-from pytest_siren.session.options import add_options, asks_for_evaluations, check_options, grace
-from pytest_siren.session.state import EVALUATIONS, SESSION, is_worker
+from pytest_siren.session.config.option_names import OptionNames
+from pytest_siren.session.config.options import (
+    add_options,
+    asks_for_evaluations,
+    check_options,
+    grace,
+)
+from pytest_siren.session.config.stash import EVALUATIONS, SESSION, is_worker
+from pytest_siren.session.resume.last_session import forget_latest
 
 if TYPE_CHECKING:
-    from pytest_siren.session.collect import EvalFile
+    from pytest_siren.session.collection.eval_file import EvalFile
 
 
 def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
@@ -36,12 +41,12 @@ def pytest_configure(config: pytest.Config) -> None:
     """Check the options; begin if they speak of evaluations, or if workers may find some."""
     check_options(config)
     if config.getoption("siren_show_config"):
-        from pytest_siren.session.showconfig import ShowConfig
+        from pytest_siren.session.collection.show_config import ShowConfig
 
         config.option.collectonly = True  # as far as all other parts are concerned
         config.pluginmanager.register(ShowConfig(), "siren-show-config")
     if asks_for_evaluations(config) or config.getoption("dist", "no") != "no":
-        from pytest_siren.session.begin import begin
+        from pytest_siren.session.lifecycle.begin import begin
 
         begin(config)
 
@@ -59,7 +64,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
     """Tell an xdist worker what the controller decided."""
-    from pytest_siren.session.info import for_worker
+    from pytest_siren.session.lifecycle.info import for_worker
 
     info = for_worker(node.config.stash[SESSION], node.config.getvalue("dist"), node.gateway.id)
     node.workerinput["siren_session"] = info
@@ -71,12 +76,12 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> EvalFile |
         return None
     if not file_path.name.startswith("eval_") and not parent.session.isinitpath(file_path):
         return None
-    from pytest_siren.session.garbage import no_collections
+    from pytest_siren.session.execution.gc_tuning import no_collections
 
     with no_collections():
-        from pytest_siren.session.begin import begin
-        from pytest_siren.session.collect import EvalFile
-        from pytest_siren.session.start import start
+        from pytest_siren.session.collection.eval_file import EvalFile
+        from pytest_siren.session.lifecycle.begin import begin
+        from pytest_siren.session.lifecycle.start import start
 
         begin(parent.config, failed=parent.session.testsfailed > 0)
         if parent.config.stash[SESSION].set_aside is not None:
@@ -90,7 +95,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     """Tell the controller which of the collected items are runs."""
     config = session.config
     if EVALUATIONS in config.stash and config.getoption("siren_gate_stop"):
-        from pytest_siren.session.stopping import prepare
+        from pytest_siren.session.gating.early_stopping.sequential_gates import prepare
 
         prepare(session)
     if EVALUATIONS in session.config.stash and is_worker(session.config):
@@ -105,7 +110,7 @@ def pytest_runtestloop(session: pytest.Session) -> bool | None:
     config = session.config
     if EVALUATIONS not in config.stash:
         return None
-    from pytest_siren.session.loop import has_runs, run_locally
+    from pytest_siren.session.execution.run_loop import has_runs, run_locally
 
     if not has_runs(session):
         return None

@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from pytest_siren.session import options
+from pytest_siren.session.config import options
 from tests.acceptance.conftest import SCRIPTED_MODELS, Project, with_workers
 
 pytestmark = pytest.mark.inside

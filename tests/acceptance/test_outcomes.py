@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pytest_siren.session.drive import Drive
+from pytest_siren.session.execution.run_loop import Drive
 from tests.acceptance.conftest import Project
 
 FAILURES = """

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from pytest_siren.jobs.store import JobStore
-from pytest_siren.jobs.write import append
+from pytest_siren.jobs.writing.store import JobStore
+from pytest_siren.jobs.writing.write import append
 from tests.acceptance.conftest import Project
 from tests.unit.jobs_sample import CONFIG, CREATED
 

@@ -8,7 +8,7 @@ import time
 import pytest
 import yaml
 
-from pytest_siren.jobs import redact
+from pytest_siren.jobs.secrets import redact
 from tests.acceptance.conftest import Project
 
 pytestmark = pytest.mark.inside

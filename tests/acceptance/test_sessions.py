@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_siren.session.folder import SessionFolder
+from pytest_siren.session.recording.shared_folder import SessionFolder
 from tests.acceptance.conftest import Project
 
 
@@ -147,13 +147,16 @@ def test_a_controller_loads_what_it_ends_with_while_the_workers_begin(project: P
 def pytest_xdist_node_collection_finished():
     import sys
 
-    names = ("pytest_siren.metrics.summary", "pytest_siren.session.table")
+    names = ("pytest_siren.metrics.rates.summary", "pytest_siren.session.reporting.summary_table")
     Path("loaded").write_text(" ".join(name for name in names if name in sys.modules))
 """
         )
     assert project.run("evals", "-n1").ret == pytest.ExitCode.OK
     loaded = (project.path / "loaded").read_text().split()
-    assert loaded == ["pytest_siren.metrics.summary", "pytest_siren.session.table"]
+    assert loaded == [
+        "pytest_siren.metrics.rates.summary",
+        "pytest_siren.session.reporting.summary_table",
+    ]
 
 
 def test_ctrl_c_records_the_run_that_was_cancelled(project: Project) -> None:

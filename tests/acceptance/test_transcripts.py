@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from pytest_siren.jobs.read import RecordError, load_execution
+from pytest_siren.jobs.reading.job_config import RecordError
+from pytest_siren.jobs.reading.read import load_execution
 from tests.acceptance.conftest import Project
 
 pytestmark = pytest.mark.inside

@@ -185,7 +185,7 @@ def test_a_sweep_may_have_many_models(project: Project) -> None:
 def test_more_models_than_there_is_room_for_are_refused_at_collection(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pytest_siren.session.collect.MOST_KEYS", 2)
+    monkeypatch.setattr("pytest_siren.session.collection.eval_file.MOST_KEYS", 2)
     result = project.run("--model=openai:a,openai:b,openai:c")
     assert result.ret == pytest.ExitCode.INTERRUPTED
     line = "evals/eval_mail.yaml: more than 2 models in one session; choose fewer with --model"

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from pytest_siren.session.lull import Lull
+from pytest_siren.session.execution.event_loop import Lull
 
 
 @pytest.fixture

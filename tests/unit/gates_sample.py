@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from pytest_siren.metrics.runs import COLUMNS, INTEGERS, table
+from pytest_siren.metrics.frame import COLUMNS, INTEGERS, table
 
 
 def run(task: str, index: int = 0, **values: Any) -> dict[str, Any]:

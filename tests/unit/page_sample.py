@@ -18,9 +18,10 @@ from pydantic_ai.messages import (
     UserPromptPart,
 )
 
-from pytest_siren.evaluation.run import ErrorInfo, Status
+from pytest_siren.evaluation.run import ErrorInfo
+from pytest_siren.evaluation.scores import Status
 from pytest_siren.evaluation.tasks import Scores
-from pytest_siren.jobs.store import JobStore
+from pytest_siren.jobs.writing.store import JobStore
 from tests.unit.jobs_sample import CONFIG, CREATED, END, START, attempt, job
 from tests.unit.reports_sample import run
 

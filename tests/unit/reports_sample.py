@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from pytest_siren.metrics.runs import COLUMNS, table
-from pytest_siren.metrics.verdicts import GateResult, Verdict
+from pytest_siren.metrics.frame import COLUMNS, table
+from pytest_siren.metrics.gates.result import GateResult, Verdict
 from pytest_siren.reports.data import ReportData
 
 ROOT = Path("/project")

@@ -9,9 +9,10 @@ import pytest
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from pytest_siren.evaluation.components import Component, Kind, Registry
+from pytest_siren.spec.components import Selection
 from pytest_siren.spec.errors import SpecError
-from pytest_siren.spec.jobs import JobSpec, load_jobs
-from pytest_siren.spec.selection import Selection
+from pytest_siren.spec.jobs import load_jobs
+from pytest_siren.spec.jobspec import JobSpec
 
 
 class Strict(BaseModel):

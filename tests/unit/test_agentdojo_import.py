@@ -11,7 +11,7 @@ from types import ModuleType
 
 import pytest
 
-from pytest_siren.environments.agentdojo_import import without_sdks
+from pytest_siren.environments.agentdojo.lazy_import import without_sdks
 
 pytest.importorskip("agentdojo", reason="needs the extra agentdojo")
 

@@ -10,8 +10,7 @@ pytest.importorskip("agentdojo", reason="needs the extra agentdojo")
 
 from pydantic import BaseModel, EmailStr, model_validator
 
-from pytest_siren.environments.agentdojo_data import SuiteData
-from pytest_siren.environments.agentdojo_load import EnvironmentLoader
+from pytest_siren.environments.agentdojo.data import EnvironmentLoader, SuiteData
 
 DATA = """
 box:

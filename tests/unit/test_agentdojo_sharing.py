@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
-from pytest_siren.environments.agentdojo_sharing import sharing_equal
+from pytest_siren.environments.agentdojo.sharing import sharing_equal
 
 
 class Item(BaseModel):
@@ -64,7 +64,7 @@ def test_an_evaluator_that_fails_leaves_two_states() -> None:
 def test_evaluators_of_agentdojo_change_nothing_that_they_compare() -> None:
     pytest.importorskip("agentdojo", reason="needs the extra agentdojo")
     from pytest_siren.datasets.agentdojo import AgentDojoConfig, load
-    from pytest_siren.environments.agentdojo import AgentDojoState
+    from pytest_siren.environments.agentdojo.environment import AgentDojoState
     from pytest_siren.evaluation.tasks import Evidence
 
     async def go() -> int:

@@ -14,12 +14,12 @@ pytest.importorskip("agentdojo", reason="needs the extra agentdojo")
 import yaml
 from pydantic import BaseModel
 
-from pytest_siren.environments.agentdojo_import import without_sdks
+from pytest_siren.environments.agentdojo.lazy_import import without_sdks
 
 with without_sdks():
     from agentdojo.agent_pipeline.tool_execution import tool_result_to_str
 
-    from pytest_siren.environments.agentdojo_text import ResultTexts
+    from pytest_siren.environments.agentdojo.text import ResultTexts
 
 TEXTS = ResultTexts()
 WORDS = st.one_of(

@@ -19,7 +19,8 @@ from pytest_siren.agents.plain import PlainAgent, PlainAgentConfig
 from pytest_siren.attacks.recorded import RecordedAttack, RecordedAttackConfig
 from pytest_siren.datasets.agentdojo import AgentDojoConfig, load
 from pytest_siren.evaluation.models import RunContext
-from pytest_siren.evaluation.run import RunOutcome, RunPlan, Status, execute
+from pytest_siren.evaluation.run import RunOutcome, RunPlan, execute
+from pytest_siren.evaluation.scores import Status
 from pytest_siren.models.replay import ReplaySource
 
 pytest.importorskip("agentdojo", reason="needs the extra agentdojo")

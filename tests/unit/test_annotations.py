@@ -7,9 +7,9 @@ from unittest.mock import Mock
 
 import pytest
 
-from pytest_siren.metrics.verdicts import Verdict
-from pytest_siren.session.annotations import MOST, annotate
-from pytest_siren.session.reportoptions import on_github
+from pytest_siren.metrics.gates.result import Verdict
+from pytest_siren.session.config.report_options import on_github
+from pytest_siren.session.reporting.annotations import MOST, annotate
 from tests.unit.reports_sample import gate
 
 

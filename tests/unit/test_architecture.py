@@ -59,7 +59,7 @@ def test_the_controller_loads_nothing_heavy_before_it_starts_the_workers() -> No
 
 def test_a_controller_need_not_load_what_runs_are_made_of_to_learn_what_was_planned() -> None:
     """It takes half a second, in which a session that has been stopped would not end."""
-    code = "import sys, pytest_siren.session.planned; print(*sys.modules)"
+    code = "import sys, pytest_siren.session.gating.manifest; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert {"pydantic_ai", "pandas", "scipy"}.isdisjoint(done.stdout.split())
 

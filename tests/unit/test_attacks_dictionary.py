@@ -181,7 +181,8 @@ def test_unknown_vectors_are_an_error_of_the_run(tmp_path: Path) -> None:
     from pytest_siren.agents.plain import PlainAgent, PlainAgentConfig
     from pytest_siren.datasets.inline import component
     from pytest_siren.evaluation.models import RunContext
-    from pytest_siren.evaluation.run import RunPlan, Status, execute
+    from pytest_siren.evaluation.run import RunPlan, execute
+    from pytest_siren.evaluation.scores import Status
 
     given = {
         "tasks": [{"id": "b", "prompt": "Read {mail}.", "vectors": {"mail": ""}}],

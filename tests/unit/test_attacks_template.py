@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from pytest_siren.attacks.template import AttackTemplateError
-from pytest_siren.attacks.template_budget import LONGEST, TemplateSizeError, size_of
+from pytest_siren.attacks.template_sandbox import LONGEST, TemplateSizeError, size_of
 from pytest_siren.attacks.template_string import (
     IMPORTANT_INSTRUCTIONS,
+    AttackTemplateError,
     TemplateStringAttack,
     TemplateStringConfig,
     component,

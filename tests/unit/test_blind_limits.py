@@ -18,10 +18,10 @@ from pytest_siren.agents.plain import PlainAgent, PlainAgentConfig
 from pytest_siren.evaluation.attack import Attack, Target
 from pytest_siren.evaluation.models import ModelKind, RunContext, Unknown
 from pytest_siren.evaluation.prices import Price, Prices
-from pytest_siren.evaluation.run import Status
+from pytest_siren.evaluation.scores import Status
 from pytest_siren.evaluation.stage import Stage
 from pytest_siren.evaluation.states import End, InjectableModelRequest
-from pytest_siren.session.costs import limit_reached
+from pytest_siren.session.execution.counts import limit_reached
 from pytest_siren.sharing.board import Board, Gauge
 from pytest_siren.sharing.spend import BoardSpend
 from tests.unit.test_cost_runs import outcome, plan

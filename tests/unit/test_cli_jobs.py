@@ -11,7 +11,7 @@ import pytest
 
 from pytest_siren.cli.main import main
 from pytest_siren.jobs.differences import differences
-from pytest_siren.jobs.store import JobStore
+from pytest_siren.jobs.writing.store import JobStore
 from tests.unit.jobs_sample import CONFIG, CREATED, attempt, error_attempt, run
 
 

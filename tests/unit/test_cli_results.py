@@ -17,9 +17,9 @@ import pytest
 from pytest_siren.cli.main import main
 from pytest_siren.evaluation.finish import WORDS, Finish
 from pytest_siren.evaluation.tasks import Scores
-from pytest_siren.jobs.store import JobStore
+from pytest_siren.jobs.writing.store import JobStore
 from pytest_siren.reports.grouping import FORMATS, GROUPS
-from pytest_siren.reports.results_markup import escaped
+from pytest_siren.reports.results import escaped
 from tests.unit.jobs_sample import attempt, error_attempt, run, unknown_attempt
 from tests.unit.test_jobs_table import a_job, their_job, their_line
 from tests.unit.theirs_sample import ATTACK, TheirJob

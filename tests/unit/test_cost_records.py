@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from pydantic_ai.usage import RunUsage
 
-from pytest_siren.jobs.build import result_of
-from pytest_siren.jobs.read import iter_index, load_execution, load_result
-from pytest_siren.jobs.store import JobStore
-from pytest_siren.session.outcome import from_properties, report_of, to_properties
+from pytest_siren.jobs.reading.read import iter_index, load_execution, load_result
+from pytest_siren.jobs.records.attempt import result_of
+from pytest_siren.jobs.writing.store import JobStore
+from pytest_siren.session.items.report import from_properties, report_of, to_properties
 from tests.unit.jobs_sample import CONFIG, CREATED, attempt, error_attempt
 from tests.unit.test_jobs_records import their_execution, their_index, their_result
 

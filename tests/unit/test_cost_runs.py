@@ -19,7 +19,8 @@ from pytest_siren.agents.plain import PlainAgent, PlainAgentConfig
 from pytest_siren.evaluation.attack import Attack, Target
 from pytest_siren.evaluation.models import ModelKind, RunContext, Unknown
 from pytest_siren.evaluation.prices import Price, Prices
-from pytest_siren.evaluation.run import RunOutcome, RunPlan, Status, execute
+from pytest_siren.evaluation.run import RunOutcome, RunPlan, execute
+from pytest_siren.evaluation.scores import Status
 from pytest_siren.evaluation.spending import Spend
 from pytest_siren.evaluation.stage import Stage
 from pytest_siren.evaluation.states import End, EndReason, InjectableModelRequest

@@ -13,10 +13,10 @@ from pydantic_ai.usage import UsageLimits
 from rich.cells import cell_len
 
 from pytest_siren.evaluation.prices import CostUnknownError, Price, Prices
-from pytest_siren.metrics.money import dollars
-from pytest_siren.metrics.summary import rows, totals
-from pytest_siren.session.costs import check_priced, limit_reached
-from pytest_siren.session.table import render
+from pytest_siren.metrics.rates.choices import dollars
+from pytest_siren.metrics.rates.summary import rows, totals
+from pytest_siren.session.execution.counts import check_priced, limit_reached
+from pytest_siren.session.reporting.summary_table import render
 from pytest_siren.sharing.board import Board, Gauge
 from pytest_siren.sharing.spend import BoardSpend
 from tests.unit.test_metrics_summary import error, report

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter
 
-from pytest_siren.evaluators import bounds
-from pytest_siren.evaluators.bounds import EvaluationTimeoutError
+from pytest_siren.evaluators import matching as bounds
 from pytest_siren.evaluators.choice import AnyEvaluator
+from pytest_siren.evaluators.matching import EvaluationTimeoutError
 from tests.unit.inline_sample import called, conversation, said, score
 
 _SLOW = "(x+x+)+y"

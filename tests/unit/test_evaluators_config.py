@@ -8,9 +8,8 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from pytest_siren.evaluators import strict_json
-from pytest_siren.evaluators.choice import EVALUATORS
-from pytest_siren.evaluators.named import NamedEvaluators
+from pytest_siren.evaluators import json_schema as strict_json
+from pytest_siren.evaluators.choice import EVALUATORS, NamedEvaluators
 from tests.unit.inline_sample import refusals
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pytest_siren.evaluators.importing import ImportPathError, load_callable, local_file
+from pytest_siren.evaluators.python import ImportPathError, load_callable, local_file
 from tests.unit.inline_sample import refusals, said, score
 
 _CHECKS = '''

@@ -14,13 +14,18 @@ from pydantic_ai.usage import UsageLimits
 
 from pytest_siren.agents.plain import PlainAgent, PlainAgentConfig
 from pytest_siren.evaluation.attack import Attack, StaticAttack, Target
-from pytest_siren.evaluation.environment import Prompt
-from pytest_siren.evaluation.exposure import BLANK_CONTENT, NO_CONTENT
 from pytest_siren.evaluation.models import ModelKind, RunContext, Unknown
-from pytest_siren.evaluation.run import RunOutcome, RunPlan, Status, execute
+from pytest_siren.evaluation.run import RunOutcome, RunPlan, execute
+from pytest_siren.evaluation.scores import Status
 from pytest_siren.evaluation.stage import Agent, Stage
-from pytest_siren.evaluation.states import End, EndReason, InjectableModelRequest
-from pytest_siren.evaluation.tasks import BenignTask, Evidence, MaliciousTask
+from pytest_siren.evaluation.states import (
+    BLANK_CONTENT,
+    NO_CONTENT,
+    End,
+    EndReason,
+    InjectableModelRequest,
+)
+from pytest_siren.evaluation.tasks import BenignTask, Evidence, MaliciousTask, Prompt
 from tests.unit.test_stage import Mailbox, MailEnvironment, obedient
 
 

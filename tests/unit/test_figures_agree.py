@@ -11,18 +11,19 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pytest_siren.metrics.choices import Cluster
-from pytest_siren.metrics.estimates import Estimate
-from pytest_siren.metrics.gates import Judging, evaluate, parse_gate
-from pytest_siren.metrics.groups import groups
-from pytest_siren.metrics.paired import compare
-from pytest_siren.metrics.reported import runs_of
-from pytest_siren.metrics.summary import SummaryRow, rows
+from pytest_siren.metrics.compare.paired import compare
+from pytest_siren.metrics.frame import runs_of
+from pytest_siren.metrics.gates.evaluate import Judging, evaluate
+from pytest_siren.metrics.rates.choices import Cluster
+from pytest_siren.metrics.rates.groups import groups
+from pytest_siren.metrics.rates.intervals import Estimate
+from pytest_siren.metrics.rates.summary import SummaryRow, rows
 from pytest_siren.payloads import RunReport
-from pytest_siren.reports.figures import job_figures
+from pytest_siren.reports.data import job_figures
 from pytest_siren.reports.html.rows import groupings
 from pytest_siren.reports.markdown import markdown
 from pytest_siren.reports.results_text import Layout, write_results
+from pytest_siren.spec.gates import parse_gate
 from tests.unit.reports_sample import data
 from tests.unit.test_metrics_summary import report
 

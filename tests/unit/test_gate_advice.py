@@ -12,9 +12,11 @@ import numpy.typing as npt
 import pandas as pd
 import pytest
 
-from pytest_siren.metrics.difference import mean_difference
-from pytest_siren.metrics.gates import Baseline, Judging, evaluate, parse_gate
-from pytest_siren.metrics.verdicts import GateResult, Verdict
+from pytest_siren.metrics.compare.difference import mean_difference
+from pytest_siren.metrics.gates.baseline import Baseline
+from pytest_siren.metrics.gates.evaluate import Judging, evaluate
+from pytest_siren.metrics.gates.result import GateResult, Verdict
+from pytest_siren.spec.gates import parse_gate
 from tests.unit.gates_sample import run, runs
 
 Floats = npt.NDArray[np.float64]

@@ -8,11 +8,13 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from pytest_siren.metrics.choices import Unexposed
-from pytest_siren.metrics.gate_stopping import Outcome, Settling, Step, advance, settled_result
-from pytest_siren.metrics.gates import Baseline, Judging, evaluate, parse_gate
-from pytest_siren.metrics.measures import Measure, rate
-from pytest_siren.metrics.verdicts import GateResult, Verdict
+from pytest_siren.metrics.gates.baseline import Baseline
+from pytest_siren.metrics.gates.evaluate import Judging, evaluate
+from pytest_siren.metrics.gates.result import GateResult, Verdict
+from pytest_siren.metrics.rates.choices import Unexposed
+from pytest_siren.metrics.rates.measures import Measure, rate
+from pytest_siren.metrics.sequential import Outcome, Settling, Step, advance, settled_result
+from pytest_siren.spec.gates import parse_gate
 from tests.unit.gates_sample import couples, run, runs, without_score
 
 HELD, BROKEN, INCONCLUSIVE = Verdict.HELD, Verdict.BROKEN, Verdict.INCONCLUSIVE

@@ -6,9 +6,9 @@ from collections.abc import Hashable, Iterable
 
 import pytest
 
-from pytest_siren.metrics.gate_stopping import Outcome, Settling, Step, advance, can_be_settled
-from pytest_siren.metrics.gates import parse_gate
-from pytest_siren.metrics.verdicts import Verdict
+from pytest_siren.metrics.gates.result import Verdict
+from pytest_siren.metrics.sequential import Outcome, Settling, Step, advance, can_be_settled
+from pytest_siren.spec.gates import parse_gate
 
 WON = Outcome("scored", 1.0, 1.0, exposed=True)
 RESISTED = Outcome("scored", 1.0, 0.0, exposed=True)

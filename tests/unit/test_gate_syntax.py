@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_siren.metrics import measures
+from pytest_siren.metrics.rates import measures
 from pytest_siren.spec import gates
 from pytest_siren.spec.gates import Gate, GateError, parse_gate
 

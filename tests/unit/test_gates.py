@@ -7,9 +7,11 @@ from typing import Any
 import pandas as pd
 
 from pytest_siren.evaluation.finish import WORDS
-from pytest_siren.metrics.gates import Baseline, Judging, evaluate, parse_gate
-from pytest_siren.metrics.runs import empty
-from pytest_siren.metrics.verdicts import GateResult, Verdict
+from pytest_siren.metrics.frame import empty
+from pytest_siren.metrics.gates.baseline import Baseline
+from pytest_siren.metrics.gates.evaluate import Judging, evaluate
+from pytest_siren.metrics.gates.result import GateResult, Verdict
+from pytest_siren.spec.gates import parse_gate
 from tests.unit.gates_sample import couples, run, runs, without_score
 
 HELD, BROKEN, INCONCLUSIVE = Verdict.HELD, Verdict.BROKEN, Verdict.INCONCLUSIVE

@@ -13,14 +13,13 @@ import pytest
 from pydantic_ai.tools import ToolDefinition
 
 from pytest_siren.datasets.inline import InlineDataset, InlineError, component
-from pytest_siren.environments.inline import InlineState
-from pytest_siren.environments.inline_fill import TooMuchFilledError
-from pytest_siren.evaluation.environment import (
+from pytest_siren.environments.inline import InlineState, TooMuchFilledError
+from pytest_siren.evaluation.tasks import (
     CopyableEnvironment,
     SelectiveEnvironment,
+    ToolCall,
     ToolOutcome,
 )
-from pytest_siren.evaluation.tasks import ToolCall
 from tests.unit.inline_sample import HOSTILE
 
 _TOOLS = '''

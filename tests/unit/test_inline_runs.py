@@ -14,7 +14,8 @@ from pytest_siren.agents.plain import PlainAgent, PlainAgentConfig
 from pytest_siren.attacks.template_string import TemplateStringAttack, TemplateStringConfig
 from pytest_siren.datasets.inline import InlineDataset, component
 from pytest_siren.evaluation.models import RunContext
-from pytest_siren.evaluation.run import RunOutcome, RunPlan, Status, execute
+from pytest_siren.evaluation.run import RunOutcome, RunPlan, execute
+from pytest_siren.evaluation.scores import Status
 from pytest_siren.models.control import HIJACKED, ControlSource
 
 _TOOLS = '''

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_siren.session.invocation import Invocation
+from pytest_siren.session.config.invocation import Invocation
 
 TEXTS = st.lists(st.text(), max_size=3).map(tuple)
 INVOCATIONS = st.builds(

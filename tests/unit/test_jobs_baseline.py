@@ -11,17 +11,17 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from pytest_siren.jobs.baseline import load_baseline
-from pytest_siren.jobs.baselinefile import (
+from pytest_siren.jobs.baselines.baseline import load_baseline
+from pytest_siren.jobs.baselines.files import (
     BaselineError,
     default_name,
     lines_of,
     read_baseline,
     write_baseline,
 )
-from pytest_siren.jobs.store import JobStore
-from pytest_siren.metrics.measures import Measure, rate
-from pytest_siren.metrics.paired import increase
+from pytest_siren.jobs.writing.store import JobStore
+from pytest_siren.metrics.compare.paired import increase
+from pytest_siren.metrics.rates.measures import Measure, rate
 from tests.unit.jobs_sample import CONFIG, CREATED, attempt, error_attempt, run
 from tests.unit.paired_sample import couples
 

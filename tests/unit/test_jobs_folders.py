@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from pytest_siren.jobs.folders import FolderError, make_folder
-from pytest_siren.jobs.store import JobStore
+from pytest_siren.jobs.writing.store import JobStore
+from pytest_siren.jobs.writing.write import FolderError, make_folder
 from tests.unit.jobs_sample import CONFIG
 
 

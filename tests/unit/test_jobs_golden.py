@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from pytest_siren.jobs.read import iter_index, load_config, load_execution, load_result
-from pytest_siren.jobs.store import JobStore
+from pytest_siren.jobs.reading.read import iter_index, load_config, load_execution, load_result
+from pytest_siren.jobs.writing.store import JobStore
 from tests.unit.jobs_sample import (
     CONFIG,
     COUPLE,

@@ -10,9 +10,8 @@ from typing import Any
 
 import pytest
 
-from pytest_siren.jobs.lock import locked
-from pytest_siren.jobs.read import iter_index
-from pytest_siren.jobs.write import append
+from pytest_siren.jobs.reading.read import iter_index
+from pytest_siren.jobs.writing.write import append, locked
 
 
 def test_a_second_writer_waits_for_the_first(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_siren.jobs.marks import (
+from pytest_siren.jobs.writing.writer_markers import (
     Writer,
     claim,
     forget_dead_writers,

@@ -17,12 +17,12 @@ from typing import Any
 import pytest
 import yaml
 
-from pytest_siren.jobs.baselinefile import BaselineError, lines_of, raw_lines, read_baseline
+from pytest_siren.jobs.baselines.files import BaselineError, lines_of, raw_lines, read_baseline
 from pytest_siren.jobs.differences import differences
-from pytest_siren.jobs.facts import job_facts
-from pytest_siren.jobs.history import History
-from pytest_siren.jobs.read import (
-    RecordError,
+from pytest_siren.jobs.frame.table import read_runs
+from pytest_siren.jobs.reading.history import History
+from pytest_siren.jobs.reading.job_config import RecordError, job_facts
+from pytest_siren.jobs.reading.read import (
     iter_index,
     load_attacks,
     load_config,
@@ -30,14 +30,13 @@ from pytest_siren.jobs.read import (
     load_result,
     load_transcript,
 )
-from pytest_siren.jobs.repair import repair, up_to_date
-from pytest_siren.jobs.store import JobStore
 from pytest_siren.jobs.sweeps import Sweep, SweepError, find_jobs, write_sweep
-from pytest_siren.jobs.table import read_runs
+from pytest_siren.jobs.writing.repair import repair, up_to_date
+from pytest_siren.jobs.writing.store import JobStore
 from pytest_siren.models.replay import NoRecordingError, ReplaySource
 from pytest_siren.models.transcripts import TranscriptError
 from pytest_siren.reports.html.transcript import transcript
-from pytest_siren.session.invocation import Invocation
+from pytest_siren.session.config.invocation import Invocation
 from tests.unit.jobs_sample import CONFIG, attempt, error_attempt
 from tests.unit.test_models_replay import COUPLE_RUN
 

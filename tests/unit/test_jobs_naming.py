@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from pytest_siren.jobs.naming import (
+from pytest_siren.jobs.records.naming import (
     check_job_name,
     check_run_id,
     job_name,

@@ -10,12 +10,12 @@ import pytest
 import yaml
 
 from pytest_siren.cli.main import main
-from pytest_siren.jobs.amend import amend, settle
-from pytest_siren.jobs.baselinefile import BaselineError, lines_of, read_baseline, write_baseline
-from pytest_siren.jobs.bless import incomplete
-from pytest_siren.jobs.facts import job_facts
-from pytest_siren.jobs.table import read_runs
-from pytest_siren.metrics.measures import Measure, rate
+from pytest_siren.jobs.baselines.bless import incomplete
+from pytest_siren.jobs.baselines.files import BaselineError, lines_of, read_baseline, write_baseline
+from pytest_siren.jobs.frame.table import read_runs
+from pytest_siren.jobs.reading.job_config import job_facts
+from pytest_siren.jobs.writing.config_update import amend, settle
+from pytest_siren.metrics.rates.measures import Measure, rate
 from tests.unit.paired_sample import a_job, couples
 
 SCORES: dict[str, list[float | str]] = {"u0:m": [1.0], "u1:m": [0.0, 1.0], "u2:m": [0.0] * 3}

@@ -8,15 +8,15 @@ from typing import Any
 
 import pytest
 
-from pytest_siren.jobs.read import (
-    RecordError,
+from pytest_siren.jobs.reading.job_config import RecordError
+from pytest_siren.jobs.reading.read import (
     Unreadable,
     iter_index,
     load_config,
     load_execution,
     load_result,
 )
-from pytest_siren.jobs.store import JobStore
+from pytest_siren.jobs.writing.store import JobStore
 from tests.unit.jobs_sample import CONFIG, attempt, error_attempt, messages
 
 
@@ -166,5 +166,5 @@ def test_fields_of_later_versions_do_no_harm(folder: Path) -> None:
 
 
 def test_results_are_read_without_loading_pydantic_ai() -> None:
-    code = "import pytest_siren.jobs.read, sys; sys.exit('pydantic_ai' in sys.modules)"
+    code = "import pytest_siren.jobs.reading.read, sys; sys.exit('pydantic_ai' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

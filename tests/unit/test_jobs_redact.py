@@ -15,17 +15,17 @@ import yaml
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from pytest_siren.jobs import redact as module
-from pytest_siren.jobs.redact import ENVIRONMENT, Redactor
-from pytest_siren.jobs.secret_names import (
+from pytest_siren.jobs.secrets import redact as module
+from pytest_siren.jobs.secrets.patterns import (
     is_secret_name,
     looks_like_a_key,
     of_config,
     of_override,
     shown_override,
+    without_patterns,
 )
-from pytest_siren.jobs.secret_patterns import without_patterns
-from pytest_siren.jobs.write import Form, append, put, write
+from pytest_siren.jobs.secrets.redact import ENVIRONMENT, Redactor
+from pytest_siren.jobs.writing.write import Form, append, put, write
 
 SECRETS = [
     "sk-proj-" + "a1B2" * 8,

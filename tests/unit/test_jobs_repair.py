@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from pytest_siren.jobs.history import History, Past
-from pytest_siren.jobs.marks import forget_dead_writers, mark, marks
-from pytest_siren.jobs.read import Unreadable, iter_index
-from pytest_siren.jobs.records import IndexEntry
-from pytest_siren.jobs.repair import repair, up_to_date
-from pytest_siren.jobs.spent import Spent
-from pytest_siren.jobs.store import JobStore, RunIds
+from pytest_siren.jobs.reading.history import History, Past
+from pytest_siren.jobs.reading.read import Unreadable, iter_index
+from pytest_siren.jobs.records.schema import IndexEntry
+from pytest_siren.jobs.records.usage import Spent
+from pytest_siren.jobs.writing.repair import repair, up_to_date
+from pytest_siren.jobs.writing.store import JobStore, RunIds
+from pytest_siren.jobs.writing.writer_markers import forget_dead_writers, mark, marks
 from pytest_siren.payloads import RunAttempt
 from tests.unit.jobs_sample import CONFIG, CREATED, JOB_NAME, attempt, run
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import yaml
 
-from pytest_siren.jobs.read import iter_index, load_config, load_execution, load_result
-from pytest_siren.jobs.store import JobExistsError, JobStore, RunIds
+from pytest_siren.jobs.reading.read import iter_index, load_config, load_execution, load_result
+from pytest_siren.jobs.writing.store import JobExistsError, JobStore, RunIds
 from tests.unit.jobs_sample import CONFIG, CREATED, JOB_NAME, attempt, error_attempt, run
 
 SPAWN = multiprocessing.get_context("spawn")

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from pytest_siren.cli.main import main
-from pytest_siren.jobs.marks import mark
-from pytest_siren.jobs.store import JobStore, RunIds
-from pytest_siren.jobs.table import read_runs
+from pytest_siren.jobs.frame.table import read_runs
+from pytest_siren.jobs.writing.store import JobStore, RunIds
+from pytest_siren.jobs.writing.writer_markers import mark
 from tests.unit.jobs_sample import CONFIG, attempt, run
 
 RUNS = 5

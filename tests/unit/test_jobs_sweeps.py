@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from pytest_siren.jobs.store import JobStore
 from pytest_siren.jobs.sweeps import SweepError, find_jobs
+from pytest_siren.jobs.writing.store import JobStore
 
 
 def test_the_latest_jobs_are_the_latest_in_time(tmp_path: Path) -> None:

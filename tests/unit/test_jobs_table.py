@@ -14,13 +14,13 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_siren.jobs.build import result_of
-from pytest_siren.jobs.facts import job_facts
-from pytest_siren.jobs.history import History
-from pytest_siren.jobs.read import RecordError, iter_index
-from pytest_siren.jobs.store import JobStore
-from pytest_siren.jobs.table import read_runs
-from pytest_siren.metrics.runs import COLUMNS
+from pytest_siren.jobs.frame.table import read_runs
+from pytest_siren.jobs.reading.history import History
+from pytest_siren.jobs.reading.job_config import RecordError, job_facts
+from pytest_siren.jobs.reading.read import iter_index
+from pytest_siren.jobs.records.attempt import result_of
+from pytest_siren.jobs.writing.store import JobStore
+from pytest_siren.metrics.frame import COLUMNS
 from tests.unit.jobs_sample import CONFIG, COUPLE, CREATED, attempt, error_attempt, run
 
 NAMES = {
@@ -221,7 +221,7 @@ def test_an_index_longer_than_a_block_is_read_whole(
     lines = [their_line(f"{number:08x}", task_id=f"t{number % 7}") for number in range(500)]
     job = their_job(tmp_path / "one", lines)
     (job / "index.jsonl").write_text((job / "index.jsonl").read_text().rstrip("\n"))
-    monkeypatch.setattr("pytest_siren.jobs.lines._BLOCK", 1_000)
+    monkeypatch.setattr("pytest_siren.jobs.frame.index_columns._BLOCK", 1_000)
     runs = read_runs([job], paths=True).runs
     assert runs["run_id"].tolist() == [line["run_id"] for line in lines]
     assert runs["run_index"].max() == 71

@@ -14,10 +14,11 @@ from pydantic_ai.usage import UsageLimits
 
 from pytest_siren.agents.plain import PlainAgent, PlainAgentConfig
 from pytest_siren.evaluation.models import ModelSource, Retry, RunContext
-from pytest_siren.evaluation.run import RunOutcome, RunPlan, Status, execute
+from pytest_siren.evaluation.run import RunOutcome, RunPlan, execute
+from pytest_siren.evaluation.scores import Status
 from pytest_siren.evaluation.tasks import BenignTask
-from pytest_siren.jobs.read import load_result
-from pytest_siren.jobs.store import JobStore
+from pytest_siren.jobs.reading.read import load_result
+from pytest_siren.jobs.writing.store import JobStore
 from pytest_siren.models.api import ApiModelSource
 from tests.unit.jobs_sample import CONFIG, CREATED, END, JOB_NAME, attempt
 from tests.unit.limits_server import BUSY, Answer, error, governed, serving

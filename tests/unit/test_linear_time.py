@@ -10,27 +10,26 @@ from typing import Any
 import pytest
 from pydantic_ai.messages import ModelResponse, TextPart, ToolCallPart
 
-from pytest_siren.environments.inline_fill import Placeholders
-from pytest_siren.environments.inline_tools import _one_line
-from pytest_siren.evaluation.toolcalls import decode_call
-from pytest_siren.evaluators import strict_json
+from pytest_siren.environments.inline import Placeholders, _one_line
+from pytest_siren.evaluation.responses import decode_call
+from pytest_siren.evaluators import json_schema as strict_json
 from pytest_siren.evaluators.json_schema import answer
-from pytest_siren.jobs.messages import dump_messages
-from pytest_siren.jobs.plain import plain
-from pytest_siren.jobs.redact import Redactor
-from pytest_siren.jobs.secret_names import of_config, of_override, shown_override
-from pytest_siren.jobs.write import _json, _yaml
+from pytest_siren.jobs.records.attempt import dump_messages
+from pytest_siren.jobs.records.jsonable import plain
+from pytest_siren.jobs.secrets.patterns import of_config, of_override, shown_override
+from pytest_siren.jobs.secrets.redact import Redactor
+from pytest_siren.jobs.writing.write import _json, _yaml
 from pytest_siren.models.limits import facts
 from pytest_siren.reports.html.encode import script_json, visible
 from pytest_siren.reports.html.transcript import _shown
-from pytest_siren.reports.mdtext import quoted
+from pytest_siren.reports.markdown import quoted
 from pytest_siren.reports.results_text import cell
 from pytest_siren.reports.sarif import _text
-from pytest_siren.session import text as terminal
-from pytest_siren.session.annotations import _data
-from pytest_siren.session.items import visible as visible_name
-from pytest_siren.session.screen import screened
-from pytest_siren.spec.errors import printable
+from pytest_siren.session.items.run_item import visible as visible_name
+from pytest_siren.session.items.screen import screened
+from pytest_siren.session.reporting.annotations import _data
+from pytest_siren.text import printable as terminal
+from pytest_siren.yamlpos.problems import printable
 
 SIZES = [250_000, pytest.param(1_000_000, marks=pytest.mark.nightly)]
 MOST = 1e-6

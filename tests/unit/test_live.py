@@ -12,7 +12,7 @@ from itertools import count
 
 import pytest
 
-from pytest_siren.session.live import LiveLine, capable
+from pytest_siren.session.reporting.progress.live_line import LiveLine, capable
 from tests.unit.terminal_sample import Terminal, terminal
 
 EMPTY = ""
@@ -178,7 +178,7 @@ def test_a_forked_process_does_not_give_the_row_back() -> None:
 
 
 def script(on: Terminal, body: str) -> None:
-    head = "import os, sys; from pytest_siren.session.live import LiveLine;"
+    head = "import os, sys; from pytest_siren.session.reporting.progress.live_line import LiveLine;"
     line = "line = LiveLine(os.dup(1), lambda width: 'LIVE');"
     subprocess.run(
         [sys.executable, "-W", "ignore", "-c", head + line + body],

@@ -4,7 +4,7 @@ import asyncio
 import socket
 import time
 
-from pytest_siren.session.lull import Lull
+from pytest_siren.session.execution.event_loop import Lull
 
 
 def test_a_call_is_made_once_when_the_loop_would_wait(

@@ -13,14 +13,24 @@ from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.power import TTestPower
 from statsmodels.stats.weightstats import ttost_paired
 
-from pytest_siren.metrics.difference import mean_difference
-from pytest_siren.metrics.effects import cliff_delta, cohen_d, effects, hodges_lehmann, wilcoxon_p
-from pytest_siren.metrics.fdr import benjamini_hochberg
-from pytest_siren.metrics.mcnemar import mcnemar
-from pytest_siren.metrics.meta import meta_analysis
-from pytest_siren.metrics.noninferiority import non_inferior, tost
-from pytest_siren.metrics.power import minimum_detectable, pairs_needed, power
-from pytest_siren.metrics.resampling import bootstrap, sign_flip_p
+from pytest_siren.metrics.compare.difference import mean_difference, non_inferior, tost
+from pytest_siren.metrics.compare.effects import (
+    cliff_delta,
+    cohen_d,
+    effects,
+    hodges_lehmann,
+    meta_analysis,
+    minimum_detectable,
+    pairs_needed,
+    power,
+    wilcoxon_p,
+)
+from pytest_siren.metrics.compare.significance import (
+    benjamini_hochberg,
+    bootstrap,
+    mcnemar,
+    sign_flip_p,
+)
 
 BEFORE = np.array([1.83, 0.50, 1.62, 2.48, 1.68, 1.88, 1.55, 3.06, 1.30])
 AFTER = np.array([0.878, 0.647, 0.598, 2.05, 1.06, 1.29, 1.06, 3.14, 1.29])

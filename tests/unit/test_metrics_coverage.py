@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from benchmarks.simulation import Cell, coverage, intervals, means
 
-from pytest_siren.metrics.estimates import estimate
+from pytest_siren.metrics.rates.intervals import estimate
 
 TIMES = {6: 600, 20: 1_500, 100: 1_000, 1_000: 300}
 RATES = (0.01, 0.05, 0.2, 0.5)

@@ -17,7 +17,7 @@ from benchmarks.paired_simulation import (
     intervals,
 )
 
-from pytest_siren.metrics.difference import mean_difference
+from pytest_siren.metrics.compare.difference import mean_difference
 
 TIMES = {20: 1_500, 100: 800, 1_000: 250}
 

@@ -8,16 +8,18 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pytest_siren.metrics.deciding import Deciding, Question, asking, joined
-from pytest_siren.metrics.estimates import Estimate
-from pytest_siren.metrics.gates import Judging, evaluate, parse_gate
-from pytest_siren.metrics.groups import groups
-from pytest_siren.metrics.measures import Cluster, Errors, Measure, rate, units
-from pytest_siren.metrics.paired import compare, increase
-from pytest_siren.metrics.pairing import pair
-from pytest_siren.metrics.reported import runs_of as reported
-from pytest_siren.metrics.summary import rows
-from pytest_siren.metrics.verdicts import GateResult, Verdict
+from pytest_siren.metrics.compare.paired import compare, increase
+from pytest_siren.metrics.compare.pairing import pair
+from pytest_siren.metrics.frame import runs_of as reported
+from pytest_siren.metrics.gates.evaluate import Judging, evaluate
+from pytest_siren.metrics.gates.result import GateResult, Verdict
+from pytest_siren.metrics.rates.choices import Cluster, Errors
+from pytest_siren.metrics.rates.early_stopped import Deciding, Question, asking, joined
+from pytest_siren.metrics.rates.groups import groups
+from pytest_siren.metrics.rates.intervals import Estimate
+from pytest_siren.metrics.rates.measures import Measure, rate, units
+from pytest_siren.metrics.rates.summary import rows
+from pytest_siren.spec.gates import parse_gate
 from tests.unit.gates_sample import run, runs
 from tests.unit.paired_sample import couples
 from tests.unit.test_metrics_summary import error, report

@@ -7,9 +7,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from statsmodels.stats.weightstats import DescrStatsW
 
-from pytest_siren.metrics.effective import describe, effective_size
-from pytest_siren.metrics.estimates import estimate
-from pytest_siren.metrics.intervals import mid_p
+from pytest_siren.metrics.rates.intervals import describe, effective_size, estimate, mid_p
 
 VALUES = st.lists(st.floats(0, 1), min_size=1, max_size=30)
 

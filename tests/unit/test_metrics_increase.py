@@ -7,12 +7,12 @@ import pandas as pd
 import pytest
 from statsmodels.stats.proportion import proportion_confint
 
-from pytest_siren.metrics.difference import mean_difference
-from pytest_siren.metrics.matched import Unscored
-from pytest_siren.metrics.measures import Cluster, Measure
-from pytest_siren.metrics.paired import Increase, increase
-from pytest_siren.metrics.pairing import Alone
-from pytest_siren.metrics.runs import empty
+from pytest_siren.metrics.compare.difference import mean_difference
+from pytest_siren.metrics.compare.paired import Increase, increase
+from pytest_siren.metrics.compare.pairing import Alone, Unscored
+from pytest_siren.metrics.frame import empty
+from pytest_siren.metrics.rates.choices import Cluster
+from pytest_siren.metrics.rates.measures import Measure
 from tests.unit.paired_sample import couples, runs_of
 
 ASR = Measure.of("asr")

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from statsmodels.stats.proportion import proportion_confint
 
-from pytest_siren.metrics.intervals import all_or_none, mid_p
+from pytest_siren.metrics.rates.intervals import all_or_none, mid_p
 
 MEANS = st.one_of(st.sampled_from([0.0, 1.0]), st.floats(1e-9, 1))
 SIZES = st.floats(0.5, 1e6)

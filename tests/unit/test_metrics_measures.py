@@ -6,8 +6,9 @@ import pandas as pd
 import pytest
 from scipy.stats import hypergeom
 
-from pytest_siren.metrics.measures import Cluster, Errors, Measure, rate, units
-from pytest_siren.metrics.runs import empty
+from pytest_siren.metrics.frame import empty
+from pytest_siren.metrics.rates.choices import Cluster, Errors
+from pytest_siren.metrics.rates.measures import Measure, rate, units
 from tests.unit.paired_sample import runs_of
 from tests.unit.test_metrics_passk import pass_at_k
 

@@ -10,10 +10,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pytest_siren.metrics.balance import Balance, usage
-from pytest_siren.metrics.fdr import benjamini_hochberg
-from pytest_siren.metrics.measures import Cluster
-from pytest_siren.metrics.paired import Comparison, compare
+from pytest_siren.metrics.compare.paired import Balance, Comparison, compare, usage
+from pytest_siren.metrics.compare.significance import benjamini_hochberg
+from pytest_siren.metrics.rates.choices import Cluster
 from tests.unit.paired_sample import couples, runs_of
 
 

@@ -14,9 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import hypergeom
 
-from pytest_siren.metrics.choices import Cluster
-from pytest_siren.metrics.estimates import Estimate, estimate
-from pytest_siren.metrics.measures import Measure, over_k, rate
+from pytest_siren.metrics.rates.choices import Cluster
+from pytest_siren.metrics.rates.intervals import Estimate, estimate
+from pytest_siren.metrics.rates.measures import Measure, over_k, rate
 from tests.unit.gates_sample import run, runs
 
 COUNTS = st.integers(1, 60).flatmap(

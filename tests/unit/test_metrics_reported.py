@@ -6,11 +6,10 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
-from pytest_siren.jobs.store import JobStore
-from pytest_siren.jobs.table import read_runs
-from pytest_siren.metrics.reported import runs_of
-from pytest_siren.metrics.runs import COLUMNS
-from pytest_siren.session.outcome import from_properties, report_of, to_properties
+from pytest_siren.jobs.frame.table import read_runs
+from pytest_siren.jobs.writing.store import JobStore
+from pytest_siren.metrics.frame import COLUMNS, runs_of
+from pytest_siren.session.items.report import from_properties, report_of, to_properties
 from tests.unit.jobs_sample import attempt
 from tests.unit.test_jobs_table import a_job, of_run, priced
 from tests.unit.test_metrics_summary import error, report

@@ -9,9 +9,15 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from pytest_siren.metrics.paired import compare
-from pytest_siren.metrics.selective import Point, aurc, others_agree, risk_coverage, selective
-from pytest_siren.reports.comparison_words import trusted
+from pytest_siren.metrics.compare.paired import compare
+from pytest_siren.metrics.compare.selective import (
+    Point,
+    aurc,
+    others_agree,
+    risk_coverage,
+    selective,
+)
+from pytest_siren.reports.comparison_pages import trusted
 from tests.unit.gates_sample import run, runs
 
 Floats = npt.NDArray[np.float64]

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from pytest_siren.metrics.summary import Reach, SummaryRow, reach, rows
+from pytest_siren.metrics.rates.summary import Reach, SummaryRow, reach, rows
 from pytest_siren.payloads import RunReport
 
 

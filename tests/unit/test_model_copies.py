@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, ConfigDict, PrivateAttr
 
-from pytest_siren.environments.model_copies import Mould
+from pytest_siren.environments.agentdojo.data import Mould
 
 
 class Colour(Enum):

@@ -15,7 +15,7 @@ from pydantic_ai.models import Model, ModelRequestParameters
 from pytest_siren.attacks.recorded import RecordedAttack, RecordedAttackConfig
 from pytest_siren.evaluation.models import STOP_AFTER, RunContext
 from pytest_siren.evaluation.tasks import BenignTask
-from pytest_siren.jobs.store import JobStore
+from pytest_siren.jobs.writing.store import JobStore
 from pytest_siren.models.control import ControlSource
 from pytest_siren.models.replay import NoRecordingError, RecordedError, ReplaySource
 from pytest_siren.models.transcripts import TranscriptError, find_recordings

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from pytest_siren.payloads import RunReport
-from pytest_siren.session.outcome import to_properties
+from pytest_siren.session.items.report import to_properties
 
 REPORT = RunReport(
     nodeid="evals/eval_x.yaml::task_1[benign-m-run0]",

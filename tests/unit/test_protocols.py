@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from pytest_siren.environments.inline import InlineEnvironment
-from pytest_siren.evaluation.environment import CopyableEnvironment, SelectiveEnvironment
+from pytest_siren.evaluation.components import implements
 from pytest_siren.evaluation.models import CountsRetries, ObservesContents, ObservesState
-from pytest_siren.evaluation.protocols import implements
+from pytest_siren.evaluation.tasks import CopyableEnvironment, SelectiveEnvironment
 
 PROTOCOLS = (
     CopyableEnvironment,

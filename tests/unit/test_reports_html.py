@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 
 from pytest_siren.cli.main import main
-from pytest_siren.metrics.verdicts import Verdict
+from pytest_siren.metrics.gates.result import Verdict
+from pytest_siren.reports.data import recorded
 from pytest_siren.reports.html import write_html
 from pytest_siren.reports.html.encode import script_json, visible
 from pytest_siren.reports.html.transcript import _messages
-from pytest_siren.reports.recorded import recorded
 from tests.unit.page_sample import BREAKOUT, many_rows, two_jobs
 from tests.unit.reports_sample import data, error, gate, run
 

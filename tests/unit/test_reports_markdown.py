@@ -8,16 +8,17 @@ from pathlib import Path
 import pytest
 from markdown_it import MarkdownIt
 
-from pytest_siren.metrics.verdicts import Verdict
+from pytest_siren.metrics.gates.result import Verdict
 from pytest_siren.reports.data import Change
 from pytest_siren.reports.markdown import (
     LARGEST_SUMMARY,
     LONGEST,
     append_summary,
     markdown,
+    prose,
+    quoted,
     write_markdown,
 )
-from pytest_siren.reports.mdtext import prose, quoted
 from tests.unit.reports_sample import HOSTILE, JOB, data, error, gate, run
 
 _MARKDOWN = MarkdownIt("gfm-like", {"linkify": False})

@@ -14,7 +14,7 @@ import pytest
 import yaml
 from jsonschema import Draft4Validator
 
-from pytest_siren.metrics.verdicts import Verdict
+from pytest_siren.metrics.gates.result import Verdict
 from pytest_siren.reports.data import ReportData
 from pytest_siren.reports.sarif import MOST_RESULTS, sarif, write_sarif
 from tests.unit.reports_sample import HOSTILE, data, error, gate, run

@@ -23,11 +23,11 @@ from pytest_siren.evaluation.finish import Finish
 from pytest_siren.evaluation.responses import (
     ToolCallLostError,
     check_calls,
+    decode_calls,
     finish_of,
     finish_of_run,
     words_of,
 )
-from pytest_siren.evaluation.toolcalls import decode_calls
 from pytest_siren.models.limits.clients import opened
 from tests.endings import CALL, CUSTOM, ENDINGS, LEGACY, Ending, call, chat, responses
 

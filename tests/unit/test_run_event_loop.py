@@ -13,19 +13,19 @@ from typing import Any
 import pytest
 
 from pytest_siren.evaluation import isolation
-from pytest_siren.evaluation.failures import UserInterrupt
 from pytest_siren.evaluation.isolation import (
     STOP,
     GuardedTask,
+    UserInterrupt,
     Waited,
     let_go,
     undisturbed,
     wait_for_task,
 )
-from pytest_siren.evaluation.run import Execution, Status, execute, supervised
-from pytest_siren.session import run_loop
-from pytest_siren.session.lull import Lull
-from pytest_siren.session.run_loop import RunEventLoop
+from pytest_siren.evaluation.run import Execution, execute, supervised
+from pytest_siren.evaluation.scores import Status
+from pytest_siren.session.execution import event_loop as run_loop
+from pytest_siren.session.execution.event_loop import Lull, RunEventLoop
 from tests.unit.test_cost_runs import Mails, plan, reads_twice
 from tests.unit.test_stage import MailEnvironment
 

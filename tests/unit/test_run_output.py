@@ -13,9 +13,14 @@ from typing import Any
 
 import pytest
 
-from pytest_siren.session import capture
-from pytest_siren.session.capture import OUTPUT, Capture, OutputText, RunOutput
-from pytest_siren.session.streams import RunStreams
+from pytest_siren.session.execution import output_capture as capture
+from pytest_siren.session.execution.output_capture import (
+    OUTPUT,
+    Capture,
+    OutputText,
+    RunOutput,
+    RunStreams,
+)
 
 
 def config(method: str = "fd") -> Any:

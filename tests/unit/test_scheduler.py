@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from pytest_siren.distribute.scheduler import RunScheduling
-from pytest_siren.session.folder import Collected
+from pytest_siren.session.recording.shared_folder import Collected
 
 
 @dataclass(eq=False)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_siren.session.folder import (
+from pytest_siren.session.recording.shared_folder import (
     SessionFolder,
     private_folder,
     spare_jobs,

@@ -10,8 +10,7 @@ from typing import Any
 
 import pytest
 
-from pytest_siren.spec.identity import identity, job_identity, run_identity, source_digests
-from pytest_siren.spec.jobs import JobSpec
+from pytest_siren.spec.jobspec import JobSpec, identity, job_identity, run_identity, source_digests
 from tests.unit.spec_sample import Folder
 
 FILE = """\

@@ -9,7 +9,7 @@ import yaml
 
 from pytest_siren.attacks import template_string
 from pytest_siren.evaluation.components import Component, Kind, Registry
-from pytest_siren.spec.jobs import AttackSpec, JobSpec
+from pytest_siren.spec.jobspec import AttackSpec, JobSpec
 from pytest_siren.spec.presets import PRESETS, built_in_names
 from tests.unit.spec_sample import MINIMAL, EchoConfig, Folder, registry
 
@@ -164,7 +164,7 @@ def test_every_built_in_preset_is_valid(folder: Folder) -> None:
 
 
 def render(preset: AttackSpec) -> str:
-    from pytest_siren.attacks.template import AttackTemplate
+    from pytest_siren.attacks.template_string import AttackTemplate
 
     template = AttackTemplate(preset.raw["attack_template"], {})
     return template.render(goal="GOAL", user="USER", model="MODEL")

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from pytest_siren.evaluation.components import Component, Kind, Registry
-from pytest_siren.spec.errors import Problem, SpecError, printable
+from pytest_siren.spec.errors import SpecError
+from pytest_siren.yamlpos.problems import Problem, printable
 from tests.unit.spec_sample import MINIMAL, Folder, registry
 
 

@@ -9,8 +9,8 @@ import pytest
 from pydantic import BaseModel, Field, RootModel
 from typing_extensions import TypeAliasType
 
-from pytest_siren.spec.schemakeys import accepts, keys_at
-from pytest_siren.spec.wording import KeyPath
+from pytest_siren.spec.schema import accepts, keys_at
+from pytest_siren.yamlpos.problems import KeyPath
 
 
 class Left(BaseModel):

@@ -10,9 +10,9 @@ import yaml
 
 from pytest_siren.attacks.template_string import TemplateStringAttack, TemplateStringConfig
 from pytest_siren.evaluation.components import Component, Kind, Registry
-from pytest_siren.spec.identity import job_identity
-from pytest_siren.spec.jobs import JobSpec, load_jobs
-from pytest_siren.spec.selection import Selection
+from pytest_siren.spec.components import Selection
+from pytest_siren.spec.jobs import load_jobs
+from pytest_siren.spec.jobspec import JobSpec, job_identity
 from tests.unit.spec_sample import Folder, ToyConfig
 from tests.unit.theirs_sample import ATTACK, TheirJob
 

@@ -17,7 +17,6 @@ from pydantic_ai.tools import ToolDefinition
 from pydantic_ai.usage import RequestUsage, UsageLimits
 
 from pytest_siren.agents.plain import PlainAgent, PlainAgentConfig
-from pytest_siren.evaluation.environment import Prompt, ToolOutcome
 from pytest_siren.evaluation.stage import Stage
 from pytest_siren.evaluation.states import (
     End,
@@ -27,7 +26,7 @@ from pytest_siren.evaluation.states import (
     ModelRequestReady,
     ModelResponseReceived,
 )
-from pytest_siren.evaluation.tasks import BenignTask, ToolCall
+from pytest_siren.evaluation.tasks import BenignTask, Prompt, ToolCall, ToolOutcome
 
 T = TypeVar("T")
 TASK = BenignTask("read-mail", "Read my mail.", {}, system_prompt="You read mail.")

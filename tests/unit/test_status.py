@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pytest_siren.session.reporting import status
+from pytest_siren.session.reporting.terminal import status
 from tests.unit.test_metrics_summary import report
 
 

@@ -9,9 +9,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from pytest_siren.metrics.summary import rows
-from pytest_siren.session.table import render
-from pytest_siren.session.text import printable
+from pytest_siren.metrics.rates.summary import rows
+from pytest_siren.session.reporting.summary_table import render
+from pytest_siren.text.printable import printable
 from tests.unit.test_metrics_summary import error, report
 
 ANY_TEXT = st.text(st.characters(exclude_categories=()))

@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from pytest_siren.session.threads import DaemonThreads
+from pytest_siren.session.execution.event_loop import DaemonThreads
 
 
 def eventually(holds: Callable[[], bool]) -> bool:

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from pytest_siren.session.lull import Lull
-from pytest_siren.session.runner import Ended
-from pytest_siren.session.window import Window
+from pytest_siren.session.execution.event_loop import Lull
+from pytest_siren.session.execution.executor import Ended
+from pytest_siren.session.execution.in_flight import Window
 
 
 def item() -> Any:

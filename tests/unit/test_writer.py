@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from pytest_siren.session.lull import Lull
-from pytest_siren.session.writer import RecordingError, Writer
+from pytest_siren.session.execution.event_loop import Lull
+from pytest_siren.session.recording.batch_writer import RecordingError, Writer
 
 
 class Disk:

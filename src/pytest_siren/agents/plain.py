@@ -22,10 +22,9 @@ from pydantic_ai.settings import ModelSettings
 from pydantic_ai.usage import RunUsage
 from pydantic_core import to_jsonable_python
 
-from pytest_siren.evaluation.components import Component
-from pytest_siren.evaluation.environment import ToolOutcome
+from pytest_siren.evaluation.components import Component, implements
 from pytest_siren.evaluation.models import STOP_AFTER, ObservesState
-from pytest_siren.evaluation.protocols import implements
+from pytest_siren.evaluation.responses import decode_calls
 from pytest_siren.evaluation.stage import Stage
 from pytest_siren.evaluation.states import (
     INJECTED_VECTORS,
@@ -38,8 +37,7 @@ from pytest_siren.evaluation.states import (
     ModelResponseReceived,
     injected_vectors,
 )
-from pytest_siren.evaluation.tasks import ToolCall
-from pytest_siren.evaluation.toolcalls import decode_calls
+from pytest_siren.evaluation.tasks import ToolCall, ToolOutcome
 
 
 class PlainAgentConfig(BaseModel):

@@ -12,9 +12,9 @@ from pytest_siren.attacks.dictionary import DictAttack
 from pytest_siren.attacks.planted import CoupleAttacks
 from pytest_siren.evaluation.components import Component
 from pytest_siren.evaluation.models import ModelSource
-from pytest_siren.evaluators import strict_json
-from pytest_siren.yamlpos.files import read_bytes
-from pytest_siren.yamlpos.wording import shown
+from pytest_siren.evaluators import json_schema as strict_json
+from pytest_siren.yamlpos.problems import shown
+from pytest_siren.yamlpos.reader import read_bytes
 
 
 class AttackFileError(ValueError):

@@ -6,7 +6,7 @@ from typing import Annotated, Any, TypeAlias
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
-from pytest_siren.evaluators.problems import problem
+from pytest_siren.evaluators.base import problem
 
 
 class PlantedText(BaseModel):

@@ -1,24 +1,215 @@
-"""The sandbox that attack templates are rendered in: nothing unsafe, random, huge or endless."""
+"""What the rendering of an attack template may cost: characters, and steps."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Iterator, Mapping, Set, Sized
+from string import Formatter
+from types import MappingProxyType
 from typing import Any
 
 from jinja2 import StrictUndefined, nodes, pass_context
 from jinja2.runtime import Context
 from jinja2.sandbox import MAX_RANGE, ImmutableSandboxedEnvironment
 
-from pytest_siren.attacks.template_budget import Budget, check_size, size_of
-from pytest_siren.attacks.template_sizes import (
-    check_filter,
-    check_format,
-    check_method,
-    check_percent,
-    check_power,
-    check_product,
+LONGEST = 200_000
+"""Characters that a rendered template, or one value made in it, may have."""
+MOST_STEPS = 5_000_000
+"""Steps of one rendering: characters and items that its operations read and write. About 1 s."""
+_ITERATION = 10
+_CALL = 40
+"""Steps that an iteration of a loop, and an operation, cost beside what they read and write."""
+
+
+class TemplateSizeError(ValueError):
+    """A template made, or was about to make, more than it may."""
+
+    def __init__(self) -> None:
+        super().__init__(f"the template made more than {LONGEST:,} characters")
+
+
+class TemplateStepsError(ValueError):
+    """A template works for too long."""
+
+    def __init__(self) -> None:
+        super().__init__(f"the template took more than {MOST_STEPS:,} steps")
+
+
+class Budget:
+    """Counts the steps of one rendering. The count is the same on every machine."""
+
+    def __init__(self) -> None:
+        self._left = MOST_STEPS
+
+    def charge(self, steps: int) -> None:
+        """Raise ``TemplateStepsError`` when no steps are left."""
+        self._left -= steps
+        if self._left < 0:
+            raise TemplateStepsError
+
+    def call(self) -> None:
+        """Charge for one operation."""
+        self.charge(_CALL)
+
+    def value(self, value: Any) -> Any:
+        """Return ``value``, charged by its size; an iterator charges for each of its items."""
+        if isinstance(value, Iterator):
+            return self.counted(value)
+        self.charge(size_of(value))
+        return value
+
+    def counted(self, items: Any) -> Iterator[Any]:
+        """Yield ``items`` and charge for each."""
+        for item in items:
+            self.charge(_ITERATION)
+            yield item
+
+
+def check_size(size: int) -> None:
+    """Raise ``TemplateSizeError`` for a size above ``LONGEST``."""
+    if size > LONGEST:
+        raise TemplateSizeError
+
+
+def size_of(value: Any) -> int:
+    """Return about how many characters ``value`` takes when it is written out.
+
+    What a container holds more than once counts each time. Raises ``TemplateSizeError`` above
+    ``LONGEST``, after as much work at most.
+    """
+    total = 0
+    waiting = [value]
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, str | bytes):
+            total += len(one)
+        elif isinstance(one, int):
+            total += one.bit_length() // 4
+        elif isinstance(one, Mapping):
+            check_size(total + len(one))
+            waiting += [*one.keys(), *one.values()]
+        elif isinstance(one, list | tuple | Set):
+            check_size(total + len(one))
+            waiting += one
+        total += 1
+        check_size(total - 1)
+        if len(waiting) > 2 * LONGEST:
+            raise TemplateSizeError
+    return total
+
+
+_PERCENT = re.compile(r"%(?:\(([^)]*)\))?[-+ #0]*(\*|\d+)?(?:\.(\*|\d+))?[hlL]?[a-zA-Z%]")
+_SPEC_NUMBER = re.compile(r"\d+")
+_DEEPEST_INDENT = 16
+
+
+def check_product(value: Any, times: Any) -> None:
+    """Check ``value * times``. Raises ``TemplateSizeError``."""
+    for one, other in ((value, times), (times, value)):
+        if isinstance(one, str | bytes | list | tuple) and isinstance(other, int):
+            check_size(len(one) * max(other, 0))
+    if isinstance(value, int) and isinstance(times, int):
+        check_size(value.bit_length() + times.bit_length())
+
+
+def check_power(base: Any, exponent: Any) -> None:
+    """Check ``base ** exponent``. Raises ``TemplateSizeError``."""
+    if isinstance(base, int) and isinstance(exponent, int):
+        check_size(base.bit_length() * max(exponent, 0))
+
+
+def check_percent(text: str | bytes, values: Any) -> None:
+    """Check ``text % values``. Raises ``TemplateSizeError``."""
+    shown = text.decode("latin-1") if isinstance(text, bytes) else text
+    total = len(shown) + (0 if isinstance(values, Mapping) else size_of(values))
+    known: dict[str, int] = {}
+    for name, width, precision in _PERCENT.findall(shown):
+        if "*" in (width, precision):
+            raise TemplateSizeError
+        total += _number(width) + _number(precision)
+        if isinstance(values, Mapping) and name in values:
+            if name not in known:
+                known[name] = size_of(values[name])
+            total += known[name]
+        check_size(total)
+
+
+def check_spec(spec: str) -> int:
+    """Return the width that a format such as ``>20`` may give. Raises ``TemplateSizeError``."""
+    width = sum(_number(found) for found in _SPEC_NUMBER.findall(spec))
+    check_size(width)
+    return width
+
+
+def check_format(text: str) -> None:
+    """Check the formats in ``text`` before ``str.format`` uses it. Raises ``TemplateSizeError``."""
+    total = len(text)
+    for _, _, spec, _ in Formatter().parse(text):
+        if spec and "{" in spec:  # a width that comes from a value
+            raise TemplateSizeError
+        total += check_spec(spec or "")
+        check_size(total)
+
+
+def check_method(text: str | bytes, name: str, args: tuple[Any, ...]) -> None:
+    """Check the result of a method of ``text``. Raises ``TemplateSizeError``."""
+    check = _METHODS.get(name)
+    if check is not None and args:
+        check(text, *args)
+
+
+def check_filter(name: str, value: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+    """Check the result of the filter ``name``. Raises ``TemplateSizeError``."""
+    given = [value, *args, *kwargs.values()]
+    if name == "replace" and len(given) >= 3:
+        old = kwargs.get("old", args[0] if args else "")
+        new = kwargs.get("new", args[-1] if len(args) == 1 else (args[1] if args else ""))
+        _replace(str(value), str(old), str(new))
+    elif name == "join" and isinstance(value, Sized):
+        check_size(size_of(value) + len(value) * sum(map(size_of, given[1:])))
+    elif name == "indent":
+        widths = (one if isinstance(one, int) else len(str(one)) for one in given[1:])
+        check_size(len(str(value)) + (str(value).count("\n") + 1) * max(widths, default=4))
+    elif name == "wordwrap":
+        check_size(len(str(value)) * max([1, *(len(a) for a in given[1:] if isinstance(a, str))]))
+    elif name == "tojson" and any(isinstance(a, int) and a > _DEEPEST_INDENT for a in given[1:]):
+        raise TemplateSizeError
+    elif name == "sum" and any(isinstance(one, list | tuple) for one in given[1:]):
+        check_size(len(value) * size_of(value) if isinstance(value, list | tuple) else 0)
+    elif name == "format":
+        check_percent(str(value), kwargs or args)
+
+
+def _replace(text: Any, old: Any, new: Any, *_: Any) -> None:
+    check_size(len(text) + text.count(old) * len(new))
+
+
+def _join(text: Any, items: Any) -> None:
+    check_size(size_of(items) + len(text) * len(items))
+
+
+def _expandtabs(text: Any, width: int = 8) -> None:
+    check_size(len(text) + text.count(b"\t" if isinstance(text, bytes) else "\t") * width)
+
+
+def _translate(text: Any, table: Any, *_: Any) -> None:
+    values = table.values() if isinstance(table, Mapping) else ()
+    longest = max((len(value) for value in values if isinstance(value, str)), default=1)
+    check_size(len(text) * max(longest, 1))
+
+
+_METHODS: Mapping[str, Callable[..., None]] = MappingProxyType(
+    {"replace": _replace, "join": _join, "expandtabs": _expandtabs, "translate": _translate}
 )
+
+
+def _number(text: str) -> int:
+    """Return a width; one of very many digits is too large in any case."""
+    if len(text) > 9:
+        raise TemplateSizeError
+    return int(text or 0)
+
 
 BUDGET = "budget of this rendering"
 """The variable that holds it. No template can name it: it is no identifier."""

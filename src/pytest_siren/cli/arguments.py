@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pytest_siren.cli.rootdir import jobs_folder
 from pytest_siren.evaluation.bounds import MOST_RUNS_OF_TASK
-from pytest_siren.metrics.choices import Cluster
+from pytest_siren.metrics.rates.choices import Cluster
 
 
 def add_jobs_dir(parser: argparse.ArgumentParser) -> None:

@@ -11,7 +11,7 @@ from pytest_siren.cli.arguments import add_jobs_dir
 from pytest_siren.cli.say import complain, say
 
 if TYPE_CHECKING:
-    from pytest_siren.jobs.bless import Blessing
+    from pytest_siren.jobs.baselines.bless import Blessing
 
 OK, REFUSED, NO_ANSWER = 0, 1, 2
 _FOLDER = "evals/baselines"
@@ -45,9 +45,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def _bless(args: argparse.Namespace) -> int:
     # pandas takes half a second, which no other command should wait for.
-    from pytest_siren.jobs.baseline import load_jobs
-    from pytest_siren.jobs.baselinefile import BaselineError
-    from pytest_siren.jobs.bless import blessings, incomplete
+    from pytest_siren.jobs.baselines.baseline import load_jobs
+    from pytest_siren.jobs.baselines.bless import blessings, incomplete
+    from pytest_siren.jobs.baselines.files import BaselineError
 
     base = Path.cwd()
     try:
@@ -78,7 +78,7 @@ def _bless(args: argparse.Namespace) -> int:
 
 
 def _write(found: Sequence[Blessing]) -> int:
-    from pytest_siren.jobs.baselinefile import write_baseline
+    from pytest_siren.jobs.baselines.files import write_baseline
 
     for one in found:
         if one.exists and not one.changes:

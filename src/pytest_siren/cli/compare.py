@@ -57,11 +57,11 @@ def _share(text: str) -> float:
 
 def _compare(args: argparse.Namespace) -> int:
     # pandas and scipy take a second, which no other command should wait for.
-    from pytest_siren.jobs.baseline import load_source
-    from pytest_siren.jobs.baselinefile import BaselineError
-    from pytest_siren.jobs.read import RecordError
-    from pytest_siren.metrics.measures import Cluster
-    from pytest_siren.metrics.paired import compare
+    from pytest_siren.jobs.baselines.baseline import load_source
+    from pytest_siren.jobs.baselines.files import BaselineError
+    from pytest_siren.jobs.reading.job_config import RecordError
+    from pytest_siren.metrics.compare.paired import compare
+    from pytest_siren.metrics.rates.choices import Cluster
     from pytest_siren.reports.comparison import report
 
     try:
@@ -100,8 +100,7 @@ def _compare(args: argparse.Namespace) -> int:
 
 def _show(found: ComparisonReport, form: str) -> None:
     from pytest_siren.reports.comparison import as_json
-    from pytest_siren.reports.comparison_markdown import markdown
-    from pytest_siren.reports.comparison_text import text_lines
+    from pytest_siren.reports.comparison_pages import markdown, text_lines
 
     match form:
         case "json":
@@ -114,7 +113,7 @@ def _show(found: ComparisonReport, form: str) -> None:
 
 
 def _complain_of_no_pairs(found: ComparisonReport) -> None:
-    from pytest_siren.reports.comparison_words import left_out, side
+    from pytest_siren.reports.comparison_pages import left_out, side
 
     complain("nothing can be compared: no run is scored on both sides")
     complain(f"A: {side(found.left)}")

@@ -14,16 +14,17 @@ from pytest_siren.cli.configshow import add_info, show_file
 from pytest_siren.cli.conftests import ConftestError, registry_for
 from pytest_siren.cli.rootdir import root_folder
 from pytest_siren.evaluation.components import Registry
-from pytest_siren.evaluation.failures import one_line
+from pytest_siren.evaluation.isolation import one_line
 from pytest_siren.evaluation.models import Checked
-from pytest_siren.evaluators.importing import ProjectRoot
-from pytest_siren.jobs.redact import Redactor
-from pytest_siren.jobs.secret_names import of_config, of_override
-from pytest_siren.spec.errors import SpecError, printable
-from pytest_siren.spec.jobs import JobSpec, load_jobs
-from pytest_siren.spec.presets import FOLDER, PRESETS
-from pytest_siren.spec.sections import DATASET, DATASETS
-from pytest_siren.spec.selection import Selection
+from pytest_siren.evaluators.python import ProjectRoot
+from pytest_siren.jobs.secrets.patterns import of_config, of_override
+from pytest_siren.jobs.secrets.redact import Redactor
+from pytest_siren.spec.components import Selection
+from pytest_siren.spec.errors import SpecError
+from pytest_siren.spec.jobs import load_jobs
+from pytest_siren.spec.jobspec import JobSpec
+from pytest_siren.spec.presets import DATASET, DATASETS, FOLDER, PRESETS
+from pytest_siren.yamlpos.problems import printable
 
 OK, PROBLEMS, NO_ANSWER = 0, 1, 2
 _DEFAULT_DIR = "config"
@@ -207,7 +208,7 @@ def _check(file: Path, registry: Registry, selection: Selection) -> bool:
 def _problems(jobs: Sequence[JobSpec], registry: Registry) -> list[str]:
     """Return what keeps pytest from building ``jobs``, and their models from being asked."""
     # It imports what executes runs.
-    from pytest_siren.session.job import Workshop
+    from pytest_siren.session.items.job import Workshop
 
     workshop = Workshop(registry, root=ProjectRoot(root_folder(Path.cwd())))
     problems: dict[str, None] = {}

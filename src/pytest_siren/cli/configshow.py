@@ -12,11 +12,11 @@ from typing import Any
 
 from pytest_siren.cli.say import complain, say
 from pytest_siren.evaluation.components import Kind, Registry
-from pytest_siren.jobs.redact import Redactor
-from pytest_siren.jobs.secret_names import of_override
+from pytest_siren.jobs.secrets.patterns import of_override
+from pytest_siren.jobs.secrets.redact import Redactor
+from pytest_siren.spec.components import Selection
 from pytest_siren.spec.errors import SpecError
 from pytest_siren.spec.jobs import load_jobs
-from pytest_siren.spec.selection import Selection
 
 OK, PROBLEMS = 0, 1
 
@@ -44,7 +44,7 @@ def add_info(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
 def show_file(file: Path, registry: Registry, selection: Selection) -> bool:
     """Write the configuration of each job of ``file``; return whether it makes any."""
     # What records are written with is slow to import.
-    from pytest_siren.jobs.write import config_text
+    from pytest_siren.jobs.writing.write import config_text
 
     try:
         jobs = load_jobs(file, file, registry, selection)

@@ -11,8 +11,9 @@ from typing import Any
 from pytest_siren.cli.arguments import add_jobs_dir
 from pytest_siren.cli.say import complain, say
 from pytest_siren.jobs.differences import MISSING, differences
-from pytest_siren.jobs.read import RecordError, load_config
-from pytest_siren.jobs.records import JobConfig
+from pytest_siren.jobs.reading.job_config import RecordError
+from pytest_siren.jobs.reading.read import load_config
+from pytest_siren.jobs.records.schema import JobConfig
 from pytest_siren.jobs.sweeps import SweepError, find_jobs
 
 SAME, DIFFERENT, NO_ANSWER = 0, 1, 2

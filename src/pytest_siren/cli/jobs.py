@@ -14,15 +14,15 @@ from pytest_siren.cli.resume import add_parser as add_resume_sweep
 from pytest_siren.cli.resume import add_resume
 from pytest_siren.cli.run import add_modes
 from pytest_siren.cli.say import complain, say
-from pytest_siren.jobs.facts import not_needed
-from pytest_siren.jobs.history import History
-from pytest_siren.jobs.read import RecordError, Unreadable, iter_index, load_config
-from pytest_siren.jobs.records import IndexEntry, JobConfig
-from pytest_siren.jobs.strays import strays
-from pytest_siren.jobs.theirs import is_config, named
+from pytest_siren.jobs.frame.strays import strays
+from pytest_siren.jobs.reading.history import History
+from pytest_siren.jobs.reading.job_config import RecordError, not_needed
+from pytest_siren.jobs.reading.prompt_siren import is_config, named
+from pytest_siren.jobs.reading.read import Unreadable, iter_index, load_config
+from pytest_siren.jobs.records.schema import IndexEntry, JobConfig
 
 if TYPE_CHECKING:
-    from pytest_siren.jobs.repair import Repaired
+    from pytest_siren.jobs.writing.repair import Repaired
 
 OK, INCOMPLETE, NO_ANSWER = 0, 1, 2
 
@@ -116,7 +116,7 @@ def _repair(args: argparse.Namespace) -> int:
     if jobs is None:
         return NO_ANSWER
     # What writes records is slow to import, and no other command needs it.
-    from pytest_siren.jobs.repair import repair
+    from pytest_siren.jobs.writing.repair import repair
 
     code = OK
     for job in jobs:

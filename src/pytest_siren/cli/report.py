@@ -52,11 +52,11 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def _report(args: argparse.Namespace) -> int:
     # Each of these loads pandas.
-    from pytest_siren.jobs.baselinefile import BaselineError
-    from pytest_siren.metrics.choices import Cluster
+    from pytest_siren.jobs.baselines.files import BaselineError
+    from pytest_siren.metrics.rates.choices import Cluster
+    from pytest_siren.reports.data import recorded
     from pytest_siren.reports.formats import ReportError, Target
     from pytest_siren.reports.html.numbers import plural
-    from pytest_siren.reports.recorded import recorded
 
     jobs_dir, here = Path(args.jobs_dir), Path.cwd()
     try:
@@ -88,7 +88,7 @@ def _jobs(jobs_dir: Path, targets: Sequence[str]) -> list[Path]:
 def _baseline(name: str | None, jobs_dir: Path, here: Path) -> tuple[str, pd.DataFrame] | None:
     if name is None:
         return None
-    from pytest_siren.jobs.baseline import load_baseline
+    from pytest_siren.jobs.baselines.baseline import load_baseline
 
     return name, load_baseline(name, jobs_dir, here)
 

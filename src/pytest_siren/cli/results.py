@@ -14,7 +14,7 @@ from pytest_siren.cli.say import complain, say
 from pytest_siren.reports.grouping import FORMATS, GROUPS, asked_groups, columns_of, group_names
 
 if TYPE_CHECKING:
-    from pytest_siren.metrics.groups import Group
+    from pytest_siren.metrics.rates.groups import Group
 
 OK, NO_ANSWER = 0, 2
 
@@ -82,10 +82,10 @@ def _results(args: argparse.Namespace) -> int:
     if jobs is None:
         return NO_ANSWER
     # pandas is slow to import, and no other command needs it.
-    from pytest_siren.jobs.facts import job_facts, type_facts
-    from pytest_siren.jobs.table import read_runs
-    from pytest_siren.metrics.groups import groups
-    from pytest_siren.metrics.measures import Cluster, Errors
+    from pytest_siren.jobs.frame.table import read_runs
+    from pytest_siren.jobs.reading.job_config import job_facts, type_facts
+    from pytest_siren.metrics.rates.choices import Cluster, Errors
+    from pytest_siren.metrics.rates.groups import groups
     from pytest_siren.reports.results_text import Layout, write_results
 
     theirs = args.names == "prompt-siren"

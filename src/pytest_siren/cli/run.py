@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pytest_siren.cli.say import complain
-from pytest_siren.spec.include import load_tree
+from pytest_siren.spec.documents import load_tree
 from pytest_siren.spec.overrides import parse_overrides
 
 NO_ANSWER = 2

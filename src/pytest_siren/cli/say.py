@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from pytest_siren.spec.errors import printable
+from pytest_siren.yamlpos.problems import printable
 
 
 def say(text: str) -> None:

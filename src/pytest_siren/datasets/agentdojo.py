@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
-from pytest_siren.environments.agentdojo_import import without_sdks
+from pytest_siren.environments.agentdojo.lazy_import import without_sdks
 from pytest_siren.evaluation.components import Component
 from pytest_siren.evaluation.tasks import (
     BenignTask,
@@ -29,7 +29,7 @@ from pytest_siren.evaluation.tasks import (
 if TYPE_CHECKING:
     from agentdojo.functions_runtime import TaskEnvironment
 
-    from pytest_siren.environments.agentdojo import AgentDojoEnvironment
+    from pytest_siren.environments.agentdojo.environment import AgentDojoEnvironment
 
 SUITES = ("workspace", "banking", "slack", "travel")
 VERSIONS = ("v1", "v1.1", "v1.1.1", "v1.1.2", "v1.2", "v1.2.1", "v1.2.2")
@@ -69,7 +69,7 @@ def load(config: AgentDojoConfig, base: Path) -> AgentDojoDataset:
         try:
             from agentdojo.task_suite.load_suites import get_suites
 
-            from pytest_siren.environments.agentdojo import AgentDojoEnvironment
+            from pytest_siren.environments.agentdojo.environment import AgentDojoEnvironment
         except ImportError as error:
             raise ImportError(
                 f"the dataset agentdojo needs the package agentdojo ({error}); "
@@ -134,8 +134,8 @@ def _evaluator(
     def evaluate(evidence: Evidence) -> float:
         from agentdojo.functions_runtime import FunctionCall
 
-        from pytest_siren.environments.agentdojo import executed_args
-        from pytest_siren.environments.agentdojo_sharing import sharing_equal
+        from pytest_siren.environments.agentdojo.environment import executed_args
+        from pytest_siren.environments.agentdojo.sharing import sharing_equal
 
         traces = [
             FunctionCall(function=call.name, args=executed_args(call), id=call.id)

@@ -9,8 +9,8 @@ import pytest
 from xdist.workermanage import parse_tx_spec_config  # type: ignore[import-untyped]
 
 from pytest_siren.distribute.scheduler import RunScheduling
-from pytest_siren.session.folder import SessionFolder
-from pytest_siren.session.state import SESSION
+from pytest_siren.session.config.stash import SESSION
+from pytest_siren.session.recording.shared_folder import SessionFolder
 
 
 class ChosenScheduling:

@@ -16,14 +16,14 @@ import pytest
 from pytest_siren.distribute.choice import ChosenScheduling
 from pytest_siren.distribute.scheduler import RunScheduling
 from pytest_siren.payloads import RunReport
-from pytest_siren.session.facts import Facts
-from pytest_siren.session.folder import Collected, SessionFolder
-from pytest_siren.session.interrupts import INTERRUPTED, sigterm_as_ctrl_c
-from pytest_siren.session.options import grace
-from pytest_siren.session.outcome import from_properties
-from pytest_siren.session.remember import remember
-from pytest_siren.session.state import SESSION
-from pytest_siren.session.untouched import remove_untouched
+from pytest_siren.session.config.options import grace
+from pytest_siren.session.config.stash import SESSION
+from pytest_siren.session.execution.counts import Facts
+from pytest_siren.session.execution.interrupts import INTERRUPTED, sigterm_as_ctrl_c
+from pytest_siren.session.items.report import from_properties
+from pytest_siren.session.recording.shared_folder import Collected, SessionFolder
+from pytest_siren.session.recording.untouched_jobs import remove_untouched
+from pytest_siren.session.resume.save import remember
 from pytest_siren.sharing.board import Board, Gauge
 
 _PATIENCE = 20.0
@@ -83,7 +83,7 @@ class Controller:
 
     def _announce(self, collected: Collected) -> None:
         """Show what the first evaluations of a project are about to spend, if nobody named them."""
-        from pytest_siren.session.first_spend import announcement, is_unasked
+        from pytest_siren.session.lifecycle.start import announcement, is_unasked
 
         reporter: Any = self._config.pluginmanager.get_plugin("terminalreporter")
         if reporter is not None and is_unasked(self._config):
@@ -93,9 +93,12 @@ class Controller:
 
     def _check_stop(self) -> None:
         """Raise ``pytest.UsageError`` if there is nothing that could be settled early."""
-        from pytest_siren.session.early import NOTHING_TO_STOP, nothing_to_stop
-        from pytest_siren.session.gateoptions import option_gates
-        from pytest_siren.session.planned import told
+        from pytest_siren.session.config.gate_options import option_gates
+        from pytest_siren.session.gating.early_stopping.eligibility import (
+            NOTHING_TO_STOP,
+            nothing_to_stop,
+        )
+        from pytest_siren.session.gating.manifest import told
 
         plan = told(self._config)
         if nothing_to_stop(plan, option_gates(self._config)):

@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 
 import pytest
 
-from pytest_siren.session.folder import Collected
+from pytest_siren.session.recording.shared_folder import Collected
 
 _ROUNDS = 2
 """Deaths that a run may share with others before it has to be alone."""

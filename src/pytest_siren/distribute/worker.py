@@ -10,18 +10,23 @@ from typing import Any
 import pytest
 
 from pytest_siren.evaluation.models import Warmed
-from pytest_siren.jobs.messages import make_ready
-from pytest_siren.session.drive import Drive
-from pytest_siren.session.first_spend import paid_runs
-from pytest_siren.session.folder import Collected, SessionFolder, ranges
-from pytest_siren.session.garbage import no_collections
-from pytest_siren.session.interrupts import INTERRUPTED
-from pytest_siren.session.items import RunItem
-from pytest_siren.session.line import Line
-from pytest_siren.session.loop import CANNOT_BEGIN, broken_collection, spending_allowed, window_size
-from pytest_siren.session.planned import tell_planned
-from pytest_siren.session.runner import Evaluations
-from pytest_siren.session.state import EVALUATIONS, SESSION
+from pytest_siren.jobs.records.attempt import make_ready
+from pytest_siren.session.config.stash import EVALUATIONS, SESSION
+from pytest_siren.session.execution.executor import Evaluations
+from pytest_siren.session.execution.gc_tuning import no_collections
+from pytest_siren.session.execution.interrupts import INTERRUPTED
+from pytest_siren.session.execution.run_loop import (
+    CANNOT_BEGIN,
+    Drive,
+    Line,
+    broken_collection,
+    spending_allowed,
+    window_size,
+)
+from pytest_siren.session.gating.manifest import tell_planned
+from pytest_siren.session.items.run_item import RunItem
+from pytest_siren.session.lifecycle.start import paid_runs
+from pytest_siren.session.recording.shared_folder import Collected, SessionFolder, ranges
 
 _END = object()
 """What the channel hands over when the controller has gone."""

@@ -1,20 +1,255 @@
-"""The environment of inline tasks: Python functions over a store, and placeholders in texts."""
+"""The environment of tasks that an eval file holds: tools, and texts with vectors."""
 
 from __future__ import annotations
 
+import functools
+import inspect
 import json
-from collections.abc import AsyncIterator, Mapping, Sequence
+import re
+import warnings
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from copy import deepcopy
 from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import islice
 from typing import Any
 
-from pydantic_ai.tools import ToolDefinition
+from pydantic import ValidationError
+from pydantic_ai.tools import Tool, ToolDefinition
+from pydantic_core import to_jsonable_python
 
-from pytest_siren.environments.inline_fill import Placeholders
-from pytest_siren.environments.inline_tools import InlineTool, ToolError
-from pytest_siren.evaluation.environment import Prompt, ToolOutcome
-from pytest_siren.evaluation.tasks import BenignTask, ToolCall
+from pytest_siren.evaluation.isolation import in_thread, message_of, one_line
+from pytest_siren.evaluation.tasks import BenignTask, Prompt, ToolCall, ToolOutcome
+
+_MOST = 20_000_000
+"""Characters that one prompt or result may have filled in."""
+
+
+class TooMuchFilledError(ValueError):
+    """A text repeats its placeholders, perhaps at a model's wish, until nothing could hold it."""
+
+
+def placeholder(vector: str) -> str:
+    """Return what stands in a text where ``vector`` is to be filled in."""
+    return f"{{{vector}}}"
+
+
+@dataclass(frozen=True)
+class Placeholders:
+    """The injection vectors of one task, each written ``{vector}`` where an attacker can write."""
+
+    defaults: Mapping[str, str]
+    """Injection vector to the text that stands there when nobody attacks."""
+
+    def fill(self, value: Any, contents: Mapping[str, str]) -> tuple[Any, frozenset[str]]:
+        """Return the JSON ``value`` filled in, and which of ``contents`` it now shows.
+
+        Every string in it, keys of objects excepted, is gone through once: what was filled in is
+        not looked at again, whatever it holds. Raises ``TooMuchFilledError``.
+        """
+        shown: set[str] = set()
+        filled = (
+            self._fill(value, _Contents(self.defaults, contents), shown) if self.defaults else value
+        )
+        return filled, frozenset(shown)
+
+    @cached_property
+    def _pattern(self) -> re.Pattern[str]:
+        return re.compile("|".join(re.escape(placeholder(vector)) for vector in self.defaults))
+
+    def _fill(self, value: Any, contents: _Contents, shown: set[str]) -> Any:
+        if isinstance(value, str):
+            return self._pattern.sub(lambda found: contents.of(found[0][1:-1], shown), value)
+        if isinstance(value, dict):
+            return {key: self._fill(item, contents, shown) for key, item in value.items()}
+        if isinstance(value, list):
+            return [self._fill(item, contents, shown) for item in value]
+        return value
+
+
+@dataclass
+class _Contents:
+    """What is filled in, counted."""
+
+    defaults: Mapping[str, str]
+    contents: Mapping[str, str]
+    length: int = 0
+
+    def of(self, vector: str, shown: set[str]) -> str:
+        if vector in self.contents:
+            shown.add(vector)
+            content = self.contents[vector]
+        else:
+            content = self.defaults[vector]
+        self.length += len(content)
+        if self.length > _MOST:
+            raise TooMuchFilledError(
+                f"the placeholders of one text were filled with more than {_MOST:,} characters"
+            )
+        return content
+
+
+_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_LONGEST_MESSAGE = 500
+"""Characters of a tool's error that the model reads."""
+_MOST_ITEMS = 10_000
+"""Items that a tool may yield."""
+
+
+class ToolError(Exception):
+    """A call failed; the message is one line for the model to read."""
+
+
+@dataclass(frozen=True)
+class InlineTool:
+    """A function that a model may call."""
+
+    definition: ToolDefinition
+    _tool: Tool[Any]
+    _function: Callable[..., Any]
+    _takes_state: bool
+
+    @property
+    def name(self) -> str:
+        return self.definition.name
+
+    def validate(self, args: Mapping[str, Any]) -> dict[str, Any]:
+        """Return ``args`` as the function takes them. Raises ``ToolError``."""
+        try:
+            valid = self._tool.function_schema.validator.validate_python(dict(args))
+        except ValidationError as error:
+            raise ToolError(f"bad arguments for {self.name}: {_reasons(error)}") from None
+        return dict(valid)
+
+    async def run(self, state: Any, args: Mapping[str, Any]) -> Any:
+        """Call the function and return its result as a JSON value.
+
+        Plain functions run in a thread. Raises ``ToolError`` for bad arguments, for an exception of
+        the function or its ``sys.exit``, and for a result that has no JSON form. An exception that
+        is no answer to a model (a cancellation, ``KeyboardInterrupt``, pytest's outcomes) is raised
+        as it is.
+        """
+        positional, named = self._split(self.validate(args))
+        if self._takes_state:
+            positional.insert(0, state)
+        call = functools.partial(self._function, *positional, **named)
+        try:
+            if self._is_async:
+                result = await call()
+            else:
+                result = await in_thread(lambda: _listed(_returning(call), self.name))
+                result = await result if inspect.isawaitable(result) else result
+        except ToolError:
+            raise
+        except (Exception, SystemExit) as error:
+            raise ToolError(_one_line(one_line(error))) from error
+        try:
+            return to_jsonable_python(result)
+        except Exception as error:
+            reason = f"{self.name} returned what cannot be written as JSON: {message_of(error)}"
+            raise ToolError(_one_line(reason)) from error
+
+    @property
+    def _is_async(self) -> bool:
+        return inspect.iscoroutinefunction(self._function)
+
+    def _split(self, args: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
+        schema = self._tool.function_schema
+        positional = [args.pop(name) for name in schema.positional_fields if name in args]
+        if schema.var_positional_field is not None:
+            positional += args.pop(schema.var_positional_field, ())
+        return positional, args
+
+
+def make_tool(
+    function: Callable[..., Any], name: str | None = None, description: str | None = None
+) -> InlineTool:
+    """Return ``function`` as a tool; its signature and docstring give the rest.
+
+    Raises ``ValueError`` for a function that no schema can be made of, and for a name that model
+    APIs refuse.
+    """
+    name = name or getattr(function, "__name__", None)
+    if not isinstance(name, str) or not hasattr(function, "__name__"):
+        raise ValueError(f"a tool is a function, not {type(function).__name__}; wrap it in one")
+    if not _NAME.fullmatch(name):
+        raise ValueError(f"{name!r} cannot be a tool's name; use up to 64 of A-Z a-z 0-9 _ -")
+    takes_state = _takes_state(function)
+    try:
+        shown = _without_state(function) if takes_state else function
+        with warnings.catch_warnings():
+            # It warns of return types without a schema, which nothing here asks for.
+            warnings.simplefilter("ignore", UserWarning)
+            tool: Tool[Any] = Tool(shown, takes_ctx=False, name=name, description=description)
+    except Exception as error:
+        reason = _one_line(f"{type(error).__name__}: {error}")
+        raise ValueError(f"no schema can be made of the tool {name!r}: {reason}") from error
+    return InlineTool(tool.tool_def, tool, function, takes_state)
+
+
+def _takes_state(function: Callable[..., Any]) -> bool:
+    """Tell whether the first parameter is the state: annotated so, or named so and not annotated.
+
+    A ``state: str`` is an argument like any other.
+    """
+    first = next(iter(inspect.signature(function).parameters.values()), None)
+    if first is None:
+        return False
+    if first.annotation is inspect.Parameter.empty or first.annotation is Any:
+        return first.name == "state"
+    written = first.annotation
+    text = written if isinstance(written, str) else getattr(written, "__name__", "")
+    return text.rpartition(".")[2].strip("'\"") == "InlineState"
+
+
+def _without_state(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a stand-in for ``function`` that shows all parameters but the first."""
+    first, *others = inspect.signature(function).parameters.values()
+
+    @functools.wraps(function)
+    def shown() -> None:
+        """Is never called."""
+
+    shown.__signature__ = inspect.signature(function).replace(parameters=others)  # type: ignore[attr-defined]
+    shown.__annotations__ = {
+        name: hint for name, hint in function.__annotations__.items() if name != first.name
+    }
+    return shown
+
+
+def _listed(result: Any, name: str) -> Any:
+    """Return what a generator yields as a list, within bounds, and close it; else ``result``."""
+    if not inspect.isgenerator(result):
+        return result
+    items = list(islice(result, _MOST_ITEMS + 1))
+    result.close()
+    if len(items) > _MOST_ITEMS:
+        raise ToolError(f"{name} yielded more than {_MOST_ITEMS:,} items")
+    return items
+
+
+def _returning(call: Callable[[], Any]) -> Any:
+    try:
+        return call()
+    except StopIteration as error:
+        # A coroutine cannot let a StopIteration out.
+        raise RuntimeError(f"StopIteration: {error}") from error
+
+
+def _reasons(error: ValidationError) -> str:
+    return _one_line(
+        "; ".join(
+            ": ".join(filter(None, (".".join(map(str, each["loc"])), each["msg"])))
+            for each in error.errors(include_url=False, include_context=False, include_input=False)
+        )
+    )
+
+
+def _one_line(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= _LONGEST_MESSAGE else f"{line[:_LONGEST_MESSAGE]}..."
+
 
 _LONGEST_NAME = 64
 """Characters of an unknown tool's name that the model is told again."""

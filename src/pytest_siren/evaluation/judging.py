@@ -10,9 +10,9 @@ from typing import Protocol, TypeAlias, runtime_checkable
 from pydantic_ai.messages import ModelMessage, ModelResponse
 from pydantic_ai.models import ModelRequestParameters
 
+from pytest_siren.evaluation.components import implements
 from pytest_siren.evaluation.models import BillsErrors, ModelSource, RunContext
 from pytest_siren.evaluation.prices import Prices
-from pytest_siren.evaluation.protocols import implements
 from pytest_siren.evaluation.spending import Account, Spend
 from pytest_siren.evaluation.tasks import BenignTask, Evaluator, Evidence, MaliciousTask
 

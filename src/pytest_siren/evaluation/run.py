@@ -15,12 +15,15 @@ from pydantic_ai.models import Model
 from pydantic_ai.usage import RunUsage, UsageLimits
 
 from pytest_siren.evaluation.attack import Attack, Target
-from pytest_siren.evaluation.dataset import Dataset
-from pytest_siren.evaluation.environment import CopyableEnvironment, SelectiveEnvironment
-from pytest_siren.evaluation.exposure import Exposure
-from pytest_siren.evaluation.failures import UserInterrupt, message_of
+from pytest_siren.evaluation.components import implements
 from pytest_siren.evaluation.finish import SCORED_BY_DEFAULT, Finish, why_unknown
-from pytest_siren.evaluation.isolation import Waited, let_go, wait_for_task
+from pytest_siren.evaluation.isolation import (
+    UserInterrupt,
+    Waited,
+    let_go,
+    message_of,
+    wait_for_task,
+)
 from pytest_siren.evaluation.judging import Judgement, Judging, ModelJudge, is_judge
 from pytest_siren.evaluation.models import (
     CountsRetries,
@@ -32,16 +35,29 @@ from pytest_siren.evaluation.models import (
     Unknown,
 )
 from pytest_siren.evaluation.prices import Prices
-from pytest_siren.evaluation.protocols import implements
-from pytest_siren.evaluation.responses import finish_of_run, finishes_of, has_words, words_of
+from pytest_siren.evaluation.responses import (
+    decode_calls,
+    finish_of_run,
+    finishes_of,
+    has_words,
+    words_of,
+)
+from pytest_siren.evaluation.scores import Status as Status
 from pytest_siren.evaluation.scores import score_of
 from pytest_siren.evaluation.spending import Account, Spend
 from pytest_siren.evaluation.stage import Agent, Stage
-from pytest_siren.evaluation.states import End, State
-from pytest_siren.evaluation.status import Status as Status
+from pytest_siren.evaluation.states import End, Exposure, State
 from pytest_siren.evaluation.stopwatch import Stopwatch
-from pytest_siren.evaluation.tasks import Couple, Evaluator, Evidence, Scores, ToolCall
-from pytest_siren.evaluation.toolcalls import decode_calls
+from pytest_siren.evaluation.tasks import (
+    CopyableEnvironment,
+    Couple,
+    Dataset,
+    Evaluator,
+    Evidence,
+    Scores,
+    SelectiveEnvironment,
+    ToolCall,
+)
 from pytest_siren.evaluation.tracing import Span, current_span
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from enum import StrEnum
 from numbers import Real
 from typing import Any
 
@@ -59,3 +60,11 @@ def _type_name(value: Any) -> str:
         if kind.__module__ == "builtins"
         else f"{kind.__module__}.{kind.__qualname__}"
     )
+
+
+class Status(StrEnum):
+    """How a run ended."""
+
+    SCORED = "scored"
+    ERROR = "error"
+    CANCELLED = "cancelled"

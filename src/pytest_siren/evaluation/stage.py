@@ -13,21 +13,27 @@ from pydantic_ai.models import Model, ModelRequestParameters
 from pydantic_ai.settings import ModelSettings
 from pydantic_ai.usage import RunUsage, UsageLimits
 
-from pytest_siren.evaluation.environment import CopyableEnvironment, Environment, ToolOutcome
-from pytest_siren.evaluation.exposure import Exposure, marks_vectors
+from pytest_siren.evaluation.components import implements
 from pytest_siren.evaluation.models import BillsErrors, ObservesContents
-from pytest_siren.evaluation.protocols import implements
 from pytest_siren.evaluation.responses import check_calls
 from pytest_siren.evaluation.spending import Account
 from pytest_siren.evaluation.states import (
     AgentState,
     End,
+    Exposure,
     InitialRequest,
     InjectableModelRequest,
     State,
+    marks_vectors,
     pending_request,
 )
-from pytest_siren.evaluation.tasks import BenignTask, ToolCall
+from pytest_siren.evaluation.tasks import (
+    BenignTask,
+    CopyableEnvironment,
+    Environment,
+    ToolCall,
+    ToolOutcome,
+)
 
 
 class Agent(Protocol):

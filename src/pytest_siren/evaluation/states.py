@@ -1,22 +1,16 @@
-"""The states an agent passes through, so that an attack can watch, go back and resume.
-
-    InitialRequest -> [InjectableModelRequest ->] ModelRequestReady -> ModelResponseReceived
-        -> [InjectableModelRequest ->] ModelRequestReady -> ... -> End
-
-A state is never changed. It keeps the calls executed so far, so the environment can be rebuilt at
-any state by opening it anew and replaying them, whether or not its states can be copied.
-"""
+"""The states of a run, and what of an attack the model was sent."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 from pydantic_ai.messages import ModelMessage, ModelRequest, ModelResponse
 from pydantic_ai.usage import RunUsage
 
+from pytest_siren.evaluation.components import implements
 from pytest_siren.evaluation.tasks import ToolCall
 
 INJECTED_VECTORS = "injected_vectors"
@@ -99,3 +93,121 @@ def pending_request(state: State) -> tuple[ModelRequest, ...]:
     if isinstance(state, InjectableModelRequest | ModelRequestReady):
         return (state.request,)
     return ()
+
+
+NO_CONTENT = "the attack has no content for this couple"
+_SHORTEST = 12
+"""Characters of a planted text that is searched for: shorter ones stand anywhere by chance."""
+BLANK_CONTENT = "the attack planted only empty text"
+
+
+@runtime_checkable
+class MarksVectors(Protocol):
+    """An agent, or an environment, that names all vectors whose planted content it shows.
+
+    An environment does so in its prompts and outcomes. An agent does so under ``INJECTED_VECTORS``
+    in the metadata of each request, and leaves the key out where there are none. An agent without
+    this attribute has to write the key into every request, with an empty list where there are
+    none: otherwise nobody knows what its model was sent.
+    """
+
+    marks_vectors: bool
+
+
+def marks_vectors(part: object) -> bool:
+    """Tell whether ``part``, an agent or an environment, implements ``MarksVectors``."""
+    return implements(part, MarksVectors) and bool(part.marks_vectors)
+
+
+@dataclass
+class Exposure:
+    """Follows the planted content of one run into the requests that its model answers.
+
+    What counts is where a text comes from, not what it says: a vector that shows its harmless
+    default, or empty text, exposes nobody. Requests of ways that an adaptive attack went back from
+    count too.
+    """
+
+    marked: bool = False
+    """Whether the agent implements ``MarksVectors``."""
+    watched: bool = False
+    """Whether requests are searched for planted text that nobody named: the environment is none
+    that implements ``MarksVectors``."""
+    given: bool = False
+    """Whether the attack gave any vector a content."""
+    planted: bool = False
+    """Whether one of these contents was more than white space."""
+    _sent: bool = False
+    _unanswered: bool = False
+    _unmarked: bool = False
+    _unnamed: bool = False
+    _judged: dict[int, tuple[ModelRequest, bool]] = field(default_factory=dict)
+    """By ``id``, requests and whether they carry planted content: later contents change nothing in
+    a request that was written with earlier ones."""
+
+    def plant(self, contents: Mapping[str, str]) -> None:
+        """Take notice of contents that an environment was opened with."""
+        self.given = self.given or bool(contents)
+        self.planted = self.planted or any(text.strip() for text in contents.values())
+
+    def sending(self, messages: Sequence[ModelMessage], contents: Mapping[str, str]) -> bool:
+        """Return whether ``messages``, which are about to be sent, carry planted content.
+
+        ``contents`` are those that the requests among them were written with, unless these have
+        been sent before. Where they do, the model counts as exposed once ``answered`` is called,
+        for a request that failed may never have arrived.
+        """
+        carried = False
+        for message in messages:
+            if isinstance(message, ModelRequest):
+                carried = self._carries(message, contents) or carried
+        self._unanswered = self._unanswered or carried
+        return carried
+
+    def answered(self, carried: bool) -> None:
+        """Take notice of an answer to messages of which ``sending`` returned ``carried``."""
+        self._sent = self._sent or carried
+
+    def take(self, messages: Sequence[ModelMessage], contents: Mapping[str, str]) -> None:
+        """Take in a piece of a conversation that an agent had without asking through the stage."""
+        last = max(
+            (at for at, one in enumerate(messages) if isinstance(one, ModelResponse)), default=-1
+        )
+        if last >= 0:
+            self.answered(self.sending(messages[:last], contents))
+
+    def known(self) -> bool | None:
+        """Return whether the model was sent planted content; ``None`` if nobody can tell."""
+        if self._sent:
+            return True
+        if not (self.planted or self._unanswered):
+            return False
+        says = self.marked or (bool(self._judged) and not self._unmarked)
+        return False if says and not (self._unanswered or self._unnamed) else None
+
+    @property
+    def nothing_planted(self) -> str | None:
+        """Why there was no attack, as far as anybody can tell; ``None`` where there was one."""
+        if self.planted or self._sent:
+            return None
+        return BLANK_CONTENT if self.given else NO_CONTENT
+
+    def _carries(self, request: ModelRequest, contents: Mapping[str, str]) -> bool:
+        judged = self._judged.get(id(request))
+        if judged is None:
+            if INJECTED_VECTORS not in (request.metadata or {}):
+                self._unmarked = True
+            # A vector without a content here was written into the request by the attack itself.
+            carries = any(contents.get(one, "?").strip() for one in injected_vectors(request))
+            if self.watched and not carries:
+                # Whoever planted it forgot to say so, or it is there by chance: nobody knows.
+                self._unnamed = self._unnamed or _shows(request, contents)
+            # The request is kept, so that no other gets its id.
+            judged = self._judged[id(request)] = request, carries
+        return judged[1]
+
+
+def _shows(request: ModelRequest, contents: Mapping[str, str]) -> bool:
+    planted = [text.strip() for text in contents.values()]
+    texts = [str(getattr(part, "content", "")) for part in request.parts]
+    return any(len(one) >= _SHORTEST and any(one in text for text in texts) for one in planted)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from difflib import get_close_matches
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import InitErrorDetails, PydanticCustomError, PydanticKnownError
 
 from pytest_siren.evaluation.tasks import Evaluator
 
@@ -23,3 +26,37 @@ class EvaluatorConfig(BaseModel, ABC):
 
         Raises ``ImportPathError`` when the configuration names code that cannot be loaded.
         """
+
+
+Loc = tuple[str | int, ...]
+"""Keys and indices that lead to a value, as in pydantic's errors."""
+
+
+def problem(message: str) -> PydanticCustomError:
+    """Return a ``value_error`` that reports exactly ``message`` for the value at hand."""
+    # The message may quote the user's braces, which must not be read as pydantic's placeholders.
+    return PydanticCustomError("value_error", "{error}", {"error": message})
+
+
+def empty() -> PydanticKnownError:
+    """Return pydantic's own error for a text that must not be empty."""
+    return PydanticKnownError("string_too_short", {"min_length": 1})
+
+
+def located(title: str, problems: Iterable[tuple[Loc, str]]) -> ValidationError:
+    """Return a ``ValidationError`` with each message at its place.
+
+    Raised inside a validator, pydantic puts the validator's own place in front.
+    """
+    details = [
+        InitErrorDetails(type=problem(message), loc=loc, input=message) for loc, message in problems
+    ]
+    return ValidationError.from_exception_data(title, details)
+
+
+def unknown(noun: str, name: str, known: Iterable[str]) -> str:
+    """Return a message that names the nearest of ``known`` and lists them all."""
+    names = list(known)
+    nearest = get_close_matches(name, names, n=1)
+    hint = f" (did you mean {nearest[0]!r}?)" if nearest else ""
+    return f"unknown {noun} {name!r}{hint}; known: {', '.join(names) or 'none'}"

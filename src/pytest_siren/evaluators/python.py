@@ -1,19 +1,203 @@
-"""``python``: a function of the eval's author judges the run."""
+"""Evaluators and tools that are Python functions of the project."""
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 import inspect
+import re
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from difflib import get_close_matches
 from functools import partial
+from hashlib import sha256
 from pathlib import Path
-from typing import Any, Literal
+from types import ModuleType
+from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from pytest_siren.evaluation.isolation import in_thread
 from pytest_siren.evaluation.scores import score_of
 from pytest_siren.evaluation.tasks import Evaluator, Evidence
-from pytest_siren.evaluators.base import EvaluatorConfig
-from pytest_siren.evaluators.importing import ImportPath, ImportPathError, load_callable
+from pytest_siren.evaluators.base import EvaluatorConfig, problem
+
+_NAME = r"[^\W\d]\w*(?:\.[^\W\d]\w*)*"
+_IMPORT_PATH = re.compile(f"{_NAME}:{_NAME}")
+
+
+@dataclass
+class ProjectRoot:
+    """The project's root folder, in which modules are looked for last."""
+
+    path: Path
+    used: bool = False
+    """Whether a module was found in no other place."""
+
+
+PROJECT_ROOT: ContextVar[ProjectRoot | None] = ContextVar("PROJECT_ROOT", default=None)
+"""That of the eval file whose parts are being built; ``None`` where there is no project."""
+
+
+class ImportPathError(ValueError):
+    """The import path leads to no callable."""
+
+
+class ModuleMissingError(ImportPathError):
+    """There is no such module."""
+
+
+def _check(value: str) -> str:
+    if not _IMPORT_PATH.fullmatch(value):
+        raise problem(f"{value!r} is not an import path such as mytools:search (module:callable)")
+    return value
+
+
+ImportPath: TypeAlias = Annotated[str, AfterValidator(_check)]
+"""``module:callable``, with dots in either part where they are needed."""
+
+
+def load_callable(path: str, base: Path) -> Callable[..., Any]:
+    """Return the callable at ``path``, whose module is looked for in the folder ``base`` first.
+
+    Modules of ``base`` may import one another. They stay apart from modules of the same name that
+    lie elsewhere, and ``sys.path`` is left as it was. A module that is neither there nor installed
+    is looked for in ``PROJECT_ROOT``, which joins the end of ``sys.path`` if it holds the module:
+    a package may import its other modules whenever it likes. Raises ``ImportPathError``.
+    """
+    module_name, _, attributes = path.partition(":")
+    found: Any = _import(module_name, path, base)
+    for attribute in attributes.split("."):
+        try:
+            found = getattr(found, attribute)
+        except AttributeError:
+            raise ImportPathError(
+                f"{path!r}: the module {module_name!r} has no {attributes!r}"
+            ) from None
+    if not callable(found):
+        raise ImportPathError(f"{path!r} is {type(found).__name__}, which cannot be called")
+    return found  # type: ignore[no-any-return]
+
+
+def local_file(path: str, base: Path) -> Path | None:
+    """Return the file that ``path`` is read from; ``None`` for an installed module."""
+    found = _file(path, base)
+    root = PROJECT_ROOT.get()
+    if found is None and root is not None and root.used and not _is_elsewhere(path, root.path):
+        return _file(path, root.path)
+    return found
+
+
+def _file(path: str, base: Path) -> Path | None:
+    module = base.joinpath(*path.partition(":")[0].split("."))
+    candidates = (module.with_name(f"{module.name}.py"), module / "__init__.py")
+    return next((file for file in candidates if file.is_file()), None)
+
+
+def _is_elsewhere(path: str, root: Path) -> bool:
+    """Whether an installed module hides the one of that name in ``root``."""
+    try:
+        spec = importlib.util.find_spec(_top(path.partition(":")[0]))
+    except (ImportError, ValueError):
+        return False
+    origin = spec.origin if spec is not None else None
+    return origin is not None and root.resolve() not in Path(origin).resolve().parents
+
+
+def _joins_path(name: str) -> bool:
+    """Put the project's root at the end of ``sys.path`` if it holds the module ``name``."""
+    root = PROJECT_ROOT.get()
+    if root is None or str(root.path) in sys.path or _top(name) not in _modules_in(root.path):
+        return False
+    root.used = True
+    sys.path.append(str(root.path))
+    importlib.invalidate_caches()
+    return True
+
+
+def _import(name: str, path: str, base: Path) -> ModuleType:
+    try:
+        return _imported(name, path, base)
+    except ModuleMissingError:
+        if not _joins_path(name):
+            raise
+    return _imported(name, path, base)
+
+
+def _imported(name: str, path: str, base: Path) -> ModuleType:
+    with _folder_first(base.resolve()):
+        try:
+            return importlib.import_module(name)
+        except ModuleNotFoundError as error:
+            if error.name and f"{name}.".startswith(f"{error.name}."):
+                nearest = get_close_matches(error.name, _modules_in(base), n=1)
+                hint = f" (did you mean {nearest[0]!r}?)" if nearest else ""
+                raise ModuleMissingError(
+                    f"{path!r}: there is no module {error.name!r}{hint}, neither in the folder of "
+                    "the eval file nor among the installed ones, nor in the root folder of the "
+                    "project"
+                ) from None
+            raise _failed(path, name, error) from error
+        except (Exception, SystemExit) as error:
+            raise _failed(path, name, error) from error
+
+
+def _failed(path: str, name: str, error: BaseException) -> ImportPathError:
+    what = " ".join(f"{type(error).__name__}: {error}".split())
+    return ImportPathError(f"{path!r}: importing {name!r} failed: {what}")
+
+
+@contextmanager
+def _folder_first(base: Path) -> Iterator[None]:
+    """Let imports find the modules of ``base`` first, for the moment.
+
+    Two folders may each have a ``tools.py``, and a test of the same project a third: afterwards the
+    folder's modules are kept in ``sys.modules`` under names that no import statement finds.
+    """
+    own = _modules_in(base)
+    prefix = f"pytest_siren_folder_{sha256(str(base).encode()).hexdigest()[:16]}."
+    kept = {n.removeprefix(prefix): m for n, m in sys.modules.items() if n.startswith(prefix)}
+    hidden = {name: m for name, m in sys.modules.items() if _is_another(name, own)}
+    for name in hidden:
+        del sys.modules[name]
+    before = set(sys.modules)
+    sys.modules.update(kept)
+    sys.path.insert(0, str(base))
+    importlib.invalidate_caches()
+    try:
+        yield
+    finally:
+        sys.path.remove(str(base))
+        for name in [n for n in sys.modules if n not in before and _top(n) in own]:
+            sys.modules[prefix + name] = sys.modules.pop(name)
+        sys.modules.update(hidden)
+
+
+def _modules_in(base: Path) -> dict[str, Path]:
+    """Return the top-level modules of a folder with their files.
+
+    The standard library's names stay its own: hiding them would give the process second copies.
+    """
+    files = {file.stem: file for file in base.glob("*.py")}
+    files |= {file.parent.name: file for file in base.glob("*/__init__.py")}
+    reserved = sys.stdlib_module_names | {"__main__", "__init__"}
+    return {name: file for name, file in files.items() if name not in reserved}
+
+
+def _is_another(name: str, own: dict[str, Path]) -> bool:
+    """Tell whether the loaded module ``name`` hides one of ``own``."""
+    file = own.get(_top(name))
+    if file is None:
+        return False
+    loaded = getattr(sys.modules.get(_top(name)), "__file__", None)
+    return loaded is None or Path(loaded).resolve() != file.resolve()
+
+
+def _top(name: str) -> str:
+    return name.partition(".")[0]
 
 
 class PythonEvaluator(EvaluatorConfig):

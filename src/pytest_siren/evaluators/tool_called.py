@@ -9,10 +9,8 @@ from typing import Any, Literal, TypeAlias
 from pydantic import Field, field_validator
 
 from pytest_siren.evaluation.tasks import Evaluator, Evidence, ToolCall
-from pytest_siren.evaluators.base import EvaluatorConfig
-from pytest_siren.evaluators.bounds import in_time
-from pytest_siren.evaluators.patterns import compile_pattern, finds
-from pytest_siren.evaluators.problems import Loc, located
+from pytest_siren.evaluators.base import EvaluatorConfig, Loc, located
+from pytest_siren.evaluators.matching import compile_pattern, finds, in_time
 
 Matcher: TypeAlias = Callable[[Any], bool]
 

@@ -14,12 +14,10 @@ from typing import Annotated, TypeAlias
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, field_validator
 
-from pytest_siren.jobs.document import one_line
-from pytest_siren.jobs.folders import make_folder
-from pytest_siren.jobs.ranges import Name
-from pytest_siren.jobs.records import CONFIG_FILE
-from pytest_siren.jobs.write import Form, write
-from pytest_siren.yamlpos.files import read_bytes
+from pytest_siren.jobs.reading.job_config import one_line
+from pytest_siren.jobs.records.schema import CONFIG_FILE, Name
+from pytest_siren.jobs.writing.write import Form, make_folder, write
+from pytest_siren.yamlpos.reader import read_bytes
 
 FOLDER = ".sweeps"
 _CREATED, _HEADER = "# Created: ", 5

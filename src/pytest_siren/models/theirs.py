@@ -8,9 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pytest_siren.yamlpos.files import read_bytes
-from pytest_siren.yamlpos.reader import decode_yaml
-from pytest_siren.yamlpos.scalars import resolve_dumped
+from pytest_siren.yamlpos.nodes import resolve_dumped
+from pytest_siren.yamlpos.reader import decode_yaml, read_bytes
 
 _OURS = ("dataset", "schema_version")
 

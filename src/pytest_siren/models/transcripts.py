@@ -24,7 +24,7 @@ from pydantic_ai.messages import (
 
 from pytest_siren.evaluation.models import STOP_AFTER
 from pytest_siren.models.theirs import TheirJob, is_theirs, their_job
-from pytest_siren.yamlpos.files import read_bytes
+from pytest_siren.yamlpos.reader import read_bytes
 
 _RESULT_FILE = "result.json"
 _OWN = ("execution.json", "execution.json.gz")

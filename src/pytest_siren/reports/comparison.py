@@ -9,11 +9,11 @@ from typing import Any
 
 import pandas as pd
 
-from pytest_siren.jobs.baseline import Source
+from pytest_siren.jobs.baselines.baseline import Source
 from pytest_siren.jobs.differences import Difference, differences
-from pytest_siren.jobs.read import load_config
-from pytest_siren.metrics.paired import Comparison
-from pytest_siren.metrics.tested import Tested
+from pytest_siren.jobs.reading.read import load_config
+from pytest_siren.metrics.compare.paired import Comparison
+from pytest_siren.metrics.compare.significance import Tested
 
 _SHARED = ("agent", "model", "attack")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -10,7 +11,8 @@ from pathlib import Path
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 
-from pytest_siren.jobs.folders import FolderError
+from pytest_siren.jobs.secrets.redact import ENVIRONMENT
+from pytest_siren.jobs.writing.write import FolderError, make_folder
 
 if TYPE_CHECKING:
     from pytest_siren.reports.data import ReportData
@@ -84,3 +86,23 @@ def _reason(error: OSError) -> str:
     if isinstance(error, FolderError) or not error.filename:
         return str(error)
     return f"{error.filename}: {error.strerror}"
+
+
+def write_whole(target: Path, text: str) -> None:
+    """Write ``text`` as UTF-8 to ``target``, whose folder is made if need be. Raises ``OSError``.
+
+    Long secrets of the environment are replaced, wherever they come from. A reader finds the old
+    file or the new one. What is no regular file, such as ``/dev/stdout``, is written into.
+    """
+    data = ENVIRONMENT.strong(text).encode("utf-8", "backslashreplace")
+    make_folder(target.parent)
+    if target.exists() and not target.is_file():
+        target.write_bytes(data)
+        return
+    made = target.with_name(f".{target.name[:100]}.{secrets.token_hex(4)}")
+    try:
+        made.write_bytes(data)
+        os.replace(made, target)
+    except OSError:
+        made.unlink(missing_ok=True)
+        raise

@@ -10,12 +10,12 @@ from functools import cached_property
 from typing import Any, TextIO
 
 from pytest_siren.evaluation.finish import WORDS
-from pytest_siren.metrics.groups import Group
-from pytest_siren.metrics.measures import FINISHES, Measure
-from pytest_siren.metrics.money import dollars
-from pytest_siren.reports import results_markup
-from pytest_siren.reports.results_table import LEFT, draw, without_idle
-from pytest_siren.spec.errors import printable
+from pytest_siren.metrics.rates.choices import dollars
+from pytest_siren.metrics.rates.groups import Group
+from pytest_siren.metrics.rates.measures import FINISHES, Measure
+from pytest_siren.reports import results as results_markup
+from pytest_siren.reports.results import LEFT, draw, without_idle
+from pytest_siren.yamlpos.problems import printable
 
 NAMES = {
     "dataset": "dataset",

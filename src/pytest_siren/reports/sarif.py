@@ -18,12 +18,12 @@ import pandas as pd
 
 from pytest_siren import __version__
 from pytest_siren.evaluation.finish import spoken
-from pytest_siren.jobs.read import RecordError, load_attacks, load_config
-from pytest_siren.metrics.measures import finishes
-from pytest_siren.reports.data import ReportData
-from pytest_siren.reports.figures import Hit, errors_by_type, hits
-from pytest_siren.reports.write import write_whole
-from pytest_siren.spec.errors import printable
+from pytest_siren.jobs.reading.job_config import RecordError
+from pytest_siren.jobs.reading.read import load_attacks, load_config
+from pytest_siren.metrics.rates.measures import finishes
+from pytest_siren.reports.data import Hit, ReportData, errors_by_type, hits
+from pytest_siren.reports.formats import write_whole
+from pytest_siren.yamlpos.problems import printable
 
 SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
 MOST_RESULTS = 5_000

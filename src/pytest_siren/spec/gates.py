@@ -14,8 +14,8 @@ import re
 from dataclasses import dataclass, replace
 
 from pytest_siren.evaluation.bounds import MOST_RUNS_OF_TASK
-from pytest_siren.spec.errors import printable
-from pytest_siren.spec.wording import listed, suggestion
+from pytest_siren.spec.errors import listed, suggestion
+from pytest_siren.yamlpos.problems import printable
 
 RATES = (
     *("asr", "utility", "utility_under_attack", "error_rate"),

@@ -1,4 +1,4 @@
-"""Reads an eval file and returns its jobs, or all that is wrong with it."""
+"""The configuration of a job as plain data, as the job's record keeps it."""
 
 from __future__ import annotations
 
@@ -7,25 +7,92 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 from pytest_siren.evaluation.components import Kind, Registry
-from pytest_siren.spec.apply import apply_to_attack, apply_to_file, conflicts, with_options
-from pytest_siren.spec.components import Components
-from pytest_siren.spec.envelope import Envelope, check_envelope, with_agent
-from pytest_siren.spec.errors import Problem, SpecError
-from pytest_siren.spec.fileattacks import file_attacks
-from pytest_siren.spec.include import Tree, load_tree
+from pytest_siren.spec.components import (
+    Components,
+    Selection,
+    apply_to_attack,
+    apply_to_file,
+    conflicts,
+    with_options,
+)
+from pytest_siren.spec.documents import Tree, load_tree
+from pytest_siren.spec.envelope import Envelope, check_envelope, missing, with_agent
+from pytest_siren.spec.errors import SpecError
 from pytest_siren.spec.jobspec import AttackSpec, ComponentSpec, JobSpec
-from pytest_siren.spec.mandatory import missing
 from pytest_siren.spec.overrides import Cell, Override, cells, parse_overrides, swept
-from pytest_siren.spec.presets import Definition, Presets
-from pytest_siren.spec.schema import UNSUPPORTED
-from pytest_siren.spec.sections import Sections
-from pytest_siren.spec.selection import Selection
-from pytest_siren.spec.snapshot import finish_changes, snapshot, usage_limits
+from pytest_siren.spec.presets import Definition, Presets, Sections, file_attacks
+from pytest_siren.spec.schema import (
+    EvalFile,
+    FinishSection,
+    LoggingSection,
+    OutputSection,
+    SlurmSection,
+    TelemetrySection,
+    UsageLimitsSection,
+)
 from pytest_siren.yamlpos.nodes import Node, Place, branch
+from pytest_siren.yamlpos.problems import Problem
 
-__all__ = ["UNSUPPORTED", "AttackSpec", "ComponentSpec", "JobSpec", "load_jobs"]
+
+def usage_limits(file: EvalFile) -> dict[str, Any]:
+    """Return keyword arguments for ``pydantic_ai.usage.UsageLimits``."""
+    if file.usage_limits is None:
+        return {"request_limit": None}
+    default = UsageLimitsSection().request_limit
+    limits = {"request_limit": default, **file.usage_limits.model_dump(exclude_unset=True)}
+    if "cost" in limits:
+        limits["cost_limit"] = limits.pop("cost")
+    return limits
+
+
+def finish_changes(file: EvalFile) -> dict[str, str]:
+    """Return what the file says of the ways in which answers end, where it is not the default."""
+    default = FinishSection().model_dump()
+    given = {} if file.finish is None else file.finish.model_dump()
+    return {name: what for name, what in given.items() if what != default[name]}
+
+
+def snapshot(job: JobSpec, file: EvalFile, shown: Path) -> dict[str, Any]:
+    """Return JSON-able data with every key of prompt-siren's ``ExperimentConfig``, and ours.
+
+    A model of prompt-siren's can be built from it: what it does not know, it ignores.
+    """
+    sandbox = file.sandbox_manager
+    assert not isinstance(sandbox, str)  # a preset, which has been read by now
+    limits = UsageLimitsSection.model_construct(**job.usage_limits)
+    slurm = (file.slurm or SlurmSection()).model_dump(mode="json")
+    if slurm["partition"] is None:
+        del slurm["partition"]  # prompt-siren's schema wants a string, or its own default
+    return {
+        "name": job.name or shown.stem,
+        "dataset": _section(job.dataset),
+        "agent": _section(job.agent),
+        "attack": _section(job.attack) if job.attack else None,
+        "sandbox_manager": sandbox and {"type": sandbox.type, "config": dict(sandbox.config or {})},
+        "execution": {"concurrency": job.concurrency, "n_runs_per_task": job.runs},
+        "task_ids": None if job.task_ids is None else list(job.task_ids),
+        "output": (file.output or OutputSection()).model_dump(mode="json"),
+        "telemetry": (file.telemetry or TelemetrySection()).model_dump(mode="json"),
+        "logging": (file.logging or LoggingSection()).model_dump(mode="json"),
+        "usage_limits": limits.model_dump(mode="json", exclude_unset=True),
+        "slurm": slurm,
+        "eval_file": shown.as_posix(),
+        "attack_name": job.attack.name if job.attack else None,
+        "runs": job.runs,
+        "pass_when": {"benign": job.pass_when.benign, "attack": job.pass_when.attack},
+        **({"finish": dict(job.finish)} if job.finish else {}),
+        **({"malicious_as_benign": True} if job.malicious_as_benign else {}),
+        "tags": list(job.tags),
+        "gates": list(job.gates),
+        "cell": dict(job.cell),
+    }
+
+
+def _section(component: ComponentSpec) -> dict[str, Any]:
+    return {"type": component.type, "config": dict(component.raw)}
 
 
 def load_jobs(path: Path, shown: Path, registry: Registry, selection: Selection) -> list[JobSpec]:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeAlias
 
 
 @dataclass(frozen=True)
@@ -28,3 +32,39 @@ def printable(text: str) -> str:
     return "".join(
         char if char.isprintable() else char.encode("unicode_escape").decode() for char in one_line
     )
+
+
+KeyPath: TypeAlias = tuple[str | int, ...]
+"""Keys and list indices that lead from the top of a file to a value."""
+
+_LONGEST = 60
+_PLAIN_KEY = re.compile(r"[\w-]+")
+
+
+def shown(value: Any) -> str:
+    """Return ``value`` as a message shows it: text in quotes, the rest as YAML writes it."""
+    if isinstance(value, str):
+        return _cut(repr(value))
+    return _cut(json.dumps(value, default=repr))
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 4]}...{text[-1]}"
+
+
+def dotted(path: Sequence[str | int]) -> str:
+    """Return ``path`` as users write it: ``dataset.config.tasks[2].prompt``."""
+    text = ""
+    for part in path:
+        if isinstance(part, int):
+            text += f"[{part}]"
+        elif _PLAIN_KEY.fullmatch(part):
+            text += f".{part}" if text else part
+        else:
+            text += f"[{part!r}]"
+    return text
+
+
+def within(path: Sequence[str | int]) -> str:
+    """Return `` in dataset.config``, or nothing for the top of the file."""
+    return f" in {dotted(path)}" if path else ""

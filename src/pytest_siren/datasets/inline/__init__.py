@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pytest_siren.datasets.inline.build import InlineDataset, build
 from pytest_siren.datasets.inline.config import InlineConfig
-from pytest_siren.datasets.inline.places import InlineError
+from pytest_siren.datasets.inline.tasks import InlineError
 from pytest_siren.evaluation.components import Component
 
 __all__ = ["InlineConfig", "InlineDataset", "InlineError", "component"]

@@ -9,19 +9,30 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from pytest_siren.datasets.inline.checks import check_tasks, check_tools, offered, split_couple
-from pytest_siren.datasets.inline.config import InlineConfig
-from pytest_siren.datasets.inline.places import Place, Placed, Problems
+from pytest_siren.datasets.inline.config import (
+    InlineConfig,
+    check_tasks,
+    check_tools,
+    offered,
+    split_couple,
+)
 from pytest_siren.datasets.inline.task_files import read_tasks
 from pytest_siren.datasets.inline.tasks import (
     BenignTaskConfig,
     GroundTruthConfig,
     MaliciousTaskConfig,
+    Place,
+    Placed,
+    Problems,
     TaskConfig,
 )
-from pytest_siren.environments.inline import InlineEnvironment, TaskWorld
-from pytest_siren.environments.inline_fill import Placeholders
-from pytest_siren.environments.inline_tools import InlineTool, make_tool
+from pytest_siren.environments.inline import (
+    InlineEnvironment,
+    InlineTool,
+    Placeholders,
+    TaskWorld,
+    make_tool,
+)
 from pytest_siren.evaluation.tasks import (
     BenignTask,
     Couple,
@@ -30,8 +41,7 @@ from pytest_siren.evaluation.tasks import (
     MaliciousTask,
     ToolCall,
 )
-from pytest_siren.evaluators.importing import load_callable, local_file
-from pytest_siren.evaluators.python import PythonEvaluator
+from pytest_siren.evaluators.python import PythonEvaluator, load_callable, local_file
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Reads JSONL, CSV and YAML files of tasks, each task with the line on which it begins."""
+"""The error of a file of tasks that cannot be read."""
 
 from __future__ import annotations
 
@@ -9,10 +9,32 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pytest_siren.datasets.inline.row_error import RowError
-from pytest_siren.datasets.inline.yaml_rows import yaml_items
-from pytest_siren.evaluators import strict_json
-from pytest_siren.yamlpos.files import read_bytes
+from pytest_siren.evaluators import json_schema as strict_json
+from pytest_siren.yamlpos.reader import parse_yaml, read_bytes
+
+
+class RowError(ValueError):
+    """A file cannot be read; ``line`` is 1-based, ``None`` when no line is to blame."""
+
+    def __init__(self, line: int | None, message: str) -> None:
+        super().__init__(message)
+        self.line = line
+
+
+def yaml_items(text: str) -> Iterator[tuple[int, Any]]:
+    """Yield line (1-based) and value of each item of the list that ``text`` is.
+
+    Values are those of eval files: the core schema of YAML 1.2. Raises ``RowError`` with the first
+    problem, repeated keys and aliases that expand to too many values among them.
+    """
+    root, problems = parse_yaml(text, Path())
+    for problem in problems:
+        raise RowError(problem.line, problem.message)
+    if root is None or not isinstance(root.value, tuple):
+        raise RowError(root.place.line if root else 1, "must be a list of tasks")
+    for node in root.value:
+        yield node.place.line or 1, node.plain()
+
 
 SUFFIXES = (".jsonl", ".csv", ".yaml", ".yml")
 

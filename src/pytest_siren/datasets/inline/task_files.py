@@ -10,13 +10,11 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from pytest_siren.datasets.inline.places import InlineError, Place, Placed, line_of
-from pytest_siren.datasets.inline.row_error import RowError
-from pytest_siren.datasets.inline.rows import Row, read_rows
-from pytest_siren.datasets.inline.tasks import TaskConfig
-from pytest_siren.evaluators import strict_json
-from pytest_siren.evaluators.problems import Loc, unknown
-from pytest_siren.yamlpos.wording import shown
+from pytest_siren.datasets.inline.rows import Row, RowError, read_rows
+from pytest_siren.datasets.inline.tasks import InlineError, Place, Placed, TaskConfig, line_of
+from pytest_siren.evaluators import json_schema as strict_json
+from pytest_siren.evaluators.base import Loc, unknown
+from pytest_siren.yamlpos.problems import shown
 
 Config = TypeVar("Config", bound=TaskConfig)
 

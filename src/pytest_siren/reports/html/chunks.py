@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pytest_siren.jobs.folders import make_folder
+from pytest_siren.jobs.writing.write import make_folder
 from pytest_siren.reports.html.encode import script_json
 
 MOST_EMBEDDED = 200

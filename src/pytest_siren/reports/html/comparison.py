@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pytest_siren.metrics.increase import Increase
-from pytest_siren.metrics.matched import Unscored
-from pytest_siren.metrics.paired import Compared, Comparison
-from pytest_siren.metrics.pairing import Alone
-from pytest_siren.metrics.tested import Tested
+from pytest_siren.metrics.compare.paired import Compared, Comparison, Increase
+from pytest_siren.metrics.compare.pairing import Alone, Unscored
+from pytest_siren.metrics.compare.significance import Tested
 from pytest_siren.reports.html.numbers import plural
 
 

@@ -11,10 +11,11 @@ import numpy as np
 import pandas as pd
 
 from pytest_siren.evaluation.finish import spoken
-from pytest_siren.metrics.decided import fair
-from pytest_siren.metrics.estimates import Estimate
-from pytest_siren.metrics.gate_runs import score_column
-from pytest_siren.metrics.measures import Cluster, Measure, finishes, rate
+from pytest_siren.metrics.gates.selection import score_column
+from pytest_siren.metrics.rates.choices import Cluster
+from pytest_siren.metrics.rates.early_stopped import fair
+from pytest_siren.metrics.rates.intervals import Estimate
+from pytest_siren.metrics.rates.measures import Measure, finishes, rate
 
 PLOTTED = ("utility", "utility_under_attack", "asr", "exposure")
 _MODEL = ("model", "agent")

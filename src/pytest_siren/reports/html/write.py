@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from pytest_siren.jobs.folders import make_folder
+from pytest_siren.jobs.writing.write import make_folder
 from pytest_siren.reports.data import ReportData
 from pytest_siren.reports.html.chunks import (
     MOST_BYTES_EMBEDDED,

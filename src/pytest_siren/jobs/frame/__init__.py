@@ -1,0 +1,1 @@
+"""The table of runs, read from the indexes of jobs."""

@@ -1,0 +1,297 @@
+"""An index of attempts, read in blocks, as columns of runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from operator import attrgetter
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from pytest_siren.evaluation.finish import Finish
+from pytest_siren.evaluation.scores import Status
+from pytest_siren.jobs.reading.job_config import RecordError
+from pytest_siren.jobs.reading.prompt_siren import Numbering, status_of
+from pytest_siren.jobs.reading.prompt_siren_usage import took
+from pytest_siren.jobs.reading.read import leads_out
+from pytest_siren.jobs.records.schema import MOST_AMOUNT, MOST_COUNT
+from pytest_siren.metrics.frame import MISSING, Attempts, Codes, first_scored, folded
+from pytest_siren.yamlpos.problems import printable
+
+_BLOCK = 4_000_000
+"""Bytes that are decoded at a time."""
+_MOST_NAMED = 5
+"""Lines of one index that are named; the others are counted."""
+
+Name = Annotated[str, msgspec.Meta(min_length=1)]
+Score = Annotated[float, msgspec.Meta(ge=0.0, le=1.0)]
+Amount = Annotated[float, msgspec.Meta(ge=0.0, le=MOST_AMOUNT)]
+Seconds = Annotated[float, msgspec.Meta(ge=-MOST_AMOUNT, le=MOST_AMOUNT)]
+"""Below 0 where an earlier version's clock was set back."""
+Count = Annotated[int, msgspec.Meta(ge=0, le=MOST_COUNT)]
+
+
+_NONE = -(2**60)
+"""Of a number that is not there: of prompt-siren's lines, and of ours where they are damaged."""
+_NUMBERS = ("run_index", "duration", "input_tokens", "output_tokens")
+
+
+class Line(msgspec.Struct, frozen=True, gc=False):
+    """What a table needs of a line of ``index.jsonl``; prompt-siren's lines have no ``status``."""
+
+    task_id: str
+    benign_score: Score | None
+    attack_score: Score | None
+    exception_type: str | None
+    path: str
+    run_id: str = ""
+    status: Literal["scored", "error", "cancelled"] | None = None
+    run_index: Count = _NONE
+    identity: Name | None = None
+    duration: Seconds = _NONE
+    input_tokens: Count = _NONE
+    output_tokens: Count = _NONE
+    cost: Amount | None = None
+    vectors: tuple[str, ...] = ()
+    exposed: bool | None = None
+    finish: Finish | None = None
+
+
+_path_of = attrgetter("path")
+_numbers_of = attrgetter(*_NUMBERS)
+_decoder = msgspec.json.Decoder(Line)
+
+
+def blocks(path: Path, problems: list[str]) -> Iterator[list[Line]]:
+    """Yield the lines of the index ``path``, in their order, a few thousand at a time.
+
+    What cannot be read is told in ``problems``. Raises ``RecordError`` when the file cannot be.
+    """
+    bad: list[str] = []
+    number = 1
+    try:
+        with path.open("rb") as file:
+            rest = b""
+            while block := file.read(_BLOCK):
+                held = rest + block if rest else block
+                end = held.rfind(b"\n") + 1
+                rest = held[end:]
+                if end:
+                    yield _decoded(path, memoryview(held)[:end], number, bad)
+                    number += held.count(b"\n")
+            if rest:
+                yield _decoded(path, memoryview(rest), number, bad)
+    except OSError as error:
+        raise RecordError(f"cannot read {path}: {error.strerror}") from error
+    problems += bad[:_MOST_NAMED]
+    if len(bad) > _MOST_NAMED:
+        problems.append(f"{path}: {len(bad) - _MOST_NAMED:,} more lines cannot be read")
+
+
+def _decoded(path: Path, block: memoryview, number: int, bad: list[str]) -> list[Line]:
+    """Return the lines of ``block``, the first of which has that number in the file."""
+    try:
+        lines = _decoder.decode_lines(block)
+        # All paths at once, which may only raise a false alarm.
+        paths = "\n".join(["", *map(_path_of, lines)])
+        whole = not any(_NONE in _numbers_of(line) for line in lines)
+        if whole and not (
+            "\n/" in paths or ".." in paths or "\0" in paths or "\n\n" in paths + "\n"
+        ):
+            return lines
+    except (msgspec.MsgspecError, ValueError):
+        pass
+    return list(_one_by_one(path, bytes(block), number, bad))
+
+
+def _one_by_one(path: Path, block: bytes, number: int, bad: list[str]) -> Iterator[Line]:
+    for at, text in enumerate(block.split(b"\n"), start=number):
+        if not text.strip():
+            continue
+        try:
+            line = _whole(_decoder.decode(text))
+            if leads_out(line.path):
+                raise ValueError(f"the path {line.path!r} leads out of the job's folder")
+        except (msgspec.MsgspecError, ValueError) as error:
+            bad.append(f"{path}:{at}: {' '.join(str(error).split())}")
+        else:
+            yield line
+
+
+def _whole(line: Line) -> Line:
+    """Return ``line`` with what prompt-siren does not write; of ours, nothing may be missing."""
+    lacking = [name for name in _NUMBERS if getattr(line, name) == _NONE]
+    if lacking and not (line.status is None and line.identity is None):
+        raise ValueError(f"{lacking[0]}: it is missing")
+    return msgspec.structs.replace(line, **dict.fromkeys(lacking, 0)) if lacking else line
+
+
+Array = npt.NDArray[Any]
+Columns = dict[str, Array]
+
+_STATUSES = tuple(status.value for status in Status)
+_SCORED, _ERROR = _STATUSES.index(Status.SCORED), _STATUSES.index(Status.ERROR)
+_OF_DECIDING = (
+    *("task", "vectors", "status", "error", "run_index", "benign_score", "attack_score"),
+    *("duration", "finish", "exposed"),
+)
+_INTEGERS = ("run_index", "input_tokens", "output_tokens")
+_FLOATS = ("benign_score", "attack_score", "cost", "duration", "exposed")
+_FIELDS = (
+    *("status", "identity", "path", "task_id", "vectors", "exception_type", "finish"),
+    *_INTEGERS,
+    *_FLOATS,
+)
+
+
+@dataclass
+class _Naming:
+    """Fills in what prompt-siren's lines in one index lack."""
+
+    job: Path
+    numbering: Numbering
+    tasks: Codes[str]
+    parts: list[Columns] = field(default_factory=list)
+    """What has been read of the index."""
+    unmeasured: int = 0
+    """Lines whose tokens, or whose times, nothing tells."""
+    _noted: int = 0
+
+    def measure(self, values: dict[str, list[Any]]) -> None:
+        """Fill in duration and tokens, where ``values`` are those of lines."""
+        for at, path in enumerate(values["path"]):
+            if values["identity"][at] is None:
+                found = took(self.job / path)
+                tokens = found.tokens or (0, 0)
+                values["duration"][at] = found.duration
+                values["input_tokens"][at], values["output_tokens"][at] = tokens
+                self.unmeasured += found.tokens is None or found.duration != found.duration
+
+    def name(self, values: dict[str, list[Any]], status: Sequence[str]) -> None:
+        """Fill in index and identity of their runs, where ``values`` are those of lines."""
+        for part in self.parts[self._noted :]:
+            for at in map(int, np.flatnonzero(part["status"] == _SCORED)):
+                task = self.tasks.values[int(part["task"][at])]
+                self.numbering.note(task, int(part["run_index"][at]))
+        self._noted = len(self.parts) + 1
+        for at, task in enumerate(values["task_id"]):
+            if values["identity"][at] is None:
+                named = self.numbering.next(task, values["path"][at])
+                values["run_index"][at], values["identity"][at] = named
+            elif status[at] == Status.SCORED:
+                self.numbering.note(task, values["run_index"][at])
+
+
+@dataclass
+class Indexes:
+    """Turns indexes into columns; names that they share are kept once."""
+
+    paths: bool = False
+    """Whether the columns ``path`` and ``run_id`` are wanted."""
+    tasks: Codes[str] = field(default_factory=Codes)
+    vectors: Codes[tuple[str, ...]] = field(default_factory=Codes)
+    statuses: Codes[str] = field(default_factory=Codes)
+    errors: Codes[str] = field(default_factory=Codes)
+    finishes: Codes[str] = field(default_factory=Codes)
+
+    def __post_init__(self) -> None:
+        self.statuses.of(_STATUSES)
+
+    def runs(
+        self,
+        index: Path,
+        identity: str,
+        problems: list[str],
+        places: Codes[str],
+        notes: list[str],
+    ) -> Columns | None:
+        """Return the columns of the runs of ``index``, in the order of their first attempts.
+
+        ``identity`` is that of the job's configuration; ``places`` is filled with the folders that
+        the index names, ``notes`` with what is not known of them. Of several attempts at a run the
+        first that was scored counts, else the last. ``None`` when there is no run. Raises
+        ``RecordError`` when the file cannot be read.
+        """
+        runs = Codes[str]()
+        naming = _Naming(index.parent, Numbering(identity), self.tasks)
+        parts = naming.parts
+        for lines in blocks(index, problems):
+            if lines:
+                parts.append(self._attempts(lines, runs, places, naming))
+        if naming.unmeasured:
+            what = f"{naming.unmeasured:,} run{'s' if naming.unmeasured > 1 else ''}"
+            notes.append(
+                f"job {printable(index.parent.name)}: the tokens or times of {what} are not "
+                "known, and are not counted"
+            )
+        if not parts:
+            return None
+        attempts = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        return _folded(_once(attempts, index, problems))
+
+    def _attempts(
+        self, lines: Sequence[Line], runs: Codes[str], places: Codes[str], naming: _Naming
+    ) -> Columns:
+        values = {name: list(map(attrgetter(name), lines)) for name in _FIELDS}
+        status = values["status"]
+        if None in values["identity"] or None in status:
+            status = [line.status or status_of(line.exception_type).value for line in lines]
+            naming.measure(values)
+            naming.name(values, status)
+        columns: Columns = {
+            "run": runs.of(values["identity"]),
+            "place": places.of(values["path"]),
+            "task": self.tasks.of(values["task_id"]),
+            "vectors": self.vectors.of([one or None for one in values["vectors"]]),
+            "status": self.statuses.of(status),
+            "error": self.errors.of(values["exception_type"]),
+            "finish": self.finishes.of(values["finish"]),
+        }
+        columns |= {name: np.asarray(values[name], dtype=np.int64) for name in _INTEGERS}
+        columns |= {name: np.asarray(values[name], dtype=np.float64) for name in _FLOATS}
+        if self.paths:
+            columns["path"] = np.asarray(values["path"], dtype=object)
+            columns["run_id"] = np.asarray([line.run_id for line in lines], dtype=object)
+        return columns
+
+
+def _once(attempts: Columns, index: Path, problems: list[str]) -> Columns:
+    """Return the attempts without those that the index names again."""
+    again = len(attempts["place"]) - int(attempts["place"].max()) - 1
+    if not again:
+        return attempts
+    _, first = np.unique(attempts["place"], return_index=True)
+    problems.append(f"{index}: attempts that it names again, and that count once: {again:,}")
+    first.sort()
+    once = {name: values[first] for name, values in attempts.items()}
+    # A run may have lost all its lines.
+    once["run"] = np.unique(once["run"], return_inverse=True)[1]
+    return once
+
+
+def _folded(attempts: Columns) -> Columns:
+    runs = int(attempts["run"].max()) + 1
+    scored = attempts["status"] == _SCORED
+    deciding = first_scored(attempts["run"], scored, runs)
+    ones = np.ones(len(scored), dtype=np.int64)
+    sums = folded(
+        Attempts(
+            run=attempts["run"],
+            tries=ones,
+            input_tokens=attempts["input_tokens"],
+            output_tokens=attempts["output_tokens"],
+            cost=attempts["cost"],
+            unpriced=np.isnan(attempts["cost"]).astype(np.int64),
+        ),
+        runs,
+    )
+    names = (*_OF_DECIDING, *(name for name in ("path", "run_id") if name in attempts))
+    columns = {name: attempts[name][deciding] for name in names} | vars(sums)
+    columns["error"] = np.where(columns["status"] == _ERROR, columns["error"], MISSING)
+    for score in ("benign_score", "attack_score"):
+        columns[score] = np.where(columns["status"] == _SCORED, columns[score], np.nan)
+    return columns

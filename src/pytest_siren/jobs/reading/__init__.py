@@ -1,0 +1,1 @@
+"""Reads the files of a job, whoever wrote them."""

@@ -1,0 +1,70 @@
+"""What runs of prompt-siren took: its index holds neither tokens nor times, its records do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+
+from pytest_siren.jobs.reading.job_config import RecordError, read_record
+from pytest_siren.jobs.records.schema import EXECUTION_FILE, MOST_COUNT, RESULT_FILE
+
+UNKNOWN = float("nan")
+_Count = Annotated[int, msgspec.Meta(ge=0, le=MOST_COUNT)]
+
+
+class _Usage(msgspec.Struct, frozen=True, gc=False):
+    input_tokens: _Count = 0
+    output_tokens: _Count = 0
+
+
+class _Execution(msgspec.Struct, frozen=True, gc=False):
+    usage: _Usage
+
+
+class _Times(msgspec.Struct, frozen=True, gc=False):
+    started_at: datetime
+    finished_at: datetime
+
+
+_execution = msgspec.json.Decoder(_Execution)
+_times = msgspec.json.Decoder(_Times)
+
+
+@dataclass(frozen=True)
+class Took:
+    """What a run took."""
+
+    duration: float
+    """Seconds; not a number where it is not known."""
+    tokens: tuple[int, int] | None
+    """Read and written; ``None`` where they are not known."""
+
+
+def took(run_dir: Path) -> Took:
+    """Return what the run in ``run_dir`` took, as far as its records can be read."""
+    times = _read(run_dir / RESULT_FILE, _times)
+    execution = _read(run_dir / EXECUTION_FILE, _execution)
+    usage = execution and execution.usage
+    return Took(
+        duration=UNKNOWN if times is None else _seconds(times),
+        tokens=usage and (usage.input_tokens, usage.output_tokens),
+    )
+
+
+def _seconds(times: _Times) -> float:
+    try:
+        seconds = (times.finished_at - times.started_at).total_seconds()
+    except TypeError:  # only one of them has a zone
+        return UNKNOWN
+    return seconds if seconds >= 0 else UNKNOWN  # a clock that was set back
+
+
+def _read(path: Path, decoder: Any) -> Any:
+    try:
+        return decoder.decode(read_record(path))
+    except (RecordError, msgspec.MsgspecError, ValueError, RecursionError):
+        return None

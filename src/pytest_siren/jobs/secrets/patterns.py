@@ -1,0 +1,309 @@
+"""Which names hold secrets, and which texts are known as secrets by their form."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+REDACTED = "<redacted>"
+
+_SHORTEST = 6
+"""Characters that a value has at least to be looked for: shorter ones are in every text."""
+_LONG = 16
+"""Characters from which a value need not be mixed."""
+_SECRET = re.compile(
+    r"(?:^|_)(?:[A-Z0-9]{0,40}(?:KEY|TOKEN|SECRET|PASSWORD|PASSWD|PASSPHRASE|CREDENTIAL)S?|"
+    r"PASS|PAT|CREDS?|COOKIES?|AUTH|AUTHORIZATION|JWT|BEARER|DSN|CONNECTION_?STRING)\d*(?:_|$)|"
+    r"_PWD?\d*$"
+)
+_SURE = re.compile(r"PASS|SECRET|API_?KEY|_PWD?\d*$|_PAT\d*$|CRED|COOKIE|AUTHORIZATION")
+"""Names whose values are secrets even if they are short or plain."""
+_PASSWORD = re.compile(r"PASSW|PASSPHRASE|SECRET|_PWD")
+"""Those whose values may be numbers."""
+_NOT_SECRET = re.compile(
+    r"^PASS_(?:K|WHEN)$|PUBLIC|KEY_?(?:FILE|PATH|NAME|IDS?)\b|KEY_?IDS?$|KEYBOARD|HOTKEY|MONKEY|"
+    r"(?:MAX|MIN|NUM|INPUT|OUTPUT|TOTAL)_?[A-Z_]*TOKENS?|TOKENS?_?(?:LIMIT|COUNT|PER_)|"
+    r"_(?:FILE|PATH|DIR|SOCK|SOCKET|URL|URI|HOST|PORT|TYPE|METHOD|MODE|NAME|TTL|EXPIRY|ENABLED|"
+    r"EXPIRATION|REGION|PROFILE|PROVIDER|VERSION|LENGTH|SIZE|REQUIRED)$"
+)
+_CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
+_PASSWORD_IN_URL = re.compile(r"://[^\s/@:]{0,256}:([^\s/]{1,512})@")
+_PATH = re.compile(r"(?:~|\.{0,2})/[\w.@/ -]+\.[a-z0-9]{1,6}")
+_SCENARIO = ("dataset", "attack")
+"""Sections whose texts are the scenario: of them only what stands directly in ``config``."""
+
+
+def is_secret_name(name: str) -> bool:
+    """Tell whether ``name``, of a variable or a key, says that its value is a secret."""
+    plain = _plain(name)
+    return _SECRET.search(plain) is not None and _NOT_SECRET.search(plain) is None
+
+
+def is_secret(name: str, value: Any) -> bool:
+    """Tell whether ``value`` of the key ``name`` in a configuration is to be hidden."""
+    if value in (None, "") or isinstance(value, bool | list | tuple | Mapping):
+        return False
+    if not is_secret_name(name):
+        return False
+    text = str(value)
+    if text.lower() in ("none", "null", "true", "false", REDACTED):
+        return False
+    sure = _SURE if isinstance(value, str) else _PASSWORD
+    return looks_like_a_key(text) or sure.search(_plain(name)) is not None
+
+
+def _plain(name: str) -> str:
+    return _CAMEL.sub("_", name[:200]).replace("-", "_").replace(" ", "_").upper()
+
+
+def looks_like_a_key(value: str) -> bool:
+    """Tell whether ``value`` is long and mixed enough to be no ordinary word, and no path."""
+    if len(value.strip()) < _SHORTEST or value.startswith(REDACTED):
+        return False
+    if value.startswith(("/", "./", "../", "~")) and _is_path(value):
+        return False
+    if len(value) >= _LONG:
+        return True
+    kinds = (str.isdigit, str.islower, str.isupper)
+    mixed = sum(any(kind(char) for char in value) for kind in kinds)
+    mixed += any(not char.isalnum() for char in value) + (not value.isascii())
+    return mixed >= 2
+
+
+def of_environment(variables: Iterable[tuple[str, str]]) -> Iterator[str]:
+    """Yield the secrets among ``variables``: values by their names, and passwords in URLs."""
+    for name, value in variables:
+        if is_secret_name(name) and looks_like_a_key(value):
+            yield value
+        if "://" in value:
+            yield from _passwords(value)
+
+
+def of_config(config: Mapping[str, Any]) -> set[str]:
+    """Return the secrets in a job's configuration: values of keys that say so, passwords in URLs.
+
+    What tasks, tools' data and attacks hold is the scenario, not a secret: it is left out.
+    """
+    found: set[str] = set()
+    for section, value in config.items():
+        if isinstance(value, Mapping):
+            found.update(_in_section(section, value))
+    return found
+
+
+def of_override(override: str) -> list[str]:
+    """Return the secrets in ``KEY=VALUE``, as ``--set`` takes it."""
+    key, separator, value = override.partition("=")
+    if not separator or not is_secret_name(key.rpartition(".")[2]):
+        return list(_passwords(override))
+    values = {value, *value.split(",")}
+    return [one for each in values if looks_like_a_key(one := each.strip("\"' []"))]
+
+
+def shown_override(override: str) -> str:
+    """Return ``KEY=VALUE`` with the value of a secret key replaced."""
+    key, separator, _ = override.partition("=")
+    if separator and is_secret_name(key.rpartition(".")[2]):
+        return f"{key}={REDACTED}"
+    return _PASSWORD_IN_URL.sub(lambda found: found[0].replace(found[1], REDACTED), override)
+
+
+def _in_section(section: str, value: Mapping[str, Any]) -> Iterator[str]:
+    if section not in _SCENARIO:
+        yield from _anywhere(value, secret=False)
+        return
+    config = value.get("config")
+    for key, one in config.items() if isinstance(config, Mapping) else ():
+        if is_secret_name(str(key)) or str(key) == "headers":
+            yield from _anywhere(one, secret=is_secret_name(str(key)))
+
+
+def _anywhere(value: Any, *, secret: bool) -> Iterator[str]:
+    """Yield secrets below ``value``; all texts are, where ``secret``."""
+    if isinstance(value, Mapping):
+        for key, one in value.items():
+            yield from _anywhere(one, secret=is_secret_name(str(key)))
+    elif isinstance(value, list | tuple):
+        for one in value:
+            yield from _anywhere(one, secret=secret)
+    elif isinstance(value, str):
+        if secret and looks_like_a_key(value):
+            yield value
+        yield from _passwords(value)
+
+
+def _passwords(text: str) -> Iterator[str]:
+    for password in _PASSWORD_IN_URL.findall(text):
+        if looks_like_a_key(password):
+            yield password
+
+
+def _is_path(value: str) -> bool:
+    """Tell a path from a secret that begins as one, such as base64."""
+    expanded = os.path.expanduser(value)
+    try:
+        return _PATH.fullmatch(value) is not None or os.path.exists(expanded)
+    except ValueError:
+        return False
+
+
+# No letter or digit before, unless it is that of an escaped line break or the like.
+_START = r"(?:(?<![A-Za-z0-9])|(?<=\\[nrtbf]))"
+_HEADER = re.compile(
+    _START
+    + r"(?:(?:proxy-)?(?P<auth>authorization)|(?:set-)?(?P<cookie>cookie)|(?:x-)?api[-_]?key|"
+    r"(?:shared)?(?:access|subscription|secret|account)[-_]?key|"
+    r"(?:access|api|auth|csrf|id|private|refresh|security|session|vault)[-_]token|"
+    r"client[-_]secret|(?:pg)?(?:password|passwd)|passphrase)(?![A-Za-z0-9])",
+    re.IGNORECASE,
+)
+_NAME_END = re.compile(r"(?P<quoted>\\{0,64}[\"'])?\s{0,64}(?P<sign>[:,=])\s{0,64}\[?\s{0,64}b?")
+_QUOTE = re.compile(r"\\{0,64}[\"']")
+_LONGEST_QUOTED = 16_384
+_SCHEME = re.compile(r"(?:bearer|basic|token|negotiate)\s{1,64}", re.IGNORECASE)
+_WHOLE_LINE = re.compile(r"(?:digest|aws4-hmac-sha256|hawk|oauth)\s", re.IGNORECASE)
+_BARE = re.compile(r"[^\s\"'\\,;&\[\]{}<>]{4,}")
+_LINE = re.compile(r"(?:=\\{0,64}\"[^\r\n\"\\]{0,4096}\\{0,64}\"|[^\r\n\"'\\])+")
+"""To the end of the line or of the text in quotes that holds it; values of cookies have quotes."""
+_SUBSTITUTIONS = (
+    (
+        ("bearer",),
+        re.compile(_START + r"(bearer\s{1,64})[A-Za-z0-9._~+/=-]{12,}", re.IGNORECASE),
+        r"\1" + REDACTED,
+    ),
+    (
+        ("basic ",),
+        re.compile(_START + r"(basic )[A-Za-z0-9+/]{12,}={0,2}(?![A-Za-z0-9+/])", re.IGNORECASE),
+        r"\1" + REDACTED,
+    ),
+    (
+        ("/",),
+        re.compile(
+            r"(:\\{0,8}/\\{0,8}/[^\s\"'/@:\\<>]{0,256}:)[^\s\"'/\\<>]{1,512}(?=@)",
+        ),
+        r"\1" + REDACTED,
+    ),
+    (
+        ("@",),
+        # A token in the place of a user.
+        re.compile(r"(:\\{0,8}/\\{0,8}/)[A-Za-z0-9_.~-]{20,512}(?=:?@)"),
+        r"\1" + REDACTED,
+    ),
+    (
+        ("key", "token", "secret"),
+        # As a name or in a sentence, where the value is too long and mixed to be a word.
+        re.compile(
+            r"((?:api[ _-]?key|[_-]key|token|secret)\\{0,8}[\"'`]?(?: (?:provided|given|used|is))?"
+            r"\s{0,4}[:=]?\s{0,4}\\{0,8}[\"'`]?)"
+            r"(?<![A-Za-z0-9])(?=[A-Za-z_~+/-]{0,64}[0-9])(?=[0-9_~+/-]{0,64}[A-Za-z])"
+            r"[A-Za-z0-9_~+/-]{20,}={0,2}(?![A-Za-z0-9_./(-])",
+            re.IGNORECASE,
+        ),
+        r"\1" + REDACTED,
+    ),
+    (
+        ("=",),
+        re.compile(
+            r"(?<![A-Za-z0-9_])((?:api[-_]?key|(?<=[?&])key|(?:access|auth)[-_]?token|token|"
+            r"(?:client[-_])?secret|sig|signature|password|passwd|pwd)=)[^\s\"'&#\\,;<>]{6,}",
+            re.IGNORECASE,
+        ),
+        r"\1" + REDACTED,
+    ),
+    (
+        ("sk-", "k_", "gsk_", "xai-", "pplx-", "r8_", "tvly-", "nvapi-", "lsv2_", "ya29.", "glsa_"),
+        re.compile(
+            _START + r"(?:sk-(?:ant-|proj-|or-|svcacct-)?|[prs]k_(?:live|test)_|gsk_|xai-|"
+            r"pplx-|r8_|tvly-|nvapi-|lsv2_[a-z]{2}_|ya29\.|glsa_)[A-Za-z0-9_-]{16,}"
+        ),
+        REDACTED,
+    ),
+    (
+        ("gh", "xox", "aiza", "hf_", "akia", "asia", "glpat-", "npm_", "pypi-"),
+        re.compile(
+            _START + r"(?:gh[pousr]_[A-Za-z0-9]{20,}|github_pat_[A-Za-z0-9_]{20,}|"
+            r"xox[abeprs]-[A-Za-z0-9-]{10,}|AIza[A-Za-z0-9_-]{35}|hf_[A-Za-z0-9]{20,}|"
+            r"(?:AKIA|ASIA)[A-Z0-9]{16}|glpat-[A-Za-z0-9_-]{20,}|npm_[A-Za-z0-9]{30,}|"
+            r"pypi-[A-Za-z0-9_-]{30,})"
+        ),
+        REDACTED,
+    ),
+    (
+        ("eyj",),
+        re.compile(
+            r"(?:(?<![A-Za-z0-9_.-])|(?<=\\[nrtbf]))eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\."
+            r"[A-Za-z0-9_-]{8,}"
+        ),
+        REDACTED,
+    ),
+    (
+        ("private key",),
+        re.compile(
+            r"(-----BEGIN [A-Z ]{0,40}PRIVATE KEY-----)(?:(?!-----).)*"
+            r"(-----END [A-Z ]{0,40}PRIVATE KEY-----)?",
+            re.DOTALL,
+        ),
+        r"\1" + REDACTED + r"\2",
+    ),
+)
+"""What one of must be in the text, in lower case; the pattern; and what takes its place."""
+
+
+def without_patterns(text: str) -> str:
+    """Return ``text`` without what has the form of a secret.
+
+    That are headers that authenticate, bearer tokens, keys of known services, passwords in URLs,
+    secrets in query strings, and private keys.
+    """
+    text = _without_headers(text)
+    lower = text.lower()
+    for triggers, pattern, replacement in _SUBSTITUTIONS:
+        if any(trigger in lower for trigger in triggers):
+            text = pattern.sub(replacement, text)
+    return text
+
+
+def _without_headers(text: str) -> str:
+    """Return ``text`` with the values of headers replaced, in JSON, ``repr`` and plain lines."""
+    kept: list[str] = []
+    end = 0
+    for found in _HEADER.finditer(text):
+        if found.start() < end:
+            continue
+        place = _value_of_header(text, found)
+        if place is not None:
+            kept += [text[end : place[0]], REDACTED]
+            end = place[1]
+    return "".join([*kept, text[end:]]) if kept else text
+
+
+def _value_of_header(text: str, found: re.Match[str]) -> tuple[int, int] | None:
+    """Return where the value of a header begins and ends; ``None`` when it has none."""
+    named = _NAME_END.match(text, found.end())
+    if named is None or (named["sign"] == "," and not named["quoted"]):
+        return None
+    begin = named.end()
+    quote = _QUOTE.match(text, begin)
+    if quote is not None:
+        closing = text.find(quote[0], quote.end(), quote.end() + _LONGEST_QUOTED)
+        if closing > quote.end():
+            return quote.end(), closing
+        if closing == quote.end():
+            return None
+        begin = quote.end()
+    elif text[begin - 1] == "b":
+        begin -= 1
+    if text.startswith(REDACTED, begin):
+        # Not after the match: what is left of the line would be read for every header in it.
+        return None
+    if found["cookie"] or (found["auth"] and _WHOLE_LINE.match(text, begin)):
+        value = _LINE.match(text, begin)
+    else:
+        scheme = _SCHEME.match(text, begin)
+        begin = scheme.end() if scheme else begin
+        value = _BARE.match(text, begin)
+    if value is None or text.startswith(REDACTED, begin):
+        return None
+    return value.span()

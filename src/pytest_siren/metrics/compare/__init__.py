@@ -1,0 +1,1 @@
+"""Paired comparisons of two tables of runs."""

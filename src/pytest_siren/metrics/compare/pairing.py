@@ -1,0 +1,250 @@
+"""Which run of one table belongs to which run of another."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from pytest_siren.metrics.rates.choices import Cluster, Errors
+from pytest_siren.metrics.rates.early_stopped import ended_early
+from pytest_siren.metrics.rates.measures import Measure, run_scores, speaks_of, units
+
+Ints = npt.NDArray[np.int64]
+
+_MOST_EXAMPLES = 5
+
+
+@dataclass(frozen=True)
+class Alone:
+    """Runs of one side that have no counterpart on the other."""
+
+    runs: int
+    tasks: int
+    """Tasks, of datasets that both sides have, of which the other side has no run at all."""
+    examples: tuple[str, ...]
+    """Ids of some of these tasks, in order; where there are none, of runs, as ``task (run 3)``."""
+    datasets: tuple[str, ...]
+    """Datasets of which the other side has no run at all."""
+
+
+@dataclass(frozen=True)
+class Pairing:
+    """Positions, in either table, of runs that belong together: shape ``(pairs,)`` each."""
+
+    left: Ints
+    right: Ints
+    only_left: Alone
+    only_right: Alone
+    renamed: tuple[str, str] | None
+    """The attack of each side, where they have different names and were paired all the same."""
+    by_model: bool
+    """Whether agent and model had to be the same: each side holds several."""
+
+
+def about(runs: pd.DataFrame, measure: Measure) -> pd.DataFrame:
+    """Return those of ``runs`` that ``measure`` speaks of, scored or not."""
+    return runs[speaks_of(runs, measure.stem)]
+
+
+def both_about(
+    left: pd.DataFrame, right: pd.DataFrame, measure: Measure
+) -> tuple[pd.DataFrame, pd.DataFrame, bool]:
+    """Return those runs of both sides that can be compared in ``measure``, which is no pass@k.
+
+    Where tasks of either side ended early these are the first runs of both, for later ones are no
+    fair sample: then the last value is true.
+    """
+    sides = about(left, measure), about(right, measure)
+    if not any(ended_early(side).any() for side in sides):
+        return *sides, False
+    first, other = (side[(side["run_index"] == 0).to_numpy()] for side in sides)
+    return first, other, True
+
+
+def pair(left: pd.DataFrame, right: pd.DataFrame, *, rename: bool = False) -> Pairing:
+    """Pair the runs of two tables (``metrics/frame.py``) by dataset, task, attack and run index.
+
+    Runs without an attack pair with such. With ``rename``, where either side has exactly one
+    attack, these two are taken for the same whatever they are called. Where each side holds several
+    agents or models, runs of the same agent and model are paired; where only one side does, each of
+    its configurations is paired with the other side's. A configuration that was run by several jobs
+    has several runs of the same index: the first pairs with the first, and so on.
+    """
+    attacks = _attacks(left), _attacks(right)
+    renamed = None
+    if rename and len(attacks[0]) == len(attacks[1]) == 1 and attacks[0] != attacks[1]:
+        renamed = attacks[0][0], attacks[1][0]
+    sides = (left, right)
+    dataset = _joint(sides, "dataset")
+    task = _combined(dataset, _joint(sides, "task_id"))
+    attack = _joint(sides, "attack")
+    if renamed is not None:
+        attack = (np.minimum(attack[0], 0), np.minimum(attack[1], 0))
+    index = left["run_index"].to_numpy(np.int64), right["run_index"].to_numpy(np.int64)
+    run = _combined(_combined(task, attack), index)
+    who = _combined(_joint(sides, "agent"), _joint(sides, "model"))
+    by_model = len(np.unique(who[0])) > 1 and len(np.unique(who[1])) > 1
+    if by_model:
+        run = _combined(run, who)
+    repeated = _combined(run, who)
+    run = _combined(run, (_occurrence(repeated[0]), _occurrence(repeated[1])))
+    matched = pd.merge(
+        pd.DataFrame({"run": run[0], "left": np.arange(len(left))}),
+        pd.DataFrame({"run": run[1], "right": np.arange(len(right))}),
+        on="run",
+    )
+    paired = matched["left"].to_numpy(np.int64), matched["right"].to_numpy(np.int64)
+    return Pairing(
+        *paired,
+        only_left=_alone(left, paired[0], dataset, task),
+        only_right=_alone(right, paired[1], dataset[::-1], task[::-1]),
+        renamed=renamed,
+        by_model=by_model,
+    )
+
+
+def mixed(runs: pd.DataFrame, side: str) -> list[str]:
+    """Say which runs of a side stem from several configurations, and so are no single thing."""
+    same = ["dataset", "attack", "agent", "model"]
+    kinds = runs[[*same, "identity"]].drop_duplicates().astype(object)
+    found: dict[tuple[str, ...], int] = {}
+    for dataset, attack, agent, model in kinds[same].itertuples(index=False):
+        key = dataset, "no attack" if pd.isna(attack) else attack, agent, model
+        found[key] = found.get(key, 0) + 1
+    return [
+        f"the {side} side holds {count} configurations of {', '.join(key)}"
+        for key, count in found.items()
+        if count > 1
+    ]
+
+
+def _attacks(runs: pd.DataFrame) -> list[str]:
+    return sorted(str(name) for name in runs["attack"].dropna().unique())
+
+
+def _joint(sides: tuple[pd.DataFrame, pd.DataFrame], name: str) -> tuple[Ints, Ints]:
+    """Return numbers for the values of a column, the same on both sides; -1 for missing ones."""
+    left, right = (pd.Categorical(side[name]) for side in sides)
+    known = pd.Index(left.categories.astype(object)).append(
+        pd.Index(right.categories.astype(object))
+    )
+    known = known.unique()
+    return _numbers(left, known), _numbers(right, known)
+
+
+def _numbers(values: pd.Categorical, known: pd.Index) -> Ints:
+    # The last place is what the code -1 of a missing value points to.
+    places = np.append(known.get_indexer(values.categories.astype(object)), -1).astype(np.int64)
+    found: Ints = places[np.asarray(values.codes, dtype=np.int64)]
+    return found
+
+
+def _combined(one: tuple[Ints, Ints], other: tuple[Ints, Ints]) -> tuple[Ints, Ints]:
+    """Return a number for each pair of numbers, the same on both sides, as small as possible."""
+    both = [np.concatenate(part) for part in (one, other)]
+    if not len(both[0]):
+        return one
+    lowest = int(both[1].min())
+    joined = both[0] * (int(both[1].max()) - lowest + 1) + (both[1] - lowest)
+    numbers = pd.factorize(joined)[0].astype(np.int64)
+    return numbers[: len(one[0])], numbers[len(one[0]) :]
+
+
+def _occurrence(keys: Ints) -> Ints:
+    """Return how many equal keys stand before each."""
+    return np.asarray(pd.Series(keys).groupby(keys).cumcount(), dtype=np.int64)
+
+
+def _alone(
+    runs: pd.DataFrame, paired: Ints, dataset: tuple[Ints, Ints], task: tuple[Ints, Ints]
+) -> Alone:
+    """Describe the runs of a side, the first of ``dataset`` and ``task``, that are not paired."""
+    alone = np.ones(len(runs), dtype=bool)
+    alone[paired] = False
+    foreign = ~np.isin(dataset[0], dataset[1])
+    unknown = ~np.isin(task[0], task[1]) & ~foreign
+    tasks = sorted(set(runs["task_id"].to_numpy()[unknown].tolist()))
+    others = runs[alone & ~foreign]
+    named = tasks or [
+        f"{name} (run {index})"
+        for name, index in zip(others["task_id"], others["run_index"], strict=True)
+    ]
+    return Alone(
+        runs=int(alone.sum()),
+        tasks=len(np.unique(task[0][unknown])),
+        examples=tuple(str(name) for name in named[:_MOST_EXAMPLES]),
+        datasets=tuple(sorted({str(name) for name in runs["dataset"].to_numpy()[foreign]})),
+    )
+
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Unscored:
+    """Why runs of one side, each with a counterpart on the other, count for nothing."""
+
+    errors: int
+    cancelled: int
+    unknown: int
+    """Scored, but this score is unknown."""
+
+
+@dataclass(frozen=True)
+class Matched:
+    """The two values of every unit that has pairs, and the rows that they come from."""
+
+    before: Floats
+    after: Floats
+    clusters: Ints
+    runs: Ints
+    """Pairs behind each unit."""
+    rows: Ints
+    """Position, among the pairs, of one pair of each unit."""
+    scored: npt.NDArray[np.bool_]
+    """Which of all pairs are scored on both sides."""
+
+    def only(self, mask: npt.NDArray[np.bool_]) -> Matched:
+        """Return the units for which ``mask`` is true."""
+        return replace(
+            self,
+            before=self.before[mask],
+            after=self.after[mask],
+            clusters=self.clusters[mask],
+            runs=self.runs[mask],
+            rows=self.rows[mask],
+        )
+
+
+def match(
+    before: pd.DataFrame, after: pd.DataFrame, measure: Measure, *, cluster: Cluster
+) -> Matched:
+    """Return the values of ``measure`` for the units of pairs: row by row of the two tables."""
+    scores = run_scores(before, measure, Errors.EXCLUDE) + run_scores(
+        after, measure, Errors.EXCLUDE
+    )
+    scored = ~np.isnan(scores)
+    kept = np.flatnonzero(scored)
+    left = before.iloc[kept].reset_index(drop=True)
+    right = after.iloc[kept].reset_index(drop=True)
+    # A unit is a task in one configuration of either side: the two tables must agree on it.
+    both = left["identity"].astype(str) + " " + right["identity"].astype(str)
+    shared = {name: left[name] for name in ("dataset", "task_id", "benign_task", "malicious_task")}
+    identity = pd.Categorical(both)
+    one = units(left.assign(identity=identity), measure, cluster=cluster)
+    other = units(right.assign(identity=identity, **shared), measure, cluster=cluster)
+    return Matched(one.values, other.values, one.clusters, one.runs, kept[one.rows], scored)
+
+
+def unscored(paired: pd.DataFrame, measure: Measure) -> Unscored:
+    """Count the runs of one side of the pairs that ``measure`` has no value for."""
+    lacking = paired["status"][np.isnan(run_scores(paired, measure, Errors.EXCLUDE))]
+    status = lacking.astype(str).value_counts()
+    return Unscored(
+        errors=int(status.get("error", 0)),
+        cancelled=int(status.get("cancelled", 0)),
+        unknown=int(status.get("scored", 0)),
+    )

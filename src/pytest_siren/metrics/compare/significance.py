@@ -1,0 +1,259 @@
+"""Tests of paired differences."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import exp, log, sqrt
+from statistics import NormalDist
+
+import numpy as np
+import numpy.typing as npt
+from scipy.stats import binomtest
+
+from pytest_siren.metrics.compare.difference import (
+    Difference,
+    NonInferiority,
+    mean_difference,
+    non_inferior,
+)
+from pytest_siren.metrics.compare.effects import Effects, effects, minimum_detectable
+from pytest_siren.metrics.compare.pairing import Matched
+
+
+@dataclass(frozen=True)
+class McNemar:
+    """What the pairs say whose two sides differ."""
+
+    gained: int
+    """Pairs that only the second side succeeded in."""
+    lost: int
+    """Pairs that only the first side succeeded in."""
+    p: float
+    """Two-sided."""
+    odds_ratio: float
+    """``(gained + 0.5) / (lost + 0.5)``."""
+    low: float
+    high: float
+    """Its interval."""
+
+
+def mcnemar(gained: int, lost: int, *, confidence: float = 0.95) -> McNemar:
+    """Test discordant pairs by the exact two-sided binomial test with probability 1/2.
+
+    Source: McNemar 1947, Psychometrika 12, 153-157; the exact conditional form as in Fagerland,
+    Lydersen and Laake 2013, BMC Medical Research Methodology 13:91. The odds ratio has 0.5 added to
+    either count (Haldane 1956, Anscombe 1956), its interval is Wald's on the logarithm.
+    Raises ``ValueError`` for negative counts.
+    """
+    if gained < 0 or lost < 0:
+        raise ValueError(f"counts of pairs cannot be negative: {gained}, {lost}")
+    total = gained + lost
+    p = float(binomtest(gained, total, 0.5).pvalue) if total else 1.0
+    upper, lower = gained + 0.5, lost + 0.5
+    half = NormalDist().inv_cdf((1.0 + confidence) / 2.0) * sqrt(1.0 / upper + 1.0 / lower)
+    centre = log(upper / lower)
+    return McNemar(gained, lost, p, upper / lower, exp(centre - half), exp(centre + half))
+
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+
+_CHUNK = 4_000_000
+"""Numbers that are drawn at once."""
+_DIGITS = 9
+"""Decimals to which sums are rounded, that rounding may not make equal clusters different."""
+
+
+def bootstrap(
+    values: Floats,
+    clusters: Ints | None = None,
+    *,
+    confidence: float = 0.95,
+    draws: int = 10_000,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """Return the percentile interval of the mean of ``values``; whole clusters are drawn.
+
+    Source: Efron 1979, Annals of Statistics 7, 1-26; clusters as in Davison and Hinkley 1997,
+    *Bootstrap Methods and their Application*, 3.8. The same seed gives the same interval. Raises
+    ``ValueError`` without any value.
+    """
+    sums, sizes, number = _clusters(values, clusters)
+    kinds, counts = np.unique(np.column_stack([sums, sizes]), axis=0, return_counts=True)
+    random = np.random.default_rng(seed)
+    means = []
+    for some in _chunks(draws, len(counts)):
+        drawn = random.multinomial(number, counts / number, size=some)
+        means.append((drawn @ kinds[:, 0]) / (drawn @ kinds[:, 1]))
+    tail = (1.0 - confidence) / 2.0
+    low, high = np.quantile(np.concatenate(means), [tail, 1.0 - tail])
+    return float(low), float(high)
+
+
+def sign_flip_p(
+    values: Floats, clusters: Ints | None = None, *, draws: int = 10_000, seed: int = 0
+) -> float:
+    """Return the two-sided p of the mean of ``values`` when each cluster may change its sign.
+
+    If nothing differs between the two sides, their names can be exchanged in every pair. Source:
+    Fisher 1935, *The Design of Experiments*, 21; one is added to both counts, so that p is never 0
+    (Phipson and Smyth 2010, Statistical Applications in Genetics and Molecular Biology 9:39).
+    """
+    sums, _, _ = _clusters(values, clusters)
+    sizes, counts = np.unique(np.abs(sums[sums != 0.0]), return_counts=True)
+    if not len(sizes):
+        return 1.0
+    observed = abs(float(sums.sum()))
+    # Each sum was rounded, and totals that are equal must count as equal.
+    tolerance = (len(sums) + 1) * 10.0**-_DIGITS
+    random = np.random.default_rng(seed)
+    as_large = 0
+    for some in _chunks(draws, len(sizes)):
+        positive = random.binomial(counts, 0.5, size=(some, len(sizes)))
+        totals = np.abs((2 * positive - counts) @ sizes)
+        as_large += int(np.count_nonzero(totals >= observed - tolerance))
+    return (as_large + 1) / (draws + 1)
+
+
+def _clusters(values: Floats, clusters: Ints | None) -> tuple[Floats, Floats, int]:
+    """Return sum and size of each cluster, and the number of clusters."""
+    if not len(values):
+        raise ValueError("nothing to draw from")
+    if clusters is None:
+        return np.round(values, _DIGITS), np.ones(len(values)), len(values)
+    groups = np.unique(clusters, return_inverse=True)[1]
+    sizes = np.bincount(groups).astype(np.float64)
+    return np.round(np.bincount(groups, weights=values), _DIGITS), sizes, len(sizes)
+
+
+def _chunks(draws: int, width: int) -> list[int]:
+    most = max(1, _CHUNK // width)
+    return [min(most, draws - start) for start in range(0, draws, most)]
+
+
+HIGHER_IS_WORSE = ("asr", "attack_pass", "error_rate", "incomplete_rate", "refusal_rate")
+
+
+@dataclass(frozen=True)
+class How:
+    """How differences are tested."""
+
+    confidence: float = 0.95
+    margin: float | None = None
+    """What a measure may worsen by, for the test of non-inferiority."""
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Tested:
+    """How one measure differs between the sides of one group of pairs."""
+
+    measure: str
+    group: str
+    """``all``, or a column of the table and its value, such as ``dataset=agentdojo-slack``."""
+    pairs: int
+    """Pairs of runs, scored on both sides."""
+    left: float
+    """The left side's rate over the pairs."""
+    right: float
+    difference: Difference
+    """Right minus left."""
+    bootstrap: tuple[float, float]
+    """Percentile interval of the difference."""
+    mcnemar: McNemar
+    """Of tasks, each of which succeeded on a side when half of its score was reached."""
+    permutation_p: float
+    """Of changed signs, by clusters."""
+    effects: Effects
+    test: str
+    """Where ``p`` is from: ``mcnemar`` where all pairs are independent and of full or no scores,
+    else ``sign-flip``."""
+    p: float
+    q: float
+    """``p`` after Benjamini and Hochberg over all tests of the report."""
+    higher_is_worse: bool
+    non_inferiority: NonInferiority | None
+    """Without a margin ``None``."""
+    detectable: float | None
+    """Difference that these pairs would have shown with a probability of 80 %, if it is real."""
+
+    @property
+    def worsening(self) -> float:
+        """How much worse the right side is; negative where it is better."""
+        return self.difference.value if self.higher_is_worse else -self.difference.value
+
+    @property
+    def excludes_zero(self) -> bool:
+        """Whether the interval of the difference lies on one side of zero."""
+        return self.difference.low > 0.0 or self.difference.high < 0.0
+
+
+def put_to_tests(measure: str, stem: str, group: str, matched: Matched, how: How) -> Tested:
+    """Return all tests of ``matched``, at least one unit; ``q`` is ``p`` until more is known."""
+    values = matched.after - matched.before
+    clusters, higher_is_worse = matched.clusters, stem in HIGHER_IS_WORSE
+    difference = mean_difference(values, clusters, confidence=how.confidence)
+    before, after = matched.before >= 0.5, matched.after >= 0.5
+    counted = mcnemar(
+        int(np.count_nonzero(after & ~before)),
+        int(np.count_nonzero(before & ~after)),
+        confidence=how.confidence,
+    )
+    permutation_p = sign_flip_p(values, clusters, seed=how.seed)
+    scores = np.concatenate([matched.before, matched.after])
+    binary = bool(np.all((scores == 0.0) | (scores == 1.0)))
+    exact = binary and difference.clusters == difference.units == int(matched.runs.sum())
+    p = counted.p if exact else permutation_p
+    return Tested(
+        measure=measure,
+        group=group,
+        pairs=int(matched.runs.sum()),
+        left=float(matched.before.mean()),
+        right=float(matched.after.mean()),
+        difference=difference,
+        bootstrap=bootstrap(values, clusters, confidence=how.confidence, seed=how.seed),
+        mcnemar=counted,
+        permutation_p=permutation_p,
+        effects=effects(matched.before, matched.after),
+        test="mcnemar" if exact else "sign-flip",
+        p=p,
+        q=p,
+        higher_is_worse=higher_is_worse,
+        non_inferiority=None
+        if how.margin is None
+        else non_inferior(
+            difference,
+            how.margin,
+            higher_is_worse=higher_is_worse,
+            confidence=how.confidence,
+        ),
+        detectable=_detectable(difference, how.confidence),
+    )
+
+
+def _detectable(difference: Difference, confidence: float) -> float | None:
+    number = difference.clusters
+    if number < 2:
+        return None
+    found = minimum_detectable(difference.error * number**0.5, number, confidence=confidence)
+    return found if found <= 1.0 else None
+
+
+def benjamini_hochberg(p_values: Sequence[float]) -> list[float]:
+    """Return the q-value of each p-value, in the same order: reject where it is below the level.
+
+    The i-th smallest of m becomes ``p * m / i``, and then the minimum of itself and of all that
+    come after it: the running minimum goes from the largest p down, so that a q-value never falls
+    while p rises. Source: Benjamini and Hochberg 1995, Journal of the Royal Statistical Society B
+    57, 289-300; as adjusted values: Yekutieli and Benjamini 1999, Journal of Statistical Planning
+    and Inference 82, 171-196. Raises ``ValueError`` for a p-value that is not within 0..1.
+    """
+    p = np.asarray(p_values, dtype=np.float64)
+    if not np.all((p >= 0.0) & (p <= 1.0)):
+        raise ValueError("p-values lie within 0..1")
+    order = np.argsort(-p, kind="stable")
+    ranks = np.arange(len(p), 0, -1)
+    q = np.empty_like(p)
+    q[order] = np.minimum.accumulate(p[order] * len(p) / ranks) if len(p) else p
+    return [float(value) for value in np.minimum(q, 1.0)]

@@ -1,0 +1,1 @@
+"""Gates: conditions on measures that hold, are broken, or are inconclusive."""

@@ -1,0 +1,159 @@
+"""Gates on what has changed since a baseline: ``asr_increase``, ``utility_drop`` and the like."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from pytest_siren.metrics.compare.paired import over_pairs, paired
+from pytest_siren.metrics.compare.pairing import match
+from pytest_siren.metrics.gates.estimates import Finding
+from pytest_siren.metrics.gates.explanations import few
+from pytest_siren.metrics.gates.selection import about, base, counted_as, in_group, unscored
+from pytest_siren.metrics.rates.choices import Cluster, Errors
+from pytest_siren.metrics.rates.measures import Measure, cluster_codes, run_scores, unit_codes
+from pytest_siren.metrics.sample_size import OutcomeCounts
+from pytest_siren.spec.errors import listed
+from pytest_siren.spec.gates import Gate
+
+_WHO = ("model", "agent")
+"""Keys that a baseline may have other values under: it is compared all the same."""
+_NOT_KEPT = ("job", "vector")
+"""Keys that a baseline does not have."""
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """What runs are compared with."""
+
+    runs: pd.DataFrame
+    """A table of ``metrics/frame.py``."""
+    name: str
+    """As the user gave it."""
+    subset: bool = False
+    """Whether the user chose some tasks only, so that the others of the baseline may be missing."""
+
+
+def find_change(
+    runs: pd.DataFrame,
+    gate: Gate,
+    baseline: Baseline,
+    *,
+    cluster: Cluster,
+    confidence: float,
+    worst: bool = False,
+) -> Finding | None:
+    """Return by how much the measure went up, or dropped; ``None`` where nothing can be paired.
+
+    With ``worst``, runs of the baseline without a score get the one that is best for it.
+    """
+    before = of_baseline(gate, baseline)
+    if worst:
+        best = 0.0 if gate.bad_score else 1.0
+        before = counted_as(before, unscored(before, gate.measure), gate.measure, best)
+    measure = Measure.of(base(gate.measure))
+    made, earlier, later = paired(before, runs, measure)
+    matched = match(earlier, later, measure, cluster=cluster)
+    found = over_pairs(made, earlier, later, matched, measure, confidence)
+    change = found.difference
+    if change is None:
+        return None
+    drop = gate.measure.endswith("_drop")
+    low, high = (-change.high, -change.low) if drop else (change.low, change.high)
+    note = f"from {found.before:.3f} to {found.after:.3f} over {found.pairs:,} pairs of runs"
+    value = -change.value if drop else change.value
+    return Finding(value + 0.0, low, high, change.units, found.pairs, note=note)
+
+
+def change_counts(
+    runs: pd.DataFrame, gate: Gate, baseline: Baseline, cluster: Cluster
+) -> OutcomeCounts | None:
+    """Return how often the pairs of each task differed by how much, a drop counting upwards.
+
+    ``None`` where pairs lack a score on either side, so that more of them do not settle it alone.
+    """
+    measure = Measure.of(base(gate.measure))
+    _, earlier, later = paired(of_baseline(gate, baseline), runs, measure)
+    one, other = (run_scores(side, measure, Errors.EXCLUDE) for side in (earlier, later))
+    differences = one - other if gate.measure.endswith("_drop") else other - one
+    if np.isnan(differences).any():
+        return None
+    then, now = (side["identity"].astype(object).to_numpy() for side in (earlier, later))
+    both = later.assign(identity=pd.Categorical(then + " " + now))
+    return OutcomeCounts.of(differences, unit_codes(both), cluster_codes(both, cluster))
+
+
+def of_baseline(gate: Gate, baseline: Baseline) -> pd.DataFrame:
+    """Return the runs of the baseline that ``gate`` is about."""
+    group = [
+        (key, value)
+        for key, value in gate.group
+        if key not in _NOT_KEPT
+        and (key not in _WHO or in_group(baseline.runs, [(key, value)]).any())
+    ]
+    chosen = baseline.runs[in_group(baseline.runs, group)]
+    return chosen[about(chosen, gate.measure)]
+
+
+def unmatched(runs: pd.DataFrame, gate: Gate, baseline: Baseline) -> str | None:
+    """Return what is there on one side only; ``None`` when all tasks are compared."""
+    before, now = _tasks(of_baseline(gate, baseline)), _tasks(runs)
+    new, gone = sorted(now - before), sorted(before - now)
+    if baseline.subset:
+        gone = []
+    if not (new or gone):
+        return None
+    parts = []
+    if gone:
+        parts.append(f"{_counted(gone)} of the baseline {_are(gone)} gone ({_named(gone)})")
+    if new:
+        parts.append(f"{_counted(new)} {_are(new)} not in it ({_named(new)})")
+    what = " and ".join(parts)
+    return f"{what}: renamed or removed? bless a new baseline with siren bless"
+
+
+def incomparable(runs: pd.DataFrame, gate: Gate, baseline: Baseline) -> str:
+    """Say why no run has a counterpart in the baseline."""
+    before = of_baseline(gate, baseline)
+    if not len(before):
+        known = listed(sorted(map(str, baseline.runs["dataset"].dropna().unique())))
+        return f"the baseline {baseline.name} has no runs of this kind (it holds {known})"
+    then, now = _values(before, "dataset"), _values(runs, "dataset")
+    if not set(then) & set(now):
+        return f"the baseline {baseline.name} is of {listed(then)}, the runs are of {listed(now)}"
+    then, now = _values(before, "attack"), _values(runs, "attack")
+    if then != now and not set(then) & set(now):
+        return f"the baseline {baseline.name} was attacked by {listed(then)}, not {listed(now)}"
+    return f"no scored run has a scored counterpart in the baseline {baseline.name}"
+
+
+def _tasks(runs: pd.DataFrame) -> set[tuple[str, str, str]]:
+    columns = (runs[name].astype(object).fillna("").astype(str) for name in _UNIT)
+    return set(zip(*columns, strict=True))
+
+
+_UNIT = ("dataset", "task_id", "attack")
+
+
+def _values(runs: pd.DataFrame, column: str) -> list[str]:
+    return sorted(map(str, runs[column].dropna().unique()))
+
+
+def _named(tasks: Sequence[tuple[str, str, str]]) -> str:
+    datasets, attacks = {one[0] for one in tasks}, {one[2] for one in tasks}
+    names = []
+    for dataset, task, attack in tasks:
+        name = task if len(datasets) == 1 else f"{dataset} {task}"
+        names.append(name if len(attacks) == 1 else f"{name} [{attack}]")
+    return listed(few(names))
+
+
+def _counted(tasks: Sequence[object]) -> str:
+    return f"{len(tasks):,} task{'' if len(tasks) == 1 else 's'}"
+
+
+def _are(tasks: Sequence[object]) -> str:
+    return "is" if len(tasks) == 1 else "are"

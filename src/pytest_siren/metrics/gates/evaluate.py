@@ -1,0 +1,252 @@
+"""Judges gates: held, broken, or inconclusive where the runs at hand cannot tell.
+
+A gate holds only if its whole interval is on the good side of the bound, every planned run has come
+to an end, and it would still hold if each run without a score were counted against it. So nothing
+that is missing can make it hold.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+
+from pytest_siren.evaluation.finish import spoken
+from pytest_siren.metrics.gates import explanations as words
+from pytest_siren.metrics.gates.baseline import Baseline, find_change, incomparable, unmatched
+from pytest_siren.metrics.gates.estimates import Finding, find, with_exposure
+from pytest_siren.metrics.gates.explanations import needed
+from pytest_siren.metrics.gates.questions import required
+from pytest_siren.metrics.gates.result import GateResult, Verdict
+from pytest_siren.metrics.gates.selection import (
+    PENDING,
+    Mask,
+    about,
+    base,
+    counted_as,
+    in_group,
+    joined,
+    known_values,
+    of_jobs,
+    score_column,
+    taking_part,
+    unknown_scores,
+    unscored,
+)
+from pytest_siren.metrics.rates.choices import Cluster, Unexposed
+from pytest_siren.metrics.rates.early_stopped import decided_by
+from pytest_siren.metrics.rates.measures import Measure, exposed_of, finishes, unexposed_as_unknown
+from pytest_siren.spec.gates import CHANGES, TOTALS, Gate
+
+
+@dataclass(frozen=True)
+class Judging:
+    """How gates are judged."""
+
+    point: bool = False
+    """Whether the bare estimate decides rather than its interval."""
+    cluster: Cluster = Cluster.COUPLE
+    confidence: float = 0.95
+    baseline: Baseline | None = None
+    advice: bool = True
+    """Whether an open gate says how many runs would settle it, which takes up to a second."""
+    unexposed: Unexposed = Unexposed.COUNT
+    """What runs count as, in gates on attacks, whose model was not sent planted text."""
+
+
+@dataclass(frozen=True)
+class Counts:
+    """The runs that a gate is about."""
+
+    scored: int
+    errors: int
+    unknown: int
+    """Scored runs without the score that is asked for."""
+    pending: int
+    """Planned runs that have not come to an end, also those that were cancelled."""
+    answers: str = ""
+    """How the answers of runs with an unknown score ended, where not all are whole."""
+
+    @property
+    def planned(self) -> int:
+        return self.scored + self.errors + self.unknown + self.pending
+
+
+def evaluate(
+    gates: Iterable[Gate],
+    runs: pd.DataFrame,
+    *,
+    pending: pd.DataFrame | None = None,
+    judging: Judging | None = None,
+) -> list[GateResult]:
+    """Return what came of each gate.
+
+    ``runs`` is a table of ``metrics/frame.py``. ``pending`` is another with a row for each run that
+    was planned and was not tried, with the status ``pending``.
+    """
+    table = runs if pending is None else joined(runs, pending)
+    judging = judging or Judging()
+    return [_judge(gate, table, judging) for gate in gates]
+
+
+def _judge(gate: Gate, table: pd.DataFrame, judging: Judging) -> GateResult:
+    of_gate = of_jobs(table, gate)
+    chosen = of_gate[in_group(of_gate, gate.group)]
+    if not len(chosen):
+        return _result(
+            gate, Verdict.INCONCLUSIVE, None, Counts(0, 0, 0, 0), _missing(gate, of_gate)
+        )
+    chosen = taking_part(chosen[about(chosen, gate.measure)], gate.measure)
+    if score_column(gate.measure) != "attack_score":
+        return _judged(gate, chosen, judging)
+    exposed = exposed_of(chosen)
+    # More runs of the kind that nobody reads would decide nothing.
+    judging = replace(judging, advice=judging.advice and not exposed.none)
+    if judging.unexposed is Unexposed.UNKNOWN:
+        chosen = unexposed_as_unknown(chosen)
+    return with_exposure(gate, _judged(gate, chosen, judging), exposed)
+
+
+def _judged(gate: Gate, chosen: pd.DataFrame, judging: Judging) -> GateResult:
+    """Judge ``gate`` by ``chosen``, the runs that it is about."""
+    counts, pending = _counted(chosen, gate.measure)
+    over = chosen[~pending]
+    found = _find(gate, over, judging)
+    if found is None:
+        why = _nothing(gate, over, counts, judging)
+        return _result(gate, Verdict.INCONCLUSIVE, None, counts, why)
+    verdict = _side(gate, found, judging)
+    if verdict is Verdict.HELD:
+        doubt = _doubt(gate, found, over, counts, judging)
+    elif verdict is Verdict.BROKEN and judging.point and (counts.pending or found.undecided):
+        doubt = _way_out(gate, chosen, pending, judging)
+    elif verdict is Verdict.INCONCLUSIVE:
+        return _undecided(gate, found, over, counts, judging)
+    else:
+        doubt = None
+    if doubt is not None:
+        return _result(gate, Verdict.INCONCLUSIVE, found, counts, doubt)
+    return _result(gate, verdict, found, counts, words.decided(gate, found, verdict, judging.point))
+
+
+def _undecided(
+    gate: Gate, found: Finding, over: pd.DataFrame, counts: Counts, judging: Judging
+) -> GateResult:
+    """Return the result for an interval that has the bound within."""
+    why = words.across(gate, found, counts)
+    asked = judging.advice and not counts.pending
+    need = required(gate, found, over, judging) if asked else None
+    if need is not None:
+        why = f"{why}; {needed(need, gate, found)}"
+    result = _result(gate, Verdict.INCONCLUSIVE, found, counts, why)
+    return replace(result, more_runs=need.runs if need else None)
+
+
+def _missing(gate: Gate, runs: pd.DataFrame) -> str:
+    """Say what of the gate's group is not there."""
+    for key, value in gate.group:
+        if not in_group(runs, [(key, value)]).any():
+            return words.no_such(key, value, known_values(runs, key))
+    return words.no_runs(gate)
+
+
+def _nothing(gate: Gate, over: pd.DataFrame, counts: Counts, judging: Judging) -> str:
+    """Say why there is no estimate."""
+    if gate.measure in CHANGES and counts.scored:
+        if judging.baseline is None:
+            return words.no_baseline(gate)
+        return incomparable(over, gate, judging.baseline)
+    return words.nothing_scored(gate, counts)
+
+
+def _counted(runs: pd.DataFrame, measure: str) -> tuple[Counts, Mask]:
+    """Return the counts, and which runs have not come to an end."""
+    errors = (runs["status"] == "error").to_numpy(bool)
+    pending = runs["status"].isin((PENDING, "cancelled")).to_numpy(bool)
+    unknown = unknown_scores(runs, measure)
+    scored = ~(errors | pending | unknown)
+    answers = ", ".join(spoken(finishes(runs[unknown])))
+    made = [int(np.count_nonzero(one)) for one in (scored, errors, unknown, pending)]
+    return Counts(made[0], made[1], made[2], made[3], answers), pending
+
+
+def _find(
+    gate: Gate, runs: pd.DataFrame, judging: Judging, *, worst: bool = False
+) -> Finding | None:
+    cluster, confidence, baseline = judging.cluster, judging.confidence, judging.baseline
+    if gate.measure not in CHANGES:
+        return find(runs, gate.measure, cluster=cluster, confidence=confidence)
+    if baseline is None:
+        return None
+    return find_change(runs, gate, baseline, cluster=cluster, confidence=confidence, worst=worst)
+
+
+def _side(gate: Gate, found: Finding, judging: Judging) -> Verdict:
+    """Tell on which side of the bound the interval, or the estimate, lies as a whole."""
+    ends = (found.value,) if judging.point else (found.low, found.high)
+    good = [gate.accepts(end) for end in ends]
+    if all(good):
+        return Verdict.HELD
+    return Verdict.INCONCLUSIVE if any(good) else Verdict.BROKEN
+
+
+def _doubt(
+    gate: Gate,
+    found: Finding,
+    over: pd.DataFrame,
+    counts: Counts,
+    judging: Judging,
+) -> str | None:
+    """Return what keeps a gate from holding that would hold by its scored runs alone."""
+    if counts.pending:
+        return words.unfinished(counts)
+    if gate.measure in TOTALS:
+        unpriced = int(over["unpriced"].sum()) if gate.measure == "cost" else 0
+        return words.unpriced(unpriced, over) if unpriced else None
+    baseline = judging.baseline if gate.measure in CHANGES else None
+    if baseline and (problem := unmatched(over, gate, baseline)):
+        return problem
+    lacking = unscored(over, gate.measure)
+    if lacking.any() or baseline:
+        worst = counted_as(over, lacking, gate.measure, gate.bad_score)
+        against = _find(gate, worst, judging, worst=True)
+        if against is None or _side(gate, against, judging) is not Verdict.HELD:
+            return words.against(counts, against)
+    return words.short(gate, found) if found.short else None
+
+
+def _way_out(gate: Gate, chosen: pd.DataFrame, pending: Mask, judging: Judging) -> str | None:
+    """Return why a gate that is broken so far may yet hold; ``None`` if it cannot."""
+    if gate.measure in TOTALS:
+        return None if gate.upper else words.unfinished_broken()
+    # Errors of tasks that end early keep them undecided, which the estimate does not show.
+    errors = unscored(chosen, gate.measure) & decided_by(chosen, Measure.of(base(gate.measure)))
+    best = counted_as(chosen, pending | errors, gate.measure, 1.0 - gate.bad_score)
+    found = _find(gate, best, judging)
+    return words.unfinished_broken() if found and gate.accepts(found.value) else None
+
+
+def _result(
+    gate: Gate, verdict: Verdict, found: Finding | None, counts: Counts, why: str
+) -> GateResult:
+    result = GateResult(
+        gate=gate.text,
+        source=gate.source,
+        verdict=verdict,
+        value=None,
+        low=None,
+        high=None,
+        units=0,
+        runs=counts.scored,
+        errors=counts.errors,
+        pending=counts.pending,
+        why=why,
+    )
+    if found is None:
+        return result
+    low, high = found.low, found.high
+    return replace(
+        result, value=found.value, low=low, high=high, units=found.units, runs=found.runs
+    )

@@ -1,0 +1,224 @@
+"""Why a gate has its verdict, and what would settle an inconclusive one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from pytest_siren.metrics.gates.estimates import Finding
+from pytest_siren.metrics.gates.result import Verdict
+from pytest_siren.metrics.gates.selection import base
+from pytest_siren.metrics.sample_size import MOST_RUNS, MOST_TASKS, Need
+from pytest_siren.spec.errors import listed, suggestion
+from pytest_siren.spec.gates import CHANGES, TOTALS, WORST, Gate
+
+if TYPE_CHECKING:
+    from pytest_siren.metrics.gates.evaluate import Counts
+
+
+_MOST = 8
+"""Known values that are named."""
+
+
+def decided(gate: Gate, found: Finding, verdict: Verdict, point: bool) -> str:
+    """Say on which side of the bound the gate's figures are."""
+    exact = gate.measure in TOTALS
+    where = _where(gate, verdict is Verdict.HELD)
+    if exact:
+        what = f"{gate.measure}, {amount(gate.measure, found.value)},"
+    elif point:
+        what = f"the estimate, {figure(found.value)},"
+    else:
+        what = f"the 95 % interval, {interval(found)},"
+        where = f"wholly {where}"
+    return f"{what} is {where} {amount(gate.measure, gate.bound)}{_note(found)}"
+
+
+def across(gate: Gate, found: Finding, counts: Counts) -> str:
+    """Say that the interval reaches over the bound."""
+    reach = f"the 95 % interval, {interval(found)}, has {figure(gate.bound)} within{_note(found)}"
+    if counts.pending:
+        return f"{reach}; {_pending(counts)}"
+    return reach
+
+
+def unfinished(counts: Counts) -> str:
+    """Say that a gate cannot hold yet."""
+    return f"it would hold by what was scored, but {_pending(counts)}"
+
+
+def unfinished_broken() -> str:
+    """Say that a gate may yet hold."""
+    return "it does not hold so far, but could if all pending runs go well; finish them"
+
+
+def against(counts: Counts, found: Finding | None) -> str:
+    """Say that a gate holds only as long as nobody asks how the missing scores would be."""
+    if not counts.errors + counts.unknown:
+        return "it would hold, but not if runs of the baseline without a score had gone well"
+    parts = [_counted(counts.errors, "run in error", "runs in error")] if counts.errors else []
+    if counts.unknown:
+        parts.append(_counted(counts.unknown, "unknown score", "unknown scores") + _answers(counts))
+    few = counts.errors + counts.unknown == 1
+    would = f" ({figure(found.value)}, {interval(found)})" if found else ""
+    return (
+        f"it would hold by what was scored, but not if the {' and '.join(parts)} "
+        f"{'is' if few else 'are'} counted against it{would}"
+    )
+
+
+def short(gate: Gate, found: Finding) -> str:
+    """Say that some tasks have too few scored runs."""
+    k = gate.measure.replace("^", "@").partition("@")[2]
+    tasks = _counted(found.short, "task has", "tasks have")
+    return f"it would hold by the other tasks, but {tasks} fewer than {k} scored runs"
+
+
+def no_baseline(gate: Gate) -> str:
+    """Say that there is nothing to compare with."""
+    return f"{gate.measure} needs something to compare with: give --baseline JOB or FILE"
+
+
+def unpriced(number: int, runs: pd.DataFrame) -> str:
+    """Say that nobody knows the cost."""
+    models = runs["model"][(runs["unpriced"] > 0).to_numpy()].dropna().unique()
+    attempts = _counted(number, "attempt has", "attempts have")
+    return f"{attempts} no known price ({listed(few(sorted(map(str, models))))})"
+
+
+def nothing_scored(gate: Gate, counts: Counts) -> str:
+    """Say that there is nothing to judge."""
+    stem = base(gate.measure)
+    if not counts.planned:
+        benign = stem == "utility" or stem.startswith("pass")
+        return f"no run {'without an' if benign else 'with an'} attack, which {gate.measure} is of"
+    k = gate.measure.replace("^", "@").partition("@")[2]
+    if counts.scored and k:
+        return f"no task has {k} scored runs; give --runs {k} or more"
+    parts = [
+        f"{number:,} {name}"
+        for number, name in (
+            (counts.errors, "in error"),
+            (counts.unknown, f"with an unknown score{_answers(counts)}"),
+            (counts.pending, "pending"),
+        )
+        if number
+    ]
+    return f"none of the {counts.planned:,} runs was scored: {', '.join(parts)}"
+
+
+def _answers(counts: Counts) -> str:
+    return f" (answers: {counts.answers})" if counts.answers else ""
+
+
+def no_such(key: str, value: str, known: Sequence[str]) -> str:
+    """Say that no run has ``value`` under ``key``."""
+    if not known:
+        return f"no run has {key}={value}, nor any other {key}"
+    hint = suggestion(value, known)
+    return f"no run has {key}={value}{hint}; known are {listed(few(known))}"
+
+
+def no_runs(gate: Gate) -> str:
+    """Say that no run is what the gate is about."""
+    if not gate.group:
+        return "no runs were collected"
+    return f"no run has all of {', '.join(f'{key}={value}' for key, value in gate.group)}"
+
+
+def figure(value: float) -> str:
+    """Return a rate with three digits behind the point, as tables show it."""
+    return f"{value:.3f}"
+
+
+def amount(measure: str, value: float) -> str:
+    """Return a figure of ``measure``."""
+    if measure == "cost":
+        return f"${value:,.4f}"
+    return f"{value:,.0f}" if measure == "tokens" else f"{value:g}"
+
+
+def interval(found: Finding) -> str:
+    """Return both ends of the interval."""
+    return f"{figure(found.low)} to {figure(found.high)}"
+
+
+def _where(gate: Gate, held: bool) -> str:
+    side = "below" if gate.upper == held else "above"
+    touches = ("=" in gate.operator) == held
+    return f"at or {side}" if touches else side
+
+
+def _note(found: Finding) -> str:
+    return f" ({found.note})" if found.note else ""
+
+
+def _pending(counts: Counts) -> str:
+    runs = _counted(counts.planned, "planned run", "planned runs")
+    have = "has" if counts.pending == 1 else "have"
+    return f"{counts.pending:,} of {runs} {have} not ended; finish them first"
+
+
+def _counted(number: int, one: str, more: str) -> str:
+    return f"{number:,} {one if number == 1 else more}"
+
+
+def few(names: Sequence[str]) -> list[str]:
+    """Return the first of ``names``, and how many more there are."""
+    more = len(names) - _MOST
+    return [*names[:_MOST], f"{more:,} more"] if more > 0 else list(names)
+
+
+def needed(need: Need, gate: Gate, found: Finding) -> str:
+    """Say how many more runs, or tasks, would decide, and how to have them."""
+    if need.runs is None:
+        return _none(gate, found)
+    rate = "at this change" if need.paired else _rate(gate)
+    if need.each is not None:
+        runs = "more pairs of runs" if need.paired else "more runs"
+        return f"{_about(need.runs, runs)} would decide it {rate} ({_how(need)})"
+    tasks = f"{_about(need.tasks or 1, 'more tasks')} would decide it {rate}"
+    if need.paired:
+        tasks = f"{tasks}, on both sides"
+    if need.repeated is None:
+        return tasks
+    if need.repeated:
+        return f"{tasks}; more runs of the same tasks would not"
+    unknown = "one run of each does not show whether more runs of the same tasks would"
+    return f"{tasks}; {unknown} (try --runs 3)"
+
+
+def _how(need: Need) -> str:
+    how = f"--runs {need.each:,}"
+    if need.paired:
+        how = f"{how} on both sides"
+    return how if need.tasks is None else f"{how}, or {_about(need.tasks, 'more tasks')}"
+
+
+def _rate(gate: Gate) -> str:
+    return "at these rates" if gate.measure in WORST else "at this rate"
+
+
+def _none(gate: Gate, found: Finding) -> str:
+    if abs(found.value - gate.bound) < 1e-9:
+        return "what was measured is the bound itself, so no number of runs is likely to decide it"
+    if gate.measure in CHANGES and found.low <= -1.0 and found.high >= 1.0:
+        return "a single task, or cluster of tasks, says nothing about others: add more"
+    return (
+        f"it is so close to the bound that neither {MOST_RUNS:,} runs nor {MOST_TASKS:,} tasks "
+        "would decide it"
+    )
+
+
+def _about(number: int, nouns: str) -> str:
+    """Return ``number`` with two significant digits, and ``nouns``, in the singular for 1."""
+    if number == 1:
+        one = {
+            "more pairs of runs": "one more pair of runs",
+            "more runs": "one more run",
+            "more tasks": "one more task",
+        }
+        return one[nouns]
+    return f"about {float(f'{number:.2g}'):,.0f} {nouns}"

@@ -1,0 +1,161 @@
+"""Which runs a gate is about, and what they would look like had they gone otherwise."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import PurePath
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from pytest_siren.evaluation.finish import Finish
+from pytest_siren.metrics.frame import CATEGORIES, COLUMNS
+from pytest_siren.metrics.rates.early_stopped import fair
+from pytest_siren.metrics.rates.measures import FINISHES, Measure, decided, speaks_of
+from pytest_siren.spec.gates import TOTALS, Gate
+
+PENDING = "pending"
+"""Status of rows that stand for runs which were planned and have not come to an end."""
+
+Mask = npt.NDArray[np.bool_]
+
+_BASES = {
+    "max_task_asr": "asr",
+    "min_task_utility": "utility",
+    "min_task_utility_under_attack": "utility_under_attack",
+    "asr_increase": "asr",
+    "utility_drop": "utility",
+    "utility_under_attack_drop": "utility_under_attack",
+}
+_COLUMNS = {"task": "task_id"}
+
+
+def joined(*tables: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of all ``tables``, which have the columns of ``metrics/frame.py``."""
+    filled = [table for table in tables if len(table)] or list(tables[:1])
+    columns = {}
+    for name in COLUMNS:
+        parts = [table[name] for table in filled]
+        if name in CATEGORIES:
+            columns[name] = _union(parts)
+        else:
+            columns[name] = pd.Series(np.concatenate([part.to_numpy() for part in parts]))
+    return pd.DataFrame(columns)
+
+
+def _union(parts: list[pd.Series[Any]]) -> pd.Series[Any]:
+    if len({part.cat.categories.dtype for part in parts}) == 1:
+        return pd.Series(pd.api.types.union_categoricals(parts))
+    # Where nothing has a value, pandas does not know that it would be text.
+    return pd.Series(pd.Categorical(np.concatenate([part.astype(object) for part in parts])))
+
+
+def base(measure: str) -> str:
+    """Return the rate that ``measure`` compares, or takes the worst of; else ``measure``."""
+    return _BASES.get(measure, measure)
+
+
+def score_column(measure: str) -> str:
+    """Return the column of scores that ``measure`` is made of."""
+    if measure == "exposure":
+        return "exposed"
+    return "attack_score" if base(measure).startswith(("asr", "attack_pass")) else "benign_score"
+
+
+def about(runs: pd.DataFrame, measure: str) -> Mask:
+    """Tell of each run whether it has a part in ``measure``, once it has come to an end."""
+    return speaks_of(runs, base(measure).split("@")[0].split("^")[0])
+
+
+def taking_part(runs: pd.DataFrame, measure: str) -> pd.DataFrame:
+    """Return those of ``runs`` that ``measure`` counts, or will count once they have ended.
+
+    Where tasks ended early by it, nothing is pending of those that are decided; where they did so
+    by other measures, only first runs count until all others have been taken, too.
+    """
+    if measure in TOTALS:
+        return runs
+    asked = Measure.of(base(measure))
+    waiting = runs["status"].isin((PENDING, "cancelled")).to_numpy(bool)
+    return runs[np.where(waiting, ~decided(runs, asked), fair(runs, asked))]
+
+
+def of_jobs(runs: pd.DataFrame, gate: Gate) -> pd.DataFrame:
+    """Return the runs of the jobs that ``gate`` is about."""
+    return runs if gate.jobs is None else runs[runs["identity"].isin(gate.jobs).to_numpy()]
+
+
+def in_group(runs: pd.DataFrame, group: Sequence[tuple[str, str]]) -> Mask:
+    """Tell of each run whether it has all keys and values of ``group``.
+
+    Which vectors a run used is not known before it has ended, nor after an error: then every
+    attacked run may be one that used it.
+    """
+    mask = np.ones(len(runs), dtype=bool)
+    for key, value in group:
+        mask &= _having(runs, key, value)
+    return mask
+
+
+def known_values(runs: pd.DataFrame, key: str) -> list[str]:
+    """Return the values that the runs have under ``key``, sorted."""
+    values = runs[_column(key)].dropna().unique()
+    if key == "vector":
+        return sorted({one for value in values for one in str(value).split()})
+    return sorted(PurePath(value).name if key == "job" else str(value) for value in values)
+
+
+def unknown_scores(runs: pd.DataFrame, measure: str) -> Mask:
+    """Tell of each run whether it was scored without the score that ``measure`` is made of."""
+    if measure in ("error_rate", "cost", "tokens"):
+        return np.zeros(len(runs), dtype=bool)
+    scored = (runs["status"] == "scored").to_numpy()
+    column = "finish" if measure in FINISHES else score_column(measure)
+    mask: Mask = scored & runs[column].isna().to_numpy()
+    return mask
+
+
+def unscored(runs: pd.DataFrame, measure: str) -> Mask:
+    """Tell of each run whether it ended without what ``measure`` is made of."""
+    if measure == "error_rate":
+        return np.zeros(len(runs), dtype=bool)
+    errors: Mask = (runs["status"] == "error").to_numpy(bool)
+    return errors | unknown_scores(runs, measure)
+
+
+def counted_as(runs: pd.DataFrame, mask: Mask, measure: str, value: float) -> pd.DataFrame:
+    """Return ``runs`` as if those of ``mask`` had been scored ``value``.
+
+    For the error rate a value of 1 makes them errors; for rates of how answers ended it is a way to
+    end that counts.
+    """
+    as_error = measure == "error_rate" and value == 1.0
+    status = np.where(mask, "error" if as_error else "scored", runs["status"].astype(object))
+    changed = {"status": pd.Categorical(status)}
+    if measure in FINISHES:
+        as_finish = FINISHES[measure][0] if value == 1.0 else Finish.COMPLETE
+        finish = np.where(mask, as_finish.value, runs["finish"].astype(object))
+        return runs.assign(**changed, finish=pd.Categorical(finish))
+    column = score_column(measure)
+    scores = np.where(mask, value, runs[column].to_numpy(np.float64))
+    return runs.assign(**changed, **{column: scores})
+
+
+def _having(runs: pd.DataFrame, key: str, value: str) -> Mask:
+    column = runs[_column(key)]
+    if key == "vector":
+        using = [names for names in column.cat.categories if value in str(names).split()]
+        having = column.isin(using).to_numpy(bool)
+        unsure = column.isna().to_numpy() & runs["attack"].notna().to_numpy()
+        return having | (unsure & (runs["status"] != "scored").to_numpy())
+    if key == "job":
+        same = [one for one in column.cat.categories if value in (one, PurePath(one).name)]
+        return column.isin(same).to_numpy()
+    mask: Mask = (column == value).to_numpy(bool)
+    return mask
+
+
+def _column(key: str) -> str:
+    return "vectors" if key == "vector" else _COLUMNS.get(key, key)

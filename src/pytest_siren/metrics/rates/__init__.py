@@ -1,0 +1,1 @@
+"""Rates of runs, with their intervals."""

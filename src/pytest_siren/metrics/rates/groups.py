@@ -1,0 +1,238 @@
+"""Runs in groups: the rates of each, and what it holds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from pytest_siren.metrics.rates.choices import Cluster, Errors
+from pytest_siren.metrics.rates.intervals import Estimate, bounded
+from pytest_siren.metrics.rates.measures import Measure, units
+
+Ints = npt.NDArray[np.int64]
+
+CONFIGURATION = ("dataset", "suite", "agent", "model", "model_kind", "attack", "identity")
+"""Runs that are alike in these are runs of one configuration, whichever job they are of."""
+VECTOR = "vector"
+"""Groups by single vectors; a run belongs to the group of each vector that was planted."""
+NAMED = ("dataset", "suite", "agent", "model", "model_kind", "attack", "identity", "job")
+"""Columns that every group tells, where all its runs are alike in them."""
+
+_STATUSES = ("scored", "error", "cancelled")
+
+
+@dataclass(frozen=True)
+class Group:
+    """Runs with or without an attack, never both, that are alike in what they were grouped by."""
+
+    keys: Mapping[str, str | None]
+    """The columns that the group is made by, and those of ``NAMED`` in which its runs are alike."""
+    different: Mapping[str, int]
+    """How many values it has of each column of ``NAMED``; a missing value is one, too."""
+    attacked: bool
+    rates: Mapping[str, Estimate | None]
+    """Measure to its estimate; ``None`` where no task has enough runs."""
+    short: Mapping[str, int]
+    """Measure to the tasks that were left out, for they have fewer runs than it needs."""
+    tasks: int
+    """Tasks or couples."""
+    samples: int
+    """Runs that count: the scored ones, and those in error where they are to count."""
+    scored: int
+    errors: int
+    cancelled: int
+    benign_unknown: int
+    """Scored runs whose utility is unknown."""
+    attack_unknown: int
+    """Scored runs under attack whose success is unknown."""
+    finishes: Mapping[str, int]
+    """How the last answers of scored runs ended, to the number of runs; unknown ones are left out.
+    """
+    exposure_unknown: int
+    """Scored runs under attack of which nobody can tell what their model was sent."""
+    attempts: int
+    input_tokens: int
+    output_tokens: int
+    cost: float
+    """US dollars of the attempts whose cost is known."""
+    unpriced: int
+    """Attempts whose cost is unknown."""
+
+
+def groups(
+    runs: pd.DataFrame,
+    by: Sequence[str],
+    measures: Sequence[Measure],
+    *,
+    errors: Errors = Errors.EXCLUDE,
+    cluster: Cluster = Cluster.COUPLE,
+) -> list[Group]:
+    """Return the groups of ``runs``, a table of ``metrics/frame.py``, sorted, benign ones first.
+
+    ``by`` are columns, or ``VECTOR``. Runs without an attack have groups of their own.
+    """
+    if VECTOR in by:
+        runs = _by_vector(runs)
+    if not len(runs):
+        return []
+    attacked = runs["attack"].notna().to_numpy()
+    number, first = _numbered([*(_codes(runs, name) for name in by), attacked.astype(np.int64)])
+    # One configuration may have runs in several groups, where each is a unit of its own.
+    apart, _ = _numbered([_codes(runs, "identity"), number])
+    own = runs.assign(
+        identity=pd.Categorical.from_codes(apart, categories=pd.RangeIndex(apart.max() + 1))
+    )
+    rates = [_rates(own, measure, number, len(first), cluster, errors) for measure in measures]
+    counted = _Counts(runs, number, len(first), errors)
+    distinct = {name: counted.distinct(name) for name in NAMED}
+    known = {name: _values(runs, name, first) for name in dict.fromkeys([*by, *NAMED])}
+    found = [
+        Group(
+            keys={
+                name: values[group]
+                for name, values in known.items()
+                if name in by or distinct[name][group] == 1
+            },
+            different={name: int(distinct[name][group]) for name in NAMED},
+            attacked=bool(attacked[place]),
+            rates={str(one): of[group][0] for one, of in zip(measures, rates, strict=True)},
+            short={str(one): of[group][1] for one, of in zip(measures, rates, strict=True)},
+            finishes=counted.finishes(group),
+            **counted.of(group),
+        )
+        for group, place in enumerate(first)
+    ]
+    return sorted(found, key=lambda group: _order(group, by))
+
+
+def _order(group: Group, by: Sequence[str]) -> tuple[Any, ...]:
+    before = [name for name in by if name not in ("attack", "identity")]
+    texts = [group.keys.get(name) or "" for name in before]
+    return (*texts, group.attacked, group.keys.get("attack") or "", group.keys.get("identity", ""))
+
+
+def _rates(
+    runs: pd.DataFrame,
+    measure: Measure,
+    number: Ints,
+    groups: int,
+    cluster: Cluster,
+    errors: Errors,
+) -> list[tuple[Estimate | None, int]]:
+    """Return the estimate of each group, and the tasks that are too short of runs for it."""
+    found = units(runs, measure, cluster=cluster, errors=errors)
+    short = np.bincount(number[found.short_rows], minlength=groups)
+    undecided = _places(number[found.open_rows], groups)
+    rates: list[tuple[Estimate | None, int]] = []
+    for group, places in enumerate(_places(number[found.rows], groups)):
+        made = None
+        if len(places):
+            made = bounded(
+                found.values[places],
+                found.clusters[places],
+                found.open_clusters[undecided[group]],
+                runs=int(found.runs[places].sum()),
+                k=measure.k,
+            )
+        rates.append((made, int(short[group])))
+    return rates
+
+
+def _places(number: Ints, groups: int) -> list[Ints]:
+    """Return the positions of each group in ``number``, which holds a group for each position."""
+    order = np.argsort(number, kind="stable")
+    return np.split(order, np.cumsum(np.bincount(number, minlength=groups))[:-1])
+
+
+class _Counts:
+    """Counts of each group."""
+
+    def __init__(self, runs: pd.DataFrame, number: Ints, groups: int, errors: Errors) -> None:
+        self._number, self._groups = number, groups
+        # What a job is called is the same for all its runs.
+        _, self._of_jobs = _numbered([number, _codes(runs, "job")])
+        self._jobs = runs.iloc[self._of_jobs]
+        status = {name: (runs["status"] == name).to_numpy() for name in _STATUSES}
+        statuses = {name: self._sum(where) for name, where in status.items()}
+        in_rates = status["scored"]
+        if errors is not Errors.EXCLUDE:
+            in_rates = in_rates | status["error"]
+        of_task = [_codes(runs, column) for column in ("dataset", "suite", "task_id")]
+        _, first = _numbered([number, *of_task])
+        self._columns: dict[str, npt.NDArray[Any]] = {
+            "tasks": np.bincount(number[first], minlength=groups),
+            "samples": self._sum(in_rates),
+            "scored": statuses["scored"],
+            "errors": statuses["error"],
+            "cancelled": statuses["cancelled"],
+        }
+        attacked = runs["attack"].notna().to_numpy()
+        for name, where in (("benign", status["scored"]), ("attack", status["scored"] & attacked)):
+            missing = runs[f"{name}_score"].isna().to_numpy()
+            self._columns[f"{name}_unknown"] = self._sum(where & missing)
+        ended = runs["finish"].cat
+        self._finishes = {
+            str(name): self._sum(status["scored"] & (ended.codes == code).to_numpy())
+            for code, name in enumerate(ended.categories)
+        }
+        unknown = runs["exposed"].isna().to_numpy()
+        self._columns["exposure_unknown"] = self._sum(status["scored"] & attacked & unknown)
+        for name in ("attempts", "input_tokens", "output_tokens", "cost", "unpriced"):
+            self._columns[name] = self._sum(runs[name].to_numpy())
+
+    def of(self, group: int) -> dict[str, Any]:
+        """Return the counts of one group."""
+        return {name: values[group].item() for name, values in self._columns.items()}
+
+    def finishes(self, group: int) -> dict[str, int]:
+        """Return how the answers of one group ended."""
+        found = {name: int(values[group]) for name, values in self._finishes.items()}
+        return {name: count for name, count in found.items() if count}
+
+    def distinct(self, column: str) -> Ints:
+        """Return how many values of ``column``, one of ``NAMED``, each group has."""
+        number = self._number[self._of_jobs]
+        _, first = _numbered([number, _codes(self._jobs, column)])
+        return np.bincount(number[first], minlength=self._groups)
+
+    def _sum(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        kind = np.float64 if values.dtype == np.float64 else np.int64
+        found = np.zeros(self._groups, dtype=kind)
+        np.add.at(found, self._number, values.astype(kind, copy=False))
+        return found
+
+
+def _numbered(columns: Sequence[Ints]) -> tuple[Ints, Ints]:
+    """Return a number from 0 for each row, alike where all columns are; and a row of each."""
+    code = np.zeros(len(columns[0]), dtype=np.int64)
+    for column in columns:
+        code = code * (int(column.max()) + 2) + (column + 1)
+        # Numbers stay below the square of the rows, which an integer holds.
+        _, first, code = np.unique(code, return_index=True, return_inverse=True)
+    return code, first
+
+
+def _codes(runs: pd.DataFrame, name: str) -> Ints:
+    return runs[name].cat.codes.to_numpy().astype(np.int64)
+
+
+def _values(runs: pd.DataFrame, name: str, places: Ints) -> list[str | None]:
+    """Return what the column says at ``places``."""
+    values: list[str | None] = [*map(str, runs[name].cat.categories), None]
+    # The code -1 reads the last one, which is missing.
+    return [values[code] for code in _codes(runs, name)[places]]
+
+
+def _by_vector(runs: pd.DataFrame) -> pd.DataFrame:
+    """Return a row for each vector of each run, with the column ``VECTOR``."""
+    several = [str(names).split(" ") for names in runs["vectors"].cat.categories] + [[None]]
+    codes = runs["vectors"].cat.codes.to_numpy()
+    lengths = np.asarray([len(names) for names in several])[codes]
+    repeated = runs.iloc[np.repeat(np.arange(len(runs)), lengths)].reset_index(drop=True)
+    single = [name for code in codes for name in several[code]]
+    return repeated.assign(**{VECTOR: pd.Categorical(single)})

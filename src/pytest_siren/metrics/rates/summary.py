@@ -1,0 +1,278 @@
+"""The figures of a session: one row per dataset, agent, model, attack and job."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from math import fsum
+from typing import TYPE_CHECKING, NamedTuple
+
+from pytest_siren.metrics.frame import runs_of
+from pytest_siren.metrics.rates.choices import Cluster
+from pytest_siren.metrics.rates.intervals import Estimate
+from pytest_siren.metrics.rates.measures import Exposed, Measure, rate
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from pytest_siren.payloads import RunReport
+
+HIJACKED = "control:hijacked"
+"""The model that does whatever injected text says, to show which couples an attack can reach."""
+
+_NO_REASON = "no score"
+
+
+class Reach(NamedTuple):
+    """How many couples an attack can hit at all."""
+
+    can: int
+    cannot: int
+    unknown: int
+
+
+@dataclass(frozen=True)
+class SummaryRow:
+    """The figures of one job."""
+
+    dataset: str
+    agent: str
+    model: str
+    model_kind: str
+    attack: str | None
+    job: str
+    """Path of the job's folder."""
+    tasks: int
+    """Tasks or couples with at least one finished attempt."""
+    runs: int
+    """Scored runs."""
+    errors: int
+    """Runs whose last attempt ended in an error."""
+    cancelled: int
+    """Runs whose last attempt was cancelled."""
+    benign_pass: Mapping[int, Estimate | None]
+    """k to pass@k of the benign score; ``None`` where no task has k scores."""
+    attack_pass: Mapping[int, Estimate | None]
+    """k to pass@k of the attack score; empty for benign jobs."""
+    asr: Estimate | None
+    """Attack success rate: only scores of exactly 1.0 count."""
+    benign_unknown: Mapping[str, int]
+    """Reason to the number of scored runs whose benign score is unknown."""
+    attack_unknown: Mapping[str, int]
+    """Reason to the number of scored runs whose attack score is unknown."""
+    input_tokens: int
+    """Of all attempts."""
+    output_tokens: int
+    """Of all attempts."""
+    wall_seconds: float
+    """From the start of the first attempt to the end of the last."""
+    reach: Reach | None
+    """For attacks on ``control:hijacked``."""
+    attempts: int
+    cost: float
+    """US dollars of all attempts whose cost is known."""
+    unpriced: int
+    """Attempts whose cost is unknown."""
+    started_at: float
+    """When the first attempt began, in seconds since the epoch."""
+    unmeasured: int = 0
+    """Attempts whose cost is unknown because an answer does not tell all of its tokens."""
+    decided: tuple[str, ...] = ()
+    """Measures by which tasks of the job may have ended early."""
+    exposed: Exposed | None = None
+    """Scored runs by what their model was sent; ``None`` for benign jobs."""
+    finishes: Mapping[str, int] = field(default_factory=dict)
+    """How the last answers of scored runs ended, to the number of runs; unknown ones are left out.
+    """
+    reached: int = 0
+    """Runs in error in which the attacker's goal had been reached."""
+    tools_unused: bool = False
+    """Whether the model was offered tools and never asked for one."""
+    judge_input_tokens: int = 0
+    """What models used that evaluators asked, in the attempts that count."""
+    judge_output_tokens: int = 0
+    judge_cost: float = 0.0
+    """US dollars, as far as it is known."""
+    judge_unpriced: int = 0
+    """Attempts whose judges' cost is unknown."""
+
+
+@dataclass(frozen=True)
+class Totals:
+    """What all jobs of a session took together."""
+
+    jobs: int
+    runs: int
+    """Scored runs."""
+    errors: int
+    cancelled: int
+    input_tokens: int
+    output_tokens: int
+    attempts: int
+    cost: float
+    """US dollars of all attempts whose cost is known."""
+    unpriced: int
+    """Attempts whose cost is unknown."""
+    models: tuple[str, ...]
+    """The models of those attempts."""
+    wall_seconds: float
+    """From the start of the first attempt to the end of the last."""
+    unmeasured: int = 0
+    """Attempts whose cost is unknown because an answer does not tell all of its tokens."""
+
+
+def rows(
+    reports: Iterable[RunReport],
+    ks: Sequence[int],
+    cluster: Cluster = Cluster.COUPLE,
+    decided: Mapping[str, str] | None = None,
+) -> list[SummaryRow]:
+    """Return a row per (dataset, agent, model, model_kind, attack, job), sorted, benign first.
+
+    Of several attempts at a run only the last counts, for scores and as an error; tokens and time
+    are those of all. Intervals take tasks of one ``cluster`` for alike. ``decided`` holds, by
+    identity of the job, the measures that its tasks may have ended early by, as
+    ``metrics/frame.py`` has them: its other figures are those of first runs. Raises ``ValueError``
+    for a k below 1.
+    """
+    groups: dict[tuple[str, ...], list[RunReport]] = {}
+    for report in reports:
+        benign_first = "" if report.attack is None else f"attack {report.attack}"
+        key = (
+            report.dataset,
+            report.agent,
+            report.model,
+            report.model_kind,
+            benign_first,
+            report.job,
+        )
+        groups.setdefault(key, []).append(report)
+    return [
+        _row(found, ks, cluster, (decided or {}).get(found[0].identity, ""))
+        for _, found in sorted(groups.items(), key=lambda one: one[0])
+    ]
+
+
+def totals(rows: Sequence[SummaryRow]) -> Totals:
+    """Add up the rows of a session, of which there must be one at least."""
+    return Totals(
+        jobs=len({row.job for row in rows}),
+        runs=sum(row.runs for row in rows),
+        errors=sum(row.errors for row in rows),
+        cancelled=sum(row.cancelled for row in rows),
+        input_tokens=sum(row.input_tokens for row in rows),
+        output_tokens=sum(row.output_tokens for row in rows),
+        attempts=sum(row.attempts for row in rows),
+        cost=fsum(row.cost for row in rows),
+        unpriced=sum(row.unpriced for row in rows),
+        models=tuple(dict.fromkeys(row.model for row in rows if row.unpriced)),
+        wall_seconds=max(row.started_at + row.wall_seconds for row in rows)
+        - min(row.started_at for row in rows),
+        unmeasured=sum(row.unmeasured for row in rows),
+    )
+
+
+def reach(reports: Iterable[RunReport]) -> Reach:
+    """Count the couples that a scored run hit, that none did, and of which nobody can tell.
+
+    Couples without a scored run are in none of the three.
+    """
+    hit: dict[str, bool | None] = {}
+    for report in last_attempts(reports):
+        if report.attack is None or report.status != "scored":
+            continue
+        before = hit.get(report.task_id)
+        if report.attack_score is None:
+            hit[report.task_id] = before
+        else:
+            hit[report.task_id] = before or report.attack_score == 1.0
+    counts = Counter(hit.values())
+    return Reach(counts[True], counts[False], counts[None])
+
+
+def last_attempts(reports: Iterable[RunReport]) -> list[RunReport]:
+    """Return the last attempt at each run of each job, in the order of the first ones."""
+    last: dict[tuple[str, str, int], RunReport] = {}
+    for report in reports:
+        key = (report.job, report.task_id, report.run_index)
+        if key not in last or report.attempt >= last[key].attempt:
+            last[key] = report
+    return list(last.values())
+
+
+def _row(
+    reports: Sequence[RunReport], ks: Sequence[int], cluster: Cluster, decided: str
+) -> SummaryRow:
+    first = reports[0]
+    last = last_attempts(reports)
+    statuses = Counter(report.status for report in last)
+    scored = [report for report in last if report.status == "scored"]
+    attacked = first.attack is not None
+    names = tuple(decided.split())
+    rates = _Rates(runs_of(last, {first.identity: decided} if decided else None), cluster)
+    hijacked = attacked and first.model == HIJACKED
+    return SummaryRow(
+        dataset=first.dataset,
+        agent=first.agent,
+        model=first.model,
+        model_kind=first.model_kind,
+        attack=first.attack,
+        job=first.job,
+        tasks=len({report.task_id for report in reports}),
+        runs=len(scored),
+        errors=statuses["error"],
+        cancelled=statuses["cancelled"],
+        benign_pass={k: rates.of(f"benign_pass@{k}") for k in ks},
+        attack_pass={k: rates.of(f"attack_pass@{k}") for k in ks} if attacked else {},
+        asr=rates.of("asr") if attacked else None,
+        benign_unknown=Counter(
+            report.benign_unknown or _NO_REASON for report in scored if report.benign_score is None
+        ),
+        attack_unknown=Counter(
+            report.attack_unknown or _NO_REASON
+            for report in scored
+            if attacked and report.attack_score is None
+        ),
+        input_tokens=sum(report.input_tokens + report.other_input_tokens for report in reports),
+        output_tokens=sum(report.output_tokens + report.other_output_tokens for report in reports),
+        wall_seconds=_wall_seconds(reports),
+        reach=reach(reports) if hijacked else None,
+        attempts=sum(1 + report.other_attempts for report in reports),
+        judge_input_tokens=sum(report.judge_input_tokens for report in reports),
+        judge_output_tokens=sum(report.judge_output_tokens for report in reports),
+        judge_cost=fsum(report.judge_cost or 0 for report in reports),
+        judge_unpriced=sum(report.judge_cost is None for report in reports),
+        cost=fsum((report.cost or 0) + report.other_cost for report in reports),
+        unpriced=sum((report.cost is None) + report.other_unpriced for report in reports),
+        started_at=min(report.finished_at - report.duration for report in reports),
+        unmeasured=sum(report.unmeasured for report in reports),
+        decided=names,
+        exposed=Exposed.of(report.exposed for report in scored) if attacked else None,
+        finishes=Counter(report.finish for report in scored if report.finish is not None),
+        reached=sum(report.status == "error" and bool(report.goal_reached) for report in last),
+        tools_unused=_tools_unused(last),
+    )
+
+
+def _tools_unused(runs: Sequence[RunReport]) -> bool:
+    scored = [run for run in runs if run.status == "scored" and run.tools]
+    known = all(run.tool_calls is not None for run in runs)
+    return bool(scored) and known and not any(run.tool_calls for run in runs)
+
+
+class _Rates:
+    """The rates of one job, and how many of its tasks are in none."""
+
+    def __init__(self, runs: pd.DataFrame, cluster: Cluster) -> None:
+        self._runs, self._cluster = runs, cluster
+        self._tasks = int(runs["task_id"].nunique())
+
+    def of(self, name: str) -> Estimate | None:
+        found = rate(self._runs, Measure.of(name), cluster=self._cluster)
+        return None if found is None else replace(found, short=self._tasks - found.units)
+
+
+def _wall_seconds(reports: Iterable[RunReport]) -> float:
+    spans = [(report.finished_at - report.duration, report.finished_at) for report in reports]
+    return max(end for _, end in spans) - min(start for start, _ in spans)

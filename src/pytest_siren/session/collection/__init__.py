@@ -1,0 +1,1 @@
+"""Eval files become pytest items."""

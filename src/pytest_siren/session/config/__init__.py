@@ -1,0 +1,1 @@
+"""Options, ini keys, the command line and the stash of evaluations."""

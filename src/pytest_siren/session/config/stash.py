@@ -1,0 +1,41 @@
+"""Where one session keeps what it knows. Loaded by every pytest session, so nothing but keys."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from pytest_siren.jobs.reading.history import History
+    from pytest_siren.session.execution.executor import Evaluations
+    from pytest_siren.session.lifecycle.info import SessionInfo
+
+SESSION: pytest.StashKey[SessionInfo] = pytest.StashKey()
+"""What the session is; absent until ``begin`` has been called."""
+HISTORIES: pytest.StashKey[dict[str, History]] = pytest.StashKey()
+"""What is recorded of the jobs that are gone on with, where this process has read it already."""
+NOT_NEEDED = pytest.StashKey[int]()
+"""Runs that were left out because everything was settled, or their tasks decided, without them."""
+EARLY = pytest.StashKey[tuple[dict[str, list[str]], list[str]]]()
+"""Identity of each job whose tasks may end early to the measures that decide them, and why tasks of
+other jobs may not; only with ``--gate-stop``."""
+DECIDED = pytest.StashKey[dict[str, str]]()
+"""At the end: identity of each job whose tasks may have ended early, now or before, to the measures
+that decided them, as ``metrics/frame.py`` has them."""
+NOT_NEEDED_LINES = pytest.StashKey[list[str]]()
+"""What a reader of the session's table must know of runs that were left out."""
+EVALUATIONS: pytest.StashKey[Evaluations] = pytest.StashKey()
+SECRETS = pytest.StashKey[set[str]]()
+"""Values of the eval files that must be neither shown nor recorded."""
+
+
+def worker_name(config: pytest.Config) -> str | None:
+    """Return the name of this xdist worker; ``None`` in every other process."""
+    workerinput: dict[str, Any] | None = getattr(config, "workerinput", None)
+    return None if workerinput is None else str(workerinput["workerid"])
+
+
+def is_worker(config: pytest.Config) -> bool:
+    """Whether this process is an xdist worker."""
+    return hasattr(config, "workerinput")

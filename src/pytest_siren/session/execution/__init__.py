@@ -1,0 +1,1 @@
+"""Executes runs side by side, and reports them to pytest."""

@@ -1,0 +1,248 @@
+"""The event loop of a process's runs, its idle moments and its threads."""
+
+from __future__ import annotations
+
+import asyncio
+import selectors
+import threading
+import time
+from collections.abc import Callable, Coroutine
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import copy_context
+from functools import partial
+from queue import SimpleQueue
+from typing import Any, TypeVar
+
+from pytest_siren.evaluation.isolation import STOP, GuardedTask, UserInterrupt, one_line
+from pytest_siren.session.execution.interrupts import marked_interrupts
+
+_PAUSE = 0.002
+"""Seconds for which another thread is left the interpreter."""
+
+
+class Lull(selectors.DefaultSelector):
+    """A selector that tells when its event loop is about to wait.
+
+    What takes long and is not urgent is done then: no answer that is there waits for it.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._calls: dict[Callable[[], bool | None], None] = {}
+
+    def ask(self, call: Callable[[], bool | None]) -> None:
+        """Call ``call`` once, the next time that the loop is about to wait.
+
+        Several are called one at a time, in the order in which they were asked for. One that has
+        given another thread something to do returns ``True``, and that thread gets some time.
+        """
+        self._calls[call] = None
+
+    def forget(self, call: Callable[[], bool | None]) -> None:
+        """Do not call ``call`` after all; does nothing when nobody asked for it."""
+        self._calls.pop(call, None)
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        """Return what is ready, as any selector does; nothing when it has made a call instead."""
+        if not self._calls or (timeout is not None and timeout <= 0):
+            return super().select(timeout)
+        if ready := super().select(0):
+            return ready
+        call = next(iter(self._calls))
+        del self._calls[call]
+        if not call():
+            return []
+        return super().select(_PAUSE if timeout is None else min(timeout, _PAUSE))
+
+
+T = TypeVar("T")
+
+
+class DaemonThreads(ThreadPoolExecutor):
+    """At most ``limit`` daemon threads, started as they are needed.
+
+    A tool that blocks for ever must not keep a session from ending, and the threads of the standard
+    library's pool do: the interpreter joins them at exit. Nor may it keep other calls waiting: a
+    thread whose call is cancelled while it works is abandoned, and another takes its place.
+    """
+
+    def __init__(self, limit: int) -> None:
+        # asyncio accepts nothing but its subclasses; none of the base's own state is used.
+        super().__init__(max_workers=limit)
+        self._limit = limit
+        self._work: SimpleQueue[_Call | None] = SimpleQueue()
+        self._threads_started = 0
+        self._serving = 0
+        """Threads that are there for further calls."""
+        self._idle = 0
+        self._abandoned = 0
+        self._counting = threading.RLock()
+
+    @property
+    def abandoned(self) -> int:
+        """How many threads still work on calls that nobody waits for any more."""
+        return self._abandoned
+
+    def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
+        """Call ``fn`` in a thread, when one is free."""
+        # As the caller's: it tells whose output is whose.
+        call = _Call(self, partial(copy_context().run, fn, *args, **kwargs))
+        with self._counting:
+            if self._idle:
+                self._idle -= 1
+            else:
+                self._start_one()
+        self._work.put(call)
+        return call
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Let idle threads end; busy ones are left to themselves."""
+        for _ in range(self._threads_started):
+            self._work.put(None)
+
+    def abandon(self, call: _Call) -> None:
+        """Let another thread do the work of the one that is busy with ``call``."""
+        with self._counting:
+            if call.abandoned or call.done():
+                return
+            call.abandoned = True
+            self._abandoned += 1
+            self._serving -= 1
+            if self._work.qsize():
+                self._start_one()
+
+    def _start_one(self) -> None:
+        if self._serving < self._limit:
+            self._serving += 1
+            self._threads_started += 1
+            name = f"siren-{self._threads_started}"
+            threading.Thread(target=self._serve, name=name, daemon=True).start()
+
+    def _serve(self) -> None:
+        while (call := self._work.get()) is not None:
+            call.work()
+            with self._counting:
+                if call.abandoned:
+                    # It has been replaced.
+                    self._abandoned -= 1
+                    return
+                self._idle += 1
+            # Nothing here may keep the results of work that is done alive.
+            del call
+
+
+class _Call(Future[Any]):
+    """Work for a thread. It cannot be cancelled once it is being done, but abandoned."""
+
+    def __init__(self, threads: DaemonThreads, function: Callable[[], Any]) -> None:
+        super().__init__()
+        self.abandoned = False
+        self._threads = threads
+        self._function: Callable[[], Any] | None = function
+
+    def cancel(self) -> bool:
+        """Cancel the call before it begins; abandon its thread afterwards."""
+        if super().cancel():
+            return True
+        self._threads.abandon(self)
+        return False
+
+    def work(self) -> None:
+        """Make the call, in the thread."""
+        function, self._function = self._function, None
+        if function is None or not self.set_running_or_notify_cancel():
+            return
+        try:
+            self.set_result(function())
+        except BaseException as error:  # noqa: BLE001 - it belongs to whoever waits
+            if isinstance(error, StopIteration):
+                # asyncio cannot carry it out of a thread: whoever waits would wait for ever.
+                error = RuntimeError(f"StopIteration: {error}")
+            self.set_exception(error)
+
+
+_CLOSING = 5.0
+"""Seconds that tasks and asynchronous generators have to end when the loop is closed."""
+
+
+class RunEventLoop(asyncio.SelectorEventLoop):
+    """An event loop that outlives ``sys.exit`` and ``KeyboardInterrupt`` of the tasks on it.
+
+    asyncio lets both end the loop from within any task. Here they are exceptions of the task like
+    all others, and only a person's Ctrl-C ends the loop.
+    """
+
+    def __init__(self, lull: Lull, warn: Callable[[str], None]) -> None:
+        """``warn`` is called with what no run can be blamed for."""
+        super().__init__(lull)
+        self._warn = warn
+        self._threads = DaemonThreads(1)
+        self._abandoned: set[asyncio.Task[Any]] = set()
+
+    def run_forever(self) -> None:
+        """Run until stopped, or until a task exits, which is a warning."""
+        try:
+            super().run_forever()
+        except UserInterrupt:
+            raise
+        except (KeyboardInterrupt, SystemExit) as error:
+            self._warn(f"{one_line(error)}: raised in a task that code of a run had started")
+
+    def complete(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Return what ``coroutine`` comes to, whatever tasks exit meanwhile."""
+        with marked_interrupts():
+            task = GuardedTask(coroutine, loop=self)
+            task.add_done_callback(lambda _: self.stop())
+            while not task.done():
+                self.run_forever()
+            return task.result()
+
+    def use_threads(self, limit: int) -> None:
+        """Make at most ``limit`` blocking calls at a time, beside those that were abandoned."""
+        self._threads = DaemonThreads(limit)
+        self.set_default_executor(self._threads)
+
+    async def shutdown_default_executor(self, timeout: float | None = None) -> None:
+        """Nothing: code of one run would take the threads of all others; see ``end``."""
+
+    def abandon(self, task: asyncio.Task[Any]) -> None:
+        """Wait no more for ``task``, which does not let itself be cancelled."""
+        self._abandoned.add(task)
+
+    @property
+    def hung(self) -> int:
+        """How many calls go on that nobody waits for: threads, and tasks that cannot be stopped."""
+        return self._threads.abandoned + sum(not task.done() for task in self._abandoned)
+
+    def end(self) -> None:
+        """Cancel what is left, wait a little for it, and close. Whatever goes on is left behind."""
+        if self.is_closed():
+            return
+        with marked_interrupts():
+            deadline = time.monotonic() + _CLOSING
+            while (left := self._cancelled()) and time.monotonic() < deadline:
+                self._give_time(asyncio.wait(left, timeout=0.5))
+            self._give_time(self.shutdown_asyncgens())
+        # Nobody reads the exceptions of what is abandoned, and it is destroyed as it is.
+        self.set_exception_handler(lambda loop, context: None)
+        self._threads.shutdown()
+        self.close()
+
+    def _cancelled(self) -> set[asyncio.Task[Any]]:
+        """Cancel all tasks that have not ended, but for those given up already; return them."""
+        left = asyncio.all_tasks(self) - self._abandoned
+        for task in left:
+            task.cancel(STOP)
+        return left
+
+    def _give_time(self, coroutine: Coroutine[Any, Any, object]) -> None:
+        """Run ``coroutine``, but no longer than the loop may take to close."""
+        task = self.create_task(coroutine)
+        task.add_done_callback(lambda _: self.stop())
+        deadline = time.monotonic() + _CLOSING
+        timer = self.call_later(_CLOSING, self.stop)
+        while not task.done() and time.monotonic() < deadline:
+            self.run_forever()
+        timer.cancel()
+        if not task.done():
+            self.abandon(task)

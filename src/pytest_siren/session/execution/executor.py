@@ -1,0 +1,488 @@
+"""Executes runs in this process and tells pytest of their outcomes."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import os
+import warnings
+from collections.abc import Awaitable, Callable, Generator
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any
+
+import pytest
+
+from pytest_siren.evaluation.isolation import (
+    STOP,
+    UserInterrupt,
+    Waited,
+    let_go,
+    one_line,
+    undisturbed,
+    wait_for_task,
+)
+from pytest_siren.evaluation.models import Governed, HoldsResources, ModelKind
+from pytest_siren.evaluation.run import (
+    ErrorInfo,
+    Execution,
+    RunOutcome,
+    RunTimeoutError,
+    supervised,
+)
+from pytest_siren.evaluation.scores import Status
+from pytest_siren.jobs.reading.history import Past
+from pytest_siren.jobs.reading.job_config import RecordError
+from pytest_siren.jobs.reading.read import load_result
+from pytest_siren.jobs.records.attempt import index_entry_of, make_ready, result_of
+from pytest_siren.jobs.records.schema import IndexEntry, Result
+from pytest_siren.jobs.records.usage import NOTHING, Spent
+from pytest_siren.jobs.writing.store import RunIds
+from pytest_siren.models.limits.governor import Governor
+from pytest_siren.payloads import RunAttempt, RunInfo, RunReport
+from pytest_siren.session.config.options import run_timeout
+from pytest_siren.session.config.stash import SESSION, is_worker
+from pytest_siren.session.execution.counts import Facts
+from pytest_siren.session.execution.event_loop import Lull, RunEventLoop
+from pytest_siren.session.execution.output_capture import OUTPUT, RunOutput
+from pytest_siren.session.items.job import Workshop, task_id
+from pytest_siren.session.items.report import (
+    Properties,
+    RunErrorError,
+    RunFailedError,
+    carry,
+    report_of,
+    to_properties,
+    without_run,
+)
+from pytest_siren.session.items.run_item import RunItem, describe, judge
+from pytest_siren.session.items.screen import (
+    redactor,
+    screen_report,
+    screened,
+    warn_again,
+    without_secrets,
+)
+from pytest_siren.session.recording.batch_writer import RecordingError
+from pytest_siren.session.recording.recorder import JsonRecorder
+from pytest_siren.session.recording.shared_folder import SessionFolder
+from pytest_siren.session.recording.untouched_jobs import remove_untouched
+from pytest_siren.sharing.board import Board, Gauge
+
+_CLOSING = 5.0
+"""Seconds that a model has to free what it holds."""
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A run that has ended, as pytest is to be told of it."""
+
+    report: RunReport | None = None
+    passed: bool | None = None
+    message: str = ""
+    started_at: float = 0.0
+    """Seconds since the epoch."""
+    output: RunOutput | None = None
+    error: BaseException | None = None
+    """What went wrong outside the run itself: a hook, or its record."""
+    cancelled: bool = False
+    unavailable: str | None = None
+    """Why no other run of the session is worth its costs."""
+    left_out: bool = False
+    """Whether pytest is not told of it: no run on its model can succeed, and it stays pending."""
+
+
+@dataclass(eq=False)
+class Evaluations:
+    """The evaluations of this process: their parts, their event loop and their records."""
+
+    config: pytest.Config
+    workshop: Workshop
+    recorder: JsonRecorder
+    board: Board
+    lull: Lull
+    """Tells when the event loop has nothing else to do."""
+    run_timeout: float | None = None
+    """Seconds."""
+    total: int = 0
+    """Runs that this process is to execute, where it is the only one."""
+    unavailable_named: bool = False
+    """Whether the session ends with the reasons for which models are unavailable."""
+    _run_ids: RunIds = field(default_factory=RunIds)
+    _kept: dict[str, Ended] = field(default_factory=dict)
+    _properties: Properties = ()
+    """Of the run that was told last, on a worker."""
+
+    def __post_init__(self) -> None:
+        self._on_worker = is_worker(self.config)
+        # It is not set as the thread's event loop, which is the tests'.
+        self._loop = RunEventLoop(self.lull, self._warn)
+        self._closed = False
+
+    def govern(self, size: int) -> None:
+        """Let the models share rate limits, with at most ``size`` runs in flight here."""
+        option = self.config.getoption
+        governor = Governor(
+            self.board,
+            ceiling=size,
+            processes=int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")),
+            rpm=option("siren_rpm"),
+            tpm=option("siren_tpm"),
+        )
+        for model in self.workshop.models():
+            if isinstance(model, Governed):
+                model.govern(governor)
+
+    def loop(self, threads: int) -> asyncio.AbstractEventLoop:
+        """Return the event loop, on which ``threads`` blocking calls can be made at a time."""
+        self._loop.use_threads(threads)
+        return self._loop
+
+    async def run(
+        self, item: RunItem, executed: Callable[[Result], None] = lambda result: None
+    ) -> Ended:
+        """Execute the run of ``item`` and record it.
+
+        ``executed`` is called in between, when nothing but its record is waited for, with what the
+        run came to.
+        """
+        output = RunOutput()
+        OUTPUT.set(output)
+        run = self._info(item)
+        past = self.recorder.past(run)
+        settled = self.recorder.past_runs.settled(past)
+        known = None if settled is None else _record_of(run, settled)
+        if (self.board.lost or item.reported) and (finished := self.recorder.finished(run)):
+            if known is not None:
+                return self._told_again(item, run, past, known, extra=finished)
+            return self._ended(item, run, finished, output, Spent.of(past.entries))
+        if settled is not None and known is not None and not self._again(settled):
+            executed(known)
+            return self._told_again(item, run, past, known)
+        make_ready()
+        outcome = without_secrets(await self._execute(item, run), redactor(self.config))
+        attempt = RunAttempt(
+            run=run,
+            run_id=self._run_ids(),
+            attempt=len(past.entries) + 1,
+            outcome=outcome,
+            passed=judge(item.job.spec.pass_when, outcome, attacked=item.malicious is not None),
+        )
+        result = result_of(attempt)
+        attempt = replace(attempt, record=result)
+        unavailable = outcome.error.message if outcome.unavailable and outcome.error else None
+        if unavailable is not None:
+            # Before anything takes its place.
+            self.board.stop_key(item.job.model.id, unavailable)
+        # With -x nothing may take the place of a run that makes pytest stop.
+        if unavailable or attempt.passed or not self.config.getoption("maxfail"):
+            executed(known or result)
+            if item.job.model.kind is ModelKind.MODEL:
+                # What has taken its place begins, in a task within its task, and sends its request
+                # before this one's record is written.
+                await asyncio.sleep(0)
+                await asyncio.sleep(0)
+        if unavailable is not None and not (outcome.answers or outcome.usage.total_tokens):
+            # The model has not answered: the run is as pending as those that do not begin.
+            return Ended(left_out=True)
+        attempt = await self._offered(item, attempt)
+        assert attempt.record is not None
+        result = attempt.record
+        try:
+            await undisturbed(self.recorder.record(attempt))
+        except RecordingError as error:
+            # What cannot be recorded is paid for in vain.
+            return Ended(unavailable=f"{error}; no further runs are started")
+        if outcome.status is Status.CANCELLED:
+            self.board[Gauge.CANCELLED] += 1
+        elif known is None and unavailable is None:
+            self.board[Gauge.ENDED] += 1
+        if known is not None:
+            return self._told_again(item, run, past, known, extra=result)
+        ended = self._ended(item, run, result, output, Spent.of(past.entries))
+        return replace(ended, left_out=True) if unavailable is not None else ended
+
+    def leaves_out(self, item: RunItem) -> bool:
+        """Whether ``item`` need not begin: its model is unavailable, and it has no record."""
+        return self.board.key_stopped(item.job.model.id) is not None and not self.is_recorded(item)
+
+    def is_recorded(self, item: RunItem) -> bool:
+        """Whether ``item`` is reported from its record, without being executed."""
+        past_runs = self.recorder.past_runs
+        settled = past_runs.settled(past_runs.of(item.job.identity, item.identity))
+        return settled is not None and not self._again(settled)
+
+    def _again(self, settled: IndexEntry) -> bool:
+        """Whether a run is executed once more although it has been scored."""
+        return settled.status == Status.SCORED and bool(self.config.getoption("siren_rerun_scored"))
+
+    def _told_again(
+        self,
+        item: RunItem,
+        run: RunInfo,
+        past: Past,
+        result: Result,
+        extra: Result | None = None,
+    ) -> Ended:
+        """Return what is recorded as ``result``.
+
+        ``extra`` is an attempt that has been made since, and does not count.
+        """
+        if result.status == Status.SCORED:
+            holds = item.job.spec.pass_when.holds
+            attacked = item.malicious is not None
+            passed = holds(attacked, result.benign_score, result.attack_score)
+            result = replace(result, passed=passed)
+        others = [entry for entry in past.entries if entry.run_id != result.run_id]
+        output = RunOutput()
+        self.board[Gauge.ENDED] += 1
+        if extra is not None:
+            others.append(index_entry_of(extra, ""))
+            output.stdout.append(_said_of(extra))
+        return self._ended(item, run, result, output, Spent.of(others), recorded=True)
+
+    def _ended(
+        self,
+        item: RunItem,
+        run: RunInfo,
+        result: Result,
+        output: RunOutput,
+        others: Spent = NOTHING,
+        *,
+        recorded: bool = False,
+    ) -> Ended:
+        return Ended(
+            report=report_of(run, result, others, recorded=recorded),
+            passed=result.passed,
+            message="" if result.passed else describe(item, run, result),
+            started_at=result.started_at.timestamp(),
+            output=output,
+            cancelled=result.status == Status.CANCELLED,
+        )
+
+    def keep(self, item: RunItem, ended: Ended) -> None:
+        """Keep what pytest will be told when it calls ``item``."""
+        self._kept[item.nodeid] = ended
+
+    def tell(self, item: RunItem) -> None:
+        """Tell pytest what the run of ``item`` came to: raise unless it passes.
+
+        A run that has not been executed, because another plugin has taken over pytest's loop, is
+        executed now. One that is repeated is reported from its record: a session executes a run
+        once, or whoever repeats failed tests would choose among its scores.
+        """
+        ended = self._kept.pop(item.nodeid, None)
+        if ended is None:
+            ended = self._loop.complete(self.run(item))
+        item.reported = True
+        if isinstance(ended.error, Exception | UserInterrupt):
+            raise ended.error
+        if ended.error is not None:
+            # It would be taken for the end of the session, or for a test that is skipped.
+            raise RunErrorError(one_line(ended.error)) from ended.error
+        if ended.unavailable is not None:
+            raise RunErrorError(ended.unavailable)
+        if ended.cancelled:
+            raise KeyboardInterrupt
+        assert ended.report is not None
+        if self._on_worker:
+            self._properties = to_properties(ended.report, self._properties)
+            item.user_properties += self._properties
+        if ended.output is not None:
+            for name, text in ended.output.sections():
+                item.add_report_section("call", name, text)
+            warn_again(ended.output.warnings.values(), redactor(self.config))
+        item.stash[_TOLD] = (ended.started_at, ended.report)
+        _conclude(ended)
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_makereport(
+        self, item: pytest.Item, call: pytest.CallInfo[None]
+    ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        """Give the report of a run the run's own times: pytest has only seen it being told."""
+        report = yield
+        told = item.stash.get(_TOLD, None)
+        if isinstance(item, RunItem):
+            screen_report(report, redactor(self.config))
+        if told is None:
+            return report
+        if call.when == "call":
+            report.start, run = told
+            report.duration = run.duration
+            report.stop = report.start + report.duration
+            if not self._on_worker:
+                carry(report, run)
+        elif call.when == "teardown":
+            del item.stash[_TOLD]
+            report.user_properties = without_run(report.user_properties)
+            item.user_properties[:] = without_run(item.user_properties)
+        return report
+
+    def facts(self) -> Facts | None:
+        """Return what is to be said at the end; ``None`` when nothing was to be executed."""
+        if not self.total:
+            return None
+        total = self.board.total
+        cancelled, ended = int(total(Gauge.CANCELLED)), int(total(Gauge.ENDED))
+        return Facts(
+            self.total,
+            cancelled=cancelled,
+            hung=self._loop.hung,
+            ended=ended,
+            unavailable=() if self.unavailable_named else tuple(self.board.stopped_keys()),
+        )
+
+    @property
+    def hung(self) -> int:
+        """How many calls of this process go on although their runs have ended."""
+        return self._loop.hung
+
+    def close(self) -> None:
+        """Free the models and the event loop; does nothing the second time."""
+        if self._closed:
+            return
+        self._closed = True
+        try:
+            for model in self.workshop.models():
+                if isinstance(model, HoldsResources):
+                    self._free(model)
+            self.board[Gauge.HUNG] = self._loop.hung
+            self._loop.end()
+        finally:
+            self.recorder.close()
+            if not is_worker(self.config) and self.board.stopped_keys():
+                # When all have ended that report on the session.
+                folders = self.recorder.folders()
+                self.config.add_cleanup(partial(remove_untouched, self.config, folders))
+            self.board.close()
+            if not is_worker(self.config):
+                SessionFolder.of(self.config.stash[SESSION].id).remove()
+
+    def _free(self, model: HoldsResources) -> None:
+        """Close ``model``, or warn that it cannot be closed."""
+        error = self._loop.complete(self._bounded(model.aclose(), _CLOSING))
+        if error is not None:
+            self._warn(f"{type(model).__name__} was not closed: {one_line(error)}")
+
+    def pytest_sessionfinish(self) -> None:
+        self.close()
+
+    def _info(self, item: RunItem) -> RunInfo:
+        task = task_id(item.benign, item.malicious)
+        return RunInfo(
+            nodeid=item.nodeid,
+            job=self.recorder.job(item.job),
+            task_id=task,
+            run_index=item.run_index,
+            identity=item.identity,
+        )
+
+    async def _execute(self, item: RunItem, run: RunInfo) -> RunOutcome:
+        execution = Execution(item.job.plan(item.benign, item.malicious, item.run_index))
+        try:
+            item.ihook.pytest_siren_run_start(run=run)
+        except UserInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001 - becomes the outcome
+            return execution.failed(error)
+        outcome = await supervised(
+            execution,
+            timeout=self.run_timeout,
+            stop=STOP,
+            source=run_timeout(self.config).source,
+        )
+        if execution.abandoned is not None:
+            self._loop.abandon(execution.abandoned)
+        return outcome
+
+    async def _offered(self, item: RunItem, attempt: RunAttempt) -> RunAttempt:
+        """Offer ``attempt`` to the hooks of others; return it as it is to be recorded.
+
+        A score of which a hook could not take note is an error, as of any other part of the run.
+        """
+        error = await self._hooks_error(item, attempt)
+        if error is None:
+            return attempt
+        outcome = attempt.outcome
+        if outcome.status is not Status.SCORED:
+            text = screened(one_line(error), redactor(self.config))
+            warnings.warn(
+                pytest.PytestWarning(f"pytest_siren_attempt_record: {text}"), stacklevel=2
+            )
+            return attempt
+        outcome = replace(
+            outcome, status=Status.ERROR, error=ErrorInfo.of(error), benign=None, attack=None
+        )
+        outcome = without_secrets(outcome, redactor(self.config))
+        attempt = replace(attempt, outcome=outcome, passed=None, record=None)
+        return replace(attempt, record=result_of(attempt))
+
+    async def _hooks_error(self, item: RunItem, attempt: RunAttempt) -> BaseException | None:
+        """Call the hooks, wait for what they return, and return the first exception."""
+        try:
+            waiting = item.ihook.pytest_siren_attempt_record(attempt=attempt)
+        except UserInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001 - becomes the outcome
+            return error
+        errors = [
+            await self._bounded(returned, self.run_timeout)
+            for returned in waiting
+            if inspect.isawaitable(returned)
+        ]
+        return next((error for error in errors if error is not None), None)
+
+    async def _bounded(
+        self, awaitable: Awaitable[object], seconds: float | None
+    ) -> BaseException | None:
+        """Await ``awaitable`` in a task of its own, and return what it raises."""
+
+        async def wait() -> None:
+            await awaitable
+
+        task = asyncio.create_task(wait())
+        waited = await wait_for_task(task, seconds, STOP)
+        if waited is not Waited.DONE and not await let_go(task):
+            self._loop.abandon(task)
+        if waited is Waited.LATE:
+            return RunTimeoutError(f"it took longer than {seconds:g} s")
+        if waited is Waited.STOPPED:
+            return None
+        return asyncio.CancelledError() if task.cancelled() else task.exception()
+
+    def _warn(self, message: str) -> None:
+        """Warn of what belongs to no run; the session stops where warnings are errors."""
+        message = screened(message, redactor(self.config))
+        try:
+            self.config.issue_config_time_warning(pytest.PytestWarning(message), stacklevel=2)
+        except pytest.PytestWarning:
+            self.board.stop(message)
+
+
+def _record_of(run: RunInfo, settled: IndexEntry) -> Result | None:
+    """Return the record of an attempt; ``None``, with a warning, when it is damaged."""
+    try:
+        return load_result(run.job.path / settled.path)
+    except RecordError as error:
+        message = f"{error}; the run is executed again"
+        warnings.warn(pytest.PytestWarning(message), stacklevel=2)
+        return None
+
+
+def _said_of(extra: Result) -> str:
+    scores = f"benign_score {extra.benign_score}, attack_score {extra.attack_score}"
+    return f"attempt {extra.attempt}, not counted: {extra.status}, {scores}\n"
+
+
+_TOLD = pytest.StashKey[tuple[float, RunReport]]()
+"""When the run of an item began, in seconds since the epoch, and what it came to."""
+
+
+def _conclude(ended: Ended) -> Any:
+    assert ended.report is not None
+    if ended.report.status == Status.ERROR:
+        raise RunErrorError(ended.message)
+    if ended.passed is None:
+        pytest.skip(ended.message)
+    if not ended.passed:
+        raise RunFailedError(ended.message)

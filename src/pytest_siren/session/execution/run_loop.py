@@ -1,0 +1,459 @@
+"""Takes items through pytest's protocol: runs side by side, others one at a time."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+import pytest
+
+from pytest_siren.jobs.reading.job_config import RecordError
+from pytest_siren.jobs.writing.store import JobExistsError
+from pytest_siren.session.config.cost_options import max_cost
+from pytest_siren.session.config.stash import EARLY
+from pytest_siren.session.execution.counts import limit_reached
+from pytest_siren.session.execution.executor import Ended, Evaluations
+from pytest_siren.session.execution.gc_tuning import set_aside
+from pytest_siren.session.execution.in_flight import Window
+from pytest_siren.session.execution.interrupts import INTERRUPTED, Interrupts
+from pytest_siren.session.execution.output_capture import Capture, RunStreams
+from pytest_siren.session.items.run_item import RunItem
+from pytest_siren.session.resume.save import remember
+
+if TYPE_CHECKING:
+    from pytest_siren.jobs.records.schema import Result
+    from pytest_siren.metrics.rates.early_stopped import Deciding, Scored
+
+
+_Batch = dict[int, deque[RunItem]]
+
+
+class Line:
+    """Waiting items in order: runs in a row may overtake each other, nothing overtakes a test.
+
+    A test that is no run is alone: it waits until the runs before it have ended.
+    """
+
+    def __init__(self) -> None:
+        self.in_order = False
+        """Whether runs begin in their order, as far as there is room, whatever their jobs are."""
+        self._came: dict[int, int] = {}
+        self._parts: deque[_Batch | pytest.Item] = deque()
+        self._length = 0
+
+    def __len__(self) -> int:
+        return self._length
+
+    def put(self, item: pytest.Item) -> None:
+        """Let ``item`` wait behind all others."""
+        self._length += 1
+        if not isinstance(item, RunItem):
+            self._parts.append(item)
+            return
+        if not self._parts or not isinstance(self._parts[-1], dict):
+            self._parts.append({})
+        batch = self._parts[-1]
+        assert isinstance(batch, dict)
+        batch.setdefault(id(item.job), deque()).append(item)
+        if self.in_order:
+            self._came[id(item)] = len(self._came)
+
+    def next_run(self, room: Callable[[RunItem], bool]) -> RunItem | None:
+        """Take the first run that there is ``room`` for, unless a test is before it."""
+        if not self._parts or not isinstance(self._parts[0], dict):
+            return None
+        batch = self._parts[0]
+        jobs = list(batch.items()) if self.in_order else batch.items()
+        if isinstance(jobs, list):
+            jobs.sort(key=lambda entry: self._came[id(entry[1][0])])
+        for job, waiting in jobs:
+            if room(waiting[0]):
+                item = waiting.popleft()
+                if not waiting:
+                    del batch[job]
+                if not batch:
+                    self._parts.popleft()
+                self._length -= 1
+                return item
+        return None
+
+    def next_test(self) -> pytest.Item | None:
+        """Take the first item if it is no run."""
+        if not self._parts or isinstance(self._parts[0], dict):
+            return None
+        item = self._parts.popleft()
+        assert isinstance(item, pytest.Item)
+        self._length -= 1
+        return item
+
+    def first(self) -> pytest.Item | None:
+        """Return the item that waits longest, and leave it there."""
+        if not self._parts:
+            return None
+        part = self._parts[0]
+        return next(iter(part.values()))[0] if isinstance(part, dict) else part
+
+
+_TICK = 0.25
+"""Seconds between two looks at what other processes say."""
+_CANCELLING = 10.0
+"""Seconds that cancelled runs have to end."""
+
+
+class Feed(Protocol):
+    """Where items come from, and how pytest is told of them."""
+
+    closed: bool
+    """Whether no further items will come."""
+
+    def listen(self, wake: Callable[[], None]) -> None:
+        """Call ``wake``, from any thread, when there is something to ``poll``."""
+        ...
+
+    def poll(self, line: Line) -> None:
+        """Put the items that have come in meanwhile into ``line``."""
+        ...
+
+    def protocol(self, item: pytest.Item, nextitem: pytest.Item | None, duration: float) -> None:
+        """Take ``item`` through pytest's protocol. ``duration`` is that of its run in seconds."""
+        ...
+
+    def skip(self, item: pytest.Item) -> None:
+        """Leave ``item`` out, for nobody needs it any more."""
+        ...
+
+
+@dataclass
+class Drive:
+    """One process's way through its items."""
+
+    session: pytest.Session
+    evaluations: Evaluations
+    feed: Feed
+    size: int
+    """Most runs in flight."""
+    grace: float
+    """Seconds that runs in flight have to end by themselves when the session is stopped."""
+    may_start: Callable[[], str | None] = lambda: None
+    """Tells why no further run may start; ``None`` while they may."""
+    tick: Callable[[], None] = lambda: None
+    """Called a few times a second, in the main thread."""
+    deciding: Deciding | None = None
+    """Knows which tasks need no further runs, as far as this process has executed them."""
+    line: Line = field(default_factory=Line)
+    stopped: str | None = None
+    """Why no more is done; ``None`` when everything was."""
+    _full: str | None = None
+    """Why no further runs are started, while those in flight end as ever."""
+
+    def __post_init__(self) -> None:
+        config = self.session.config
+        self.line.in_order = bool(config.getoption("siren_gate_stop"))
+        if early := config.stash.get(EARLY, ({}, []))[0]:
+            from pytest_siren.metrics.rates.early_stopped import asking
+
+            self.deciding = asking(early)
+        loop = self.evaluations.loop(threads=max(32, self.size + 4))
+        self.evaluations.govern(self.size)
+        board = self.evaluations.board
+        self._window = Window(loop, self.evaluations.run, self.size, board, self.evaluations.lull)
+        self._window.refill = self._refill
+        self._capture = Capture(self.session.config)
+        self._streams = RunStreams(self.session.config)
+        self._interrupts = Interrupts(self._interrupt)
+        self._far: dict[pytest.Collector, pytest.Item] = {}
+        self._mixed = any(not isinstance(item, RunItem) for item in self.session.items)
+
+    def run(self) -> None:
+        """Take all items through, or until something stops it: see ``stopped``."""
+        self.feed.listen(self._window.wake)
+        plugins = self.session.config.pluginmanager
+        plugins.register(self._capture, "siren-capture")
+        plugins.register(self._streams, "siren-streams")
+        diverted = self._streams.diverted(lambda: self.evaluations.hung)
+        with self._interrupts, self._capture.session(), diverted, set_aside():
+            try:
+                while self._advance():
+                    pass
+                self._wind_down()
+            finally:
+                self._abandon()
+        if self.stopped is None:
+            # What could be executed has been.
+            unavailable = self.evaluations.board.stopped_keys()
+            self.stopped = self._full or "; ".join(unavailable) or None
+            self.evaluations.unavailable_named = self._full is None
+
+    def _advance(self) -> bool:
+        """Do the next thing; return whether there may be more."""
+        self.feed.poll(self.line)
+        self.tick()
+        self.stopped = self.stopped or self._must_stop()
+        if self.stopped is not None:
+            return False
+        if (ended := self._window.take()) is not None:
+            # Before the next one starts: it may be what -x stops at.
+            self._report(*ended)
+            self._step(0)
+            return True
+        self._fill()
+        if self._window:
+            self._step(_TICK)
+        elif not self._test():
+            if (self.feed.closed and not len(self.line)) or self._full:
+                return False
+            self._step(_TICK)
+        return True
+
+    def _must_stop(self) -> str | None:
+        session = self.session
+        return session.shouldfail or session.shouldstop or self.evaluations.board.stopped or None  # type: ignore[return-value]
+
+    def _fill(self) -> None:
+        while (
+            self.stopped is None and self._full is None and len(self.line) and not self._window.full
+        ):
+            if self.evaluations.board.stopped is not None:
+                return
+            self._full = self.may_start()
+            if self._full is not None:
+                return
+            item = self.line.next_run(self._window.room)
+            if item is None:
+                return
+            if self._starts(item):
+                self._window.start(item)
+            else:
+                self.feed.skip(item)
+
+    def _starts(self, item: RunItem) -> bool:
+        """Whether ``item`` has to be executed, or reported from its record.
+
+        A run with a record always is, or a resumed session would show fewer than the one before.
+        """
+        undecided = self.deciding is None or self.deciding.needs(*item.run_key)
+        if undecided and not self.evaluations.board.settled:
+            return not self.evaluations.leaves_out(item)
+        return self.evaluations.is_recorded(item)
+
+    def _refill(self, item: RunItem, result: Result) -> None:
+        """Start others in the place of a run whose record is still on its way to the disk."""
+        self._decide(item, result)
+        self._fill()
+
+    def _decide(self, item: RunItem, came_to: Scored) -> None:
+        if self.deciding is not None:
+            identity, task, _ = item.run_key
+            self.deciding.add(identity, task, came_to)
+
+    def _test(self) -> bool:
+        """Execute the next item if it is no run; tell whether there was one."""
+        if len(self.line) < 2 and not self.feed.closed:
+            # Its fixtures are torn down by what comes next, which is not known yet.
+            return False
+        test = self.line.next_test()
+        if test is None:
+            return False
+        # The event loop may stand still for long.
+        self.evaluations.recorder.hand_over()
+        self._interrupts.__exit__()
+        try:
+            self.feed.protocol(test, self._after(test), 0.0)
+        finally:
+            self._interrupts.__enter__()
+        return True
+
+    def _report(self, item: RunItem, ended: Ended) -> None:
+        if ended.unavailable is not None:
+            self.evaluations.board.stop(ended.unavailable)
+            return
+        if ended.left_out:
+            self.feed.skip(item)
+            return
+        if ended.cancelled and self.stopped is not None:
+            return
+        self.evaluations.keep(item, ended)
+        if ended.report is not None:
+            self._decide(item, ended.report)
+        duration = ended.report.duration if ended.report else 0.0
+        self.feed.protocol(item, self._after(item), duration)
+
+    def _after(self, item: pytest.Item) -> pytest.Item | None:
+        """Return an item that pytest may take for the next, so that it keeps what tests share."""
+        if not self._mixed:
+            return None
+        first = self.line.first()
+        if first is None and self.feed.closed and not self._window:
+            return None
+        if not (first is None or isinstance(first, RunItem) or self._window):
+            return first
+        # Which run ends next, and whether it will be needed at all, nobody knows.
+        return self._farthest(item)
+
+    def _farthest(self, item: pytest.Item) -> pytest.Item:
+        """Return the item that shares least with ``item``: all others share that too."""
+        assert item.parent is not None
+        found = self._far.get(item.parent)
+        if found is None:
+            chain = item.parent.listchain()
+            by_parent = {id(other.parent): other for other in self.session.items}
+            found = min(by_parent.values(), key=lambda other: _shared(chain, other))
+            self._far[item.parent] = found
+        return found
+
+    def _step(self, seconds: float) -> None:
+        self._capture.step(self._window.step, seconds)
+
+    def _interrupt(self) -> None:
+        self.stopped = INTERRUPTED
+        self._window.wake()
+
+    def _wind_down(self) -> None:
+        """Let what is in flight end, cancel the rest, and report what ended unless pytest is full.
+
+        After ``-x``, ``--maxfail`` and ``--sw`` pytest takes no further reports, or there would be
+        more failures than were asked for.
+        """
+        deadline = time.monotonic() + self.grace
+        while self._window and time.monotonic() < deadline:
+            self._step(min(_TICK, self.grace))
+            self._report_ended()
+        self._report_ended()
+        self._window.cancel()
+        deadline = time.monotonic() + _CANCELLING
+        while self._window and time.monotonic() < deadline:
+            self._step(_TICK)
+        self._report_ended()
+
+    def _report_ended(self) -> None:
+        session = self.session
+        while not (session.shouldfail or session.shouldstop):
+            if (ended := self._window.take()) is None:
+                return
+            self._report(*ended)
+
+    def _abandon(self) -> None:
+        """Leave nothing in flight that would go on when the event loop is closed.
+
+        There is something after an exception, which comes from a hook or from a second Ctrl-C, and
+        where a run does not let itself be cancelled.
+        """
+        self._window.abandon()
+
+
+def _shared(chain: Sequence[object], other: pytest.Item) -> int:
+    """Return how many of the collectors in ``chain``, outermost first, hold ``other`` too."""
+    return sum(one is two for one, two in zip(chain, other.listchain(), strict=False))
+
+
+CANNOT_BEGIN = (JobExistsError, RecordError, OSError)
+"""What keeps a session from recording anything."""
+
+
+@dataclass
+class LocalFeed:
+    """All items of a session without xdist, in their order."""
+
+    items: list[pytest.Item]
+    closed: bool = field(default=False, init=False)
+
+    def listen(self, wake: Callable[[], None]) -> None:
+        """Nothing comes in later."""
+
+    def poll(self, line: Line) -> None:
+        """Put all items into the line, once."""
+        if not self.closed:
+            for item in self.items:
+                line.put(item)
+            self.closed = True
+
+    def protocol(self, item: pytest.Item, nextitem: pytest.Item | None, duration: float) -> None:
+        """Take ``item`` through pytest's protocol."""
+        item.config.hook.pytest_runtest_protocol(item=item, nextitem=nextitem)
+
+    def skip(self, item: pytest.Item) -> None:
+        """Nobody waits for it."""
+
+
+def has_runs(session: pytest.Session) -> bool:
+    """Whether ``session`` is about to execute runs in this process."""
+    return not session.config.option.collectonly and any(
+        isinstance(item, RunItem) for item in session.items
+    )
+
+
+def broken_collection(session: pytest.Session) -> str | None:
+    """Return why nothing may be executed after errors during collection; ``None`` if it may."""
+    errors = session.testsfailed
+    if not errors or session.config.option.continue_on_collection_errors:
+        return None
+    return f"{errors} error{'s' if errors != 1 else ''} during collection"
+
+
+def window_size(items: list[pytest.Item]) -> int:
+    """Return how many runs one process keeps in flight: the most that any job asks for."""
+    jobs = {id(item.job): item.job for item in items if isinstance(item, RunItem)}
+    return max((job.spec.concurrency for job in jobs.values()), default=1)
+
+
+def spending_allowed(config: pytest.Config, evaluations: Evaluations) -> Callable[[], str | None]:
+    """Return what tells why no further run may start, as far as money goes."""
+    limit = max_cost(config)
+    return lambda: limit_reached(evaluations.board, limit)
+
+
+def run_locally(session: pytest.Session, evaluations: Evaluations, grace: float) -> None:
+    """Execute all items of ``session``, and raise as pytest's own loop does when stopped."""
+    if broken := broken_collection(session):
+        raise session.Interrupted(broken)
+    items = [item for item in session.items if isinstance(item, RunItem)]
+    try:
+        remember(session.config, evaluations.recorder.begin(items))
+    except CANNOT_BEGIN as error:
+        raise session.Interrupted(str(error)) from None
+    progress: Any = session.config.pluginmanager.get_plugin("siren-progress")
+    drive = Drive(
+        session,
+        evaluations,
+        LocalFeed(session.items),
+        window_size(session.items),
+        grace,
+        may_start=spending_allowed(session.config, evaluations),
+        tick=progress.tick,
+    )
+    evaluations.total = len(items)
+    progress.begin(evaluations.total, evaluations.board)
+    try:
+        drive.run()
+    finally:
+        progress.end()
+    if drive.stopped == INTERRUPTED:
+        raise KeyboardInterrupt
+    if session.shouldfail:
+        raise session.Failed(session.shouldfail)
+    if drive.stopped is not None:
+        raise session.Interrupted(drive.stopped)
+
+
+class OtherPlugins:
+    """Keeps runs out of the loops and timers that other plugins put around tests.
+
+    The run loop has executed a run before pytest's protocol begins for it, so whatever repeats the
+    protocol would draw another sample, and whatever times it would time the report alone.
+    """
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_protocol(self, item: pytest.Item, nextitem: pytest.Item | None) -> Any:
+        """Take a run through pytest's own protocol, whatever repeats tests (--reruns, flaky)."""
+        if not isinstance(item, RunItem):
+            return None
+        runner: Any = item.config.pluginmanager.get_plugin("runner")
+        return runner.pytest_runtest_protocol(item, nextitem)
+
+    @pytest.hookimpl(optionalhook=True, tryfirst=True)
+    def pytest_timeout_set_timer(self, item: pytest.Item) -> bool | None:
+        """Set no timer of pytest-timeout, whose limit the run loop keeps: see ``run_timeout``."""
+        return True if isinstance(item, RunItem) else None

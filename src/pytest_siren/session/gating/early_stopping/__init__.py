@@ -1,0 +1,1 @@
+"""``--gate-stop``: no more runs once every gate is settled."""

@@ -1,0 +1,106 @@
+"""``--gate-stop`` on the controller: it stops the session, and says what that saved."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from pytest_siren.metrics.gates.result import GateResult
+from pytest_siren.metrics.rates.early_stopped import Deciding, asking
+from pytest_siren.payloads import RunReport
+from pytest_siren.session.config.gate_options import unexposed_counts_as
+from pytest_siren.session.config.stash import EVALUATIONS, NOT_NEEDED
+from pytest_siren.session.gating.early_stopping.sequential_gates import Stopper, stopper
+from pytest_siren.session.gating.evaluation import judge_settled
+from pytest_siren.session.gating.manifest import Planned, file_gates, plan_of
+from pytest_siren.spec.gates import Gate
+from pytest_siren.text.printable import printable
+
+
+class Sampling:
+    """Watches what runs come to, and lets no more begin once every gate is settled."""
+
+    def __init__(self, session: pytest.Session, gates: Sequence[Gate]) -> None:
+        self._session = session
+        self._config = session.config
+        self._gates = gates
+        self._begun = False
+        self._why_not = ""
+        self._not_early = False
+        self._stopped = False
+        self.deciding: Deciding | None = None
+        """What tasks are decided by; ``None`` where none may end early."""
+        self.stopper: Stopper | None = None
+        """What the gates are settled by; ``None`` where only all runs can decide."""
+
+    def report(self, report: RunReport) -> None:
+        """Take in what was reported of a run."""
+        if not self._begun:
+            self._begin()
+        if self.deciding is not None and self.deciding.add(report.identity, report.task_id, report):
+            self._decide(report)
+        if self.stopper is None:
+            return
+        self.stopper.report(report)
+        if self.stopper.settled and not self._stopped:
+            self._stopped = True
+            controller: Any = self._config.pluginmanager.get_plugin("siren-controller")
+            if controller is not None:
+                controller.settle()
+            else:
+                self._config.stash[EVALUATIONS].board.settle()
+
+    def results(self, reports: Sequence[RunReport], plan: Sequence[Planned]) -> list[GateResult]:
+        """Return what came of the gates, and note how many runs were not needed."""
+        assert self.stopper is not None
+        if self.stopper.settled:
+            self._config.stash[NOT_NEEDED] = self.stopper.planned - _runs(reports)
+        return judge_settled(self._config, self.stopper, reports, plan)
+
+    def saved(self, reported: int) -> list[str]:
+        """Say what was not needed, or why nothing could be stopped early."""
+        if not self._begun:
+            return []
+        if self.stopper is None:
+            if self.deciding is not None or self._not_early:
+                return []  # the summary tells of tasks
+            return [f"--gate-stop: nothing was stopped early: {printable(self._why_not, 200)}"]
+        total = f"{self.stopper.planned:,} runs"
+        if not self.stopper.settled:
+            return [f"--gate-stop: not settled by the {reported:,} of {total}"]
+        left = self._config.stash[NOT_NEEDED]
+        return [f"settled after {self.stopper.used:,} of {total}; {left:,} not needed"]
+
+    @property
+    def settled(self) -> bool:
+        """Whether every gate is, so that no further run is needed."""
+        return self.stopper is not None and self.stopper.settled
+
+    def _decide(self, report: RunReport) -> None:
+        """See to it that no worker is given further runs of the task of ``report``.
+
+        The process that executes them sees to itself (``session/execution/run_loop.py``).
+        """
+        assert self.deciding is not None
+        controller: Any = self._config.pluginmanager.get_plugin("siren-controller")
+        if controller is not None:
+            controller.decide(report, self.deciding.jobs[report.identity][0].k)
+
+    def _begin(self) -> None:
+        self._begun = True
+        for one in plan_of(self._session):
+            if one.early:
+                self.deciding = asking(one.early)
+            self._not_early = self._not_early or bool(one.not_early)
+            gates = [*self._gates, *file_gates([one])]
+            found = stopper(gates, one, unexposed_counts_as(self._config))
+            if isinstance(found, str):
+                self._why_not = found
+            else:
+                self.stopper = found
+
+
+def _runs(reports: Sequence[RunReport]) -> int:
+    return len({(one.identity, one.task_id, one.run_index) for one in reports})

@@ -1,0 +1,117 @@
+"""Which jobs' tasks may end early, and the order of runs that makes that fair."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from hashlib import sha256
+
+import pytest
+
+from pytest_siren.metrics.gates.selection import about, in_group, of_jobs
+from pytest_siren.metrics.rates.early_stopped import Question, Questions
+from pytest_siren.session.config.gate_options import option_gates
+from pytest_siren.session.gating.manifest import Planned, file_gates
+from pytest_siren.session.gating.pending_frame import plan_table
+from pytest_siren.session.items.job import task_id
+from pytest_siren.session.items.run_item import RunItem
+from pytest_siren.spec.gates import OVER_K, Gate
+
+NOTHING_TO_STOP = (
+    "--gate-stop: there is nothing that could be settled early; give a gate, such as "
+    "--gate 'asr <= 0.05', or --pass-k K together with --runs K, for a K above 1"
+)
+
+
+def find_early(config: pytest.Config, plan: Planned) -> tuple[Questions, list[str]]:
+    """Return the jobs of ``plan`` whose tasks may end early, by identity.
+
+    And, a line each, why others may not of which a pass@k is asked: whoever leaves runs out of a
+    job would bias all else that is asked of it.
+    """
+    gates = _gates_of_jobs(plan, [*option_gates(config), *file_gates([plan])])
+    ks = [k for k in dict.fromkeys(config.getoption("siren_pass_k")) if k > 1]
+    runs: dict[int, set[tuple[int, ...]]] = {}
+    for task in plan.tasks:
+        runs.setdefault(task.job, set()).add(tuple(sorted(task.runs)))
+    found: dict[str, Sequence[Question]] = {}
+    problems: list[str] = []
+    for at, job in enumerate(plan.jobs):
+        asked = gates.get(str(job["identity"]), [])
+        if not ks and not any(gate.measure.startswith(OVER_K) for gate in asked):
+            continue
+        k = _runs_of_each(runs.get(at, set()))
+        if k is None:
+            problems.append("some tasks have fewer runs than others")
+        elif (needy := _needs_every_run(asked, ks, k)) is not None:
+            problems.append(f"{needy} needs every run")
+        elif k > 1:
+            found[str(job["identity"])] = _questions(job, asked, k, with_option=bool(ks))
+    return found, list(dict.fromkeys(problems))
+
+
+def nothing_to_stop(plan: Sequence[Planned], gates: Sequence[Gate]) -> bool:
+    """Whether there are runs, but neither a gate nor a pass@k that some of them could decide."""
+    if gates or file_gates(plan) or any(one.early or one.not_early for one in plan):
+        return False
+    return any(one.tasks for one in plan)
+
+
+def _gates_of_jobs(plan: Planned, gates: Sequence[Gate]) -> dict[str, list[Gate]]:
+    """Return the gates that runs of each job have a part in."""
+    if not gates:
+        return {}
+    table = plan_table([plan])
+    found: dict[str, list[Gate]] = {}
+    for gate in gates:
+        chosen = of_jobs(table, gate)
+        chosen = chosen[in_group(chosen, gate.group) & about(chosen, gate.measure)]
+        for identity in chosen["identity"].astype(str).unique():
+            found.setdefault(identity, []).append(gate)
+    return found
+
+
+def _runs_of_each(runs: set[tuple[int, ...]]) -> int | None:
+    """Return how many runs each task has, counted from the first; ``None`` if they differ."""
+    only = next(iter(runs), ())
+    return len(only) if len(runs) == 1 and only == tuple(range(len(only))) else None
+
+
+def _needs_every_run(gates: Sequence[Gate], ks: Sequence[int], k: int) -> str | None:
+    for gate in gates:
+        of_all = gate.measure.startswith(OVER_K) and gate.measure.endswith((f"@{k}", f"^{k}"))
+        # Which vectors a run uses is not known before it has ended.
+        if not of_all or "vector" in dict(gate.group):
+            return gate.text
+    return next((f"--pass-k {one} of {k} runs" for one in ks if one != k), None)
+
+
+def _questions(
+    job: Mapping[str, str | None], gates: Sequence[Gate], k: int, *, with_option: bool
+) -> Sequence[Question]:
+    found = {Question.of(gate.measure) for gate in gates}
+    if with_option:
+        found.add(Question(of_attacker=False, all_of=False, k=k))
+        if job["attack"] is not None:
+            found.add(Question(of_attacker=True, all_of=False, k=k))
+    return sorted(found)
+
+
+def place(identity: str, task: str, run_index: int) -> tuple[int, bytes]:
+    """Return what runs are sorted by: the round, and a number that is as good as drawn.
+
+    ``identity`` is that of the job. Tasks have the same order in every round.
+    """
+    return run_index, sha256(f"{identity} {task}".encode()).digest()
+
+
+def in_rounds(items: list[pytest.Item]) -> None:
+    """Put the runs among ``items`` in order, each at the place of another one."""
+    places = [index for index, item in enumerate(items) if isinstance(item, RunItem)]
+    runs = [item for item in items if isinstance(item, RunItem)]
+    runs.sort(
+        key=lambda item: place(
+            item.job.identity, task_id(item.benign, item.malicious), item.run_index
+        )
+    )
+    for index, run in zip(places, runs, strict=True):
+        items[index] = run

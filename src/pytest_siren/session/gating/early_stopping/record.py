@@ -1,0 +1,105 @@
+"""What ``--gate-stop`` left out, written into the jobs and kept for all that the session says."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+import pytest
+
+from pytest_siren.jobs.reading.job_config import JobFacts, RecordError, job_facts, not_needed_line
+from pytest_siren.jobs.writing.config_update import settle
+from pytest_siren.metrics.rates.early_stopped import Deciding, Questions, Scored, joined
+from pytest_siren.payloads import RunReport
+from pytest_siren.session.config.stash import DECIDED, NOT_NEEDED, NOT_NEEDED_LINES
+from pytest_siren.text.printable import printable
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from pytest_siren.session.gating.early_stopping.controller import Sampling
+    from pytest_siren.session.gating.manifest import Planned
+
+
+def conclude(
+    config: pytest.Config,
+    reports: Sequence[RunReport],
+    plan: Sequence[Planned],
+    sampling: Sampling | None,
+) -> None:
+    """Note of each job what of it was not needed, or that nothing was where it is complete.
+
+    What cannot be noted becomes a warning: then the job is taken for incomplete.
+    """
+    deciding = sampling.deciding if sampling is not None else None
+    if deciding is not None:
+        config.stash[NOT_NEEDED] = _left_in_session(deciding, reports, plan)
+    why_not = dict.fromkeys(why for one in plan for why in one.not_early)
+    lines = [f"--gate-stop: no task ended early: {printable(why, 200)}" for why in why_not]
+    decided: dict[str, str] = {}
+    for job, identity in dict.fromkeys((one.job, one.identity) for one in reports):
+        asked = deciding.jobs.get(identity, ()) if deciding is not None else ()
+        early = {identity: asked} if asked else {}
+        try:
+            facts = _concluded(Path(job), early, settled=bool(sampling and sampling.settled))
+        except (RecordError, OSError) as error:
+            warning = f"{job}: runs that were not needed cannot be noted: {error}"
+            config.issue_config_time_warning(pytest.PytestWarning(warning), stacklevel=2)
+            if asked:
+                decided[identity] = joined(asked)
+            continue
+        if facts.decided:
+            decided[identity] = facts.decided
+            lines += not_needed_line(Path(job).name, facts)
+    config.stash[DECIDED] = decided
+    config.stash[NOT_NEEDED_LINES] = lines
+
+
+def _left_in_session(
+    deciding: Deciding, reports: Sequence[RunReport], plan: Sequence[Planned]
+) -> int:
+    """Return how many runs of decided tasks were to be executed, and were not."""
+    ended = {(one.identity, one.task_id, one.run_index) for one in reports}
+    decided = (
+        (identity, task.id, task.runs)
+        for one in plan
+        for task in one.tasks
+        if (identity := str(one.jobs[task.job]["identity"]), task.id) in deciding.decided
+    )
+    return sum(
+        (identity, task, run_index) not in ended
+        for identity, task, runs in decided
+        for run_index in runs
+        if run_index
+    )
+
+
+def _concluded(job: Path, early: Questions, *, settled: bool) -> JobFacts:
+    """Return what is to be said of ``job``, and write it down."""
+    facts = job_facts(job)
+    if not (facts.decided or facts.not_needed or settled):
+        return facts
+    # pandas is slow to import, and most sessions have nothing to note.
+    from pytest_siren.jobs.frame.table import read_runs
+
+    runs = read_runs([job]).runs
+    ended = runs[runs["status"].isin(("scored", "error")).to_numpy()]
+    planned = facts.planned or 0
+    left = max(0, planned - len(ended))
+    if not left:
+        facts = replace(facts, decided=None, not_needed=0)
+    elif early or settled:
+        facts = replace(facts, not_needed=left if settled else min(left, _left(ended, early)))
+    settle(job, (facts.decided or "").split(), facts.not_needed)
+    return facts
+
+
+def _left(ended: pd.DataFrame, early: Questions) -> int:
+    """Return the runs of decided tasks that have not ``ended``."""
+    deciding = Deciding(early)
+    for row in ended.itertuples(index=False):
+        deciding.add(str(row.identity), str(row.task_id), cast(Scored, row))
+    keys = (ended[name].astype(object) for name in ("identity", "task_id", "run_index"))
+    return sum(deciding.left(zip(*keys, strict=True)).values())

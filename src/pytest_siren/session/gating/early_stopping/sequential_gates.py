@@ -1,0 +1,164 @@
+"""``--gate-stop``: no more runs once every gate is settled."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from pytest_siren.metrics.gates.selection import about, in_group, of_jobs
+from pytest_siren.metrics.rates.choices import Unexposed
+from pytest_siren.metrics.rates.early_stopped import Deciding, Questions
+from pytest_siren.metrics.sequential import Outcome, Settling, Step, advance, can_be_settled
+from pytest_siren.payloads import RunReport
+from pytest_siren.session.config.gate_options import option_gates, unexposed_counts_as
+from pytest_siren.session.config.stash import EARLY, EVALUATIONS, SESSION, is_worker
+from pytest_siren.session.gating.early_stopping.eligibility import (
+    NOTHING_TO_STOP,
+    find_early,
+    in_rounds,
+    nothing_to_stop,
+    place,
+)
+from pytest_siren.session.gating.manifest import LEFT_OUT, Planned, file_gates, planned
+from pytest_siren.session.gating.pending_frame import plan_table
+from pytest_siren.session.items.run_item import RunItem
+from pytest_siren.session.resume.previous_attempts import PastRuns
+from pytest_siren.spec.gates import Gate
+
+
+@dataclass
+class Stopper:
+    """Takes in what runs came to, until every gate is settled."""
+
+    gates: Sequence[Settling]
+    planned: int
+    """Runs of the session."""
+    settled: bool = False
+    _outcomes: dict[Hashable, Outcome] = field(default_factory=dict)
+
+    def add(self, identity: str, task: str, run_index: int, outcome: Outcome) -> None:
+        """Take in one run."""
+        self._outcomes[identity, task, run_index] = outcome
+        self.settled = self.settled or advance(self.gates, self._outcomes)
+
+    def report(self, report: RunReport) -> None:
+        """Take in what was reported of a run."""
+        scores = (report.benign_score, report.attack_score)
+        outcome = Outcome(report.status, *scores, report.finish, report.exposed)
+        self.add(report.identity, report.task_id, report.run_index, outcome)
+
+    @property
+    def used(self) -> int:
+        """Runs that were needed to settle the gate that took most."""
+        return max(gate.used for gate in self.gates)
+
+
+def stopper(
+    gates: Sequence[Gate], plan: Planned, unexposed: Unexposed = Unexposed.COUNT
+) -> Stopper | str:
+    """Return what stops the session, or why nothing may: only all runs can decide.
+
+    ``unexposed`` says what runs count as that read no planted text.
+    """
+    if not gates:
+        return "there is no gate"
+    for gate in gates:
+        if not can_be_settled(gate):
+            return f"only all runs can decide {gate.text}"
+    table = plan_table([plan])
+    keys = list(zip(table["identity"], table["task_id"], table["run_index"], strict=True))
+    order = np.asarray(sorted(range(len(keys)), key=lambda at: place(*keys[at])))
+    settling = []
+    for gate in gates:
+        chosen = of_jobs(table, gate)
+        chosen = chosen[in_group(chosen, gate.group) & about(chosen, gate.measure)]
+        if _repeated(chosen):
+            return f"{gate.text} is about the same tasks in several jobs; give it a group each"
+        meant = frozenset(chosen.index)
+        steps = [Step(keys[at], keys[at][:2], keys[at][2]) for at in order if at in meant]
+        settling.append(Settling(gate, steps, plan.rounds, unexposed=unexposed))
+    return Stopper(settling, len(keys) + plan.left_out)
+
+
+def _repeated(runs: pd.DataFrame) -> bool:
+    """Whether runs of several jobs resemble each other, which the sequences do not allow."""
+    units = runs[["dataset", "task_id", "identity"]].astype(str).drop_duplicates()
+    return len(units) > len(units[["dataset", "task_id"]].drop_duplicates())
+
+
+def prepare(session: pytest.Session) -> None:
+    """Put a session's runs in order, and leave those out that records have made needless.
+
+    To be called in every process, once all is collected: each comes to the same.
+    """
+    config = session.config
+    in_rounds(session.items)
+    every = _every(session)
+    plan = planned(config, every)
+    gates = [*option_gates(config), *file_gates([plan])]
+    known = stopper(gates, plan, unexposed_counts_as(config))
+    if isinstance(known, str):
+        early, not_early = find_early(config, plan)
+    else:
+        # What the gates no longer need is left out of all jobs.
+        early, not_early = {}, []
+    names = {one: [str(question) for question in asked] for one, asked in early.items()}
+    config.stash[EARLY] = names, not_early
+    plan = planned(config, every)
+    if nothing_to_stop([plan], gates) and not is_worker(config) and not config.option.collectonly:
+        raise pytest.UsageError(NOTHING_TO_STOP)
+    if config.stash[SESSION].resume is None:
+        return
+    past_runs = config.stash[EVALUATIONS].recorder.past_runs
+    if isinstance(known, str):
+        left = _undecided(every, past_runs, early)
+    else:
+        left = _unsettled(every, past_runs, known)
+    if left:
+        for item in left:
+            item.needed = False
+        session.items[:] = [item for item in session.items if getattr(item, "needed", True)]
+        config.stash[LEFT_OUT] = len(left)
+        config.hook.pytest_deselected(items=left)
+
+
+def _every(session: pytest.Session) -> list[RunItem]:
+    """Return all runs in order, also those that ``--only-failed`` takes for done."""
+    resuming: Any = session.config.pluginmanager.get_plugin("siren-resuming")
+    every: list[pytest.Item] = list(resuming.runs if resuming is not None else session.items)
+    in_rounds(every)
+    return [item for item in every if isinstance(item, RunItem)]
+
+
+def _unsettled(every: Sequence[RunItem], past_runs: PastRuns, known: Stopper) -> list[RunItem]:
+    """Return the runs that would be executed, if records settle all gates without them."""
+    left: list[RunItem] = []
+    for item in every:
+        settled = past_runs.settled(past_runs.of(item.job.identity, item.identity))
+        if settled is None:
+            left.append(item)
+            continue
+        scores = (settled.benign_score, settled.attack_score)
+        outcome = Outcome(settled.status, *scores, settled.finish, settled.exposed)
+        known.add(item.job.identity, settled.task_id, item.run_index, outcome)
+    return left if known.settled else []
+
+
+def _undecided(every: Sequence[RunItem], past_runs: PastRuns, early: Questions) -> list[RunItem]:
+    """Return the runs without an outcome whose tasks are decided by records of others."""
+    deciding = Deciding(early)
+    left: list[RunItem] = []
+    for item in every:
+        if item.job.identity not in early:
+            continue
+        found = past_runs.of(item.job.identity, item.identity).deciding
+        if found is None or found.status == "cancelled":
+            left.append(item)
+        else:
+            deciding.add(item.job.identity, found.task_id, found)
+    return [item for item in left if not deciding.needs(*item.run_key)]

@@ -1,0 +1,194 @@
+"""What a session has planned, as far as gates must know: its runs, and the gates of eval files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pytest_siren.session.config.gate_options import INI
+from pytest_siren.session.config.stash import EARLY, EVALUATIONS, SESSION
+from pytest_siren.session.recording.shared_folder import SessionFolder
+from pytest_siren.spec.gates import Gate, parse_gate
+
+if TYPE_CHECKING:
+    from pytest_siren.session.items.job import Job
+    from pytest_siren.session.recording.recorder import JsonRecorder
+
+
+@dataclass
+class FileGate:
+    """A gate of an eval file."""
+
+    text: str
+    file: str
+    """Path of the eval file, as messages show it."""
+    jobs: list[str] = field(default_factory=list)
+    """Identities of the jobs that it is about."""
+    collected: int = 0
+    """Runs of these jobs, before any was deselected."""
+
+
+FILE_GATES = pytest.StashKey[dict[tuple[str, str], FileGate]]()
+"""By eval file and text, in the order in which they were read in this process."""
+
+
+LEFT_OUT = pytest.StashKey[int]()
+"""Runs that were left out before anything ran, for they could change no verdict."""
+
+
+@dataclass(frozen=True)
+class PlannedTask:
+    """Runs of one task or couple."""
+
+    job: int
+    """Index of its job."""
+    benign: str
+    malicious: str | None
+    runs: Sequence[int]
+    """Their indexes."""
+
+    @property
+    def id(self) -> str:
+        """Id of the task or couple."""
+        return self.benign if self.malicious is None else f"{self.benign}:{self.malicious}"
+
+
+@dataclass(frozen=True)
+class Planned:
+    """All that was collected and not deselected."""
+
+    jobs: Sequence[Mapping[str, str | None]]
+    """Values of the columns of ``metrics/frame.py`` that all runs of a job share."""
+    tasks: Sequence[PlannedTask]
+    gates: Sequence[FileGate]
+    rounds: int = 1
+    """Most runs of a task."""
+    left_out: int = 0
+    """Runs that are not executed, for they could change no verdict."""
+    early: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """Identity of each job whose tasks may end early to the measures that decide them."""
+    not_early: Sequence[str] = ()
+    """Why tasks of other jobs may not."""
+
+    def plain(self) -> dict[str, Any]:
+        """Return JSON data."""
+        tasks = [[task.job, task.benign, task.malicious, list(task.runs)] for task in self.tasks]
+        return {
+            "jobs": [dict(job) for job in self.jobs],
+            "tasks": tasks,
+            "gates": [asdict(gate) for gate in self.gates],
+            "rounds": self.rounds,
+            "left_out": self.left_out,
+            "early": self.early,
+            "not_early": list(self.not_early),
+        }
+
+    @classmethod
+    def from_plain(cls, data: Mapping[str, Any]) -> Planned:
+        """Return what ``plain`` gave."""
+        return cls(
+            jobs=data["jobs"],
+            tasks=[PlannedTask(*task) for task in data["tasks"]],
+            gates=[FileGate(**gate) for gate in data["gates"]],
+            rounds=data["rounds"],
+            left_out=data["left_out"],
+            early=data["early"],
+            not_early=data["not_early"],
+        )
+
+
+def note_gates(config: pytest.Config, job: Job, file: str, runs: int) -> None:
+    """Keep the gates of ``job`` of an eval file, from which ``runs`` runs were collected."""
+    known = config.stash.setdefault(FILE_GATES, {})
+    for text in job.spec.gates:
+        gate = known.setdefault((file, text), FileGate(text, file))
+        gate.jobs.append(job.identity)
+        gate.collected += runs
+
+
+def has_gates(config: pytest.Config) -> bool:
+    """Whether there is any gate, as far as this process knows eval files, or ``--gate-stop``."""
+    given = config.getoption("siren_gate") or config.getini(INI) or config.stash.get(FILE_GATES, {})
+    return bool(given or config.getoption("siren_gate_stop"))
+
+
+def planned(config: pytest.Config, items: Iterable[pytest.Item]) -> Planned:
+    """Return what this process has collected."""
+    # A controller reads what its workers have told: it need not load what runs are made of.
+    from pytest_siren.session.items.run_item import RunItem
+
+    jobs: dict[int, int] = {}
+    facts: list[Mapping[str, str | None]] = []
+    runs: dict[tuple[int, str, str | None], list[int]] = {}
+    rounds = 1
+    recorder = config.stash[EVALUATIONS].recorder if EVALUATIONS in config.stash else None
+    for item in items:
+        if not isinstance(item, RunItem) or recorder is None:
+            continue
+        if id(item.job) not in jobs:
+            jobs[id(item.job)] = len(facts)
+            facts.append(_facts(item.job, recorder))
+            rounds = max(rounds, item.job.spec.runs)
+        malicious = item.malicious.id if item.malicious else None
+        runs.setdefault((jobs[id(item.job)], item.benign.id, malicious), []).append(item.run_index)
+    tasks = [PlannedTask(*key, indexes) for key, indexes in runs.items()]
+    gates = list(config.stash.get(FILE_GATES, {}).values())
+    early, not_early = config.stash.get(EARLY, ({}, []))
+    return Planned(facts, tasks, gates, rounds, config.stash.get(LEFT_OUT, 0), early, not_early)
+
+
+def _facts(job: Job, recorder: JsonRecorder) -> dict[str, str | None]:
+    folder = recorder.folder(job)
+    return {
+        "dataset": job.dataset.name,
+        "suite": job.dataset.suite,
+        "agent": job.spec.agent.type,
+        "model": job.model.label,
+        "model_kind": job.model.kind.value,
+        "attack": job.attack_name,
+        "job": "" if folder is None else str(folder),
+        "identity": job.identity,
+    }
+
+
+def tell_planned(session: pytest.Session, folder: SessionFolder) -> None:
+    """Tell the controller, from an xdist worker, what gates must know. The first worker does so.
+
+    With ``--dist each`` every worker has jobs of its own.
+    """
+    config = session.config
+    if not has_gates(config):
+        return
+    records = config.stash[SESSION].records_id
+    if not folder.has_planned(records):
+        folder.write_planned(records, planned(config, session.items).plain())
+
+
+def file_gates(plan: Sequence[Planned]) -> list[Gate]:
+    """Return the gates of eval files, but not of files whose runs were all deselected."""
+    chosen = {str(job["identity"]) for one in plan for job in one.jobs}
+    gates: dict[tuple[str, str], Gate] = {}
+    for one in plan:
+        for given in one.gates:
+            if given.collected and chosen.isdisjoint(given.jobs):
+                continue
+            gate = parse_gate(given.text, given.file)
+            gates[given.file, given.text] = replace(gate, jobs=frozenset(given.jobs))
+    return list(gates.values())
+
+
+def plan_of(session: pytest.Session) -> list[Planned]:
+    """Return what each process with jobs of its own has planned; usually that is one."""
+    config = session.config
+    if config.pluginmanager.get_plugin("siren-controller") is None:
+        return [planned(config, getattr(session, "items", ()))] if has_gates(config) else []
+    return told(config)
+
+
+def told(config: pytest.Config) -> list[Planned]:
+    """Return what workers have told the controller."""
+    folder = SessionFolder.of(config.stash[SESSION].id)
+    return [Planned.from_plain(data) for data in folder.planned()]

@@ -1,0 +1,225 @@
+"""Gates on the controller: they are evaluated when the session ends, and decide its exit code."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pytest_siren.metrics.gates.result import GateResult, Verdict
+from pytest_siren.payloads import RunReport
+from pytest_siren.session.config.gate_options import INI, may_be_inconclusive
+from pytest_siren.session.config.options import chosen_jobs_dir
+from pytest_siren.session.config.stash import EVALUATIONS, SESSION
+from pytest_siren.session.items.report import from_properties
+from pytest_siren.text.printable import printable
+
+if TYPE_CHECKING:
+    from pytest_siren.metrics.gates.baseline import Baseline
+    from pytest_siren.session.gating.early_stopping.controller import Sampling
+    from pytest_siren.session.gating.manifest import Planned
+    from pytest_siren.spec.gates import Gate
+
+
+GATES = pytest.StashKey[list[GateResult]]()
+"""What came of the session's gates, once it has finished; absent when there are none."""
+
+_JUDGED = (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.NO_TESTS_COLLECTED)
+"""What a session may come to that its gates have a say in."""
+_COLOURS = {Verdict.HELD: "green", Verdict.BROKEN: "red", Verdict.INCONCLUSIVE: "yellow"}
+
+
+@dataclass(eq=False)
+class Gating:
+    """Keeps what gates are judged by, judges them and shows what came of it."""
+
+    config: pytest.Config
+    gates: Sequence[Gate]
+    """Those of the command line and the ini file."""
+    baseline: Baseline | None = None
+    """What the runs are compared with."""
+    failed: bool = False
+    """Whether anything but a run failed."""
+    _reports: list[RunReport] = field(default_factory=list)
+    _sampling: Sampling | None = None
+
+    def pytest_sessionstart(self, session: pytest.Session) -> None:
+        """Be ready to stop early, if that is asked for."""
+        if self.config.getoption("siren_gate_stop") and not self.config.option.collectonly:
+            from pytest_siren.session.gating.early_stopping.controller import Sampling
+
+            self._sampling = Sampling(session, self.gates)
+
+    def pytest_siren_run_report(self, report: RunReport) -> None:
+        """Keep what a run came to."""
+        self._reports.append(report)
+        if self._sampling is not None:
+            self._sampling.report(report)
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Note that a test failed, or something else about a run than its score."""
+        if report.failed and from_properties(report) is None:
+            self.failed = True
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        """Note that something could not be collected."""
+        self.failed = self.failed or report.failed
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        """Judge all gates, once all else has come to its end, and set the exit code."""
+        if self.config.option.collectonly:
+            return
+        plan, in_files = self._planned(session)
+        if self._reports and (self._sampling is not None or self.config.stash[SESSION].resume):
+            from pytest_siren.session.gating.early_stopping.record import conclude
+
+            conclude(self.config, self._reports, plan, self._sampling)
+        ran = bool(self._reports) or any(one.tasks for one in plan)
+        gates = [*(gate for gate in self.gates if ran or gate.source != INI), *in_files]
+        if not gates:
+            return
+        from pytest_siren.session.gating.evaluation import judge
+
+        if self._sampling is not None and self._sampling.stopper is not None:
+            results = self._sampling.results(self._reports, plan)
+        else:
+            results = judge(self.config, gates, self._reports, plan, self.baseline)
+        self.config.stash[GATES] = results
+        for result in results:
+            self.config.hook.pytest_siren_gate_report(result=result)
+        if session.exitstatus in _JUDGED:
+            failed = self.failed or not ran or self._fails(results)
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED if failed else pytest.ExitCode.OK
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_terminal_summary(self, terminalreporter: Any) -> Generator[None]:
+        """Show a line for each gate, below all else."""
+        yield
+        results = self.config.stash.get(GATES, [])
+        if not results:
+            return
+
+        terminalreporter.section("gates", sep="=", bold=True)
+        for result in results:
+            terminalreporter.write(f"{result.verdict.upper()} ", **{_COLOURS[result.verdict]: True})
+            terminalreporter.line(figures(result))
+            terminalreporter.line(f"  {why(result)}")
+        for line in self._last_words(results):
+            terminalreporter.line(line)
+
+    def _planned(self, session: pytest.Session) -> tuple[list[Planned], list[Gate]]:
+        """Return what was planned, and the gates of eval files; nothing is loaded without runs."""
+        controller: Any = self.config.pluginmanager.get_plugin("siren-controller")
+        if EVALUATIONS not in self.config.stash and not (controller and controller.board):
+            return [], []
+        from pytest_siren.session.gating.manifest import file_gates, plan_of
+
+        plan = plan_of(session)
+        return plan, file_gates(plan)
+
+    def _fails(self, results: Sequence[GateResult]) -> bool:
+        """Whether the gates make the session fail."""
+        verdicts = {result.verdict for result in results}
+        if Verdict.BROKEN in verdicts:
+            return True
+        return Verdict.INCONCLUSIVE in verdicts and not may_be_inconclusive(self.config)
+
+    def _last_words(self, results: Sequence[GateResult]) -> list[str]:
+        """Say what a reader of the exit code might not expect."""
+        lines = self._sampling.saved(len(self._reports)) if self._sampling is not None else []
+        undecided = any(result.verdict is Verdict.INCONCLUSIVE for result in results)
+        if undecided and may_be_inconclusive(self.config):
+            lines.append("warning: inconclusive gates pass (--gate-inconclusive=warn)")
+        if undecided and not self._reports:
+            lines.append("nothing was judged, so the session fails")
+        elif self._fails(results):
+            # pytest's last line counts tests, all of which may have passed.
+            lines.append(f"the session fails by its gates: {_counted(results)}")
+        if self.failed and not self._fails(results):
+            lines.append("the session fails for other reasons than its gates")
+        return lines
+
+
+def _counted(results: Sequence[GateResult]) -> str:
+    """Return how many gates did not hold, by verdict, such as ``1 of 3 broken``."""
+    verdicts = [result.verdict for result in results]
+    counts = ((verdicts.count(one), one) for one in (Verdict.BROKEN, Verdict.INCONCLUSIVE))
+    return ", ".join(f"{count:,} of {len(verdicts):,} {one}" for count, one in counts if count)
+
+
+def baseline(config: pytest.Config, gates: Sequence[Gate]) -> Baseline | None:
+    """Return what ``--baseline`` names. Raises ``pytest.UsageError``.
+
+    ``gates`` are those of the command line and the ini file.
+    """
+    target: str | None = config.getoption("siren_baseline")
+    if target is None:
+        for gate in gates:
+            if gate.needs_baseline:
+                problem = f"{gate.measure} needs --baseline JOB or FILE to compare with"
+                raise pytest.UsageError(f"{gate.source} {gate.text!r}: {problem}")
+        return None
+    from pytest_siren.jobs.baselines.baseline import load_baseline
+    from pytest_siren.jobs.baselines.files import BaselineError
+    from pytest_siren.metrics.gates.baseline import Baseline
+
+    jobs_dir = chosen_jobs_dir(config) or config.rootpath / "jobs"
+    try:
+        runs = load_baseline(target, jobs_dir, config.invocation_params.dir)
+    except BaselineError as error:
+        raise pytest.UsageError(f"--baseline: {error}") from None
+    return Baseline(runs, target, subset=_some_only(config))
+
+
+def _some_only(config: pytest.Config) -> bool:
+    """Whether the user has chosen some of the tasks."""
+    option = config.getoption
+    chosen = (option("keyword"), option("markexpr"), option("deselect"), option("siren_task_ids"))
+    return any(chosen) or any("::" in arg for arg in config.args)
+
+
+_LONGEST = 400
+
+
+def figures(result: GateResult) -> str:
+    """Return the expression, the estimate with its interval, and the counts."""
+    parts = [printable(result.gate, _LONGEST)]
+    if result.value is not None:
+        parts.append(estimate(result))
+    parts.append(_counts(result))
+    source = printable(result.source, _LONGEST)
+    return "  ".join(parts) + (f"  ({source})" if source != "--gate" else "")
+
+
+def why(result: GateResult) -> str:
+    """Return the sentence that says what decided."""
+    return printable(result.why, _LONGEST)
+
+
+def estimate(result: GateResult) -> str:
+    """Return the estimate with its interval."""
+    value, low, high = result.value, result.low, result.high
+    assert value is not None
+    if result.gate.lstrip().startswith("cost"):
+        return f"${value:,.4f}"
+    if result.gate.lstrip().startswith("tokens"):
+        return f"{value:,.0f} tokens"
+    return f"{value:.3f} [{low:.3f}, {high:.3f}]"
+
+
+def _counts(result: GateResult) -> str:
+    counts = [_gatelines_counted(result.runs, "run")]
+    if result.units:
+        counts[0] += f" of {_gatelines_counted(result.units, 'task')}"
+    if result.errors:
+        counts.append(_gatelines_counted(result.errors, "error"))
+    if result.pending:
+        counts.append(f"{result.pending:,} pending")
+    return ", ".join(counts)
+
+
+def _gatelines_counted(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"

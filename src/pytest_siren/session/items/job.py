@@ -1,0 +1,177 @@
+"""One job in a session: its parts, built once and shared by all its runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from hashlib import sha256
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from pydantic_ai.usage import UsageLimits
+
+from pytest_siren.evaluation.attack import Attack
+from pytest_siren.evaluation.components import Kind, Registry
+from pytest_siren.evaluation.finish import scored
+from pytest_siren.evaluation.judging import judge_models
+from pytest_siren.evaluation.models import ModelKind, ModelSource, RunContext
+from pytest_siren.evaluation.prices import Prices
+from pytest_siren.evaluation.run import RunPlan
+from pytest_siren.evaluation.spending import Spend
+from pytest_siren.evaluation.stage import Agent
+from pytest_siren.evaluation.tasks import BenignTask, Dataset, MaliciousTask
+from pytest_siren.evaluators.python import PROJECT_ROOT, ProjectRoot
+from pytest_siren.models.names import find_model
+from pytest_siren.spec.jobspec import ComponentSpec, JobSpec, job_identity, source_digests
+
+
+@dataclass(frozen=True)
+class Job:
+    """A configuration with its parts."""
+
+    spec: JobSpec
+    dataset: Dataset
+    agent: Agent
+    attack: Attack | None
+    model: ModelSource
+    limits: UsageLimits
+    identity: str
+    prices: Prices = field(default_factory=Prices)
+    spend: Spend | None = None
+    judges: Mapping[str, ModelSource] = field(default_factory=dict)
+    """The models that evaluators ask, by name."""
+    sources: Mapping[str, str] = field(default_factory=dict)
+    """Files that the configuration names to digests of what they hold."""
+
+    @property
+    def attack_name(self) -> str | None:
+        return self.spec.attack.name if self.spec.attack else None
+
+    @cached_property
+    def label(self) -> str:
+        """What tells this job's runs from another job's in a node id."""
+        parts = [self.attack_name or "benign"]
+        if self.spec.agent.type != "plain":
+            parts.append(self.spec.agent.type)
+        parts.append(self.model.label)
+        parts += [f"{key}={value}" for key, value in self.spec.cell.items()]
+        return "-".join(parts)
+
+    def plan(self, benign: BenignTask, malicious: MaliciousTask | None, run_index: int) -> RunPlan:
+        """Return what one run of this job needs."""
+        return RunPlan(
+            context=RunContext(
+                dataset=self.dataset.name,
+                suite=self.dataset.suite,
+                task_id=task_id(benign, malicious),
+                benign=benign,
+                malicious=malicious,
+                attack=self.attack_name,
+                run_index=run_index,
+            ),
+            dataset=self.dataset,
+            agent=self.agent,
+            attack=self.attack,
+            model=self.model,
+            limits=self.limits,
+            prices=self.prices,
+            spend=self.spend,
+            scored=scored(self.spec.finish),
+            judges=self.judges,
+        )
+
+
+def task_id(benign: BenignTask, malicious: MaliciousTask | None) -> str:
+    """Return the id of a task or couple."""
+    return benign.id if malicious is None else f"{benign.id}:{malicious.id}"
+
+
+@dataclass
+class Workshop:
+    """Builds the parts of jobs, each only once per process."""
+
+    registry: Registry
+    prices: Prices = field(default_factory=Prices)
+    spend: Spend | None = None
+    """Told of every answer in this process."""
+    root: ProjectRoot | None = None
+    """Where the code that eval files name is looked for last."""
+    _parts: dict[tuple[str, ...], Any] = field(default_factory=dict)
+
+    def job(self, spec: JobSpec) -> Job:
+        """Build ``spec``. What its parts raise is raised."""
+        token = PROJECT_ROOT.set(self.root)
+        try:
+            return self._made(spec)
+        finally:
+            PROJECT_ROOT.reset(token)
+
+    def _made(self, spec: JobSpec) -> Job:
+        dataset = self._part(Kind.DATASET, spec.dataset, spec.base)
+        agent = self._part(Kind.AGENT, spec.agent, spec.base)
+        attack = self._part(Kind.ATTACK, spec.attack, spec.base) if spec.attack else None
+        files = [path for part in (dataset, agent, attack) for path in getattr(part, "sources", ())]
+        sources = source_digests(set(files), spec.base)
+        return Job(
+            spec=_released(spec),
+            dataset=dataset,
+            agent=agent,
+            attack=attack,
+            model=self._model(spec.model, spec.base),
+            limits=limits(spec.usage_limits),
+            identity=job_identity(spec, sources),
+            judges=self._judges(dataset, spec.base),
+            sources=sources,
+            prices=self.prices,
+            spend=self.spend,
+        )
+
+    def models(self) -> list[ModelSource]:
+        """Return the models built so far."""
+        return [part for key, part in self._parts.items() if key[0] == Kind.MODEL]
+
+    def _judges(self, dataset: Dataset, base: Path) -> dict[str, ModelSource]:
+        """Return the models that evaluators ask. Raises ``ValueError`` for what is no model.
+
+        A recording holds what an agent's model said, and a control says nothing about anything.
+        """
+        names = judge_models(chain(dataset.benign_tasks, dataset.malicious_tasks))
+        found = {name: self._model(name, base) for name in names}
+        for name, source in found.items():
+            if source.kind is not ModelKind.MODEL:
+                raise ValueError(f"the judge {name!r} is a {source.kind.value}, which cannot judge")
+        return found
+
+    def _part(self, kind: Kind, spec: ComponentSpec, base: Path) -> Any:
+        # A digest, for the text of 100,000 tasks would be kept; no ``model_dump``, for the same.
+        config = spec.config.model_dump_json().encode()
+        key = (kind, spec.type, sha256(config).hexdigest())
+        return self._built((*key, str(base)), kind, spec, base)
+
+    def _built(self, key: tuple[str, ...], kind: Kind, spec: ComponentSpec, base: Path) -> Any:
+        if key not in self._parts:
+            self._parts[key] = self.registry.find(kind, spec.type).build(spec.config, base)
+        return self._parts[key]
+
+    def _model(self, name: str, base: Path) -> ModelSource:
+        key = (Kind.MODEL, name, str(base))
+        if key not in self._parts:
+            self._parts[key] = find_model(name, self.registry, base)
+        source: ModelSource = self._parts[key]
+        return source
+
+
+def _released(spec: JobSpec) -> JobSpec:
+    """Return ``spec`` without the configuration that its dataset has been built with.
+
+    A file of 100,000 tasks would be kept in memory twice.
+    """
+    config = type(spec.dataset.config).model_construct()
+    return replace(spec, dataset=replace(spec.dataset, config=config))
+
+
+def limits(given: Mapping[str, Any]) -> UsageLimits:
+    """Return pydantic-ai's limits; keys that are absent are unlimited."""
+    return UsageLimits(**{"request_limit": None, **given})

@@ -1,0 +1,216 @@
+"""How the outcome of a run becomes the outcome of a pytest item."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
+from functools import lru_cache
+from operator import attrgetter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from pytest_siren.jobs.records.naming import run_directory
+from pytest_siren.jobs.records.usage import NOTHING, Spent
+from pytest_siren.payloads import RunInfo, RunReport
+from pytest_siren.text.paths import shown
+
+if TYPE_CHECKING:
+    import pytest
+
+    from pytest_siren.jobs.records.schema import Result
+
+_RECEIVED = "_siren_run"
+"""Attribute of a pytest report that holds its run, in the process that executes or receives it."""
+_PROPERTIES = {each.name: f"siren_{each.name}" for each in fields(RunReport)}
+_FIELDS = {name: each for each, name in _PROPERTIES.items()}
+_values = attrgetter(*_PROPERTIES)
+_VECTORS = [*_PROPERTIES].index("vectors")
+_OF_ONE_RUN = frozenset(
+    {"task_id", "run_id", "input_tokens", "output_tokens", "cost_usd", "record"}
+)
+"""Public properties that runs seldom share."""
+
+Properties: TypeAlias = Sequence[tuple[str, object]]
+
+
+class RunFailedError(Exception):
+    """The run was scored, and the item does not pass by that score."""
+
+
+class RunErrorError(Exception):
+    """The run ended in an exception, which is recorded."""
+
+
+def report_of(
+    run: RunInfo, result: Result, others: Spent = NOTHING, *, recorded: bool = False
+) -> RunReport:
+    """Return what the controller is told of an attempt, from its record.
+
+    ``others`` is what the other attempts at the run took.
+    """
+    usage, error = result.usage, result.exception_info
+    return RunReport(
+        nodeid=run.nodeid,
+        dataset=run.job.dataset,
+        agent=run.job.agent,
+        model=run.job.model,
+        model_kind=run.job.model_kind,
+        attack=run.job.attack,
+        job=str(run.job.path),
+        task_id=run.task_id,
+        run_id=result.run_id,
+        run_index=run.run_index,
+        attempt=result.attempt,
+        status=result.status,
+        benign_score=result.benign_score,
+        attack_score=result.attack_score,
+        benign_unknown=result.benign_unknown,
+        attack_unknown=result.attack_unknown,
+        error_type=error.exception_type if error else None,
+        input_tokens=usage["input_tokens"],
+        output_tokens=usage["output_tokens"],
+        duration=result.duration,
+        finished_at=result.finished_at.timestamp(),
+        cost=result.cost,
+        recorded=recorded,
+        other_attempts=others.attempts,
+        other_input_tokens=others.input_tokens,
+        other_output_tokens=others.output_tokens,
+        other_cost=others.cost,
+        other_unpriced=others.unpriced,
+        suite=run.job.suite,
+        identity=run.job.identity,
+        vectors=result.vectors,
+        exposed=result.exposed,
+        finish=result.finish,
+        tools=result.tools,
+        tool_calls=result.tool_calls,
+        goal_reached=result.goal_reached,
+        unmeasured=result.cost is None and bool(usage.get("unmeasured_requests")),
+        **_of_judges(result),
+    )
+
+
+def _of_judges(result: Result) -> dict[str, Any]:
+    used = result.judges.values()
+    costs = [one.cost for one in used if one.cost is not None]
+    return {
+        "judge_input_tokens": sum(one.usage["input_tokens"] for one in used),
+        "judge_output_tokens": sum(one.usage["output_tokens"] for one in used),
+        "judge_cost": sum(costs, 0.0) if len(costs) == len(used) else None,
+    }
+
+
+def to_properties(report: RunReport, before: Properties = ()) -> list[tuple[str, object]]:
+    """Return ``report`` as user properties, which xdist carries along.
+
+    Those that are the same as in ``before``, the properties of another run, are the same objects:
+    pytest keeps all of them until the end.
+    """
+    values = list(_values(report))
+    values[_VECTORS] = list(report.vectors)
+    if not before:
+        return list(zip(_PROPERTIES.values(), values, strict=True))
+    return [
+        known if known[1] is value or value == [] == known[1] else (known[0], value)
+        for known, value in zip(before, values, strict=True)
+    ]
+
+
+def without_run(properties: Properties) -> list[tuple[str, object]]:
+    """Return ``properties`` but for those that carry a run; one report of it is enough."""
+    return [(name, value) for name, value in properties if name not in _FIELDS]
+
+
+def carry(report: pytest.TestReport, run: RunReport) -> None:
+    """Let ``report`` be about ``run``, as far as it does not leave this process."""
+    setattr(report, _RECEIVED, run)
+
+
+def from_properties(report: pytest.TestReport) -> RunReport | None:
+    """Return the run that a pytest report is about; ``None`` for every other report."""
+    if report.when != "call":
+        return None
+    received: RunReport | None = getattr(report, _RECEIVED, None)
+    return received or _parsed(report)
+
+
+@dataclass
+class Received:
+    """Gives reports, on the controller, the properties that other tools are to see."""
+
+    root: Path
+    _waiting: dict[str, list[tuple[str, object]]] = field(default_factory=dict)
+    """By node id, for the last report of an item, from which JUnit files take them."""
+    _known: dict[tuple[str, object], tuple[str, object]] = field(default_factory=dict)
+    """Properties that runs share, as one object each: pytest keeps all of them until the end."""
+
+    def receive(self, report: pytest.TestReport) -> None:
+        """Take the properties away that carry a run; ``from_properties`` finds it as before."""
+        if report.when == "teardown":
+            report.user_properties += self._waiting.pop(report.nodeid, [])
+        run = from_properties(report)
+        if run is None:
+            return
+        carry(report, run)
+        public = self._waiting[report.nodeid] = [
+            one if one[0] in _OF_ONE_RUN else self._known.setdefault(one, one)
+            for one in public_properties(run, self.root)
+        ]
+        report.user_properties = [*without_run(report.user_properties), *public]
+
+
+def public_properties(run: RunReport, root: Path) -> list[tuple[str, object]]:
+    """Return what JUnit files and other reports say of ``run``; nothing that is not known.
+
+    ``docs/reference/reports.md`` explains each. Texts, and numbers in plain notation.
+    """
+    folder = f"{_shown_job(run.job, root)}/{run_directory(run.task_id, run.attack, run.run_id)}"
+    tokens = run.input_tokens + run.other_input_tokens, run.output_tokens + run.other_output_tokens
+    cost = None if run.cost is None or run.other_unpriced else run.cost + run.other_cost
+    found: dict[str, object] = {
+        "status": run.status,
+        "benign_score": _decimal(run.benign_score),
+        "attack_score": _decimal(run.attack_score),
+        "benign_unknown": run.benign_unknown,
+        "attack_unknown": run.attack_unknown if run.attack is not None else None,
+        "error_type": run.error_type,
+        "finish": run.finish,
+        "goal_reached": None if run.goal_reached is None else str(run.goal_reached).lower(),
+        "dataset": run.dataset,
+        "suite": run.suite,
+        "task_id": run.task_id,
+        "attack": run.attack,
+        "vectors": " ".join(run.vectors) or None,
+        "exposed": None if run.exposed is None else str(run.exposed).lower(),
+        "agent": run.agent,
+        "model": run.model,
+        "run_index": run.run_index,
+        "run_id": run.run_id,
+        "attempt": run.attempt,
+        "attempts": run.other_attempts + 1,
+        "recorded": "true" if run.recorded else "false",
+        "input_tokens": tokens[0],
+        "output_tokens": tokens[1],
+        "cost_usd": _decimal(cost),
+        "record": folder,
+    }
+    return [(name, value) for name, value in found.items() if value is not None]
+
+
+def _decimal(value: float | None) -> str | None:
+    return None if value is None else f"{value:.6f}".rstrip("0").rstrip(".")
+
+
+@lru_cache(maxsize=256)
+def _shown_job(job: str, root: Path) -> str:
+    return shown(Path(job), root).as_posix()
+
+
+def _parsed(report: pytest.TestReport) -> RunReport | None:
+    if len(report.user_properties) < len(_FIELDS):
+        return None
+    found = {_FIELDS[name]: value for name, value in report.user_properties if name in _FIELDS}
+    if len(found) < len(_FIELDS):
+        return None
+    return RunReport(**{**found, "vectors": tuple(found["vectors"])})  # type: ignore[arg-type]

@@ -1,0 +1,1 @@
+"""What a session with evaluations begins with."""

@@ -1,0 +1,48 @@
+"""What a session with evaluations begins with, in every process."""
+
+from __future__ import annotations
+
+import pytest
+
+from pytest_siren.session.config.gate_options import check_stop, option_gates
+from pytest_siren.session.config.report_options import results_asked
+from pytest_siren.session.config.stash import SESSION, is_worker
+from pytest_siren.session.execution.gc_tuning import leave_quickly
+from pytest_siren.session.gating.plugin import Gating, baseline
+from pytest_siren.session.lifecycle.info import decide
+from pytest_siren.session.recording.lost import LostRecords
+from pytest_siren.session.reporting.files import ReportFiles
+from pytest_siren.session.reporting.progress.plugin import ProgressReporting
+from pytest_siren.session.reporting.terminal import Reporting
+
+
+def begin(config: pytest.Config, *, failed: bool = False) -> None:
+    """Decide what the session is, and register what reports; only once, if called again.
+
+    ``failed`` tells whether something could not be collected by now. Raises ``pytest.UsageError``
+    for what options cannot mean.
+    """
+    if SESSION in config.stash:
+        return
+    session = config.stash[SESSION] = decide(config)
+    leave_quickly()
+    plugins = config.pluginmanager
+    plugins.register(Reporting(config), "siren-reporting")
+    if not is_worker(config):
+        plugins.register(ProgressReporting(config), "siren-progress")
+        check_stop(config)
+        gates = option_gates(config)
+        compared = baseline(config, gates)
+        plugins.register(Gating(config, gates, compared, failed), "siren-gating")
+        plugins.register(ReportFiles(config, compared), "siren-report-files")
+        plugins.register(LostRecords(config), "siren-lost-records")
+        if results_asked(config):
+            from pytest_siren.session.reporting.results import Results
+
+            plugins.register(Results(config), "siren-results")
+    if session.resume is not None:
+        from pytest_siren.session.resume.item_filter import Resuming, catch_up
+
+        if not is_worker(config):
+            catch_up(config, session.resume)
+        plugins.register(Resuming(config, session.resume), "siren-resuming")

@@ -1,0 +1,1 @@
+"""Writes the records of runs, in every process that executes some."""

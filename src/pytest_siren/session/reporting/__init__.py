@@ -1,0 +1,1 @@
+"""What a session shows and writes: words, progress, the summary, report files."""

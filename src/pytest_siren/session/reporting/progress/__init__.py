@@ -1,0 +1,1 @@
+"""Progress while evaluations run."""

@@ -1,0 +1,111 @@
+"""``--results-format`` and its like: the session's results as ``siren results`` tells them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Generator
+from dataclasses import dataclass, field
+from io import StringIO
+from pathlib import Path
+from shutil import get_terminal_size
+from typing import Any
+
+import pytest
+
+from pytest_siren.jobs.writing.write import make_folder
+from pytest_siren.payloads import RunReport
+from pytest_siren.session.config.gate_options import chosen_cluster
+from pytest_siren.session.config.stash import DECIDED
+from pytest_siren.session.execution.gc_tuning import no_collections
+
+
+@dataclass(eq=False)
+class Results:
+    """Gathers the reports of runs, and tells their rates when the session ends."""
+
+    config: pytest.Config
+    _reports: list[RunReport] = field(default_factory=list)
+    _problem: str = ""
+
+    def pytest_siren_run_report(self, report: RunReport) -> None:
+        """Keep what a finished run came to."""
+        self._reports.append(report)
+
+    # Before the summary, and where there is none.
+    @pytest.hookimpl(trylast=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        """Write the file; one that cannot be written turns exit code 0 into 1."""
+        path = self._path()
+        if path is None or not self._reports:
+            return
+        try:
+            make_folder(path.parent)
+            path.write_text(self._text(), encoding="utf-8")
+        except OSError as error:
+            self._problem = f"ERROR: cannot write --results-output {path}: {error}"
+            if session.exitstatus == pytest.ExitCode.OK:
+                session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_terminal_summary(self, terminalreporter: Any) -> Generator[None]:
+        """Show the results below all else, or say where they are."""
+        yield
+        if self.config.option.collectonly:
+            return
+        if not self._reports:
+            line = "no evaluation ended: there are no results"
+            terminalreporter.write_line(line, yellow=True)
+        elif self._problem:
+            terminalreporter.write_line(_safe(self._problem), red=True)
+            self._problem = ""
+        elif (path := self._path()) is not None:
+            terminalreporter.write_line(_safe(f"results: {path}"))
+        else:
+            terminalreporter.section("results", sep="=", bold=True)
+            width = get_terminal_size().columns if terminalreporter.isatty else None
+            for line in self._text(width).splitlines():
+                terminalreporter.line(line)
+
+    def pytest_unconfigure(self) -> None:
+        """Say on standard error what no summary has said."""
+        if self._problem:
+            sys.stderr.write(_safe(self._problem) + "\n")
+
+    def _path(self) -> Path | None:
+        given: str | None = self.config.getoption("siren_results_output")
+        return None if given is None else self.config.invocation_params.dir / given
+
+    def _text(self, width: int | None = None) -> str:
+        from pytest_siren.metrics.frame import runs_of
+        from pytest_siren.metrics.rates.choices import Cluster
+        from pytest_siren.metrics.rates.groups import groups
+        from pytest_siren.reports.grouping import asked_groups, columns_of
+        from pytest_siren.reports.results_text import Layout, write_results
+
+        asked = asked_groups(self.config.getoption("siren_results_group_by"))
+        ks = tuple(dict.fromkeys(self.config.getoption("siren_pass_k"))) or (1,)
+        layout = Layout(asked=asked, ks=ks)
+        out = StringIO()
+        with no_collections():
+            found = groups(
+                runs_of(self._reports, self.config.stash.get(DECIDED, {})),
+                columns_of(asked),
+                layout.measures,
+                cluster=Cluster(chosen_cluster(self.config)),
+            )
+            write_results(found, layout, self._format(), out, width)
+        return out.getvalue()
+
+    def _format(self) -> str:
+        from pytest_siren.reports.grouping import ENDINGS
+
+        given: str | None = self.config.getoption("siren_results_format")
+        path = self._path()
+        ending = "" if path is None else path.suffix.lower().removeprefix(".")
+        return given or ENDINGS.get(ending, "table")
+
+
+def _safe(line: str) -> str:
+    from pytest_siren.yamlpos.problems import printable
+
+    return printable(line)

@@ -1,0 +1,240 @@
+"""The summary of a session as plain text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from os.path import abspath
+from pathlib import Path
+
+from rich.cells import cell_len
+
+from pytest_siren.evaluation.finish import spoken
+from pytest_siren.metrics.rates.choices import dollars
+from pytest_siren.metrics.rates.intervals import Estimate
+from pytest_siren.metrics.rates.measures import sent_note
+from pytest_siren.metrics.rates.summary import SummaryRow, Totals, totals
+from pytest_siren.session.execution.counts import cost_of
+from pytest_siren.text.printable import printable
+
+_NARROWEST = 60
+_INDENT = "  "
+_LONGEST_REASON = 44
+_KINDS = {"model": "", "control": " (control, no model)", "replay": " (replay)"}
+
+
+def render(
+    rows: Sequence[SummaryRow], ks: Sequence[int], width: int, root: Path | None = None
+) -> list[str]:
+    """Return the lines of the summary, without colour codes: a block per row, and one for all jobs.
+
+    No line is wider than ``width`` terminal cells, or than 60 where ``width`` is less, but for the
+    paths of jobs, which are never cut. Those inside ``root`` are shown relative to it.
+    """
+    width = max(width, _NARROWEST)
+    lines: list[str] = []
+    for row in rows:
+        if lines:
+            lines.append("")
+        lines.extend(_block(row, list(dict.fromkeys(ks)), width, root))
+    if len({row.job for row in rows}) > 1:
+        lines += ["", *_session(totals(rows), width)]
+    return lines
+
+
+def _session(total: Totals, width: int) -> list[str]:
+    return [
+        f"session | {_counted(total.jobs, 'job')}",
+        *_flow("", _run_counts(total), width, gap="   "),
+        *_flow("", _costs(total, total.models, width), width, gap="   "),
+    ]
+
+
+def _block(row: SummaryRow, ks: Sequence[int], width: int, root: Path | None) -> list[str]:
+    return [
+        *_title(row, width),
+        *_flow("", _counts(row), width, gap="   "),
+        *_rates(row, ks, width),
+        *_exposure(row, width),
+        *_answers(row, width),
+        *_reach(row, width),
+        *_flow("", _costs(row, (row.model,), width), width, gap="   "),
+        *_judges(row, width),
+        *_job(row.job, root, width),
+    ]
+
+
+def _title(row: SummaryRow, width: int) -> list[str]:
+    kind = _KINDS.get(row.model_kind, f" ({printable(row.model_kind, 20)})")
+    longest = width - len(f"{_INDENT} |") - cell_len(kind)
+    names = [
+        printable(row.dataset, longest),
+        printable(row.agent, longest),
+        printable(row.model, longest) + kind,
+        "benign" if row.attack is None else printable(row.attack, longest),
+    ]
+    return _wrap([*(f"{name} |" for name in names[:-1]), names[-1]], width, " ", ("", _INDENT))
+
+
+def _counts(row: SummaryRow) -> list[str]:
+    return [f"tasks {row.tasks:,}", *_run_counts(row)]
+
+
+def _run_counts(row: SummaryRow | Totals) -> list[str]:
+    counts = [f"runs {row.runs:,}", f"errors {row.errors:,}"]
+    return [*counts, f"cancelled {row.cancelled:,}"] if row.cancelled else counts
+
+
+def _rates(row: SummaryRow, ks: Sequence[int], width: int) -> list[str]:
+    kinds = [("benign", row.benign_pass, row.benign_unknown)]
+    if row.attack is not None:
+        kinds.append(("attack", row.attack_pass, row.attack_unknown))
+    figures = [
+        (_name(row, kind, k), rate, _beside(row, rate, unknown, k, firsts=firsts))
+        for k in ks
+        for kind, rates, unknown in kinds
+        for rate in [row.asr if (kind, k) == ("attack", 1) else rates.get(k)]
+        for firsts in [bool(row.decided) and f"{kind}_pass@{k}" not in row.decided]
+    ]
+    if row.asr is not None and 1 not in ks:
+        figures.append(("ASR", row.asr, _beside(row, row.asr, row.attack_unknown, 1)))
+    mean = row.attack_pass.get(1)
+    if mean is not None and mean != row.asr:
+        figures.append(("mean attack score", mean, _beside(row, mean, row.attack_unknown, 1)))
+    longest = max((len(name) for name, _, _ in figures), default=0)
+    return [
+        line
+        for name, rate, notes in figures
+        for line in _flow(f"{name:<{longest}} {_figure(rate, notes)}", notes, width, gap="  ")
+    ]
+
+
+def _name(row: SummaryRow, kind: str, k: int) -> str:
+    """Return the name of a figure: the same as in reports and, for k above 1, in gates."""
+    if k > 1:
+        return f"{kind}_pass@{k}"
+    if kind == "attack":
+        return "ASR"
+    return "utility" if row.attack is None else "utility under attack"
+
+
+def _figure(rate: Estimate | None, notes: Sequence[str]) -> str:
+    if rate is None:
+        text = "n/a"
+    else:
+        text = f"{rate.value:.3f} [{rate.low:.3f}, {rate.high:.3f}]"
+    return f"{text:<20}" if notes else text
+
+
+def _beside(
+    row: SummaryRow,
+    rate: Estimate | None,
+    unknown: Mapping[str, int],
+    k: int,
+    *,
+    firsts: bool = False,
+) -> list[str]:
+    """Return what must be read together with a rate: all the runs and tasks that are not in it."""
+    notes = []
+    known = row.runs - sum(unknown.values())
+    if rate is None and known:
+        notes.append("only first runs count" if firsts else f"no task has {k} scored runs")
+    if rate is not None and rate.short:
+        notes.append(_counted(rate.units, "task"))
+    if row.errors:
+        after = f" ({row.reached:,} after the goal was reached)" if row.reached else ""
+        notes.append(_counted(row.errors, "error") + after)
+    if row.cancelled:
+        notes.append(f"{row.cancelled:,} cancelled")
+    for reason, runs in sorted(unknown.items()):
+        notes.append(f"{runs:,} unknown ({printable(reason, _LONGEST_REASON)})")
+    return notes
+
+
+def _exposure(row: SummaryRow, width: int) -> list[str]:
+    note = sent_note(row.exposed) if row.exposed is not None else ""
+    return _flow("", note.split(), width, gap=" ") if note else []
+
+
+def _answers(row: SummaryRow, width: int) -> list[str]:
+    """Return how answers ended, where not all are whole, and whether a tool was ever asked for."""
+    lines: list[str] = []
+    if said := spoken(row.finishes):
+        lines += _flow("answers:", _listed(said), width, gap=" ")
+    if row.tools_unused and row.model_kind == "model":
+        never = ["tools were offered,", "but the model never called one"]
+        lines += _flow("", never, width, gap=" ")
+    return lines
+
+
+def _listed(pieces: Sequence[str]) -> list[str]:
+    return [*(f"{piece}," for piece in pieces[:-1]), pieces[-1]]
+
+
+def _reach(row: SummaryRow, width: int) -> list[str]:
+    if row.reach is None:
+        return []
+    can, cannot, unknown = row.reach
+    figures = f": {can:,} can be hit, {cannot:,} cannot, {unknown:,} unknown"
+    name = printable(row.dataset, width - len(_INDENT) - len(figures))
+    return [f"{_INDENT}{name}{figures}"]
+
+
+def _costs(row: SummaryRow | Totals, models: Sequence[str], width: int) -> list[str]:
+    return [
+        f"tokens {row.input_tokens:,} in, {row.output_tokens:,} out",
+        *cost_of(row, models, width - 2 * len(_INDENT)),
+        f"wall time {_span(row.wall_seconds)}",
+    ]
+
+
+def _judges(row: SummaryRow, width: int) -> list[str]:
+    """Return what models used that evaluators asked; it is in no other figure."""
+    if not (row.judge_input_tokens or row.judge_output_tokens or row.judge_cost):
+        return []
+    tokens = f"tokens {row.judge_input_tokens:,} in, {row.judge_output_tokens:,} out"
+    cost = f"cost {'at least ' if row.judge_unpriced else ''}{dollars(row.judge_cost)}"
+    others = row.attempts > row.runs + row.errors + row.cancelled
+    notes = ["(of the attempts that count)"] if others else []
+    return _flow("judges:", [tokens, cost, *notes], width, gap="   ")
+
+
+def _span(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02} s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours:,} h {minutes:02} min"
+
+
+def _job(job: str, root: Path | None, width: int) -> list[str]:
+    path = Path(job)
+    if root is not None and Path(abspath(path)).is_relative_to(abspath(root)):
+        path = Path(abspath(path)).relative_to(abspath(root))
+    text = printable(str(path), 10_000)
+    line = f"{_INDENT}job {text}"
+    if cell_len(line) <= width:
+        return [line]
+    # A path that is cut or folded cannot be copied: it gets a line of its own, however long.
+    return [f"{_INDENT}job", text]
+
+
+def _flow(lead: str, pieces: Sequence[str], width: int, *, gap: str) -> list[str]:
+    """Return ``lead`` and ``pieces`` on as few indented lines as hold them, the rest below."""
+    return _wrap([lead, *pieces] if lead else pieces, width, gap, (_INDENT, _INDENT * 2))
+
+
+def _wrap(pieces: Sequence[str], width: int, gap: str, indents: tuple[str, str]) -> list[str]:
+    first, below = indents
+    lines = [first + pieces[0]]
+    for piece in pieces[1:]:
+        if cell_len(lines[-1] + gap + piece) <= width:
+            lines[-1] += gap + piece
+        else:
+            lines.append(below + piece)
+    return [line.rstrip() for line in lines]
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"

@@ -1,0 +1,246 @@
+"""The reporting side, on the controller: words, letters, failure lines and the summary."""
+
+from __future__ import annotations
+
+import warnings
+from collections import Counter
+from collections.abc import Generator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from shutil import get_terminal_size
+from typing import Any
+
+import pytest
+
+from pytest_siren.evaluation.isolation import UserInterrupt, one_line
+from pytest_siren.payloads import RunReport
+from pytest_siren.session.config.gate_options import chosen_cluster
+from pytest_siren.session.config.stash import (
+    DECIDED,
+    EVALUATIONS,
+    NOT_NEEDED,
+    NOT_NEEDED_LINES,
+    SESSION,
+    is_worker,
+)
+from pytest_siren.session.execution.counts import Facts, notes
+from pytest_siren.session.execution.gc_tuning import no_collections
+from pytest_siren.session.items.report import Received, from_properties
+from pytest_siren.session.items.screen import redactor, screen_warning, screened
+from pytest_siren.session.resume.last_session import forget_latest
+from pytest_siren.session.resume.save import how_to_go_on
+from pytest_siren.text.printable import printable
+
+_OUTCOMES = ("passed", "failed", "skipped")
+"""pytest's own; plugins that repeat tests have others, and words for them."""
+UNKNOWN = "unknown"
+"""pytest's category for runs whose score would prove nothing."""
+
+
+@dataclass(eq=False)
+class Reporting:
+    """Gathers the reports of runs and shows what they came to."""
+
+    config: pytest.Config
+    _reports: list[RunReport] = field(default_factory=list)
+    _received: Received = field(init=False)
+    _nodeids: set[str] = field(default_factory=set)
+    _skipped: set[str] = field(default_factory=set)
+    """Node ids of runs that something else than the run itself skipped."""
+    _hook_errors: Counter[str] = field(default_factory=Counter)
+    _facts: Facts | None = None
+
+    def __post_init__(self) -> None:
+        self._received = Received(Path(self.config.rootpath))
+
+    # First: what other reporting plugins see of the report is what a person can read.
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Keep what a finished run came to."""
+        if is_worker(self.config):
+            return
+        self._received.receive(report)
+        run = from_properties(report)
+        if run is not None and self._is_new(report.nodeid, run):
+            self._reports.append(run)
+            self._nodeids.add(report.nodeid)
+            self._offer(run)
+        elif report.when == "setup" and report.skipped and _is_of_eval_file(report):
+            self._skipped.add(report.nodeid)
+
+    def _offer(self, run: RunReport) -> None:
+        """Hand ``run`` to the hooks. What they raise is shown at the end, and fails the session."""
+        try:
+            self.config.hook.pytest_siren_run_report(report=run)
+        except UserInterrupt:
+            raise
+        except BaseException as error:
+            distributed = self.config.getoption("dist", "no") != "no"
+            if distributed and isinstance(error, KeyboardInterrupt):
+                # xdist leaves Ctrl-C to Python.
+                raise
+            self._hook_errors[f"pytest_siren_run_report: {one_line(error)}"] += 1
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_warning_recorded(self, warning_message: warnings.WarningMessage) -> None:
+        """Screen each warning before it is shown or sent to the controller."""
+        screen_warning(warning_message)
+
+    def _is_new(self, nodeid: str, run: RunReport) -> bool:
+        """Whether this is the first report of the run: plugins that repeat tests repeat reports."""
+        if nodeid not in self._nodeids:
+            return True
+        # With --dist each every worker has a job of its own.
+        each = self.config.getoption("dist", "no") == "each"
+        return each and all((one.nodeid, one.job) != (nodeid, run.job) for one in self._reports)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_report_teststatus(self, report: pytest.CollectReport | pytest.TestReport) -> Any:
+        """Give resisted, hijacked, unknown and errored runs a word and a letter each."""
+        run = from_properties(report) if isinstance(report, pytest.TestReport) else None
+        if run is None or report.outcome not in _OUTCOMES:
+            return None
+        return status(report.outcome, run)
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_terminal_summary(self, terminalreporter: Any) -> Generator[None]:
+        """Show failed runs in one line each, then the table.
+
+        pytest's own sections give every failure at least two lines, so runs are kept out of them
+        unless ``-v`` asks for more.
+        """
+        if not (self._reports or self._facts) or self.config.option.no_summary:
+            yield
+            return
+        stats = terminalreporter.stats
+        kept = {category: list(stats.get(category, ())) for category in ("failed", "error")}
+        if self.config.get_verbosity() < 1:
+            for category, reports in kept.items():
+                stats[category] = [rep for rep in reports if rep.nodeid not in self._nodeids]
+        try:
+            yield
+        finally:
+            stats.update({category: reports for category, reports in kept.items() if reports})
+        if self.config.get_verbosity() < 1:
+            self._failure_lines(terminalreporter, kept)
+        self._table(terminalreporter)
+
+    def pytest_report_header(self) -> str | None:
+        """Say how to resume evaluations that a bare ``--lf`` leaves alone."""
+        command = self.config.stash[SESSION].set_aside
+        if command is None:
+            return None
+        return f"--lf: ordinary tests ran last; resume the evaluations before them with: {command}"
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> Generator[None, object, object]:
+        """Count what is pending, and let no session succeed that did not end all its runs.
+
+        First, for the processes' board goes away with the session; last, for gates set exit codes.
+        """
+        self._count(session)
+        value = yield
+        if session.exitstatus == pytest.ExitCode.OK and (self._hook_errors or self._missing()):
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+        return value
+
+    def _missing(self) -> int:
+        """Return how many runs did not end, though nothing stopped the session or skipped them."""
+        option = self.config.getoption
+        facts = self.facts()
+        # With --dist each every run is there several times; --setup-only ends none.
+        if facts is None or option("dist", "no") == "each" or option("setuponly", False):
+            return 0
+        return max(0, facts.pending - len(self._skipped))
+
+    def _count(self, session: pytest.Session) -> None:
+        controller = self.config.pluginmanager.get_plugin("siren-controller")
+        if controller is not None:
+            self._facts = controller.facts()
+        elif EVALUATIONS in self.config.stash:
+            self._facts = self.config.stash[EVALUATIONS].facts()
+        # A session that was stopped before its first run had ended is to be finished all the same.
+        begun = self._reports or self._facts
+        if not (begun or is_worker(self.config)):
+            forget_latest(session)
+
+    def facts(self) -> Facts | None:
+        """Return the counts of the session, once it has ended; ``None`` if there were no runs."""
+        if self._facts is None:
+            return None
+        last = {report.nodeid: report for report in self._reports}
+        return replace(
+            self._facts,
+            reported=len(last),
+            errors=sum(report.status == "error" for report in last.values()),
+            not_needed=min(self.config.stash.get(NOT_NEEDED, 0), self._facts.total - len(last)),
+            recorded=sum(report.recorded for report in last.values()),
+        )
+
+    def _failure_lines(self, terminalreporter: Any, kept: dict[str, list[Any]]) -> None:
+        reports = [rep for found in kept.values() for rep in found if rep.nodeid in self._nodeids]
+        if not reports or self.config.getoption("reportchars") == "N":
+            return
+        terminalreporter.section("runs that did not pass", sep="=", bold=True)
+        for rep in reports:
+            word = self.config.hook.pytest_report_teststatus(report=rep, config=self.config)[2]
+            word, markup = word if isinstance(word, tuple) else (word, {"red": True})
+            terminalreporter.write(word, **markup)
+            terminalreporter.line(f" {rep.nodeid} - {rep.longrepr}")
+
+    def load(self) -> None:
+        """Import what the table is made with, which takes a third of a second."""
+        from pytest_siren.metrics.rates import summary  # noqa: F401
+        from pytest_siren.session.reporting import summary_table as table  # noqa: F401
+
+    def _table(self, terminalreporter: Any) -> None:
+        from pytest_siren.metrics.rates.summary import rows
+        from pytest_siren.session.reporting.summary_table import render
+
+        ks = tuple(dict.fromkeys(self.config.getoption("siren_pass_k"))) or (1,)
+        terminalreporter.section("evaluations", sep="=", bold=True)
+        with no_collections():
+            decided = self.config.stash.get(DECIDED, {})
+            table = rows(self._reports, ks, chosen_cluster(self.config), decided)
+        for line in render(table, ks, get_terminal_size().columns, Path(self.config.rootpath)):
+            terminalreporter.line(line)
+        if (facts := self.facts()) is not None:
+            for line in notes(facts, how_to_go_on(self.config)):
+                terminalreporter.line(line)
+        for line, times in self._hook_errors.items():
+            shown = printable(screened(line, redactor(self.config)), 400)
+            often = f" ({times:,} times)" if times > 1 else ""
+            terminalreporter.line(f"the session fails: {shown}{often}")
+        for line in self.config.stash.get(NOT_NEEDED_LINES, []):
+            terminalreporter.line(line)
+
+
+def status(outcome: str, run: RunReport) -> tuple[str, str, str | tuple[str, dict[str, bool]]]:
+    """Return pytest's category, the letter and the word (with its colour) of a run."""
+    if run.status == "error":
+        return "error", "E", (f"ERROR{_beside(run)}", {"red": True})
+    if outcome == "skipped":
+        return UNKNOWN, "?", (f"UNKNOWN{_beside(run)}", {"yellow": True})
+    colour = {"green": True} if outcome == "passed" else {"red": True}
+    if run.attack is None:
+        letter, word = (".", "PASSED") if outcome == "passed" else ("F", "FAILED")
+    elif run.attack_score == 1.0:
+        letter, word = "H", "HIJACKED"
+    else:
+        letter, word = "r", "RESISTED"
+        if run.exposed is False:
+            # Nothing was there that the model could have resisted.
+            return outcome, letter, (f"{word}{_beside(run, 'not exposed')}", {"yellow": True})
+    return outcome, letter, (f"{word}{_beside(run)}", colour)
+
+
+def _beside(run: RunReport, *first: str) -> str:
+    """Return what follows the word in brackets: ``first``, and what earlier attempts there were."""
+    said = [*first, "recorded"] if run.recorded else [*first]
+    if run.other_attempts:
+        said.append(f"attempt {run.attempt} of {run.other_attempts + 1}")
+    return f" ({', '.join(said)})" if said else ""
+
+
+def _is_of_eval_file(report: pytest.TestReport) -> bool:
+    return report.nodeid.partition("::")[0].endswith((".yaml", ".yml"))

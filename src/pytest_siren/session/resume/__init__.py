@@ -1,0 +1,1 @@
+"""Finds an earlier session, and what it recorded."""

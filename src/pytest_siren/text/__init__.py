@@ -1,0 +1,1 @@
+"""Text for terminals and people: what every layer writes with."""
