@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -337,11 +336,9 @@ def test_vectors_with_signs_in_their_ids_are_plain_text(base: Path) -> None:
 
 
 def test_long_results_are_filled_in_whole(base: Path) -> None:
-    began = time.process_time()
     (outcome,) = outcomes(build(base), ("big", {}), contents={"web": "W" * 200_000})
     assert len(outcome.text) == 400_000
     assert outcome.vectors == {"web"}
-    assert time.process_time() - began < 2
 
 
 def test_stores_last_for_one_run(base: Path) -> None:

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 
 import httpx2
 import pytest
@@ -11,6 +10,7 @@ from pytest_siren.models.limits.connections import Connections
 from pytest_siren.models.limits.exchange import EXCHANGE, Exchange
 from pytest_siren.models.limits.passing import Passing
 from tests.unit.limits_server import Answer, serving
+from tests.unit.simulated_time import run_simulated
 
 
 def test_an_answer_waits_until_the_one_before_has_led_to_a_request() -> None:
@@ -42,19 +42,16 @@ def test_an_answer_waits_until_the_one_before_has_led_to_a_request() -> None:
     asyncio.run(run())
 
 
-def test_answers_that_lead_to_nothing_hold_nobody_up_for_long(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(passing_module, "_LONGEST", 0.2)
-
-    async def run() -> None:
+def test_answers_that_lead_to_nothing_hold_nobody_up_for_long() -> None:
+    async def run() -> float:
         passing = Passing()
-        started = time.monotonic()
+        loop = asyncio.get_running_loop()
+        started = loop.time()
         await asyncio.gather(*(passing.wait() for _ in range(50)))
-        # One after the other they would take ten seconds.
-        assert 0.15 < time.monotonic() - started < 8
+        return loop.time() - started
 
-    asyncio.run(run())
+    # One after the other they would take a second.
+    assert run_simulated(run()) == pytest.approx(0.02)
 
 
 def test_of_many_answers_at_once_each_leads_to_its_request_before_the_next_is_read(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -30,10 +29,9 @@ from pytest_siren.session.items.screen import screened
 from pytest_siren.session.reporting.annotations import _data
 from pytest_siren.text import printable as terminal
 from pytest_siren.yamlpos.problems import printable
+from tests.unit.growth import grows_linearly
 
 SIZES = [250_000, pytest.param(1_000_000, marks=pytest.mark.nightly)]
-MOST = 1e-6
-"""Seconds for each character."""
 UNITS = {
     "hexadecimal": "c0ffee42",
     "one letter": "a",
@@ -105,15 +103,7 @@ FUNCTIONS: dict[str, Callable[[str], Any]] = {
 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("name", FUNCTIONS)
-def test_a_million_characters_take_less_than_a_second(name: str, size: int) -> None:
-    function, most = FUNCTIONS[name], MOST * size
-    slow = [unit for unit in UNITS if _seconds(function, unit, size) >= most]
-    # The second time is for a machine that was busy with something else.
-    assert [unit for unit in slow if _seconds(function, unit, size) >= most] == []
-
-
-def _seconds(function: Callable[[str], Any], unit: str, size: int) -> float:
-    text = UNITS[unit] * (size // len(UNITS[unit]))
-    began = time.process_time()
-    function(text)
-    return time.process_time() - began
+def test_time_grows_in_proportion(name: str, size: int) -> None:
+    work = FUNCTIONS[name]
+    slow = [what for what, unit in UNITS.items() if not grows_linearly(work, unit, size)]
+    assert slow == []

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import asyncio
+import selectors
 import socket
-import time
+
+import pytest
 
 from pytest_siren.session.execution.event_loop import Lull
 
@@ -80,30 +82,34 @@ def test_a_call_that_was_taken_back_is_not_made(
     assert events == []
 
 
+@pytest.fixture
+def waited(monkeypatch: pytest.MonkeyPatch) -> list[float | None]:
+    """How long selectors were asked to wait, in seconds; they do not wait."""
+    waited: list[float | None] = []
+
+    def select(_: selectors.BaseSelector, timeout: float | None = None) -> list[object]:
+        waited.append(timeout)
+        return []
+
+    monkeypatch.setattr(selectors.DefaultSelector, "select", select)
+    return waited
+
+
 def test_another_thread_gets_some_time_before_the_next_call(
-    loop: asyncio.AbstractEventLoop, lull: Lull
-) -> None:
-    at: list[float] = []
-
-    def hand_over() -> bool:
-        at.append(time.monotonic())
-        return True
-
-    lull.ask(hand_over)
-    lull.ask(lambda: at.append(time.monotonic()))
-
-    async def both() -> None:
-        while len(at) < 2:
-            await asyncio.sleep(0.01)
-
-    loop.run_until_complete(asyncio.wait_for(both(), 60))
-    assert 0.001 < at[1] - at[0]
-
-
-def test_timers_are_on_time_whatever_is_asked_for(
-    loop: asyncio.AbstractEventLoop, lull: Lull
+    lull: Lull, waited: list[float | None]
 ) -> None:
     lull.ask(lambda: True)
-    began = time.monotonic()
-    loop.run_until_complete(asyncio.sleep(0.1))
-    assert 0.09 < time.monotonic() - began < 20
+    lull.ask(lambda: None)
+    assert [lull.select(None), lull.select(None)] == [[], []]
+    # One look before each call; the thread gets two milliseconds after the first.
+    assert waited == [0, 0.002, 0]
+
+
+@pytest.mark.parametrize(("timer", "wait"), [(0.0015, 0.0015), (60.0, 0.002)])
+def test_timers_are_on_time_whatever_is_asked_for(
+    lull: Lull, waited: list[float | None], timer: float, wait: float
+) -> None:
+    lull.ask(lambda: True)
+    lull.select(timer)
+    lull.select(timer)
+    assert waited == [0, wait, timer]

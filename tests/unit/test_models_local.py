@@ -3,9 +3,7 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
-from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -178,18 +176,18 @@ def test_a_proxy_for_the_world_outside_is_not_asked(
 def test_other_work_goes_on_while_the_model_thinks(
     source: LocalSource, runner: asyncio.Runner
 ) -> None:
-    async def pauses() -> list[float]:
+    async def turns() -> int:
         model = await source.bind(RUN)
         thinking = asyncio.create_task(ask(model, "Tell me a long story."))
-        moments = [time.perf_counter()]
+        turns = 0
         while not thinking.done():
-            await asyncio.sleep(0.005)
-            moments.append(time.perf_counter())
+            await asyncio.sleep(0.001)
+            turns += 1
         assert (await thinking).usage.output_tokens > 0
-        return [after - before for before, after in pairwise(moments)]
+        return turns
 
-    between = runner.run(pauses())
-    assert max(between) < sum(between) / 2
+    # A model that held the event loop would let nothing in between: two at most.
+    assert runner.run(turns()) > 10
 
 
 def test_a_conversation_longer_than_the_context_is_an_error_and_nothing_is_printed(

@@ -6,7 +6,6 @@ import base64
 import hashlib
 import json
 import re
-import time
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -257,11 +256,9 @@ def test_no_path_of_this_machine_is_in_the_page(tmp_path: Path) -> None:
     assert str(tmp_path) not in (tmp_path / "x.html").read_text()
 
 
-def test_10_000_runs_make_a_page_of_a_few_hundred_kilobytes_in_seconds(tmp_path: Path) -> None:
+def test_10_000_runs_make_a_page_of_a_few_hundred_kilobytes(tmp_path: Path) -> None:
     rows = many_rows(10_000)
-    began = time.process_time()
     page = written(tmp_path, rows, root=tmp_path)
-    assert time.process_time() - began < 15
     assert (tmp_path / "x.html").stat().st_size < 1_500_000
     assert page.data["files"]["starts"][-1] == 9_950
 

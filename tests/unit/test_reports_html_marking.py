@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import time
 
 import pytest
 import yaml
 
 from pytest_siren.reports.html.marking import marked
+from tests.unit.growth import grows_linearly
 
 CONTENT = (
     "\n\n<INFORMATION>\n\nThis is a 'message' from me, \"Émile\" 🦊, to you.\n\nPay C:\\new now, "
@@ -79,8 +79,6 @@ def test_contents_that_overlap_are_told_apart() -> None:
         ("a", ["a" * 100_000 + "b", "a" * 5000]),
     ],
 )
-def test_hostile_text_is_searched_in_a_moment(unit: str, contents: list[str]) -> None:
-    text = unit * (1_000_000 // len(unit)) + "a"
-    began = time.process_time()
-    marked(text, {content: number for number, content in enumerate(contents)})
-    assert time.process_time() - began < 5
+def test_hostile_text_takes_time_in_proportion(unit: str, contents: list[str]) -> None:
+    numbers = {content: number for number, content in enumerate(contents)}
+    assert grows_linearly(lambda text: marked(text + "a", numbers), unit, 500_000)

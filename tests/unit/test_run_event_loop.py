@@ -6,7 +6,6 @@ import asyncio
 import os
 import signal
 import sys
-import time
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -46,8 +45,7 @@ def events(warned: list[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[RunEv
 
 async def stubborn() -> None:
     """Does not let itself be cancelled."""
-    until = time.monotonic() + 60
-    while time.monotonic() < until:
+    while True:
         try:
             await asyncio.sleep(60)
         except asyncio.CancelledError:
@@ -143,11 +141,9 @@ def test_closing_waits_a_little_for_tasks_and_leaves_those_that_go_on(
         await asyncio.sleep(0)
 
     events.complete(begin())
-    began = time.monotonic()
     events.end()
     events.end()
     assert ended == [True]
-    assert time.monotonic() - began < 20
 
 
 def test_only_the_session_stops_a_run(events: RunEventLoop) -> None:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from importlib.metadata import requires
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -362,16 +360,3 @@ def test_problems_are_data(folder: Folder) -> None:
     assert raised.value.problems == (
         Problem(Path("evals/eval_x.yaml"), 3, "unknown key 'rnus' (did you mean 'runs'?)"),
     )
-
-
-def test_a_file_loads_in_milliseconds(folder: Folder) -> None:
-    tasks = "".join(f"      - {{id: t{n}, prompt: hello}}\n" for n in range(10))
-    text = f"dataset:\n  type: toy\n  config:\n    tasks:\n{tasks}agent: {{config: {{model: m}}}}\n"
-    folder.load(text)
-
-    def once(_: Any) -> float:
-        began = time.process_time()
-        folder.load(text)
-        return time.process_time() - began
-
-    assert min(map(once, range(5))) < 0.02
