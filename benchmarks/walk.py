@@ -9,6 +9,7 @@ provider first answers 429, of which the model request counts, with all that hap
 from __future__ import annotations
 
 import argparse
+import inspect
 import json
 import os
 import subprocess
@@ -102,14 +103,26 @@ class Walk:
             return
         if code.co_code[frame.f_lasti + 1] != 0:
             return  # a coroutine that goes on: the argument of RESUME is 0 where a function starts
-        if code.co_name.startswith("<") or frame.f_locals.get("__module__") is not None:
+        if code.co_name.startswith("<") or not code.co_flags & inspect.CO_OPTIMIZED:
             return  # comprehensions, lambdas and class bodies
+        if _is_of_an_import(frame):
+            return
         name = code.co_filename[len(PACKAGE) :]
         self.calls += 1
         self.files[name] = self.files.get(name, 0) + 1
         if name != self._last:
             self.hops += 1
             self._last = name
+
+
+def _is_of_an_import(frame: FrameType | None) -> bool:
+    """Whether a module of the package that is being imported calls this function."""
+    while frame is not None:
+        code = frame.f_code
+        if code.co_name == "<module>" and code.co_filename.startswith(PACKAGE):
+            return True
+        frame = frame.f_back
+    return False
 
 
 class _Provider(BaseHTTPRequestHandler):
