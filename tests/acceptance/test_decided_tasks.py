@@ -80,7 +80,7 @@ def test_a_task_ends_once_its_pass_at_k_is_decided(
         simulated = Project(simulated.pytester, ["-n2"])
     if "slow" in dist:
         # The next run starts while the record of the one before is still being written.
-        monkeypatch.setattr("pytest_siren.session.recording.batch_writer._LINGER", 0.1)
+        monkeypatch.setattr("pytest_siren.session.recording.recorder._LINGER", 0.1)
     result = simulated.run(*EARLY, GATE, "--concurrency=1")
     assert result.ret == HELD, result.stdout.str()
     done = asked(simulated)

@@ -7,7 +7,7 @@ import json
 import pytest
 import yaml
 
-from pytest_siren.jobs.secrets import redact
+from pytest_siren.jobs import redact
 from tests.acceptance.conftest import Project
 
 pytestmark = pytest.mark.inside

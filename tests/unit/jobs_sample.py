@@ -19,10 +19,9 @@ from pydantic_ai.messages import (
 )
 from pydantic_ai.usage import RequestUsage, RunUsage
 
-from pytest_siren.evaluation.finish import Finish
 from pytest_siren.evaluation.models import Unknown
 from pytest_siren.evaluation.run import ErrorInfo, RunOutcome
-from pytest_siren.evaluation.scores import Status
+from pytest_siren.evaluation.scores import Finish, Status
 from pytest_siren.evaluation.tasks import Scores
 from pytest_siren.payloads import JobInfo, RunAttempt, RunInfo
 

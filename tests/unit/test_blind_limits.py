@@ -22,8 +22,7 @@ from pytest_siren.evaluation.scores import Status
 from pytest_siren.evaluation.stage import Stage
 from pytest_siren.evaluation.states import End, InjectableModelRequest
 from pytest_siren.session.execution.counts import limit_reached
-from pytest_siren.sharing.board import Board, Gauge
-from pytest_siren.sharing.spend import BoardSpend
+from pytest_siren.sharing.board import Board, BoardSpend, Gauge
 from tests.unit.test_cost_runs import outcome, plan
 
 

@@ -12,8 +12,8 @@ import yaml
 from pytest_siren.cli.config import NO_ANSWER, OK, PROBLEMS, add_parser
 from pytest_siren.evaluation.components import Registry
 from pytest_siren.spec.components import Selection
+from pytest_siren.spec.documents import built_in_names
 from pytest_siren.spec.jobs import load_jobs
-from pytest_siren.spec.presets import built_in_names
 
 SUITES = ("banking", "slack", "travel", "workspace")
 GOOD = "dataset: {type: agentdojo}\nagent: {config: {model: test}}\n"

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from pytest_siren.cli.main import main
-from pytest_siren.evaluation.finish import WORDS, Finish
+from pytest_siren.evaluation.scores import WORDS, Finish
 from pytest_siren.evaluation.tasks import Scores
 from pytest_siren.jobs.writing.store import JobStore
 from pytest_siren.reports.grouping import FORMATS, GROUPS

@@ -25,8 +25,7 @@ from pytest_siren.evaluation.spending import Spend
 from pytest_siren.evaluation.stage import Stage
 from pytest_siren.evaluation.states import End, EndReason, InjectableModelRequest
 from pytest_siren.evaluation.tasks import BenignTask, MaliciousTask
-from pytest_siren.sharing.board import Board, Gauge
-from pytest_siren.sharing.spend import BoardSpend
+from pytest_siren.sharing.board import Board, BoardSpend, Gauge
 from tests.unit.test_stage import MailEnvironment
 
 TASK = BenignTask("mail", "Read my mail.", {"utility": lambda evidence: 1.0})

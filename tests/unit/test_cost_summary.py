@@ -17,8 +17,7 @@ from pytest_siren.metrics.rates.choices import dollars
 from pytest_siren.metrics.rates.summary import rows, totals
 from pytest_siren.session.execution.counts import check_priced, limit_reached
 from pytest_siren.session.reporting.summary_table import render
-from pytest_siren.sharing.board import Board, Gauge
-from pytest_siren.sharing.spend import BoardSpend
+from pytest_siren.sharing.board import Board, BoardSpend, Gauge
 from tests.unit.test_metrics_summary import error, report
 
 

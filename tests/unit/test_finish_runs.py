@@ -16,10 +16,9 @@ from pydantic_ai.usage import UsageLimits
 from pytest_siren.agents.plain import PlainAgent, PlainAgentConfig
 from pytest_siren.attacks.template_string import TemplateStringAttack, TemplateStringConfig
 from pytest_siren.datasets.inline import component
-from pytest_siren.evaluation.finish import SCORED_BY_DEFAULT, Finish, scored, why_unknown
 from pytest_siren.evaluation.models import ModelKind, RunContext, Unknown
 from pytest_siren.evaluation.run import RunOutcome, RunPlan, execute
-from pytest_siren.evaluation.scores import Status
+from pytest_siren.evaluation.scores import SCORED_BY_DEFAULT, Finish, Status, scored, why_unknown
 from pytest_siren.models.control import ControlSource
 
 TOOLS = '''

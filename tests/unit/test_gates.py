@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from pytest_siren.evaluation.finish import WORDS
+from pytest_siren.evaluation.scores import WORDS
 from pytest_siren.metrics.frame import empty
 from pytest_siren.metrics.gates.baseline import Baseline
 from pytest_siren.metrics.gates.evaluate import Judging, evaluate

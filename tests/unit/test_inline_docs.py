@@ -14,13 +14,14 @@ from pydantic_core import PydanticUndefined
 
 from pytest_siren.attacks import dictionary, file, template_string
 from pytest_siren.datasets import inline
-from pytest_siren.datasets.inline.config import InlineConfig, ToolConfig
-from pytest_siren.datasets.inline.task_files import read_tasks
-from pytest_siren.datasets.inline.tasks import (
+from pytest_siren.datasets.inline.schema import (
     BenignTaskConfig,
     GroundTruthConfig,
+    InlineConfig,
     MaliciousTaskConfig,
+    ToolConfig,
 )
+from pytest_siren.datasets.inline.task_files import read_tasks
 from pytest_siren.evaluation.attack import StaticAttack
 from pytest_siren.evaluation.components import Kind, Registry
 from pytest_siren.evaluators.choice import EVALUATORS

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_siren.jobs.writing.writer_markers import (
+from pytest_siren.jobs.writing.write import (
     Writer,
     claim,
     forget_dead_writers,

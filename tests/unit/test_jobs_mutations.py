@@ -20,7 +20,6 @@ import yaml
 from pytest_siren.jobs.baselines.files import BaselineError, lines_of, raw_lines, read_baseline
 from pytest_siren.jobs.differences import differences
 from pytest_siren.jobs.frame.table import read_runs
-from pytest_siren.jobs.reading.history import History
 from pytest_siren.jobs.reading.job_config import RecordError, job_facts
 from pytest_siren.jobs.reading.read import (
     iter_index,
@@ -32,7 +31,7 @@ from pytest_siren.jobs.reading.read import (
 )
 from pytest_siren.jobs.sweeps import Sweep, SweepError, find_jobs, write_sweep
 from pytest_siren.jobs.writing.repair import repair, up_to_date
-from pytest_siren.jobs.writing.store import JobStore
+from pytest_siren.jobs.writing.store import History, JobStore
 from pytest_siren.models.replay import NoRecordingError, ReplaySource
 from pytest_siren.models.transcripts import TranscriptError
 from pytest_siren.reports.html.transcript import transcript

@@ -28,10 +28,9 @@ from pydantic_ai.messages import (
 from pydantic_ai.usage import RunUsage, UsageLimits
 
 from pytest_siren.evaluation.models import Unknown
-from pytest_siren.evaluation.run import ErrorInfo
+from pytest_siren.evaluation.run import ErrorInfo, current_span
 from pytest_siren.evaluation.scores import Status
 from pytest_siren.evaluation.tasks import Scores
-from pytest_siren.evaluation.tracing import current_span
 from pytest_siren.jobs.reading.read import iter_index, load_config, load_execution, load_result
 from pytest_siren.jobs.records.attempt import result_of
 from pytest_siren.jobs.writing.store import JobStore

@@ -15,8 +15,10 @@ import yaml
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from pytest_siren.jobs.secrets import redact as module
-from pytest_siren.jobs.secrets.patterns import (
+from pytest_siren.jobs import redact as module
+from pytest_siren.jobs.redact import (
+    ENVIRONMENT,
+    Redactor,
     is_secret_name,
     looks_like_a_key,
     of_config,
@@ -24,7 +26,6 @@ from pytest_siren.jobs.secrets.patterns import (
     shown_override,
     without_patterns,
 )
-from pytest_siren.jobs.secrets.redact import ENVIRONMENT, Redactor
 from pytest_siren.jobs.writing.write import Form, append, put, write
 
 SECRETS = [

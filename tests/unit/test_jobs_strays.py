@@ -12,7 +12,7 @@ import pytest
 from pytest_siren.cli.main import main
 from pytest_siren.jobs.frame.table import read_runs
 from pytest_siren.jobs.writing.store import JobStore, RunIds
-from pytest_siren.jobs.writing.writer_markers import mark
+from pytest_siren.jobs.writing.write import mark
 from tests.unit.jobs_sample import CONFIG, attempt, run
 
 RUNS = 5

@@ -15,11 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_siren.jobs.frame.table import read_runs
-from pytest_siren.jobs.reading.history import History
 from pytest_siren.jobs.reading.job_config import RecordError, job_facts
 from pytest_siren.jobs.reading.read import iter_index
 from pytest_siren.jobs.records.attempt import result_of
-from pytest_siren.jobs.writing.store import JobStore
+from pytest_siren.jobs.writing.store import History, JobStore
 from pytest_siren.metrics.frame import COLUMNS
 from tests.unit.jobs_sample import CONFIG, COUPLE, CREATED, attempt, error_attempt, run
 

@@ -12,13 +12,12 @@ import pytest
 
 from pytest_siren.cli.main import main
 from pytest_siren.jobs.frame.table import read_runs
-from pytest_siren.jobs.reading.history import History
 from pytest_siren.jobs.reading.job_config import RecordError, job_facts
 from pytest_siren.jobs.reading.prompt_siren import named
 from pytest_siren.jobs.reading.read import iter_index, load_config, load_execution, load_result
 from pytest_siren.jobs.records.schema import DROPPED_FILE
 from pytest_siren.jobs.writing.repair import repair, up_to_date
-from pytest_siren.jobs.writing.store import JobStore
+from pytest_siren.jobs.writing.store import History, JobStore
 from pytest_siren.payloads import RunInfo
 from pytest_siren.spec.jobspec import run_identity
 from tests.unit.jobs_sample import CONFIG, CREATED, attempt, error_attempt, run

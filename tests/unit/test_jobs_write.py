@@ -13,7 +13,7 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 import pytest_siren.jobs
-from pytest_siren.jobs.secrets.redact import ENVIRONMENT
+from pytest_siren.jobs.redact import ENVIRONMENT
 from pytest_siren.jobs.writing.write import Form, append, write
 
 SPAWN = multiprocessing.get_context("spawn")

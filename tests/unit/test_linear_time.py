@@ -15,8 +15,7 @@ from pytest_siren.evaluators import json_schema as strict_json
 from pytest_siren.evaluators.json_schema import answer
 from pytest_siren.jobs.records.attempt import dump_messages
 from pytest_siren.jobs.records.jsonable import plain
-from pytest_siren.jobs.secrets.patterns import of_config, of_override, shown_override
-from pytest_siren.jobs.secrets.redact import Redactor
+from pytest_siren.jobs.redact import Redactor, of_config, of_override, shown_override
 from pytest_siren.jobs.writing.write import _json, _yaml
 from pytest_siren.models.limits import facts
 from pytest_siren.reports.html.encode import script_json, visible
@@ -24,11 +23,11 @@ from pytest_siren.reports.html.transcript import _shown
 from pytest_siren.reports.markdown import quoted
 from pytest_siren.reports.results_text import cell
 from pytest_siren.reports.sarif import _text
-from pytest_siren.session.items.run_item import visible as visible_name
-from pytest_siren.session.items.screen import screened
+from pytest_siren.session.items.job import visible as visible_name
+from pytest_siren.session.items.report import screened
 from pytest_siren.session.reporting.annotations import _data
-from pytest_siren.text import printable as terminal
-from pytest_siren.yamlpos.problems import printable
+from pytest_siren.text import words as terminal
+from pytest_siren.text.words import escaped
 from tests.unit.growth import grows_linearly
 
 SIZES = [250_000, pytest.param(1_000_000, marks=pytest.mark.nightly)]
@@ -87,7 +86,7 @@ FUNCTIONS: dict[str, Callable[[str], Any]] = {
     "fenced": answer,
     "placeholders": lambda text: Placeholders({"v": "x"}).fill(text, {"v": text}),
     "tools": _one_line,
-    "errors": printable,
+    "errors": escaped,
     "providers": facts.printable,
     "terminal": lambda text: terminal.printable(text, 200),
     "names": visible_name,

@@ -14,10 +14,17 @@ from pytest_siren.metrics.frame import runs_of as reported
 from pytest_siren.metrics.gates.evaluate import Judging, evaluate
 from pytest_siren.metrics.gates.result import GateResult, Verdict
 from pytest_siren.metrics.rates.choices import Cluster, Errors
-from pytest_siren.metrics.rates.early_stopped import Deciding, Question, asking, joined
 from pytest_siren.metrics.rates.groups import groups
 from pytest_siren.metrics.rates.intervals import Estimate
-from pytest_siren.metrics.rates.measures import Measure, rate, units
+from pytest_siren.metrics.rates.measures import (
+    Deciding,
+    Measure,
+    Question,
+    asking,
+    joined,
+    rate,
+    units,
+)
 from pytest_siren.metrics.rates.summary import rows
 from pytest_siren.spec.gates import parse_gate
 from tests.unit.gates_sample import run, runs

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_siren.session.reporting.progress.counters import Figures, live, plain
+from pytest_siren.session.reporting.progress.plugin import Figures, live, plain
 
 USUAL = Figures(
     done=412,

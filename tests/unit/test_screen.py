@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from pytest_siren.jobs.secrets.redact import Redactor
-from pytest_siren.session.items.screen import screen_report, screened, warn_again
+from pytest_siren.jobs.redact import Redactor
+from pytest_siren.session.items.report import screen_report, screened, warn_again
 
 SECRETS = Redactor(frozenset({"hunter2-and-more"}))
 

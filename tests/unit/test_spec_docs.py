@@ -15,9 +15,9 @@ from pytest_siren.datasets.agentdojo import AgentDojoConfig
 from pytest_siren.evaluation.components import Registry
 from pytest_siren.spec import schema
 from pytest_siren.spec.components import Selection
-from pytest_siren.spec.envelope import ALLOWED
+from pytest_siren.spec.documents import built_in_names
 from pytest_siren.spec.jobs import load_jobs
-from pytest_siren.spec.presets import built_in_names
+from pytest_siren.spec.jobspec import ALLOWED
 from pytest_siren.spec.schema import UNSUPPORTED
 
 PAGE = (Path(__file__).parents[2] / "docs" / "reference" / "eval_files.md").read_text("utf-8")

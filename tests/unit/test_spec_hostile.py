@@ -12,9 +12,8 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pytest_siren.spec.envelope import ConditionError, PassWhen
 from pytest_siren.spec.errors import SpecError
-from pytest_siren.spec.jobspec import JobSpec, job_identity
+from pytest_siren.spec.jobspec import ConditionError, JobSpec, PassWhen, job_identity
 from pytest_siren.spec.schema import EvalFile, ExecutionSection, UsageLimitsSection
 from tests.unit.spec_sample import Folder
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from pytest_siren.spec.overrides import interpolated
-from pytest_siren.yamlpos.nodes import Place, node_of
 from pytest_siren.yamlpos.problems import Problem
+from pytest_siren.yamlpos.reader import Place, node_of
 from tests.unit.spec_sample import Folder
 
 ENVIRON = {"NAME": "Ada", "NUMBER": "3", "LIST": "[1, 2]", "EMPTY": "", "NAN": ".nan"}

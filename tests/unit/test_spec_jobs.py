@@ -11,8 +11,7 @@ from typing import Any
 import pytest
 from pydantic_ai.usage import UsageLimits
 
-from pytest_siren.spec.envelope import PassWhen
-from pytest_siren.spec.jobspec import JobSpec, job_identity
+from pytest_siren.spec.jobspec import JobSpec, PassWhen, job_identity
 from pytest_siren.spec.schema import UNSUPPORTED, EvalFile, ExecutionSection, UsageLimitsSection
 from tests.unit.spec_sample import MINIMAL, AgentConfig, Folder, ModellessConfig, ToyConfig
 

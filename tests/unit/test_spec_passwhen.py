@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_siren.spec.envelope import ALLOWED, ConditionError, PassWhen
+from pytest_siren.spec.jobspec import ALLOWED, ConditionError, PassWhen
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,8 @@ import yaml
 
 from pytest_siren.attacks import template_string
 from pytest_siren.evaluation.components import Component, Kind, Registry
+from pytest_siren.spec.documents import PRESETS, built_in_names
 from pytest_siren.spec.jobspec import AttackSpec, JobSpec
-from pytest_siren.spec.presets import PRESETS, built_in_names
 from tests.unit.spec_sample import MINIMAL, EchoConfig, Folder, registry
 
 KNOWN = (

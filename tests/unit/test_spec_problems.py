@@ -9,7 +9,8 @@ import pytest
 
 from pytest_siren.evaluation.components import Component, Kind, Registry
 from pytest_siren.spec.errors import SpecError
-from pytest_siren.yamlpos.problems import Problem, printable
+from pytest_siren.text.words import escaped
+from pytest_siren.yamlpos.problems import Problem
 from tests.unit.spec_sample import MINIMAL, Folder, registry
 
 
@@ -302,7 +303,7 @@ def test_the_whole_message_stays_on_one_line_without_control_characters(folder: 
     assert message == "evals/eval_x.yaml:3: unknown key 'runs\\x1b\\n' (did you mean 'runs'?)"
     problem = Problem(Path("a\x1bb.yaml"), 1, "one\ntwo\x9b\u202e")
     assert str(problem) == "a\\x1bb.yaml:1: one two\\x9b\\u202e"
-    assert printable("plain é") == "plain é"
+    assert escaped("plain é") == "plain é"
 
 
 def test_long_values_are_cut(folder: Folder) -> None:

@@ -8,8 +8,8 @@ from dataclasses import replace
 
 import pytest
 
+from pytest_siren.evaluation.isolation import Stopwatch, waiting
 from pytest_siren.evaluation.run import Execution
-from pytest_siren.evaluation.stopwatch import Stopwatch, waiting
 from tests.unit.limits_server import BUSY, Answer, FakeClock, governed, serving
 from tests.unit.test_limits_runs import plan
 

@@ -11,7 +11,7 @@ from rich.cells import cell_len
 
 from pytest_siren.metrics.rates.summary import rows
 from pytest_siren.session.reporting.summary_table import render
-from pytest_siren.text.printable import printable
+from pytest_siren.text.words import printable
 from tests.unit.test_metrics_summary import error, report
 
 ANY_TEXT = st.text(st.characters(exclude_categories=()))

@@ -9,7 +9,7 @@ import pytest
 
 from pytest_siren.session.execution.event_loop import Lull
 from pytest_siren.session.execution.executor import Ended
-from pytest_siren.session.execution.in_flight import Window
+from pytest_siren.session.execution.run_loop import Window
 
 
 def item() -> Any:

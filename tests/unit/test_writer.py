@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from pytest_siren.session.execution.event_loop import Lull
-from pytest_siren.session.recording.batch_writer import RecordingError, Writer
+from pytest_siren.session.recording.recorder import RecordingError, Writer
 
 
 class Disk:

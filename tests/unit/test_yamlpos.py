@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from pytest_siren.yamlpos.nodes import resolve_dumped
-from pytest_siren.yamlpos.reader import decode_yaml, parse_yaml, read_yaml
+from pytest_siren.yamlpos.reader import decode_yaml, parse_yaml, read_yaml, resolve_dumped
 from tests.unit.spec_sample import Folder
 
 FILE = Path("f.yaml")

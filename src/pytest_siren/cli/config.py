@@ -17,14 +17,13 @@ from pytest_siren.evaluation.components import Registry
 from pytest_siren.evaluation.isolation import one_line
 from pytest_siren.evaluation.models import Checked
 from pytest_siren.evaluators.python import ProjectRoot
-from pytest_siren.jobs.secrets.patterns import of_config, of_override
-from pytest_siren.jobs.secrets.redact import Redactor
+from pytest_siren.jobs.redact import Redactor, of_config, of_override
 from pytest_siren.spec.components import Selection
+from pytest_siren.spec.documents import PRESETS
 from pytest_siren.spec.errors import SpecError
-from pytest_siren.spec.jobs import load_jobs
+from pytest_siren.spec.jobs import DATASET, DATASETS, FOLDER, load_jobs
 from pytest_siren.spec.jobspec import JobSpec
-from pytest_siren.spec.presets import DATASET, DATASETS, FOLDER, PRESETS
-from pytest_siren.yamlpos.problems import printable
+from pytest_siren.text.words import escaped
 
 OK, PROBLEMS, NO_ANSWER = 0, 1, 2
 _DEFAULT_DIR = "config"
@@ -195,13 +194,13 @@ def _check(file: Path, registry: Registry, selection: Selection) -> bool:
         return False
     problems = _problems(jobs, registry)
     for problem in problems:
-        _write(printable(Redactor(given).text(f"{file}: {problem}")))
+        _write(escaped(Redactor(given).text(f"{file}: {problem}")))
     if problems:
         return False
     secrets = Redactor(given.union(*(of_config(job.snapshot) for job in jobs)))
-    _write(printable(secrets.text(f"{file}: {_summary(jobs)}")))
+    _write(escaped(secrets.text(f"{file}: {_summary(jobs)}")))
     for warning in dict.fromkeys(warning for job in jobs for warning in job.warnings):
-        _write(printable(secrets.text(f"{file}: {warning}")))
+        _write(escaped(secrets.text(f"{file}: {warning}")))
     return True
 
 

@@ -12,8 +12,7 @@ from typing import Any
 
 from pytest_siren.cli.say import complain, say
 from pytest_siren.evaluation.components import Kind, Registry
-from pytest_siren.jobs.secrets.patterns import of_override
-from pytest_siren.jobs.secrets.redact import Redactor
+from pytest_siren.jobs.redact import Redactor, of_override
 from pytest_siren.spec.components import Selection
 from pytest_siren.spec.errors import SpecError
 from pytest_siren.spec.jobs import load_jobs

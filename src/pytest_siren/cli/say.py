@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import sys
 
-from pytest_siren.yamlpos.problems import printable
+from pytest_siren.text.words import escaped
 
 
 def say(text: str) -> None:
     """Write a line to standard output; what a terminal might obey is escaped."""
-    sys.stdout.write(printable(text) + "\n")
+    sys.stdout.write(escaped(text) + "\n")
 
 
 def complain(text: str) -> None:
     """Write a line to standard error, in the name of the command."""
-    sys.stderr.write(f"siren: {printable(text)}\n")
+    sys.stderr.write(f"siren: {escaped(text)}\n")

@@ -15,11 +15,11 @@ import pytest
 
 from pytest_siren.distribute.choice import ChosenScheduling
 from pytest_siren.distribute.scheduler import RunScheduling
+from pytest_siren.evaluation.isolation import INTERRUPTED, sigterm_as_ctrl_c
 from pytest_siren.payloads import RunReport
 from pytest_siren.session.config.options import grace
 from pytest_siren.session.config.stash import SESSION
 from pytest_siren.session.execution.counts import Facts
-from pytest_siren.session.execution.interrupts import INTERRUPTED, sigterm_as_ctrl_c
 from pytest_siren.session.items.report import from_properties
 from pytest_siren.session.recording.shared_folder import Collected, SessionFolder
 from pytest_siren.session.recording.untouched_jobs import remove_untouched
@@ -93,7 +93,7 @@ class Controller:
 
     def _check_stop(self) -> None:
         """Raise ``pytest.UsageError`` if there is nothing that could be settled early."""
-        from pytest_siren.session.config.gate_options import option_gates
+        from pytest_siren.session.config.figure_options import option_gates
         from pytest_siren.session.gating.early_stopping.eligibility import (
             NOTHING_TO_STOP,
             nothing_to_stop,

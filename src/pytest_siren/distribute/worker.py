@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
+from pytest_siren.evaluation.isolation import INTERRUPTED
 from pytest_siren.evaluation.models import Warmed
 from pytest_siren.jobs.records.attempt import make_ready
 from pytest_siren.session.config.stash import EVALUATIONS, SESSION
 from pytest_siren.session.execution.executor import Evaluations
 from pytest_siren.session.execution.gc_tuning import no_collections
-from pytest_siren.session.execution.interrupts import INTERRUPTED
 from pytest_siren.session.execution.run_loop import (
     CANNOT_BEGIN,
     Drive,
@@ -24,7 +24,7 @@ from pytest_siren.session.execution.run_loop import (
     window_size,
 )
 from pytest_siren.session.gating.manifest import tell_planned
-from pytest_siren.session.items.run_item import RunItem
+from pytest_siren.session.items.job import RunItem
 from pytest_siren.session.lifecycle.start import paid_runs
 from pytest_siren.session.recording.shared_folder import Collected, SessionFolder, ranges
 

@@ -1,10 +1,17 @@
-"""Code of others, run apart so that whatever it raises becomes an error of its run."""
+"""Code of others, run apart: what it raises becomes an error of its run; its waits are measured."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import signal
+import threading
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from datetime import UTC, datetime, timedelta
 from enum import Enum
+from types import FrameType
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -130,3 +137,145 @@ def one_line(error: BaseException) -> str:
     text = " ".join(message_of(error).split())
     name = type(error).__name__
     return f"{name}: {text}" if text else name
+
+
+class Stopwatch:
+    """Measures by a clock that nobody sets, so that no duration is negative.
+
+    ``clock`` returns seconds; only differences of them are used.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self.started_at = datetime.now(UTC)
+        self._clock = clock
+        self._began = clock()
+        self._waits = 0
+        """Waits that have begun and not ended."""
+        self._waiting_since = 0.0
+        self._waited = 0.0
+
+    def now(self) -> datetime:
+        """Return the start plus what has passed since, whatever the clock on the wall shows."""
+        return self.started_at + timedelta(seconds=self._clock() - self._began)
+
+    @property
+    def waited(self) -> float:
+        """Seconds so far in which the run waited for a rate limit, a cooldown or a person.
+
+        Waits that overlap count once. Those that last count up to now.
+        """
+        lasting = self._clock() - self._waiting_since if self._waits else 0.0
+        return self._waited + lasting
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Count the time in this block as waiting."""
+        if not self._waits:
+            self._waiting_since = self._clock()
+        self._waits += 1
+        try:
+            yield
+        finally:
+            self._waits -= 1
+            if not self._waits:
+                self._waited += self._clock() - self._waiting_since
+
+    def measure_this_run(self) -> None:
+        """Let ``waiting`` report to this stopwatch, in this task and in those that it starts."""
+        _RUN.set(self)
+
+
+_RUN: ContextVar[Stopwatch | None] = ContextVar("pytest_siren_stopwatch", default=None)
+
+
+@contextmanager
+def waiting() -> Iterator[None]:
+    """Count the time in this block as waiting of the run that executes it, if one does."""
+    stopwatch = _RUN.get()
+    if stopwatch is None:
+        yield
+        return
+    with stopwatch.waiting():
+        yield
+
+
+INTERRUPTED = "interrupted"
+"""Why a session stops after Ctrl-C."""
+
+_USUAL = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+
+
+class Interrupts:
+    """Turns the first Ctrl-C or SIGTERM into a call; the second is a ``UserInterrupt`` at once.
+
+    A ``KeyboardInterrupt`` in the middle of an event loop's step would tear some run's coroutine
+    apart. Use as a context manager, in the main thread. Signals that somebody else handles are left
+    to them; only a ``KeyboardInterrupt`` that their handler of Ctrl-C raises is a ``UserInterrupt``
+    then, as those of runs are errors of these.
+    """
+
+    def __init__(self, first: Callable[[], None]) -> None:
+        self._first = first
+        self._before: dict[signal.Signals, Any] = {}
+        self.count = 0
+
+    def __enter__(self) -> Interrupts:
+        if threading.current_thread() is threading.main_thread():
+            for number, usual in _USUAL.items():
+                if signal.getsignal(number) == usual:
+                    self._before[number] = signal.signal(number, self._received)
+            if signal.SIGINT not in self._before:
+                _mark(self._before)
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self._before.clear()
+
+    def _received(self, number: int, frame: FrameType | None) -> None:
+        self.count += 1
+        if self.count > 1:
+            raise UserInterrupt
+        self._first()
+
+
+@contextmanager
+def marked_interrupts() -> Iterator[None]:
+    """Let Ctrl-C raise ``UserInterrupt``, where code of others may raise ``KeyboardInterrupt``."""
+    before: dict[signal.Signals, Any] = {}
+    if threading.current_thread() is threading.main_thread():
+        _mark(before)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _mark(before: dict[signal.Signals, Any]) -> None:
+    """Replace the handler of Ctrl-C by one that marks its ``KeyboardInterrupt``; note the old."""
+    handler = signal.getsignal(signal.SIGINT)
+    if not callable(handler):
+        return
+
+    def marked(number: int, frame: FrameType | None) -> None:
+        try:
+            handler(number, frame)
+        except KeyboardInterrupt as interrupt:
+            raise UserInterrupt(*interrupt.args) from interrupt
+
+    before[signal.SIGINT] = signal.signal(signal.SIGINT, marked)
+
+
+@contextmanager
+def sigterm_as_ctrl_c() -> Iterator[None]:
+    """Handle SIGTERM as Python handles Ctrl-C, unless somebody handles it already."""
+    if signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
+        yield
+        return
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)

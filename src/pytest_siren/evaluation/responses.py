@@ -21,7 +21,7 @@ from pydantic_ai.messages import (
     ToolCallPart,
 )
 
-from pytest_siren.evaluation.finish import Finish
+from pytest_siren.evaluation.scores import Finish
 from pytest_siren.evaluation.tasks import ToolCall
 
 _COMPLETE = frozenset(

@@ -1,4 +1,4 @@
-"""One run: an agent works on a task, with or without an attack, and is scored."""
+"""The OpenTelemetry span that a run belongs to, where the project traces its sessions."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
+from opentelemetry.trace import format_span_id, format_trace_id, get_current_span
 from pydantic_ai.messages import ModelMessage, ModelResponse
 from pydantic_ai.models import Model
 from pydantic_ai.usage import RunUsage, UsageLimits
 
 from pytest_siren.evaluation.attack import Attack, Target
 from pytest_siren.evaluation.components import implements
-from pytest_siren.evaluation.finish import SCORED_BY_DEFAULT, Finish, why_unknown
 from pytest_siren.evaluation.isolation import (
+    Stopwatch,
     UserInterrupt,
     Waited,
     let_go,
@@ -42,12 +43,11 @@ from pytest_siren.evaluation.responses import (
     has_words,
     words_of,
 )
+from pytest_siren.evaluation.scores import SCORED_BY_DEFAULT, Finish, score_of, why_unknown
 from pytest_siren.evaluation.scores import Status as Status
-from pytest_siren.evaluation.scores import score_of
 from pytest_siren.evaluation.spending import Account, Spend
 from pytest_siren.evaluation.stage import Agent, Stage
 from pytest_siren.evaluation.states import End, Exposure, State
-from pytest_siren.evaluation.stopwatch import Stopwatch
 from pytest_siren.evaluation.tasks import (
     CopyableEnvironment,
     Couple,
@@ -58,7 +58,24 @@ from pytest_siren.evaluation.tasks import (
     SelectiveEnvironment,
     ToolCall,
 )
-from pytest_siren.evaluation.tracing import Span, current_span
+
+
+@dataclass(frozen=True)
+class Span:
+    """A span, by the ids under which collectors know it."""
+
+    trace_id: str
+    """32 hexadecimal digits."""
+    span_id: str
+    """16 hexadecimal digits."""
+
+
+def current_span() -> Span | None:
+    """Return the span that is current here; ``None`` where nothing is traced."""
+    context = get_current_span().get_span_context()
+    if not context.is_valid:
+        return None
+    return Span(format_trace_id(context.trace_id), format_span_id(context.span_id))
 
 
 @dataclass(frozen=True)

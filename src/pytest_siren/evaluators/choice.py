@@ -10,10 +10,9 @@ from pydantic_core import PydanticKnownError
 
 from pytest_siren.evaluators.base import EvaluatorConfig, located, problem, unknown
 from pytest_siren.evaluators.json_schema import JsonSchema
+from pytest_siren.evaluators.matching import Contains, Equals, NotContains, Regex, ToolCalled
 from pytest_siren.evaluators.model_graded import ModelGraded
 from pytest_siren.evaluators.python import PythonEvaluator
-from pytest_siren.evaluators.text import Contains, Equals, NotContains, Regex
-from pytest_siren.evaluators.tool_called import ToolCalled
 
 EVALUATORS: Mapping[str, type[EvaluatorConfig]] = {
     "contains": Contains,

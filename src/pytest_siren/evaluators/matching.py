@@ -1,4 +1,4 @@
-"""How evaluators match texts, and the bounds of what they read."""
+"""Evaluators of texts and tool calls: ``contains``, ``equals``, ``regex``, ``tool_called``."""
 
 from __future__ import annotations
 
@@ -6,19 +6,21 @@ import asyncio
 import re
 import time
 import warnings
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextvars import ContextVar
+from dataclasses import dataclass
 from functools import lru_cache, reduce
 from operator import or_
+from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 
 import regex
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 from pydantic_ai.messages import ModelResponse
 
 from pytest_siren.evaluation.responses import words_of
-from pytest_siren.evaluation.tasks import Evidence
-from pytest_siren.evaluators.base import problem
+from pytest_siren.evaluation.tasks import Evaluator, Evidence, ToolCall
+from pytest_siren.evaluators.base import EvaluatorConfig, Loc, located, problem
 
 Where: TypeAlias = Annotated[
     Literal["output", "messages"],
@@ -158,3 +160,193 @@ def _literal_braces(pattern: str) -> str:
     if "{" not in pattern:
         return pattern
     return "".join("\\{" if piece == "{" else piece for piece in _PIECE.findall(pattern))
+
+
+@dataclass(frozen=True, slots=True)
+class _Search:
+    """Looks for phrases, and holds no more than it needs: a dataset may have 100,000 of these."""
+
+    phrases: tuple[str, ...]
+    """Folded already, unless their case matters."""
+    case_sensitive: bool
+    where: Where
+    decide: Callable[[Iterable[bool]], bool]
+    """Makes one of what was found of each phrase."""
+
+    def __call__(self, evidence: Evidence) -> float:
+        judged = texts(evidence, self.where)
+        if not self.case_sensitive:
+            judged = [text.casefold() for text in judged]
+        return float(self.decide(any(phrase in text for text in judged) for phrase in self.phrases))
+
+
+class _PhraseConfig(EvaluatorConfig):
+    value: Phrases = Field(description="A text, or a list of texts")
+    case_sensitive: bool = False
+    where: Where = "output"
+
+    def search(self, decide: Callable[[Iterable[bool]], bool]) -> Evaluator:
+        """Return the evaluator that lets ``decide`` judge which phrases stand in a judged text."""
+        as_it_is = self.case_sensitive
+        phrases = tuple(phrase if as_it_is else phrase.casefold() for phrase in self.value)
+        return _Search(phrases, as_it_is, self.where, decide)
+
+
+class Contains(_PhraseConfig):
+    """1.0 when all of the phrases, or any of them, stand in the judged texts."""
+
+    type: Literal["contains"]
+    mode: Literal["all", "any"] = "all"
+
+    def build(self, base: Path) -> Evaluator:
+        return self.search(all if self.mode == "all" else any)
+
+
+class NotContains(_PhraseConfig):
+    """1.0 when none of the phrases stands in the judged texts."""
+
+    type: Literal["not_contains"]
+
+    def build(self, base: Path) -> Evaluator:
+        return self.search(_none)
+
+
+def _none(found: Iterable[bool]) -> bool:
+    return not any(found)
+
+
+class Equals(EvaluatorConfig):
+    """1.0 when the output, or with ``where: messages`` any response, is ``value``."""
+
+    type: Literal["equals"]
+    value: str
+    strip: bool = True
+    case_sensitive: bool = True
+    where: Where = "output"
+
+    def build(self, base: Path) -> Evaluator:
+        expected = self._normal(self.value)
+
+        def equals(evidence: Evidence) -> float:
+            return float(any(self._normal(t) == expected for t in texts(evidence, self.where)))
+
+        return equals
+
+    def _normal(self, text: str) -> str:
+        text = text.strip() if self.strip else text
+        return text if self.case_sensitive else text.casefold()
+
+
+class Regex(EvaluatorConfig):
+    """1.0 when ``pattern`` is found anywhere in a judged text (``re.search``).
+
+    A search that takes longer than 5 s is the run's error.
+    """
+
+    type: Literal["regex"]
+    pattern: str = Field(min_length=1)
+    flags: list[Flag] = Field(default_factory=list)
+    where: Where = "output"
+
+    @model_validator(mode="after")
+    def _compiles(self) -> Regex:
+        try:
+            compile_pattern(self.pattern, self.flags)
+        except ValueError as error:
+            raise located("regex", [(("pattern",), str(error))]) from None
+        return self
+
+    def build(self, base: Path) -> Evaluator:
+        pattern = compile_pattern(self.pattern, self.flags)
+
+        def regex(evidence: Evidence) -> float | Awaitable[float]:
+            judged = texts(evidence, self.where)
+            return in_time("regex", lambda: float(any(finds(pattern, text) for text in judged)))
+
+        return regex
+
+
+Matcher: TypeAlias = Callable[[Any], bool]
+
+_MATCHERS = {"equals", "contains", "regex"}
+
+
+class ToolCalled(EvaluatorConfig):
+    """1.0 when a call of ``name`` matches ``arguments``: at least one, or exactly ``times``.
+
+    Arguments that are not named may be anything. A call counts when the model asked for it with
+    readable arguments, whether or not the tool then succeeded.
+    """
+
+    type: Literal["tool_called"]
+    name: str = Field(min_length=1)
+    arguments: dict[str, Any] = Field(
+        default_factory=dict,
+        description="Argument to its value, or to {equals: ...}, {contains: ...}, {regex: ...}",
+    )
+    times: int | None = Field(default=None, ge=0, description="Exactly so many matching calls")
+
+    @field_validator("arguments")
+    @classmethod
+    def _matchers(cls, value: dict[str, Any]) -> dict[str, Any]:
+        problems: list[tuple[Loc, str]] = []
+        for argument, expected in value.items():
+            try:
+                _matcher(expected)
+            except ValueError as error:
+                problems.append(((argument,), str(error)))
+        if problems:
+            raise located("tool_called", problems)
+        return value
+
+    def build(self, base: Path) -> Evaluator:
+        matchers = {argument: _matcher(expected) for argument, expected in self.arguments.items()}
+
+        def tool_called(evidence: Evidence) -> float | Awaitable[float]:
+            def judge() -> float:
+                count = sum(_matches(call, self.name, matchers) for call in evidence.calls)
+                return float(count > 0 if self.times is None else count == self.times)
+
+            return in_time("tool_called", judge)
+
+        return tool_called
+
+
+def _matches(call: ToolCall, name: str, matchers: Mapping[str, Matcher]) -> bool:
+    return (
+        call.name == name
+        and call.problem is None
+        and all(arg in call.args and match(call.args[arg]) for arg, match in matchers.items())
+    )
+
+
+def _matcher(expected: Any) -> Matcher:
+    """Return the test of an argument. Raises ``ValueError`` for a bad pattern or phrase."""
+    kind, wanted = "equals", expected
+    if isinstance(expected, dict) and len(expected) == 1 and expected.keys() <= _MATCHERS:
+        ((kind, wanted),) = expected.items()
+    if kind == "equals":
+        return lambda value: same_json(value, wanted)
+    if not isinstance(wanted, str) or not wanted:
+        raise ValueError(f"{kind!r} takes a text that is not empty")
+    if kind == "contains":
+        return lambda value: _holds(value, wanted)
+    pattern = compile_pattern(wanted)
+    return lambda value: isinstance(value, str) and finds(pattern, value)
+
+
+def _holds(value: Any, wanted: str) -> bool:
+    if isinstance(value, list):
+        return any(isinstance(item, str) and wanted == item for item in value)
+    return isinstance(value, str) and wanted in value
+
+
+def same_json(one: Any, other: Any) -> bool:
+    """Tell whether two values are the same JSON: 1 is 1.0, but ``true`` is not 1."""
+    if isinstance(one, bool) or isinstance(other, bool):
+        return one is other
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
+        return one.keys() == other.keys() and all(same_json(one[k], other[k]) for k in one)
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(same_json, one, other))
+    return bool(one == other)

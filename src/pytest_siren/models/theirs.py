@@ -8,8 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pytest_siren.yamlpos.nodes import resolve_dumped
-from pytest_siren.yamlpos.reader import decode_yaml, read_bytes
+from pytest_siren.yamlpos.reader import decode_yaml, read_bytes, resolve_dumped
 
 _OURS = ("dataset", "schema_version")
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 
-from pytest_siren.jobs.secrets.redact import ENVIRONMENT
+from pytest_siren.jobs.redact import ENVIRONMENT
 from pytest_siren.jobs.writing.write import FolderError, make_folder
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from pytest_siren.evaluation.finish import spoken
-from pytest_siren.jobs.secrets.redact import ENVIRONMENT
+from pytest_siren.evaluation.scores import spoken
+from pytest_siren.jobs.redact import ENVIRONMENT
 from pytest_siren.metrics.gates.result import GateResult, Verdict
 from pytest_siren.metrics.rates.choices import dollars
 from pytest_siren.metrics.rates.intervals import Estimate
@@ -22,7 +22,7 @@ from pytest_siren.reports.data import (
     job_figures,
 )
 from pytest_siren.reports.formats import write_whole
-from pytest_siren.yamlpos.problems import printable
+from pytest_siren.text.words import escaped
 
 _PLAIN = frozenset(" ,/-")
 _ELLIPSIS = "…"
@@ -78,7 +78,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]], right: Iterable[in
 
 def _cut(text: str, limit: int) -> str:
     cut = text[: limit + 1]
-    return printable(cut if len(cut) <= limit else cut[: limit - 1] + _ELLIPSIS)
+    return escaped(cut if len(cut) <= limit else cut[: limit - 1] + _ELLIPSIS)
 
 
 def _without_inner(text: str) -> str:

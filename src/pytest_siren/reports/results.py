@@ -13,7 +13,7 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from pytest_siren.evaluation.finish import WORDS
+from pytest_siren.evaluation.scores import WORDS
 from pytest_siren.reports import markdown as mdtext
 
 NAMES = ("dataset", "dataset_suite", "agent_type", "agent_name", "attack_type")

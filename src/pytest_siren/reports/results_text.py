@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, TextIO
 
-from pytest_siren.evaluation.finish import WORDS
+from pytest_siren.evaluation.scores import WORDS
 from pytest_siren.metrics.rates.choices import dollars
 from pytest_siren.metrics.rates.groups import Group
 from pytest_siren.metrics.rates.measures import FINISHES, Measure
 from pytest_siren.reports import results as results_markup
 from pytest_siren.reports.results import LEFT, draw, without_idle
-from pytest_siren.yamlpos.problems import printable
+from pytest_siren.text.words import escaped
 
 NAMES = {
     "dataset": "dataset",
@@ -174,7 +174,7 @@ def _shown(group: Group, layout: Layout) -> dict[str, str]:
         "jobs": f"{group.different['job']:,}",
         "configuration": group.keys.get("identity") or f"({group.different['identity']})",
     }
-    return {name: printable(text) for name, text in row.items()}
+    return {name: escaped(text) for name, text in row.items()}
 
 
 def _rate(group: Group, name: str) -> str:
@@ -206,5 +206,5 @@ def cell(value: Any) -> Any:
     """
     if not isinstance(value, str):
         return value
-    shown = printable(value)
+    shown = escaped(value)
     return f"'{shown}" if shown.startswith(("=", "+", "-", "@")) else shown

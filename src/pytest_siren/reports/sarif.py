@@ -17,13 +17,13 @@ from urllib.parse import quote
 import pandas as pd
 
 from pytest_siren import __version__
-from pytest_siren.evaluation.finish import spoken
+from pytest_siren.evaluation.scores import spoken
 from pytest_siren.jobs.reading.job_config import RecordError
 from pytest_siren.jobs.reading.read import load_attacks, load_config
 from pytest_siren.metrics.rates.measures import finishes
 from pytest_siren.reports.data import Hit, ReportData, errors_by_type, hits
 from pytest_siren.reports.formats import write_whole
-from pytest_siren.yamlpos.problems import printable
+from pytest_siren.text.words import escaped
 
 SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
 MOST_RESULTS = 5_000
@@ -132,14 +132,14 @@ def _result(
         "partialFingerprints": {"sirenCouple/v1": fingerprint},
         "occurrenceCount": wins,
         "properties": {
-            "dataset": printable(hit.dataset),
-            "agent": printable(hit.agent),
-            "model": printable(hit.model),
-            "attack": printable(hit.attack),
-            "taskId": printable(hit.task_id),
+            "dataset": escaped(hit.dataset),
+            "agent": escaped(hit.agent),
+            "model": escaped(hit.model),
+            "attack": escaped(hit.attack),
+            "taskId": escaped(hit.task_id),
             "wins": wins,
             "scored": scored,
-            "record": printable(record),
+            "record": escaped(record),
         },
     }
 
@@ -230,7 +230,7 @@ def _unknown(runs: pd.DataFrame) -> list[str]:
 
 
 def _rule_id(attack: str) -> str:
-    return f"siren/{printable(attack)[:_LONGEST_NAME]}"
+    return f"siren/{escaped(attack)[:_LONGEST_NAME]}"
 
 
 def _text(text: str, limit: int = _LONGEST_NAME) -> str:
@@ -239,7 +239,7 @@ def _text(text: str, limit: int = _LONGEST_NAME) -> str:
     Links and placeholders in it would be obeyed: brackets are escaped (section 3.11.6), braces
     doubled (section 3.11.5).
     """
-    shown = printable(text if len(text) <= limit else f"{text[: limit - 1]}…")
+    shown = escaped(text if len(text) <= limit else f"{text[: limit - 1]}…")
     for char in "\\[]":
         shown = shown.replace(char, f"\\{char}")
     return shown.replace("{", "{{").replace("}", "}}")

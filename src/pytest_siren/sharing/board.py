@@ -1,22 +1,49 @@
-"""The board of a session: a small file that all its processes map into their memory.
-
-Numbers on it are 64-bit floats. A process writes its own cells without a lock and reads everybody's
-at any time; cells that several processes change are changed under ``Board.lock``. A process that is
-killed leaves its counters behind, and nobody waits for it.
-"""
+"""Numbers that all processes of a session share: a small file that each of them maps."""
 
 from __future__ import annotations
 
 import fcntl
 import mmap
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from decimal import Decimal
 from enum import IntEnum
 from hashlib import sha256
 from pathlib import Path
 
-from pytest_siren.sharing.processes import lives
+
+def host() -> str:
+    """Return the name of this machine, as part of a file's name."""
+    return socket.gethostname().replace("/", "_")
+
+
+def lives(pid: int) -> bool:
+    """Tell whether there is a process of that id, whoever's it is."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    except OverflowError:
+        return False
+    return True
+
+
+def started_at(pid: int) -> str | None:
+    """Return when a process was started, as its machine counts; ``None`` if that is unknown.
+
+    With the id it tells a process from a later one that was given the same id.
+    """
+    try:
+        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
+            # The second field, the name in parentheses, may hold anything.
+            return file.read().rpartition(")")[2].split()[19]
+    except (OSError, IndexError):
+        return None
+
 
 _PROCESSES = 512
 MOST_KEYS = 1024
@@ -322,3 +349,21 @@ def _key_name(name: str) -> bytes:
 
 def _alive(pid: int) -> bool:
     return pid != _GONE and lives(pid)
+
+
+class BoardSpend:
+    """Adds the answers of this process to the board."""
+
+    def __init__(self, board: Board) -> None:
+        self._board = board
+
+    def add(
+        self, input_tokens: int, output_tokens: int, cost: Decimal | None, unknown: str = ""
+    ) -> None:
+        board = self._board
+        board[Gauge.INPUT_TOKENS] += input_tokens
+        board[Gauge.OUTPUT_TOKENS] += output_tokens
+        if cost is None:
+            board.unpriced(unknown)
+        elif cost:
+            board[Gauge.COST] += float(cost)

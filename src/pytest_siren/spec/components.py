@@ -16,7 +16,9 @@ from pytest_siren.spec.errors import problems_of, suggestion
 from pytest_siren.spec.jobspec import ComponentSpec
 from pytest_siren.spec.overrides import Action, Change, Override
 from pytest_siren.spec.schema import AttackSection, EvalFile, accepts, keys_at
-from pytest_siren.yamlpos.nodes import (
+from pytest_siren.yamlpos.problems import KeyPath, Problem, dotted, within
+from pytest_siren.yamlpos.problems import shown as as_shown
+from pytest_siren.yamlpos.reader import (
     Node,
     NotAMappingError,
     Place,
@@ -25,8 +27,6 @@ from pytest_siren.yamlpos.nodes import (
     with_value,
     without,
 )
-from pytest_siren.yamlpos.problems import KeyPath, Problem, dotted, within
-from pytest_siren.yamlpos.problems import shown as as_shown
 
 _DISTRIBUTION = "pytest-siren"
 _OPTIONAL = re.compile(r"""([\w.-]+).*\bextra\s*==\s*['"]([\w.-]+)['"]""")

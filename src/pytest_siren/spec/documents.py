@@ -7,15 +7,24 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cache
+from importlib.resources import as_file, files
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
 
 from pytest_siren.spec.overrides import interpolated
-from pytest_siren.spec.presets import as_jinja_has_it, as_theirs
-from pytest_siren.yamlpos.nodes import Node, branch, merged, with_value, without
 from pytest_siren.yamlpos.problems import Problem
 from pytest_siren.yamlpos.problems import shown as as_shown
-from pytest_siren.yamlpos.reader import read_bytes, read_yaml
+from pytest_siren.yamlpos.reader import (
+    Node,
+    branch,
+    merged,
+    read_bytes,
+    read_yaml,
+    with_value,
+    without,
+)
 
 SELF = "_self_"
 _NAME = re.compile(r"\w[\w.+-]*(/\w[\w.+-]*)*")
@@ -155,6 +164,64 @@ def _parsed(data: bytes) -> dict[str, Any]:
     except (ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
+
+
+PRESETS = files("pytest_siren.attacks") / "presets"
+"""The presets that are built in, one ``NAME.yaml`` each."""
+_CONFIG = ("config",)
+_NEWLINE = "keep_trailing_newline"
+
+
+def as_jinja_has_it(section: Node) -> Node:
+    """Return the ``section`` of an attack with the last newline of its template left out.
+
+    It stays as it is where the section itself says what becomes of the newline, and where there is
+    none at the end.
+    """
+    kind, config = section.child("type"), section.at(_CONFIG)
+    if kind is None or kind.value != "template_string" or config is None:
+        return section
+    if not isinstance(config.value, dict) or _NEWLINE in config.value:
+        return section
+    template = config.child("attack_template")
+    if template is not None and not str(template.value).endswith("\n"):
+        return section
+    return with_value(section, (*_CONFIG, _NEWLINE), Node(False, config.place))
+
+
+def as_theirs(section: Node) -> Node:
+    """Return the ``section`` of a preset file as prompt-siren reads it, whose format that is.
+
+    A copy of a built-in preset is that preset.
+    """
+    copied = section.at(("config", "attack_template"))
+    if copied is not None and copied.value in built_in_templates():
+        return section
+    return as_jinja_has_it(section)
+
+
+@cache
+def built_in_templates() -> frozenset[str]:
+    """Return the templates of the built-in presets."""
+    found = set[str]()
+    for name in built_in_names():
+        with as_file(PRESETS / f"{name}.yaml") as path:
+            root, _ = read_yaml(path, path)
+        template = root and root.at(("config", "attack_template"))
+        if template is not None and isinstance(template.value, str):
+            found.add(template.value)
+    return frozenset(found)
+
+
+def built_in_names() -> list[str]:
+    """Return the names of the built-in presets, sorted."""
+    return preset_names(PRESETS)
+
+
+def preset_names(folder: Traversable) -> list[str]:
+    """Return the names of the presets in ``folder``, sorted."""
+    found = (entry.name for entry in folder.iterdir())
+    return sorted(name.removesuffix(".yaml") for name in found if name.endswith(".yaml"))
 
 
 _MARKS = ("job_name", "execution_mode", "created_at")

@@ -11,8 +11,8 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from pytest_siren.spec.schema import keys_at
-from pytest_siren.yamlpos.nodes import Node
 from pytest_siren.yamlpos.problems import KeyPath, Problem, dotted, shown, within
+from pytest_siren.yamlpos.reader import Node
 
 
 class SpecError(ValueError):

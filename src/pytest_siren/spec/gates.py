@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 
 from pytest_siren.evaluation.bounds import MOST_RUNS_OF_TASK
 from pytest_siren.spec.errors import listed, suggestion
-from pytest_siren.yamlpos.problems import printable
+from pytest_siren.text.words import escaped
 
 RATES = (
     *("asr", "utility", "utility_under_attack", "error_rate"),
@@ -48,7 +48,7 @@ class GateError(ValueError):
 
     def __init__(self, text: str, at: int, problem: str) -> None:
         self.text, self.at = text, at
-        super().__init__(f"{printable(text)!r}: {printable(problem)}")
+        super().__init__(f"{escaped(text)!r}: {escaped(problem)}")
 
     def pointed(self) -> str:
         """Return the message with the text below it and a mark under the place that is wrong."""

@@ -9,9 +9,8 @@ from enum import StrEnum
 from itertools import product
 from pathlib import Path
 
-from pytest_siren.yamlpos.nodes import Node, Place, Scalar, branch, moved, resolve
 from pytest_siren.yamlpos.problems import KeyPath, Problem, dotted, shown
-from pytest_siren.yamlpos.reader import parse_yaml
+from pytest_siren.yamlpos.reader import Node, Place, Scalar, branch, moved, parse_yaml, resolve
 
 _DATASET_TEXTS = ("tasks", "malicious_tasks", "vectors")
 _ATTACK_TEXTS = ("attack_template", "attacks", "attacks_by_task")

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from pytest_siren.text.words import escaped
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -21,17 +23,7 @@ class Problem:
 
     def __str__(self) -> str:
         where = str(self.path) if self.line is None else f"{self.path}:{self.line}"
-        return printable(f"{where}: {self.message}")
-
-
-def printable(text: str) -> str:
-    """Return ``text`` on one line, with every character that a terminal might obey escaped."""
-    if text.isprintable():
-        return text
-    one_line = " ".join(text.split("\n"))
-    return "".join(
-        char if char.isprintable() else char.encode("unicode_escape").decode() for char in one_line
-    )
+        return escaped(f"{where}: {self.message}")
 
 
 KeyPath: TypeAlias = tuple[str | int, ...]

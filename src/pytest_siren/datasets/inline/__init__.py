@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from pytest_siren.datasets.inline.build import InlineDataset, build
-from pytest_siren.datasets.inline.config import InlineConfig
-from pytest_siren.datasets.inline.tasks import InlineError
+from pytest_siren.datasets.inline.schema import InlineConfig, InlineError
 from pytest_siren.evaluation.components import Component
 
 __all__ = ["InlineConfig", "InlineDataset", "InlineError", "component"]

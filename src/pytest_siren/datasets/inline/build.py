@@ -9,23 +9,21 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from pytest_siren.datasets.inline.config import (
+from pytest_siren.datasets.inline.schema import (
+    BenignTaskConfig,
+    GroundTruthConfig,
     InlineConfig,
+    MaliciousTaskConfig,
+    Place,
+    Placed,
+    Problems,
+    TaskConfig,
     check_tasks,
     check_tools,
     offered,
     split_couple,
 )
 from pytest_siren.datasets.inline.task_files import read_tasks
-from pytest_siren.datasets.inline.tasks import (
-    BenignTaskConfig,
-    GroundTruthConfig,
-    MaliciousTaskConfig,
-    Place,
-    Placed,
-    Problems,
-    TaskConfig,
-)
 from pytest_siren.environments.inline import (
     InlineEnvironment,
     InlineTool,

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from pytest_siren.datasets.inline.rows import Row, RowError, read_rows
-from pytest_siren.datasets.inline.tasks import InlineError, Place, Placed, TaskConfig, line_of
+from pytest_siren.datasets.inline.schema import InlineError, Place, Placed, TaskConfig, line_of
 from pytest_siren.evaluators import json_schema as strict_json
 from pytest_siren.evaluators.base import Loc, unknown
 from pytest_siren.yamlpos.problems import shown

@@ -12,15 +12,14 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from pytest_siren.evaluation.finish import Finish
-from pytest_siren.evaluation.scores import Status
+from pytest_siren.evaluation.scores import Finish, Status
 from pytest_siren.jobs.reading.job_config import RecordError
 from pytest_siren.jobs.reading.prompt_siren import Numbering, status_of
 from pytest_siren.jobs.reading.prompt_siren_usage import took
 from pytest_siren.jobs.reading.read import leads_out
 from pytest_siren.jobs.records.schema import MOST_AMOUNT, MOST_COUNT
 from pytest_siren.metrics.frame import MISSING, Attempts, Codes, first_scored, folded
-from pytest_siren.yamlpos.problems import printable
+from pytest_siren.text.words import escaped
 
 _BLOCK = 4_000_000
 """Bytes that are decoded at a time."""
@@ -225,7 +224,7 @@ class Indexes:
         if naming.unmeasured:
             what = f"{naming.unmeasured:,} run{'s' if naming.unmeasured > 1 else ''}"
             notes.append(
-                f"job {printable(index.parent.name)}: the tokens or times of {what} are not "
+                f"job {escaped(index.parent.name)}: the tokens or times of {what} are not "
                 "known, and are not counted"
             )
         if not parts:

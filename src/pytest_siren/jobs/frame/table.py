@@ -24,7 +24,7 @@ from pytest_siren.metrics.frame import (
     table,
     task_columns,
 )
-from pytest_siren.yamlpos.problems import printable
+from pytest_siren.text.words import escaped
 
 _OF_JOB = ("dataset", "suite", "agent", "model", "model_kind", "attack", "identity", "decided")
 
@@ -116,7 +116,7 @@ def _without_durations(job: str, columns: Columns | None) -> list[str]:
         return []
     columns["duration"] = np.where(negative, np.nan, columns["duration"])
     count = int(negative.sum())
-    return [f"job {printable(job)}: {count:,} runs have a duration below 0, which is not counted"]
+    return [f"job {escaped(job)}: {count:,} runs have a duration below 0, which is not counted"]
 
 
 def _table(found: Sequence[tuple[str, JobFacts, Columns]], indexes: Indexes) -> pd.DataFrame:

@@ -16,9 +16,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import from_json
 
 from pytest_siren.jobs.records.schema import CONFIG_FILE, SCHEMA_VERSION, Count, Name, Number
-from pytest_siren.yamlpos.nodes import resolve_dumped
-from pytest_siren.yamlpos.problems import printable
-from pytest_siren.yamlpos.reader import decode_yaml, read_bytes
+from pytest_siren.text.words import escaped
+from pytest_siren.yamlpos.reader import decode_yaml, read_bytes, resolve_dumped
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -295,7 +294,7 @@ def not_needed_line(job: str, facts: JobFacts) -> list[str]:
     if not (facts.not_needed or facts.decided):
         return []
     measures = ", ".join((facts.decided or "").split())
-    one = f"job {printable(job)}: "
+    one = f"job {escaped(job)}: "
     if not facts.not_needed:
         return [f"{one}{_may_have(measures)}"]
     counts = f"{facts.not_needed:,} of {facts.planned or 0:,} runs not needed"
@@ -309,7 +308,7 @@ def of_baseline_line(runs: pd.DataFrame) -> Iterator[str]:
     early = runs[runs["decided"].notna().to_numpy()]
     pairs = zip(early["job"].astype(str), early["decided"].astype(str), strict=True)
     for file, names in dict.fromkeys(pairs):
-        yield f"{printable(PurePath(file).name)}: {_may_have(', '.join(names.split()))}"
+        yield f"{escaped(PurePath(file).name)}: {_may_have(', '.join(names.split()))}"
 
 
 def _may_have(measures: str) -> str:

@@ -33,7 +33,7 @@ from pytest_siren.jobs.records.schema import (
     Result,
     RetryInfo,
 )
-from pytest_siren.jobs.secrets.redact import ENVIRONMENT
+from pytest_siren.jobs.redact import ENVIRONMENT
 
 if TYPE_CHECKING:
     from pytest_siren.payloads import RunAttempt

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 from pydantic import AfterValidator, Field, Strict
 
-from pytest_siren.evaluation.finish import Finish
+from pytest_siren.evaluation.scores import Finish
 
 if TYPE_CHECKING:
     from pydantic_ai.messages import ModelMessage
@@ -164,7 +164,7 @@ class Result:
     """Whether the model was sent planted content; ``None`` without an attack, or if unknown."""
     output: str
     finish: FinishName | None = field(default=None, kw_only=True)
-    """How the last answer ended, as in ``evaluation/finish.py``; ``None`` when it is not known."""
+    """How the last answer ended, as in ``evaluation/scores.py``; ``None`` when it is not known."""
     finish_reason: str | None = field(default=None, kw_only=True)
     """The provider's own word for that."""
     answers: dict[str, int] | None = field(default=None, kw_only=True)

@@ -29,8 +29,13 @@ from pytest_siren.jobs.records.schema import (
     IndexEntry,
     Result,
 )
-from pytest_siren.jobs.writing.write import append_lines, locked, write_lines
-from pytest_siren.jobs.writing.writer_markers import forget_dead_writers, marks
+from pytest_siren.jobs.writing.write import (
+    append_lines,
+    forget_dead_writers,
+    locked,
+    marks,
+    write_lines,
+)
 
 _OWN = frozenset({CONFIG_FILE, INDEX_FILE, DROPPED_FILE, f"{INDEX_FILE}.lock", "siren.log"})
 """Files of a job; the last two are prompt-siren's."""

@@ -1,4 +1,4 @@
-"""A job's folder, as it is written."""
+"""The attempts of a job: those recorded before, and where new ones are written."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ import random
 import secrets
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pytest_siren.evaluation.scores import Status
 from pytest_siren.jobs.reading.job_config import RecordError
 from pytest_siren.jobs.reading.read import load_config
 from pytest_siren.jobs.records.attempt import (
@@ -32,8 +33,9 @@ from pytest_siren.jobs.records.schema import (
     RESULT_FILE,
     IndexEntry,
     JobConfig,
+    error_types,
 )
-from pytest_siren.jobs.secrets.redact import ENVIRONMENT, Redactor
+from pytest_siren.jobs.redact import ENVIRONMENT, Redactor
 from pytest_siren.jobs.writing.write import (
     Form,
     Written,
@@ -297,3 +299,55 @@ def remove_if_untouched(job: Path) -> bool:
         # It is no more than in the way: ``siren jobs list`` names it.
         return False
     return True
+
+
+@dataclass(frozen=True)
+class Past:
+    """The attempts at one run, oldest first."""
+
+    entries: tuple[IndexEntry, ...] = ()
+
+    @property
+    def deciding(self) -> IndexEntry | None:
+        """The attempt that counts: the first that was scored, else the last that there is."""
+        scored = (entry for entry in self.entries if entry.status == Status.SCORED)
+        return next(scored, self.entries[-1] if self.entries else None)
+
+    def settled(self, retry: frozenset[str] | None) -> IndexEntry | None:
+        """Return the attempt after which the run is not executed again; ``None`` if it is.
+
+        ``retry`` are the error types, in lower case, after which it is, as are types derived from
+        them; ``None`` stands for all. A
+        cancelled run has not come to an end, so it always is.
+        """
+        deciding = self.deciding
+        if deciding is None or deciding.status == Status.CANCELLED:
+            return None
+        if deciding.status == Status.SCORED:
+            return deciding
+        if retry is None or not retry.isdisjoint(error_types(deciding)):
+            return None
+        return deciding
+
+
+@dataclass
+class History:
+    """The attempts of a job, by the identity of their run."""
+
+    _runs: dict[str, list[IndexEntry]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, entries: Iterable[IndexEntry]) -> History:
+        """Sort ``entries``, which are in the order of time."""
+        history = cls()
+        for entry in entries:
+            history._runs.setdefault(entry.identity, []).append(entry)
+        return history
+
+    def past(self, identity: str) -> Past:
+        """Return the attempts at the run of that identity."""
+        return Past(tuple(self._runs.get(identity, ())))
+
+    def pasts(self) -> list[Past]:
+        """Return the attempts at each run that has any."""
+        return [Past(tuple(entries)) for entries in self._runs.values()]

@@ -9,8 +9,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from pytest_siren.metrics.rates.choices import Cluster, Errors
-from pytest_siren.metrics.rates.early_stopped import ended_early
-from pytest_siren.metrics.rates.measures import Measure, run_scores, speaks_of, units
+from pytest_siren.metrics.rates.measures import Measure, ended_early, run_scores, speaks_of, units
 
 Ints = npt.NDArray[np.int64]
 

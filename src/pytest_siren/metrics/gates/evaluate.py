@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
-from pytest_siren.evaluation.finish import spoken
+from pytest_siren.evaluation.scores import spoken
 from pytest_siren.metrics.gates import explanations as words
 from pytest_siren.metrics.gates.baseline import Baseline, find_change, incomparable, unmatched
 from pytest_siren.metrics.gates.estimates import Finding, find, with_exposure
@@ -36,8 +36,13 @@ from pytest_siren.metrics.gates.selection import (
     unscored,
 )
 from pytest_siren.metrics.rates.choices import Cluster, Unexposed
-from pytest_siren.metrics.rates.early_stopped import decided_by
-from pytest_siren.metrics.rates.measures import Measure, exposed_of, finishes, unexposed_as_unknown
+from pytest_siren.metrics.rates.measures import (
+    Measure,
+    decided_by,
+    exposed_of,
+    finishes,
+    unexposed_as_unknown,
+)
 from pytest_siren.spec.gates import CHANGES, TOTALS, Gate
 
 

@@ -12,11 +12,11 @@ from pytest_siren.metrics.gates.baseline import change_counts
 from pytest_siren.metrics.gates.estimates import Finding, extreme
 from pytest_siren.metrics.gates.selection import base, unscored
 from pytest_siren.metrics.rates.choices import Cluster, Errors
-from pytest_siren.metrics.rates.early_stopped import decided_by
 from pytest_siren.metrics.rates.intervals import estimate
 from pytest_siren.metrics.rates.measures import (
     Measure,
     cluster_codes,
+    decided_by,
     over_k,
     run_scores,
     unit_codes,

@@ -10,10 +10,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from pytest_siren.evaluation.finish import Finish
+from pytest_siren.evaluation.scores import Finish
 from pytest_siren.metrics.frame import CATEGORIES, COLUMNS
-from pytest_siren.metrics.rates.early_stopped import fair
-from pytest_siren.metrics.rates.measures import FINISHES, Measure, decided, speaks_of
+from pytest_siren.metrics.rates.measures import FINISHES, Measure, decided, fair, speaks_of
 from pytest_siren.spec.gates import TOTALS, Gate
 
 PENDING = "pending"

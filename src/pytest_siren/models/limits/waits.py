@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from pytest_siren.evaluation.stopwatch import waiting
+from pytest_siren.evaluation.isolation import waiting
 from pytest_siren.sharing.board import Board, Gauge
 
 

@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pytest_siren.metrics.rates.early_stopped import fair
-from pytest_siren.metrics.rates.measures import Measure
+from pytest_siren.metrics.rates.measures import Measure, fair
 
 _NAMES = (
     *("dataset", "agent", "model", "attack", "job", "task_id", "benign_task", "malicious_task"),

@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from pytest_siren import __version__
-from pytest_siren.jobs.secrets.redact import ENVIRONMENT
+from pytest_siren.jobs.redact import ENVIRONMENT
 from pytest_siren.metrics.gates.result import GateResult, Verdict
 from pytest_siren.reports.data import ReportData
 from pytest_siren.reports.html.comparison import lines

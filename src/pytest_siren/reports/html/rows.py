@@ -10,12 +10,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pytest_siren.evaluation.finish import spoken
+from pytest_siren.evaluation.scores import spoken
 from pytest_siren.metrics.gates.selection import score_column
 from pytest_siren.metrics.rates.choices import Cluster
-from pytest_siren.metrics.rates.early_stopped import fair
 from pytest_siren.metrics.rates.intervals import Estimate
-from pytest_siren.metrics.rates.measures import Measure, finishes, rate
+from pytest_siren.metrics.rates.measures import Measure, fair, finishes, rate
 
 PLOTTED = ("utility", "utility_under_attack", "asr", "exposure")
 _MODEL = ("model", "agent")

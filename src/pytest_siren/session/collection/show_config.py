@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_siren.session.items.run_item import RunItem
+from pytest_siren.session.items.job import RunItem
 
 
 class ShowConfig:

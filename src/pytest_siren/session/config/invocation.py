@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from pytest_siren.evaluation.bounds import MOST_RUNS_OF_TASK
-from pytest_siren.jobs.secrets.patterns import REDACTED
+from pytest_siren.jobs.redact import REDACTED
 
 _FROM_OPTIONS = {
     "attack": "siren_attack",

@@ -12,21 +12,21 @@ import pytest
 
 from pytest_siren.evaluation.bounds import MOST_RUNS_OF_TASK
 from pytest_siren.jobs.records.naming import check_job_name
-from pytest_siren.session.config.cost_options import add_cost_options, max_cost, prices
-from pytest_siren.session.config.gate_options import (
+from pytest_siren.session.config.figure_options import (
+    add_cost_options,
     add_gate_options,
     add_rate_options,
+    add_report_options,
+    add_results_options,
     chosen_cluster,
+    max_cost,
     option_gates,
+    prices,
+    results_asked,
+    targets,
     unexposed_counts_as,
 )
 from pytest_siren.session.config.option_names import OptionNames
-from pytest_siren.session.config.report_options import (
-    add_report_options,
-    add_results_options,
-    results_asked,
-    targets,
-)
 
 T = TypeVar("T", int, float)
 

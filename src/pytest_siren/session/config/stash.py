@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from pytest_siren.jobs.reading.history import History
+    from pytest_siren.jobs.writing.store import History
     from pytest_siren.session.execution.executor import Evaluations
     from pytest_siren.session.lifecycle.info import SessionInfo
 

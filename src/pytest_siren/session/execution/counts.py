@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_siren.metrics.rates.choices import dollars
-from pytest_siren.text.paths import shown
-from pytest_siren.text.printable import printable
+from pytest_siren.text.words import printable, shown
 
 if TYPE_CHECKING:
     from pytest_siren.evaluation.prices import Prices
@@ -85,7 +84,7 @@ def notes(facts: Facts, command: str) -> list[str]:
         lines.append(f"abandoned: {calls} of tools or other code that did not end when stopped")
     if facts.unavailable:
         # Only here: xdist's workers wait for the controller, which is to load little before.
-        from pytest_siren.text.printable import printable
+        from pytest_siren.text.words import printable
 
         lines += [printable(reason, _LONGEST) for reason in facts.unavailable]
     if pending:

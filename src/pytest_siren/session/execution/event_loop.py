@@ -13,8 +13,13 @@ from functools import partial
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
-from pytest_siren.evaluation.isolation import STOP, GuardedTask, UserInterrupt, one_line
-from pytest_siren.session.execution.interrupts import marked_interrupts
+from pytest_siren.evaluation.isolation import (
+    STOP,
+    GuardedTask,
+    UserInterrupt,
+    marked_interrupts,
+    one_line,
+)
 
 _PAUSE = 0.002
 """Seconds for which another thread is left the interpreter."""

@@ -31,13 +31,11 @@ from pytest_siren.evaluation.run import (
     supervised,
 )
 from pytest_siren.evaluation.scores import Status
-from pytest_siren.jobs.reading.history import Past
 from pytest_siren.jobs.reading.job_config import RecordError
 from pytest_siren.jobs.reading.read import load_result
 from pytest_siren.jobs.records.attempt import index_entry_of, make_ready, result_of
 from pytest_siren.jobs.records.schema import IndexEntry, Result
-from pytest_siren.jobs.records.usage import NOTHING, Spent
-from pytest_siren.jobs.writing.store import RunIds
+from pytest_siren.jobs.writing.store import Past, RunIds
 from pytest_siren.models.limits.governor import Governor
 from pytest_siren.payloads import RunAttempt, RunInfo, RunReport
 from pytest_siren.session.config.options import run_timeout
@@ -45,26 +43,24 @@ from pytest_siren.session.config.stash import SESSION, is_worker
 from pytest_siren.session.execution.counts import Facts
 from pytest_siren.session.execution.event_loop import Lull, RunEventLoop
 from pytest_siren.session.execution.output_capture import OUTPUT, RunOutput
-from pytest_siren.session.items.job import Workshop, task_id
+from pytest_siren.session.items.job import RunItem, Workshop, describe, judge, task_id
 from pytest_siren.session.items.report import (
+    NOTHING,
     Properties,
     RunErrorError,
     RunFailedError,
+    Spent,
     carry,
-    report_of,
-    to_properties,
-    without_run,
-)
-from pytest_siren.session.items.run_item import RunItem, describe, judge
-from pytest_siren.session.items.screen import (
     redactor,
+    report_of,
     screen_report,
     screened,
+    to_properties,
     warn_again,
+    without_run,
     without_secrets,
 )
-from pytest_siren.session.recording.batch_writer import RecordingError
-from pytest_siren.session.recording.recorder import JsonRecorder
+from pytest_siren.session.recording.recorder import JsonRecorder, RecordingError
 from pytest_siren.session.recording.shared_folder import SessionFolder
 from pytest_siren.session.recording.untouched_jobs import remove_untouched
 from pytest_siren.sharing.board import Board, Gauge

@@ -12,7 +12,7 @@ from pytest_siren.metrics.gates.evaluate import Judging, evaluate
 from pytest_siren.metrics.gates.result import GateResult
 from pytest_siren.metrics.sequential import settled_result
 from pytest_siren.payloads import RunReport
-from pytest_siren.session.config.gate_options import chosen_cluster, on_point, unexposed_counts_as
+from pytest_siren.session.config.figure_options import chosen_cluster, on_point, unexposed_counts_as
 from pytest_siren.session.config.stash import DECIDED
 from pytest_siren.session.execution.gc_tuning import no_collections
 from pytest_siren.session.gating.early_stopping.sequential_gates import Stopper

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_siren.session.config.gate_options import INI
+from pytest_siren.session.config.figure_options import INI
 from pytest_siren.session.config.stash import EARLY, EVALUATIONS, SESSION
 from pytest_siren.session.recording.shared_folder import SessionFolder
 from pytest_siren.spec.gates import Gate, parse_gate
@@ -118,7 +118,7 @@ def has_gates(config: pytest.Config) -> bool:
 def planned(config: pytest.Config, items: Iterable[pytest.Item]) -> Planned:
     """Return what this process has collected."""
     # A controller reads what its workers have told: it need not load what runs are made of.
-    from pytest_siren.session.items.run_item import RunItem
+    from pytest_siren.session.items.job import RunItem
 
     jobs: dict[int, int] = {}
     facts: list[Mapping[str, str | None]] = []

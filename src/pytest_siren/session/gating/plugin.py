@@ -10,11 +10,11 @@ import pytest
 
 from pytest_siren.metrics.gates.result import GateResult, Verdict
 from pytest_siren.payloads import RunReport
-from pytest_siren.session.config.gate_options import INI, may_be_inconclusive
+from pytest_siren.session.config.figure_options import INI, may_be_inconclusive
 from pytest_siren.session.config.options import chosen_jobs_dir
 from pytest_siren.session.config.stash import EVALUATIONS, SESSION
 from pytest_siren.session.items.report import from_properties
-from pytest_siren.text.printable import printable
+from pytest_siren.text.words import printable
 
 if TYPE_CHECKING:
     from pytest_siren.metrics.gates.baseline import Baseline

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_siren.session.config.gate_options import check_stop, option_gates
-from pytest_siren.session.config.report_options import results_asked
+from pytest_siren.session.config.figure_options import check_stop, option_gates, results_asked
 from pytest_siren.session.config.stash import SESSION, is_worker
 from pytest_siren.session.execution.gc_tuning import leave_quickly
 from pytest_siren.session.gating.plugin import Gating, baseline
 from pytest_siren.session.lifecycle.info import decide
-from pytest_siren.session.recording.lost import LostRecords
 from pytest_siren.session.reporting.files import ReportFiles
 from pytest_siren.session.reporting.progress.plugin import ProgressReporting
-from pytest_siren.session.reporting.terminal import Reporting
+from pytest_siren.session.reporting.terminal import LostRecords, Reporting
 
 
 def begin(config: pytest.Config, *, failed: bool = False) -> None:

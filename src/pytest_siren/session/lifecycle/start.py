@@ -9,26 +9,22 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_siren.evaluation.components import Registry
-from pytest_siren.evaluation.isolation import UserInterrupt, one_line
+from pytest_siren.evaluation.isolation import UserInterrupt, marked_interrupts, one_line
 from pytest_siren.evaluators.python import ProjectRoot
-from pytest_siren.session.collection.task_selection import AskedTaskIds
-from pytest_siren.session.config.cost_options import prices
+from pytest_siren.session.collection.eval_file import AskedTaskIds
+from pytest_siren.session.config.figure_options import prices
 from pytest_siren.session.config.options import names, run_timeout
 from pytest_siren.session.config.stash import EVALUATIONS, SESSION, is_worker
 from pytest_siren.session.execution.event_loop import Lull
 from pytest_siren.session.execution.executor import Evaluations
 from pytest_siren.session.execution.gc_tuning import give_back
-from pytest_siren.session.execution.interrupts import marked_interrupts
 from pytest_siren.session.execution.run_loop import OtherPlugins
-from pytest_siren.session.items.job import Workshop
-from pytest_siren.session.items.run_item import RunItem
-from pytest_siren.session.recording.batch_writer import Writer
-from pytest_siren.session.recording.recorder import JsonRecorder
+from pytest_siren.session.items.job import RunItem, Workshop
+from pytest_siren.session.recording.recorder import JsonRecorder, Writer
 from pytest_siren.session.recording.shared_folder import SessionFolder, sweep_temporary
 from pytest_siren.session.resume.resolve import noted
-from pytest_siren.sharing.board import Board, BoardError
-from pytest_siren.sharing.spend import BoardSpend
-from pytest_siren.text.printable import printable
+from pytest_siren.sharing.board import Board, BoardError, BoardSpend
+from pytest_siren.text.words import printable
 
 if TYPE_CHECKING:
     from pytest_siren.evaluation.prices import Prices

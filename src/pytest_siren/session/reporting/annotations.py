@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from pytest_siren.metrics.gates.result import GateResult, Verdict
-from pytest_siren.yamlpos.problems import printable
+from pytest_siren.text.words import escaped
 
 MOST = 10
 """GitHub shows so many errors of a step, and so many warnings."""
@@ -62,7 +62,7 @@ def _line_number(path: Path, gate: str) -> int | None:
 
 
 def _data(text: str) -> str:
-    shown = printable(text[:_LONGEST])
+    shown = escaped(text[:_LONGEST])
     return shown.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
 
 

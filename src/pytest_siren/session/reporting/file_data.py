@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_siren.jobs.records.naming import run_directory
-from pytest_siren.jobs.secrets.patterns import shown_override
+from pytest_siren.jobs.redact import shown_override
 from pytest_siren.metrics.gates.result import GateResult
 from pytest_siren.metrics.rates.choices import cluster_note
 from pytest_siren.metrics.rates.summary import last_attempts
 from pytest_siren.payloads import RunReport
 from pytest_siren.reports.data import ReportData, changes
-from pytest_siren.session.config.gate_options import chosen_cluster
+from pytest_siren.session.config.figure_options import chosen_cluster
 from pytest_siren.session.config.stash import DECIDED, NOT_NEEDED_LINES
-from pytest_siren.session.items.screen import redactor
+from pytest_siren.session.items.report import redactor
 from pytest_siren.session.resume.save import how_to_go_on
 
 if TYPE_CHECKING:

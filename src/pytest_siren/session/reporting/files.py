@@ -17,7 +17,7 @@ import pytest
 from pytest_siren.metrics.gates.result import GateResult
 from pytest_siren.payloads import RunReport
 from pytest_siren.reports.formats import Kind, ReportError, Target
-from pytest_siren.session.config.report_options import on_github, targets
+from pytest_siren.session.config.figure_options import on_github, targets
 from pytest_siren.session.execution.gc_tuning import no_collections
 
 if TYPE_CHECKING:
@@ -128,9 +128,9 @@ class ReportFiles:
         return None
 
     def _say(self, line: str, **markup: bool) -> None:
-        from pytest_siren.yamlpos.problems import printable
+        from pytest_siren.text.words import escaped
 
-        self._lines.append((printable(line), markup))
+        self._lines.append((escaped(line), markup))
 
 
 def _written(target: Target, data: ReportData) -> Path:

@@ -14,7 +14,7 @@ import pytest
 
 from pytest_siren.jobs.writing.write import make_folder
 from pytest_siren.payloads import RunReport
-from pytest_siren.session.config.gate_options import chosen_cluster
+from pytest_siren.session.config.figure_options import chosen_cluster
 from pytest_siren.session.config.stash import DECIDED
 from pytest_siren.session.execution.gc_tuning import no_collections
 
@@ -106,6 +106,6 @@ class Results:
 
 
 def _safe(line: str) -> str:
-    from pytest_siren.yamlpos.problems import printable
+    from pytest_siren.text.words import escaped
 
-    return printable(line)
+    return escaped(line)

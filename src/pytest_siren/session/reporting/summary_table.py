@@ -8,13 +8,13 @@ from pathlib import Path
 
 from rich.cells import cell_len
 
-from pytest_siren.evaluation.finish import spoken
+from pytest_siren.evaluation.scores import spoken
 from pytest_siren.metrics.rates.choices import dollars
 from pytest_siren.metrics.rates.intervals import Estimate
 from pytest_siren.metrics.rates.measures import sent_note
 from pytest_siren.metrics.rates.summary import SummaryRow, Totals, totals
 from pytest_siren.session.execution.counts import cost_of
-from pytest_siren.text.printable import printable
+from pytest_siren.text.words import printable
 
 _NARROWEST = 60
 _INDENT = "  "

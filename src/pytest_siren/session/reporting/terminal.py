@@ -1,7 +1,8 @@
-"""The reporting side, on the controller: words, letters, failure lines and the summary."""
+"""Words, letters, failure lines and the summary, on the controller."""
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections import Counter
 from collections.abc import Generator
@@ -13,8 +14,10 @@ from typing import Any
 import pytest
 
 from pytest_siren.evaluation.isolation import UserInterrupt, one_line
+from pytest_siren.jobs.records.naming import run_directory
+from pytest_siren.jobs.records.schema import RESULT_FILE
 from pytest_siren.payloads import RunReport
-from pytest_siren.session.config.gate_options import chosen_cluster
+from pytest_siren.session.config.figure_options import chosen_cluster
 from pytest_siren.session.config.stash import (
     DECIDED,
     EVALUATIONS,
@@ -25,11 +28,16 @@ from pytest_siren.session.config.stash import (
 )
 from pytest_siren.session.execution.counts import Facts, notes
 from pytest_siren.session.execution.gc_tuning import no_collections
-from pytest_siren.session.items.report import Received, from_properties
-from pytest_siren.session.items.screen import redactor, screen_warning, screened
+from pytest_siren.session.items.report import (
+    Received,
+    from_properties,
+    redactor,
+    screen_warning,
+    screened,
+)
 from pytest_siren.session.resume.last_session import forget_latest
 from pytest_siren.session.resume.save import how_to_go_on
-from pytest_siren.text.printable import printable
+from pytest_siren.text.words import escaped, printable
 
 _OUTCOMES = ("passed", "failed", "skipped")
 """pytest's own; plugins that repeat tests have others, and words for them."""
@@ -244,3 +252,42 @@ def _beside(run: RunReport, *first: str) -> str:
 
 def _is_of_eval_file(report: pytest.TestReport) -> bool:
     return report.nodeid.partition("::")[0].endswith((".yaml", ".yml"))
+
+
+@dataclass(eq=False)
+class LostRecords:
+    """Looks for the record of every run that was reported: somebody may have removed it since."""
+
+    config: pytest.Config
+    _places: list[tuple[str, str]] = field(default_factory=list)
+    """Job and folder of each."""
+    _lines: list[str] = field(default_factory=list)
+
+    def pytest_siren_run_report(self, report: RunReport) -> None:
+        """Note where the run is recorded."""
+        place = run_directory(report.task_id, report.attack, report.run_id)
+        self._places.append((report.job, place))
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        """Look, and turn exit code 0 into 1 if any is gone: the next session will not know it."""
+        root = Path(self.config.rootpath)
+        lost = Counter(
+            job
+            for job, place in self._places
+            if not os.path.exists(root / job / place / RESULT_FILE)
+        )
+        for job, count in lost.items():
+            runs = f"the record of {count:,} run{'s' if count > 1 else ''}"
+            self._lines.append(
+                escaped(f"ERROR: {runs} was removed from {job} while the session ran")
+            )
+        if lost and session.exitstatus == pytest.ExitCode.OK:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_terminal_summary(self, terminalreporter: Any) -> Generator[None]:
+        """Name the jobs whose records are gone."""
+        yield
+        for line in self._lines:
+            terminalreporter.write_line(line, red=True)

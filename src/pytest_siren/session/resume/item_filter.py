@@ -11,17 +11,17 @@ from typing import Any
 import pytest
 
 from pytest_siren.evaluation.scores import Status
-from pytest_siren.jobs.reading.history import History
 from pytest_siren.jobs.reading.job_config import RecordError
 from pytest_siren.jobs.reading.prompt_siren import named
 from pytest_siren.jobs.records.schema import CONFIG_FILE
 from pytest_siren.jobs.writing.repair import Repaired, up_to_date
-from pytest_siren.jobs.writing.writer_markers import claim, release
+from pytest_siren.jobs.writing.store import History
+from pytest_siren.jobs.writing.write import claim, release
 from pytest_siren.session.config.stash import EVALUATIONS, HISTORIES, is_worker
 from pytest_siren.session.execution.gc_tuning import no_collections
-from pytest_siren.session.items.run_item import RunItem
+from pytest_siren.session.items.job import RunItem
 from pytest_siren.session.resume.resolve import Resume
-from pytest_siren.text.paths import shown
+from pytest_siren.text.words import shown
 
 _PATIENCE = 30.0
 """Seconds to wait for processes whose session was killed."""

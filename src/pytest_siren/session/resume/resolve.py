@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_siren.evaluation.components import Registry
-from pytest_siren.jobs.secrets.patterns import shown_override
+from pytest_siren.jobs.redact import shown_override
 from pytest_siren.session.config.invocation import Invocation, given_again
 from pytest_siren.session.config.options import chosen_jobs_dir
 from pytest_siren.session.items.job import Workshop
 from pytest_siren.session.resume.last_session import CACHE_KEY
 from pytest_siren.spec.components import Selection
 from pytest_siren.spec.jobs import load_jobs
-from pytest_siren.text.paths import shown
+from pytest_siren.text.words import shown
 
 if TYPE_CHECKING:
     from pytest_siren.jobs.records.schema import JobConfig

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pytest_siren.session.config.stash import SESSION
-from pytest_siren.session.items.screen import redactor
+from pytest_siren.session.items.report import redactor
 from pytest_siren.session.resume.last_session import CACHE_KEY
 
 

@@ -8,15 +8,15 @@ from typing import Any
 import pytest
 
 from pytest_siren.metrics.gates.result import GateResult
-from pytest_siren.metrics.rates.early_stopped import Deciding, asking
+from pytest_siren.metrics.rates.measures import Deciding, asking
 from pytest_siren.payloads import RunReport
-from pytest_siren.session.config.gate_options import unexposed_counts_as
+from pytest_siren.session.config.figure_options import unexposed_counts_as
 from pytest_siren.session.config.stash import EVALUATIONS, NOT_NEEDED
 from pytest_siren.session.gating.early_stopping.sequential_gates import Stopper, stopper
 from pytest_siren.session.gating.evaluation import judge_settled
 from pytest_siren.session.gating.manifest import Planned, file_gates, plan_of
 from pytest_siren.spec.gates import Gate
-from pytest_siren.text.printable import printable
+from pytest_siren.text.words import printable
 
 
 class Sampling:

@@ -8,12 +8,11 @@ from hashlib import sha256
 import pytest
 
 from pytest_siren.metrics.gates.selection import about, in_group, of_jobs
-from pytest_siren.metrics.rates.early_stopped import Question, Questions
-from pytest_siren.session.config.gate_options import option_gates
+from pytest_siren.metrics.rates.measures import Question, Questions
+from pytest_siren.session.config.figure_options import option_gates
 from pytest_siren.session.gating.manifest import Planned, file_gates
 from pytest_siren.session.gating.pending_frame import plan_table
-from pytest_siren.session.items.job import task_id
-from pytest_siren.session.items.run_item import RunItem
+from pytest_siren.session.items.job import RunItem, task_id
 from pytest_siren.spec.gates import OVER_K, Gate
 
 NOTHING_TO_STOP = (

@@ -11,10 +11,10 @@ import pytest
 
 from pytest_siren.jobs.reading.job_config import JobFacts, RecordError, job_facts, not_needed_line
 from pytest_siren.jobs.writing.config_update import settle
-from pytest_siren.metrics.rates.early_stopped import Deciding, Questions, Scored, joined
+from pytest_siren.metrics.rates.measures import Deciding, Questions, Scored, joined
 from pytest_siren.payloads import RunReport
 from pytest_siren.session.config.stash import DECIDED, NOT_NEEDED, NOT_NEEDED_LINES
-from pytest_siren.text.printable import printable
+from pytest_siren.text.words import printable
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -12,10 +12,10 @@ import pytest
 
 from pytest_siren.metrics.gates.selection import about, in_group, of_jobs
 from pytest_siren.metrics.rates.choices import Unexposed
-from pytest_siren.metrics.rates.early_stopped import Deciding, Questions
+from pytest_siren.metrics.rates.measures import Deciding, Questions
 from pytest_siren.metrics.sequential import Outcome, Settling, Step, advance, can_be_settled
 from pytest_siren.payloads import RunReport
-from pytest_siren.session.config.gate_options import option_gates, unexposed_counts_as
+from pytest_siren.session.config.figure_options import option_gates, unexposed_counts_as
 from pytest_siren.session.config.stash import EARLY, EVALUATIONS, SESSION, is_worker
 from pytest_siren.session.gating.early_stopping.eligibility import (
     NOTHING_TO_STOP,
@@ -26,8 +26,8 @@ from pytest_siren.session.gating.early_stopping.eligibility import (
 )
 from pytest_siren.session.gating.manifest import LEFT_OUT, Planned, file_gates, planned
 from pytest_siren.session.gating.pending_frame import plan_table
-from pytest_siren.session.items.run_item import RunItem
-from pytest_siren.session.resume.previous_attempts import PastRuns
+from pytest_siren.session.items.job import RunItem
+from pytest_siren.session.recording.recorder import PastRuns
 from pytest_siren.spec.gates import Gate
 
 

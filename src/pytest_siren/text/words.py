@@ -1,6 +1,14 @@
-"""Text from outside, made fit for one line of a terminal."""
+"""Texts that terminals and reports show. Standard library only."""
 
 from __future__ import annotations
+
+from pathlib import Path
+
+
+def shown(path: Path, root: Path) -> Path:
+    """Return ``path`` relative to ``root`` when it lies inside, else as it is."""
+    return path.relative_to(root) if path.is_relative_to(root) else path
+
 
 _ELLIPSIS = "…"
 _MOST_MARKS = 2
@@ -39,6 +47,14 @@ def printable(text: str, limit: int) -> str:
         elif width > limit:
             return "".join(shown[:fits]) + _ELLIPSIS
     return "".join(shown)
+
+
+def escaped(text: str) -> str:
+    """Return ``text`` on one line, with every character that a terminal might obey escaped."""
+    if text.isprintable():
+        return text
+    line = text.replace("\n", " ")
+    return "".join(char if char.isprintable() else _spelled(char) for char in line)
 
 
 def _spelled(char: str) -> str:

@@ -1,0 +1,323 @@
+"""The options of costs, gates, rates, reports and results. Loads only the standard library."""
+
+from __future__ import annotations
+
+import os
+from argparse import ArgumentTypeError
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pytest_siren.metrics.rates.choices import Cluster, Unexposed
+from pytest_siren.session.config.option_names import OptionNames
+from pytest_siren.text.words import shown
+
+if TYPE_CHECKING:
+    from pytest_siren.evaluation.prices import Prices
+    from pytest_siren.reports.formats import Target
+    from pytest_siren.session.config.option_names import OptionNames
+    from pytest_siren.spec.gates import Gate
+
+
+def add_cost_options(parser: pytest.Parser, group: OptionNames) -> None:
+    """Add the options and ini keys."""
+    group.addoption(
+        "--siren-max-cost",
+        default=None,
+        metavar="USD",
+        help="start no new runs once the session has spent so many US dollars",
+    )
+    group.addoption(
+        "--siren-prices",
+        default=None,
+        metavar="FILE",
+        help="YAML file with prices of models, on top of those of genai-prices",
+    )
+    parser.addini("siren_max_cost", "as --siren-max-cost")
+    parser.addini("siren_prices", "as --siren-prices, relative to the root folder")
+
+
+def max_cost(config: pytest.Config) -> Decimal | None:
+    """Return the session's limit in US dollars. Raises ``pytest.UsageError``."""
+    for where, text in (
+        ("--siren-max-cost", config.getoption("siren_max_cost")),
+        ("siren_max_cost", config.getini("siren_max_cost")),
+    ):
+        if text:
+            return _amount(where, text)
+    return None
+
+
+def prices(config: pytest.Config) -> Prices:
+    """Return the prices of the session. Raises ``pytest.UsageError`` for a file that is wrong."""
+    from pytest_siren.evaluation.prices import Prices
+
+    path = _prices_file(config)
+    if path is None:
+        return Prices()
+    from pytest_siren.spec.errors import SpecError
+    from pytest_siren.spec.pricefile import read_prices
+
+    try:
+        return read_prices(path, shown(path, config.rootpath))
+    except SpecError as error:
+        raise pytest.UsageError(str(error)) from None
+
+
+def _prices_file(config: pytest.Config) -> Path | None:
+    if given := config.getoption("siren_prices"):
+        return Path(config.invocation_params.dir / given)
+    given = config.getini("siren_prices")
+    return Path(config.rootpath / given) if given else None
+
+
+def _amount(where: str, text: str) -> Decimal:
+    try:
+        amount = Decimal(text)
+    except InvalidOperation:
+        raise pytest.UsageError(f"{where} must be a number of US dollars, not {text!r}") from None
+    if not (amount.is_finite() and amount > 0):
+        raise pytest.UsageError(f"{where} must be more than 0 US dollars, not {text}")
+    return amount
+
+
+def add_rate_options(parser: pytest.Parser, group: OptionNames) -> None:
+    """Add the options and ini keys."""
+    group.addoption(
+        "--siren-cluster",
+        choices=tuple(Cluster),
+        default=None,
+        help="which runs intervals treat as correlated: those of one couple, benign task or "
+        "malicious task (default: couple)",
+    )
+    parser.addini("siren_cluster", "as --siren-cluster")
+
+
+def chosen_cluster(config: pytest.Config) -> Cluster:
+    """Return what intervals take for alike. Raises ``pytest.UsageError`` for an unknown ini key."""
+    given: str | None = config.getoption("siren_cluster")
+    if given is not None:
+        return Cluster(given)
+    ini: str = config.getini("siren_cluster") or Cluster.COUPLE
+    try:
+        return Cluster(ini)
+    except ValueError:
+        known = ", ".join(Cluster)
+        raise pytest.UsageError(f"siren_cluster must be one of {known}, not {ini!r}") from None
+
+
+OPTION, INI = "--gate", "siren_gate"
+UNEXPOSED, UNEXPOSED_INI = "--gate-unexposed", "siren_gate_unexposed"
+
+
+def add_gate_options(parser: pytest.Parser, group: OptionNames) -> None:
+    """Add the options and the ini key."""
+    group.addoption(
+        OPTION,
+        action="append",
+        default=[],
+        metavar="EXPR",
+        help="let a condition on all runs decide the exit code, such as 'asr <= 0.05' or "
+        "'utility[suite=banking] >= 0.8'; may be given several times",
+    )
+    group.addoption(
+        "--gate-on",
+        choices=("interval", "point"),
+        default=None,
+        help="what must be on the good side of the bound: the whole 95 %% interval, or the bare "
+        "estimate (default: interval)",
+    )
+    group.addoption(
+        "--gate-inconclusive",
+        choices=("fail", "warn"),
+        default=None,
+        help="whether a gate that cannot be decided fails the session (default: fail)",
+    )
+    group.addoption(
+        UNEXPOSED,
+        choices=tuple(Unexposed),
+        default=None,
+        help="what attacked runs whose model was not sent the planted text count as in gates on "
+        "attack success: like any other, or as unknown scores (default: count)",
+    )
+    group.addoption(
+        "--gate-stop",
+        action="store_true",
+        default=None,
+        help="take runs in rounds, in a shuffled order, and stop as soon as every gate is settled; "
+        "where only pass@k is asked for, no further runs of a task that is decided",
+    )
+    group.addoption(
+        "--no-gate-stop",
+        action="store_false",
+        dest="siren_gate_stop",
+        help="with --lf and --resume: also the runs that --gate-stop left out",
+    )
+    group.addoption(
+        "--baseline",
+        default=None,
+        metavar="JOB|FILE",
+        help="what gates such as 'asr_increase <= 0.02' compare with: a job, a sweep, or a file "
+        "or folder made by siren bless",
+    )
+    parser.addini(UNEXPOSED_INI, "as --gate-unexposed")
+    parser.addini(INI, "gates of every session with evaluations, one a line", type="linelist")
+
+
+def option_gates(config: pytest.Config) -> list[Gate]:
+    """Return the gates of the command line and the ini file. Raises ``pytest.UsageError``."""
+    given = [(OPTION, text) for text in config.getoption("siren_gate")]
+    given += [(INI, text) for text in config.getini(INI)]
+    if not given:
+        return []
+    from pytest_siren.spec.gates import GateError, parse_gate
+
+    gates = []
+    for source, text in given:
+        try:
+            gates.append(parse_gate(text, source))
+        except GateError as error:
+            raise pytest.UsageError(f"{source}: {error.pointed()}") from None
+    return gates
+
+
+def check_stop(config: pytest.Config) -> None:
+    """Raise ``pytest.UsageError`` for what ``--gate-stop`` cannot be used with."""
+    if not config.getoption("siren_gate_stop"):
+        return
+    if on_point(config):
+        raise pytest.UsageError(
+            "--gate-stop needs intervals: it cannot be used with --gate-on=point"
+        )
+    if config.getoption("dist", "no") == "each":
+        raise pytest.UsageError("--gate-stop cannot be used with --dist each")
+    if chosen_cluster(config) != "couple":
+        raise pytest.UsageError(
+            "--gate-stop takes tasks and couples for independent: it cannot be used with "
+            "--siren-cluster=benign or malicious"
+        )
+
+
+def on_point(config: pytest.Config) -> bool:
+    """Whether the bare estimate decides."""
+    return bool(config.getoption("siren_gate_on") == "point")
+
+
+def unexposed_counts_as(config: pytest.Config) -> Unexposed:
+    """Return what runs count as that read no planted text. Raises ``pytest.UsageError``."""
+    given = (
+        config.getoption("siren_gate_unexposed") or config.getini(UNEXPOSED_INI) or Unexposed.COUNT
+    )
+    try:
+        return Unexposed(given)
+    except ValueError:
+        known = ", ".join(Unexposed)
+        raise pytest.UsageError(f"{UNEXPOSED_INI} must be one of {known}, not {given!r}") from None
+
+
+def may_be_inconclusive(config: pytest.Config) -> bool:
+    """Whether the session passes with gates that cannot be decided."""
+    return bool(config.getoption("siren_gate_inconclusive") == "warn")
+
+
+def add_report_options(parser: pytest.Parser, group: OptionNames) -> None:
+    """Add the options and ini keys of reports."""
+    group.addoption(
+        "--siren-report",
+        action="append",
+        default=[],
+        metavar="PATH",
+        help="write a report at the end: x.md, x.sarif, x.html, or a folder for a page with its "
+        "transcripts; may be given several times",
+    )
+    group.addoption(
+        "--siren-no-github",
+        action="store_true",
+        default=None,
+        help="on GitHub Actions: neither append to the job's summary nor annotate broken gates",
+    )
+    parser.addini("siren_report", "reports to write, relative to the root folder", type="linelist")
+    parser.addini(
+        "siren_github",
+        "on GitHub Actions: append to the job's summary and annotate broken gates (default: true)",
+        type="bool",
+        default=True,
+    )
+
+
+def targets(config: pytest.Config) -> list[Target]:
+    """Return the reports that are asked for. Raises ``pytest.UsageError`` for unknown kinds."""
+    asked: list[tuple[str, str, Path]] = [
+        *(("siren_report", text, config.rootpath) for text in config.getini("siren_report")),
+        *(
+            ("--siren-report", text, config.invocation_params.dir)
+            for text in config.getoption("siren_report")
+        ),
+    ]
+    if not asked:
+        return []
+    from pytest_siren.reports.formats import ReportError, Target
+
+    found: dict[Path, Target] = {}
+    for where, text, base in asked:
+        try:
+            target = Target.of(text, base)
+        except ReportError as error:
+            raise pytest.UsageError(f"{where}: {error}") from None
+        found[target.path] = target
+    return list(found.values())
+
+
+def on_github(config: pytest.Config) -> bool:
+    """Whether GitHub Actions runs this session, and is to be told of it."""
+    wanted = config.getini("siren_github") and not config.getoption("siren_no_github")
+    return bool(wanted) and os.environ.get("GITHUB_ACTIONS") == "true"
+
+
+def add_results_options(group: OptionNames) -> None:
+    """Add the options."""
+    group.addoption(
+        "--results-format",
+        type=_format,
+        default=None,
+        metavar="table|json|csv|markdown|latex",
+        help="at the end, also show results as siren results does (default with one of the two "
+        "below: table, or what the ending of the file says)",
+    )
+    group.addoption(
+        "--results-group-by",
+        action="append",
+        type=_groups,
+        default=[],
+        metavar="WHAT[,WHAT]",
+        help="a row of these results for each: dataset, suite, agent, model, attack, task, vector, "
+        "... (default: all, which is each configuration)",
+    )
+    group.addoption(
+        "--results-output",
+        default=None,
+        metavar="FILE",
+        help="write these results to FILE instead of showing them",
+    )
+
+
+def _format(text: str) -> str:
+    from pytest_siren.reports.grouping import FORMATS
+
+    if text.lower() not in FORMATS:
+        raise ArgumentTypeError(f"unknown format {text!r}; known are {', '.join(FORMATS)}")
+    return text.lower()
+
+
+def _groups(text: str) -> list[str]:
+    from pytest_siren.reports.grouping import group_names
+
+    return group_names(text)
+
+
+def results_asked(config: pytest.Config) -> bool:
+    """Whether one of the options is given."""
+    names = ("siren_results_format", "siren_results_group_by", "siren_results_output")
+    return any(config.getoption(name) for name in names)
