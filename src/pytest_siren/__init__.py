@@ -12,6 +12,14 @@ if TYPE_CHECKING:
     from pytest_siren.attacks.dictionary import AttackMissingWarning
     from pytest_siren.evaluation.attack import Attack, StaticAttack, Target
     from pytest_siren.evaluation.components import Component, Kind, Registry
+    from pytest_siren.evaluation.lifecycle import (
+        HasSources,
+        PartError,
+        Source,
+        SupportsClose,
+        SupportsRun,
+        SupportsWarmup,
+    )
     from pytest_siren.evaluation.models import ModelKind, ModelSource, RunContext, Unknown
     from pytest_siren.evaluation.stage import Agent, Stage
     from pytest_siren.evaluation.states import (
@@ -48,6 +56,14 @@ _HOMES = {
     "pytest_siren.attacks.dictionary": ("AttackMissingWarning",),
     "pytest_siren.evaluation.attack": ("Attack", "StaticAttack", "Target"),
     "pytest_siren.evaluation.components": ("Component", "Kind", "Registry"),
+    "pytest_siren.evaluation.lifecycle": (
+        "HasSources",
+        "PartError",
+        "Source",
+        "SupportsClose",
+        "SupportsRun",
+        "SupportsWarmup",
+    ),
     "pytest_siren.evaluation.models": ("ModelKind", "ModelSource", "RunContext", "Unknown"),
     "pytest_siren.evaluation.stage": ("Agent", "Stage"),
     "pytest_siren.evaluation.states": (
@@ -99,6 +115,7 @@ __all__ = [
     "Evidence",
     "GateResult",
     "GroundTruth",
+    "HasSources",
     "InitialRequest",
     "InjectableModelRequest",
     "JobInfo",
@@ -108,14 +125,19 @@ __all__ = [
     "ModelRequestReady",
     "ModelResponseReceived",
     "ModelSource",
+    "PartError",
     "Prompt",
     "Registry",
     "RunAttempt",
     "RunContext",
     "RunInfo",
     "RunReport",
+    "Source",
     "Stage",
     "StaticAttack",
+    "SupportsClose",
+    "SupportsRun",
+    "SupportsWarmup",
     "Target",
     "ToolCall",
     "ToolOutcome",

@@ -133,3 +133,9 @@ def test_the_public_names_are_there() -> None:
     assert [name for name in pytest_siren.__all__ if not hasattr(pytest_siren, name)] == []
     with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
         _ = pytest_siren.nothing
+
+
+def test_the_reference_documents_every_exported_name() -> None:
+    pages = "\n".join(page.read_text() for page in (ROOT / "docs" / "reference").glob("*.md"))
+    words = set(re.findall(r"\w+", " ".join(re.findall(r"`[^`\n]+`", pages))))
+    assert [name for name in pytest_siren.__all__ if name not in words | {"__version__"}] == []

@@ -11,7 +11,8 @@ from pydantic_ai.models.test import TestModel as PydanticTestModel
 from pydantic_ai.settings import ModelSettings
 
 from pytest_siren.evaluation.components import Component, Kind, Registry
-from pytest_siren.evaluation.models import HoldsResources, ModelKind
+from pytest_siren.evaluation.lifecycle import SupportsClose
+from pytest_siren.evaluation.models import ModelKind
 from pytest_siren.models.api import ApiModelSource, ModelNameError, api_model
 from pytest_siren.models.control import ControlSource
 from pytest_siren.models.llamacpp import LlamaServer
@@ -78,7 +79,7 @@ def test_the_source_is_named_as_the_user_wrote_it() -> None:
     assert (source.id, source.label) == ("openai:gpt-4o", "openai:gpt-4o")
     assert source.kind is ModelKind.MODEL
     assert source.spoken_name == "GPT-4"
-    assert isinstance(source, HoldsResources)
+    assert isinstance(source, SupportsClose)
 
 
 def test_pydantic_ais_test_model_needs_nothing() -> None:

@@ -22,7 +22,8 @@ from pydantic_ai.settings import ModelSettings
 from pydantic_ai.tools import ToolDefinition
 
 from pytest_siren.evaluation.components import Registry
-from pytest_siren.evaluation.models import HoldsResources, ModelKind
+from pytest_siren.evaluation.lifecycle import SupportsClose
+from pytest_siren.evaluation.models import ModelKind
 from pytest_siren.models.llamacpp import LlamaServer
 from pytest_siren.models.local import LocalSource
 from pytest_siren.models.names import find_model
@@ -77,7 +78,7 @@ def test_the_source_says_what_it_is(source: LocalSource) -> None:
     assert (source.id, source.label) == (f"local:{NAME}", f"local:{NAME}")
     assert source.kind is ModelKind.MODEL
     assert source.spoken_name == "the AI language model"
-    assert isinstance(source, HoldsResources)
+    assert isinstance(source, SupportsClose)
     assert source.unknown(RUN).benign is None
     assert source.unknown(RUN).attack is None
 

@@ -6,10 +6,20 @@ import pytest
 
 from pytest_siren.environments.inline import InlineEnvironment
 from pytest_siren.evaluation.components import implements
+from pytest_siren.evaluation.lifecycle import (
+    HasSources,
+    SupportsClose,
+    SupportsRun,
+    SupportsWarmup,
+)
 from pytest_siren.evaluation.models import CountsRetries, ObservesContents, ObservesState
 from pytest_siren.evaluation.tasks import CopyableEnvironment, SelectiveEnvironment
 
 PROTOCOLS = (
+    HasSources,
+    SupportsClose,
+    SupportsRun,
+    SupportsWarmup,
     CopyableEnvironment,
     SelectiveEnvironment,
     CountsRetries,
@@ -28,12 +38,24 @@ class Observing:
     def planted(self, contents: object) -> None: ...
 
 
+class Holding:
+    sources = ()
+
+    def warm(self) -> None: ...
+
+    def open_run(self, run: object) -> object: ...
+
+    async def aclose(self) -> None: ...
+
+
+PARTS = [InlineEnvironment({}), Retrying(), Observing(), Holding()]
+
+
 @pytest.mark.parametrize("protocol", PROTOCOLS)
-@pytest.mark.parametrize("part", [InlineEnvironment({}), Retrying(), Observing(), object()])
+@pytest.mark.parametrize("part", [*PARTS, object()])
 def test_a_part_implements_what_isinstance_says(part: object, protocol: type) -> None:
     assert implements(part, protocol) == isinstance(part, protocol)
 
 
 def test_something_implements_each_protocol() -> None:
-    parts = [InlineEnvironment({}), Retrying(), Observing()]
-    assert all(any(implements(part, protocol) for part in parts) for protocol in PROTOCOLS)
+    assert all(any(implements(part, protocol) for part in PARTS) for protocol in PROTOCOLS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from dataclasses import replace
 from datetime import date
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from pytest_siren.evaluation.lifecycle import Source
 from pytest_siren.spec.jobspec import JobSpec, identity, job_identity, run_identity, source_digests
 from tests.unit.spec_sample import Folder
 
@@ -138,3 +140,14 @@ def test_a_file_that_the_configuration_names_enters_with_its_content(
     after = source_digests([tasks], tmp_path)
     assert len({job_identity(job), job_identity(job, before), job_identity(job, after)}) == 3
     assert job_identity(job, {}) == job_identity(job)
+
+
+def test_a_text_enters_by_its_name_and_what_it_says(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("x")
+    digests = source_digests([Source("b", "y"), tmp_path / "a", Source("b", "y")], tmp_path)
+    assert list(digests) == ["a", "b"]
+    assert digests["b"] == hashlib.sha256(b"y").hexdigest()
+    with pytest.raises(ValueError, match=r"^two sources have the name 'b', and differ$"):
+        source_digests([Source("b", "y"), Source("b", "z")], tmp_path)
+    with pytest.raises(ValueError, match=r"^the source 'a' has the name of a file of the job$"):
+        source_digests([tmp_path / "a", Source("a", "x")], tmp_path)

@@ -219,6 +219,7 @@ def _problems(jobs: Sequence[JobSpec], registry: Registry) -> list[str]:
         except Exception as error:  # noqa: BLE001 - whatever a component raises
             plain = isinstance(error, ValueError | LookupError | ImportError | OSError)
             problems[str(error) if plain else one_line(error)] = None
+    problems.update(dict.fromkeys(workshop.close()))
     return list(problems)
 
 

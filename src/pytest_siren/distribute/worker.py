@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from pytest_siren.evaluation.isolation import INTERRUPTED
-from pytest_siren.evaluation.models import Warmed
 from pytest_siren.jobs.records.attempt import make_ready
 from pytest_siren.session.config.stash import EVALUATIONS, SESSION
 from pytest_siren.session.execution.executor import Evaluations
@@ -91,9 +90,6 @@ def tell_collected(session: pytest.Session) -> None:
     """
     with no_collections():
         make_ready()
-        for model in session.config.stash[EVALUATIONS].workshop.models():
-            if isinstance(model, Warmed):
-                model.warm()
     items = session.items
     runs = ranges([index for index, item in enumerate(items) if isinstance(item, RunItem)])
     jobs: dict[str, str] = {}
@@ -101,6 +97,8 @@ def tell_collected(session: pytest.Session) -> None:
         recorder = session.config.stash[EVALUATIONS].recorder
         try:
             jobs = recorder.begin(item for item in items if isinstance(item, RunItem))
+            with no_collections():
+                session.config.stash[EVALUATIONS].warm_up(items)
         except CANNOT_BEGIN as error:
             session.shouldstop = str(error)
     folder = SessionFolder.of(session.config.stash[SESSION].id)

@@ -23,6 +23,11 @@ class Kind(StrEnum):
     MODEL = "models"
     SANDBOX = "sandboxes"
 
+    @property
+    def noun(self) -> str:
+        """What one of them is called."""
+        return "sandbox" if self is Kind.SANDBOX else self.value.removesuffix("s")
+
 
 @dataclass(frozen=True)
 class Component:
@@ -43,8 +48,7 @@ class UnknownComponentError(LookupError):
         self.kind, self.name, self.known = kind, name, known
         self.nearest = next(iter(get_close_matches(name, known, n=1)), None)
         hint = f" (did you mean {self.nearest!r}?)" if self.nearest else ""
-        noun = kind.value.removesuffix("s") if kind is not Kind.SANDBOX else "sandbox"
-        super().__init__(f"unknown {noun} {name!r}{hint}; known: {', '.join(known)}")
+        super().__init__(f"unknown {kind.noun} {name!r}{hint}; known: {', '.join(known)}")
 
 
 @cache

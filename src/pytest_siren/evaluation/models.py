@@ -127,15 +127,6 @@ class BillsErrors(Protocol):
 
 
 @runtime_checkable
-class Warmed(Protocol):
-    """A source that can load what it will need, before time counts."""
-
-    def warm(self) -> None:
-        """Import what ``bind`` needs. What is missing is told by ``bind``."""
-        ...
-
-
-@runtime_checkable
 class Checked(Protocol):
     """A source that knows, without asking anybody, whether its model can be used at all."""
 
@@ -150,15 +141,6 @@ class Governed(Protocol):
 
     def govern(self, governor: Any) -> None:
         """Keep to the budgets of ``governor``. Called once, before the first ``bind``."""
-        ...
-
-
-@runtime_checkable
-class HoldsResources(Protocol):
-    """A source that has something to free when the session ends."""
-
-    async def aclose(self) -> None:
-        """Free it. Called once, on the event loop that the runs were executed on."""
         ...
 
 

@@ -6,6 +6,7 @@ import asyncio
 import inspect
 import traceback
 from collections.abc import Collection, Mapping
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
@@ -26,6 +27,7 @@ from pytest_siren.evaluation.isolation import (
     wait_for_task,
 )
 from pytest_siren.evaluation.judging import Judgement, Judging, ModelJudge, is_judge
+from pytest_siren.evaluation.lifecycle import Part, open_parts
 from pytest_siren.evaluation.models import (
     CountsRetries,
     ModelKind,
@@ -138,6 +140,8 @@ class RunPlan:
     """How an answer may end to be scored; any other leaves the scores unknown."""
     judges: Mapping[str, ModelSource] = field(default_factory=dict)
     """The models that evaluators ask, by name."""
+    parts: tuple[Part, ...] = ()
+    """Those that hold something for each run (``SupportsRun``), in the order of opening."""
 
 
 @dataclass(frozen=True)
@@ -238,7 +242,9 @@ class Execution:
         self.begun = True
         self._clock.measure_this_run()
         try:
-            end, scored = await self._scored()
+            async with AsyncExitStack() as stack:
+                await open_parts(stack, self.plan.parts, self.plan.context)
+                end, scored = await self._scored()
         except UserInterrupt:
             raise
         except BaseException as error:  # noqa: BLE001 - becomes the outcome

@@ -51,7 +51,7 @@ class Components:
         except UnknownComponentError as error:
             raise UnusableComponentError(str(error)) from error
         except (ImportError, AttributeError, TypeError) as error:
-            message = f"the {kind.value.removesuffix('s')} {name!r} cannot be loaded: {error}"
+            message = f"the {kind.noun} {name!r} cannot be loaded: {error}"
             raise UnusableComponentError(f"{message}{_remedy(error)}") from error
 
     def schema(self, kind: Kind, name: Any) -> type[BaseModel] | None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from pydantic import BaseModel, ValidationError
 
@@ -24,6 +24,9 @@ from pytest_siren.spec.schema import DEFAULT_AGENT, UNSUPPORTED, EvalFile, Execu
 from pytest_siren.yamlpos.problems import KeyPath, Problem, dotted
 from pytest_siren.yamlpos.problems import shown as as_shown
 from pytest_siren.yamlpos.reader import Node, branch, node_of, with_value
+
+if TYPE_CHECKING:
+    from pytest_siren.evaluation.lifecycle import Source
 
 ALLOWED = (
     "comparisons of benign_score or attack_score with numbers, joined by and, or, not and "
@@ -416,15 +419,29 @@ def job_identity(job: JobSpec, sources: Mapping[str, str] | None = None) -> str:
     return identity({**data, "sources": dict(sources)} if sources else data)
 
 
-def source_digests(paths: Iterable[Path], base: Path) -> dict[str, str]:
-    """Return the SHA-256 of each file, by its path relative to ``base``."""
-    return {
-        os.path.relpath(path, base).replace(os.sep, "/"): _digest(path) for path in sorted(paths)
+def source_digests(sources: Iterable[Path | Source], base: Path) -> dict[str, str]:
+    """Return the SHA-256 of each file by its path relative to ``base``, and of each text by name.
+
+    Raises ``ValueError`` where two texts have the same name.
+    """
+    texts: dict[str, str] = {}
+    files: set[Path] = set()
+    for source in sources:
+        if isinstance(source, Path):
+            files.add(source)
+        elif texts.setdefault(source.name, source.text) != source.text:
+            raise ValueError(f"two sources have the name {source.name!r}, and differ")
+    digests = {
+        os.path.relpath(path, base).replace(os.sep, "/"): _digest(path.read_bytes())
+        for path in sorted(files)
     }
+    if taken := sorted(texts.keys() & digests.keys()):
+        raise ValueError(f"the source {taken[0]!r} has the name of a file of the job")
+    return digests | {name: _digest(texts[name].encode()) for name in sorted(texts)}
 
 
-def _digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
 
 
 def run_identity(job_identity: str, task_id: str, run_index: int) -> str:

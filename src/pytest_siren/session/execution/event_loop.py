@@ -182,6 +182,7 @@ class RunEventLoop(asyncio.SelectorEventLoop):
         super().__init__(lull)
         self._warn = warn
         self._threads = DaemonThreads(1)
+        self.set_default_executor(self._threads)
         self._abandoned: set[asyncio.Task[Any]] = set()
 
     def run_forever(self) -> None:
@@ -204,6 +205,7 @@ class RunEventLoop(asyncio.SelectorEventLoop):
 
     def use_threads(self, limit: int) -> None:
         """Make at most ``limit`` blocking calls at a time, beside those that were abandoned."""
+        self._threads.shutdown()
         self._threads = DaemonThreads(limit)
         self.set_default_executor(self._threads)
 

@@ -6,23 +6,35 @@ import asyncio
 import inspect
 import os
 import warnings
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Awaitable, Callable, Generator, Iterable
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
 import pytest
 
+from pytest_siren.evaluation.components import implements
 from pytest_siren.evaluation.isolation import (
     STOP,
     UserInterrupt,
     Waited,
     let_go,
+    marked_interrupts,
     one_line,
     undisturbed,
     wait_for_task,
 )
-from pytest_siren.evaluation.models import Governed, HoldsResources, ModelKind
+from pytest_siren.evaluation.lifecycle import (
+    CLOSING,
+    Part,
+    SupportsClose,
+    SupportsWarmup,
+    awaited,
+    not_closed,
+    once,
+    part_error,
+)
+from pytest_siren.evaluation.models import Governed, ModelKind
 from pytest_siren.evaluation.run import (
     ErrorInfo,
     Execution,
@@ -43,7 +55,7 @@ from pytest_siren.session.config.stash import SESSION, is_worker
 from pytest_siren.session.execution.counts import Facts
 from pytest_siren.session.execution.event_loop import Lull, RunEventLoop
 from pytest_siren.session.execution.output_capture import OUTPUT, RunOutput
-from pytest_siren.session.items.job import RunItem, Workshop, describe, judge, task_id
+from pytest_siren.session.items.job import Job, RunItem, Workshop, describe, judge, task_id
 from pytest_siren.session.items.report import (
     NOTHING,
     Properties,
@@ -64,9 +76,6 @@ from pytest_siren.session.recording.recorder import JsonRecorder, RecordingError
 from pytest_siren.session.recording.shared_folder import SessionFolder
 from pytest_siren.session.recording.untouched_jobs import remove_untouched
 from pytest_siren.sharing.board import Board, Gauge
-
-_CLOSING = 5.0
-"""Seconds that a model has to free what it holds."""
 
 
 @dataclass(frozen=True)
@@ -108,6 +117,8 @@ class Evaluations:
     _kept: dict[str, Ended] = field(default_factory=dict)
     _properties: Properties = ()
     """Of the run that was told last, on a worker."""
+    _warmed: dict[int, BaseException | None] = field(default_factory=dict)
+    """What warming up each part raised, by the part's ``id``."""
 
     def __post_init__(self) -> None:
         self._on_worker = is_worker(self.config)
@@ -133,6 +144,41 @@ class Evaluations:
         """Return the event loop, on which ``threads`` blocking calls can be made at a time."""
         self._loop.use_threads(threads)
         return self._loop
+
+    def warm_up(self, items: Iterable[pytest.Item]) -> None:
+        """Warm up the parts of the jobs of ``items``, unless only records of them are reported."""
+        jobs: dict[int, Job] = {}
+        for item in items:
+            if isinstance(item, RunItem) and id(item.job) not in jobs and self._is_new(item):
+                jobs[id(item.job)] = item.job
+        for part in once(part for job in jobs.values() for part in job.parts):
+            if id(part.value) not in self._warmed and implements(part.value, SupportsWarmup):
+                error = self._calling(part.value.warm, None)
+                self._warmed[id(part.value)] = error and part_error(part, "warming up", error)
+
+    def _is_new(self, item: RunItem) -> bool:
+        """Whether the run of ``item`` is to be executed."""
+        return self.config.stash[SESSION].resume is None or not self.is_recorded(item)
+
+    def _calling(
+        self, function: Callable[[], object], seconds: float | None
+    ) -> BaseException | None:
+        """Call ``function``, wait for what it returns on the event loop, and return what it raises.
+
+        Ctrl-C is raised.
+        """
+
+        async def call() -> BaseException | None:
+            return await self._bounded(awaited(found), seconds)
+
+        with marked_interrupts():
+            try:
+                found = function()
+            except UserInterrupt:
+                raise
+            except BaseException as error:  # noqa: BLE001 - whatever a component raises
+                return error
+        return self._loop.complete(call()) if inspect.isawaitable(found) else None
 
     async def run(
         self, item: RunItem, executed: Callable[[Result], None] = lambda result: None
@@ -334,14 +380,14 @@ class Evaluations:
         return self._loop.hung
 
     def close(self) -> None:
-        """Free the models and the event loop; does nothing the second time."""
+        """Free the parts and the event loop; does nothing the second time."""
         if self._closed:
             return
         self._closed = True
         try:
-            for model in self.workshop.models():
-                if isinstance(model, HoldsResources):
-                    self._free(model)
+            for part in reversed(self.workshop.parts()):
+                if implements(part.value, SupportsClose):
+                    self._free(part)
             self.board[Gauge.HUNG] = self._loop.hung
             self._loop.end()
         finally:
@@ -354,11 +400,11 @@ class Evaluations:
             if not is_worker(self.config):
                 SessionFolder.of(self.config.stash[SESSION].id).remove()
 
-    def _free(self, model: HoldsResources) -> None:
-        """Close ``model``, or warn that it cannot be closed."""
-        error = self._loop.complete(self._bounded(model.aclose(), _CLOSING))
+    def _free(self, part: Part) -> None:
+        """Close ``part``, or warn that it cannot be closed."""
+        error = self._calling(part.value.aclose, CLOSING)
         if error is not None:
-            self._warn(f"{type(model).__name__} was not closed: {one_line(error)}")
+            self._warn(not_closed(part, error))
 
     def pytest_sessionfinish(self) -> None:
         self.close()
@@ -375,6 +421,9 @@ class Evaluations:
 
     async def _execute(self, item: RunItem, run: RunInfo) -> RunOutcome:
         execution = Execution(item.job.plan(item.benign, item.malicious, item.run_index))
+        for part in item.job.parts:
+            if (error := self._warmed.get(id(part.value))) is not None:
+                return execution.failed(error)
         try:
             item.ihook.pytest_siren_run_start(run=run)
         except UserInterrupt:

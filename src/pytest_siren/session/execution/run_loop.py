@@ -571,6 +571,7 @@ def run_locally(session: pytest.Session, evaluations: Evaluations, grace: float)
     items = [item for item in session.items if isinstance(item, RunItem)]
     try:
         remember(session.config, evaluations.recorder.begin(items))
+        evaluations.warm_up(items)
     except CANNOT_BEGIN as error:
         raise session.Interrupted(str(error)) from None
     progress: Any = session.config.pluginmanager.get_plugin("siren-progress")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -14,8 +15,17 @@ import pytest
 from pydantic_ai.usage import UsageLimits
 
 from pytest_siren.evaluation.attack import Attack
-from pytest_siren.evaluation.components import Kind, Registry
+from pytest_siren.evaluation.components import Kind, Registry, implements
 from pytest_siren.evaluation.judging import judge_models
+from pytest_siren.evaluation.lifecycle import (
+    EvaluatorPart,
+    Part,
+    SupportsRun,
+    close_parts,
+    evaluators_of,
+    once,
+    sources_of,
+)
 from pytest_siren.evaluation.models import ModelKind, ModelSource, RunContext
 from pytest_siren.evaluation.prices import Prices
 from pytest_siren.evaluation.run import RunOutcome, RunPlan
@@ -61,6 +71,13 @@ class Job:
     """The models that evaluators ask, by name."""
     sources: Mapping[str, str] = field(default_factory=dict)
     """Files that the configuration names to digests of what they hold."""
+    parts: tuple[Part, ...] = ()
+    """All that the job is made of, in the order in which runs open it."""
+
+    @cached_property
+    def _opened(self) -> tuple[Part, ...]:
+        """The parts that each run opens; evaluators only if they judge its tasks."""
+        return tuple(part for part in self.parts if implements(part.value, SupportsRun))
 
     @property
     def attack_name(self) -> str | None:
@@ -97,6 +114,16 @@ class Job:
             spend=self.spend,
             scored=scored(self.spec.finish),
             judges=self.judges,
+            parts=self._parts_of(benign, malicious) if self._opened else (),
+        )
+
+    def _parts_of(self, benign: BenignTask, malicious: MaliciousTask | None) -> tuple[Part, ...]:
+        tasks = (benign,) if malicious is None else (benign, malicious)
+        judging = {id(one) for task in tasks for one in task.evaluators.values()}
+        return tuple(
+            part
+            for part in self._opened
+            if not isinstance(part, EvaluatorPart) or id(part.value) in judging
         )
 
 
@@ -116,6 +143,8 @@ class Workshop:
     root: ProjectRoot | None = None
     """Where the code that eval files name is looked for last."""
     _parts: dict[tuple[str, ...], Any] = field(default_factory=dict)
+    _made_of: dict[int, tuple[Part, ...]] = field(default_factory=dict)
+    """What each of these consists of, by its ``id``: a dataset has an environment too."""
 
     def job(self, spec: JobSpec) -> Job:
         """Build ``spec``. What its parts raise is raised."""
@@ -129,21 +158,35 @@ class Workshop:
         dataset = self._part(Kind.DATASET, spec.dataset, spec.base)
         agent = self._part(Kind.AGENT, spec.agent, spec.base)
         attack = self._part(Kind.ATTACK, spec.attack, spec.base) if spec.attack else None
-        files = [path for part in (dataset, agent, attack) for path in getattr(part, "sources", ())]
-        sources = source_digests(set(files), spec.base)
+        model = self._model(spec.model, spec.base)
+        judges = self._judges(dataset, spec.base)
+        used = (model, *judges.values(), dataset, agent, *([attack] if attack else []))
+        parts = tuple(once(part for one in used for part in self._made_of[id(one)]))
+        sources = source_digests(sources_of(parts), spec.base)
         return Job(
             spec=_released(spec),
             dataset=dataset,
             agent=agent,
             attack=attack,
-            model=self._model(spec.model, spec.base),
+            model=model,
             limits=limits(spec.usage_limits),
             identity=job_identity(spec, sources),
-            judges=self._judges(dataset, spec.base),
+            judges=judges,
             sources=sources,
+            parts=parts,
             prices=self.prices,
             spend=self.spend,
         )
+
+    def parts(self) -> list[Part]:
+        """Return all parts built so far, each once, in the order in which they were made."""
+        return once(chain.from_iterable(self._made_of.values()))
+
+    def close(self) -> list[str]:
+        """Free what all parts hold, where no run was executed; return what went wrong."""
+        # With a factory it leaves the thread's own event loop alone.
+        with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
+            return runner.run(close_parts(self.parts()))
 
     def models(self) -> list[ModelSource]:
         """Return the models built so far."""
@@ -169,13 +212,22 @@ class Workshop:
 
     def _built(self, key: tuple[str, ...], kind: Kind, spec: ComponentSpec, base: Path) -> Any:
         if key not in self._parts:
-            self._parts[key] = self.registry.find(kind, spec.type).build(spec.config, base)
+            built = self.registry.find(kind, spec.type).build(spec.config, base)
+            self._keep(key, built, f"{kind.noun} {spec.type!r}")
         return self._parts[key]
+
+    def _keep(self, key: tuple[str, ...], built: Any, label: str) -> None:
+        self._parts[key] = built
+        made_of = [Part(label, built)]
+        if key[0] == Kind.DATASET:
+            made_of.append(Part(f"environment of {label}", built.environment))
+            made_of += evaluators_of(label, chain(built.benign_tasks, built.malicious_tasks))
+        self._made_of[id(built)] = tuple(made_of)
 
     def _model(self, name: str, base: Path) -> ModelSource:
         key = (Kind.MODEL, name, str(base))
         if key not in self._parts:
-            self._parts[key] = find_model(name, self.registry, base)
+            self._keep(key, find_model(name, self.registry, base), f"model {name!r}")
         source: ModelSource = self._parts[key]
         return source
 

@@ -427,4 +427,8 @@ def identity_of(config: pytest.Config, path: Path, place: Path) -> str:
     registry = Registry()
     config.hook.pytest_siren_components_register.call_historic(kwargs={"registry": registry})
     [spec] = load_jobs(path, place, registry, Selection())
-    return Workshop(registry).job(spec).identity
+    workshop = Workshop(registry)
+    try:
+        return workshop.job(spec).identity
+    finally:
+        workshop.close()
