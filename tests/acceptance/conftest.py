@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from pytest_siren.models.weights import cache_folder
+from tests.acceptance.command import Command
 from tests.acceptance.inside import Inside
 from tests.acceptance.project import Project
 from tests.acceptance.servers import Server, StartServer, servers
@@ -173,6 +174,12 @@ def project(
     made = (Inside if request.node.get_closest_marker("inside") else Project)(pytester)
     made.write("evals/eval_mail.yaml", EVAL_MAIL)
     return made
+
+
+@pytest.fixture
+def command(project: Project, capsys: pytest.CaptureFixture[str]) -> Command:
+    """The command ``siren``, run in the folder of the project."""
+    return Command(capsys)
 
 
 @pytest.fixture

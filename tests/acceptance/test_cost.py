@@ -63,7 +63,6 @@ def paid(distributed: Project) -> Project:
     return distributed
 
 
-@with_workers
 def test_what_the_runs_cost_is_recorded_and_summed_up(paid: Project) -> None:
     result = paid.run("evals", "--benign", "--model=paid:listed,paid:listed-thrice")
     result.assert_outcomes(passed=4)

@@ -4,21 +4,16 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.acceptance.command import Command
 from tests.acceptance.conftest import Project
 from tests.acceptance.slow import eval_file
 
 ATTACKED = ("evals", "--attack=template_string")
-
-
-def siren(project: Project, *args: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "pytest_siren", *args]
-    return subprocess.run(command, cwd=project.path, capture_output=True, text=True, check=False)
 
 
 @pytest.fixture
@@ -71,14 +66,14 @@ DAMAGES = {
 @pytest.mark.parametrize("damage", DAMAGES)
 @pytest.mark.parametrize("repaired", [True, False], ids=["repair", "lf-alone"])
 def test_damaged_jobs_are_named_and_come_to_completion(
-    done: Project, damage: str, *, repaired: bool
+    done: Project, command: Command, damage: str, *, repaired: bool
 ) -> None:
     spoil, message, lost = DAMAGES[damage]
     spoil(done)
     if repaired:
-        found = siren(done, "jobs", "repair")
-        assert message in found.stdout
-        assert found.returncode == int("no record" in found.stdout)
+        found = command("jobs", "repair")
+        assert message in found.output
+        assert found.code == int("no record" in found.output)
     result = done.run("--lf")
     if repaired:
         result.stdout.no_fnmatch_line("*Warning*")
@@ -88,9 +83,9 @@ def test_damaged_jobs_are_named_and_come_to_completion(
         assert needed in result.stdout.str()
     recorded = f"recorded: {4 - lost} of 4 runs, not executed again"
     result.stdout.fnmatch_lines(["  tasks 4   runs 4   errors 0", recorded])
-    listed = siren(done, "jobs", "list")
-    assert f"{job(done).name}: complete: 4 of 4 runs scored" in listed.stdout
-    assert listed.returncode == 0
+    listed = command("jobs", "list")
+    assert f"{job(done).name}: complete: 4 of 4 runs scored" in listed.output
+    assert listed.code == 0
 
 
 @pytest.mark.inside
@@ -118,9 +113,14 @@ def small_disk(project: Project) -> Iterator[Path]:
     subprocess.run(["umount", "--lazy", str(disk)], check=True)
 
 
-@pytest.mark.parametrize("dist", [["-p", "no:xdist"], ["-n2"]], ids=["no-xdist", "n2"])
+@pytest.mark.inside
+@pytest.mark.parametrize(
+    "dist",
+    [["-p", "no:xdist"], pytest.param(["-n2"], marks=pytest.mark.nightly)],
+    ids=["no-xdist", "n2"],
+)
 def test_a_full_disk_ends_the_session_and_loses_nothing(
-    slow: Project, small_disk: Path, dist: list[str]
+    slow: Project, command: Command, small_disk: Path, dist: list[str]
 ) -> None:
     slow.write("evals/eval_slow.yaml", eval_file({f"t{number:02}": 0 for number in range(60)}))
     result = slow.run(*dist, "evals", "--concurrency=4")
@@ -130,7 +130,7 @@ def test_a_full_disk_ends_the_session_and_loses_nothing(
     whole = sum(path.stat().st_size > 0 for path in small_disk.glob("*/*/*/result.json"))
     assert 0 < whole < 60
     subprocess.run(["mount", "-o", "remount,size=16m", str(small_disk)], check=True)
-    assert siren(slow, "jobs", "repair").returncode == 0
+    assert command("jobs", "repair").code == 0
     again = slow.run(*dist, "--lf")
     assert again.ret == pytest.ExitCode.OK
     again.stdout.fnmatch_lines([f"recorded: {whole} of 60 runs, not executed again"])

@@ -72,7 +72,9 @@ def rounds(done: Sequence[str]) -> set[str]:
     return {line.split()[0] for line in done if line.endswith(" 0")}
 
 
-@pytest.mark.parametrize("dist", ["alone", "alone, slow disk", "-n2"])
+@pytest.mark.parametrize(
+    "dist", ["alone", "alone, slow disk", pytest.param("-n2", marks=pytest.mark.nightly)]
+)
 def test_a_task_ends_once_its_pass_at_k_is_decided(
     simulated: Project, dist: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -29,7 +29,10 @@ def endpoint() -> Iterator[tuple[str, str]]:
     del server
 
 
-@pytest.mark.parametrize("provider", ["openai", "openai-chat"])
+@pytest.mark.inside
+@pytest.mark.parametrize(
+    "provider", ["openai", pytest.param("openai-chat", marks=pytest.mark.nightly)]
+)
 def test_an_openai_compatible_endpoint_end_to_end(
     project: Project, endpoint: tuple[str, str], provider: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -53,6 +56,7 @@ def test_an_openai_compatible_endpoint_end_to_end(
     result.stdout.fnmatch_lines([f"quickstart | plain | {provider}:smollm2-135m | template_string"])
 
 
+@pytest.mark.inside
 def test_a_wrong_key_ends_the_session_with_one_message(
     project: Project, endpoint: tuple[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -64,6 +68,7 @@ def test_a_wrong_key_ends_the_session_with_one_message(
     result.stdout.fnmatch_lines(["*Interrupted: model 'openai-chat:smollm2-135m': *(401)*"])
 
 
+@pytest.mark.inside
 def test_a_missing_key_and_an_unknown_model_say_so(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -78,6 +83,7 @@ def test_a_missing_key_and_an_unknown_model_say_so(
         result.stdout.fnmatch_lines([f"*Interrupted: model '{model}': *{said}*"])
 
 
+@pytest.mark.inside
 def test_the_local_model_says_how_to_fetch_its_weights(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -87,7 +93,6 @@ def test_the_local_model_says_how_to_fetch_its_weights(
     result.stdout.fnmatch_lines(["*Interrupted: weights of local:*: siren models pull *"])
 
 
-@pytest.mark.parametrize("dist", ["no-xdist", "-n2"], indirect=True)
 def test_the_local_model_runs_in_every_process(distributed: Project) -> None:
     try:
         locate("smollm2-135m")

@@ -11,7 +11,6 @@ pytestmark = pytest.mark.inside
 FIRST = "siren: the first evaluations of this project are about to begin: "
 
 
-@pytest.mark.parametrize("dist", ["no-xdist", "-n2"], indirect=True)
 def test_a_bare_session_announces_its_runs_before_the_first_one(
     project: Project, dist: list[str]
 ) -> None:

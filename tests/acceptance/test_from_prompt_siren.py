@@ -98,6 +98,7 @@ def test_their_job_is_continued_and_no_line_is_lost(project: Project) -> None:
     assert config["schema_version"] == 1
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("dist", ["-n2"], indirect=True)
 def test_their_job_is_continued_by_several_processes(project: Project, dist: list[str]) -> None:
     project.args = dist

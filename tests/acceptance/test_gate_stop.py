@@ -58,6 +58,7 @@ def test_a_gate_far_from_its_bound_is_settled_early(simulated: Project, dist: st
     assert len(asked(simulated)) == done
 
 
+@pytest.mark.nightly
 def test_recorded_runs_are_reported_though_gates_are_settled_without_them(
     simulated: Project,
 ) -> None:

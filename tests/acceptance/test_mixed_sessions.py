@@ -6,7 +6,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from tests.acceptance.conftest import Project, with_workers
+from tests.acceptance.conftest import Project
 from tests.acceptance.slow import eval_file
 
 pytestmark = pytest.mark.inside
@@ -44,7 +44,6 @@ def test_fails(shared):
 """
 
 
-@with_workers
 def test_ordinary_tests_run_as_ever_beside_runs(distributed: Project) -> None:
     distributed.write("evals/test_before.py", TESTS)
     distributed.write("evals/zz/test_after.py", "def test_after(shared):\n    pass\n")

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from tests.acceptance.command import Command
 from tests.acceptance.conftest import Project
 
 LONG = "n" * 300
@@ -134,7 +135,7 @@ def test_an_eval_file_that_is_a_pipe_does_not_hang(project: Project, name: str) 
     assert "Traceback" not in result.stdout.str() + result.stderr.str()
 
 
-@pytest.mark.parametrize("dist", ["-n0", "-n2"], indirect=True)
+@pytest.mark.inside
 def test_records_that_are_removed_while_the_session_runs_are_missed(
     distributed: Project,
 ) -> None:
@@ -171,7 +172,8 @@ def siren(project: Project, *args: str, **options: Any) -> subprocess.CompletedP
     )
 
 
-def test_siren_answers_on_a_full_disk_and_in_ascii(project: Project) -> None:
+@pytest.mark.inside  # Only the command that writes needs processes.
+def test_siren_answers_on_a_full_disk_and_in_ascii(project: Project, command: Command) -> None:
     path = project.path / "evals/eval_mail.yaml"
     path.write_text(path.read_text().replace("name: mail", "name: Dépêche"), encoding="utf-8")
     assert project.run("evals").ret == pytest.ExitCode.OK
@@ -185,10 +187,12 @@ def test_siren_answers_on_a_full_disk_and_in_ascii(project: Project) -> None:
     result = siren(project, "results", stdout=subprocess.PIPE, env=ascii_only)
     assert (result.returncode, result.stderr) == (0, "")
     assert "D\\xe9p" in result.stdout
-    assert siren(project, "results", "--k", "99999999999", stdout=subprocess.PIPE).returncode == 2
+    assert command("results", "--k", "99999999999").code == 2
 
 
-def test_siren_says_of_empty_folders_that_they_are_empty(project: Project) -> None:
+def test_siren_says_of_empty_folders_that_they_are_empty(
+    project: Project, command: Command
+) -> None:
     (project.path / "jobs").mkdir()
     for args, message in (
         (["results"], "siren: there are no jobs in jobs\n"),
@@ -200,7 +204,7 @@ def test_siren_says_of_empty_folders_that_they_are_empty(project: Project) -> No
         (["diff", LONG, "b"], "no job, sweep or glob 'nnn"),
         (["results", "--jobs-dir", LONG], "there is no folder nnn"),
     ):
-        result = siren(project, *args, stdout=subprocess.PIPE)
-        assert result.returncode == 2
-        assert message in result.stderr
-        assert "Traceback" not in result.stderr
+        answer = command(*args)
+        assert answer.code == 2
+        assert message in answer.errors
+        assert "Traceback" not in answer.errors

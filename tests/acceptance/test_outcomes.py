@@ -181,7 +181,11 @@ def failing_evals(project: Project) -> None:
 
 
 @pytest.mark.inside
-@pytest.mark.parametrize("args", [["-p", "no:xdist"], ["-n2"]], ids=["alone", "n2"])
+@pytest.mark.parametrize(
+    "args",
+    [["-p", "no:xdist"], pytest.param(["-n2"], marks=pytest.mark.nightly)],
+    ids=["alone", "n2"],
+)
 def test_every_exception_in_every_place_is_one_error(project: Project, args: list[str]) -> None:
     failing_evals(project)
     result = project.run("evals", *args)

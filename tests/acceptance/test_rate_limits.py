@@ -52,7 +52,11 @@ def test_refusals_and_faults_cost_time_and_no_run(
     assert max(late_in_the_faults, default=0) < max(after_the_faults) == 16
 
 
-@pytest.mark.parametrize("dist", [["-p", "no:xdist"], ["-n2"]], ids=["no-xdist", "n2"])
+@pytest.mark.parametrize(
+    "dist",
+    [["-p", "no:xdist"], pytest.param(["-n2"], marks=pytest.mark.nightly)],
+    ids=["no-xdist", "n2"],
+)
 def test_an_exhausted_quota_ends_the_session_with_one_message(
     project: Project, serve: StartServer, dist: list[str]
 ) -> None:
@@ -60,7 +64,10 @@ def test_an_exhausted_quota_ends_the_session_with_one_message(
     project.write("evals/eval_mail.yaml", tasks(200))
     with open(project.path / "conftest.py", "a", encoding="utf-8") as conftest:
         # Nothing takes the place of such a run, however long its record needs to reach the disk.
-        conftest.write("\nfrom pytest_siren.session import writer\n\nwriter._LINGER = 0.5\n")
+        conftest.write(
+            "\nfrom pytest_siren.session.recording import batch_writer\n"
+            "\nbatch_writer._LINGER = 0.5\n"
+        )
     result = project.run("evals", *dist, "--concurrency", "8")
     assert result.ret == pytest.ExitCode.INTERRUPTED
     text = str(result.stdout)

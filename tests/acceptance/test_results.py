@@ -91,7 +91,6 @@ MODELS = "--model=scripted:echo,scripted:deaf,scripted:crash"
 
 
 @pytest.mark.inside
-@pytest.mark.parametrize("dist", ["no-xdist", "-n2"], indirect=True)
 def test_a_session_writes_what_siren_results_would(distributed: Project) -> None:
     """P70, P71."""
     grouped = "model,attack"

@@ -38,7 +38,6 @@ def test_attack_and_benign_together(distributed: Project) -> None:
     assert len(distributed.jobs()) == 2
 
 
-@with_workers
 def test_a_run_that_raises_is_one_error_and_the_session_goes_on(distributed: Project) -> None:
     result = distributed.run("evals", "--benign", "--model=scripted:crash,scripted:echo")
     assert result.ret == pytest.ExitCode.TESTS_FAILED
@@ -57,7 +56,6 @@ def test_runs_repeat_each_task(distributed: Project) -> None:
     assert len(distributed.jobs()) == 1
 
 
-@with_workers
 def test_words_and_letters_of_the_outcomes(distributed: Project) -> None:
     models = "--model=scripted:echo,scripted:deaf,scripted:crash"
     args = ("evals", "--attack=template_string", models)

@@ -139,7 +139,11 @@ def test_a_second_ctrl_c_leaves_at_once(slow: Project) -> None:
 
 
 @pytest.mark.parametrize(
-    "dist", ["load", "worksteal", pytest.param("loadgroup", marks=pytest.mark.nightly)]
+    "dist",
+    [
+        "load",
+        *(pytest.param(mode, marks=pytest.mark.nightly) for mode in ("worksteal", "loadgroup")),
+    ],
 )
 def test_a_killed_worker_loses_nothing(slow: Project, dist: str) -> None:
     slow.write("eval_a.yaml", eval_file(tasks(60, 0.5)))
@@ -199,7 +203,9 @@ def test_a_run_that_kills_its_worker_is_found_and_the_others_are_not_blamed(
 
 
 @pytest.mark.inside  # Only what is killed needs processes.
-@pytest.mark.parametrize("dist", ["no-xdist", "-n2"], indirect=True)
+@pytest.mark.parametrize(
+    "dist", ["no-xdist", pytest.param("-n2", marks=pytest.mark.nightly)], indirect=True
+)
 def test_a_job_that_is_being_written_is_not_resumed_by_another_session(
     slow: Project, dist: list[str]
 ) -> None:
@@ -227,7 +233,9 @@ def test_a_job_that_is_being_written_is_not_resumed_by_another_session(
 
 
 @pytest.mark.inside
-@pytest.mark.parametrize("dist", ["no-xdist", "-n2"], indirect=True)
+@pytest.mark.parametrize(
+    "dist", ["no-xdist", pytest.param("-n2", marks=pytest.mark.nightly)], indirect=True
+)
 def test_runs_that_end_while_x_stops_the_session_are_not_called_pending(
     slow: Project, dist: list[str]
 ) -> None:

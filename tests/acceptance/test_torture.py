@@ -1,6 +1,6 @@
 """Sessions that are killed at random moments, again and again, until ``--lf`` has finished them.
 
-``make torture`` kills fifty times; ``make test`` kills a few.
+``make torture`` kills fifty times.
 """
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ def victim(project: Project, serve: StartServer) -> Victim:
     return Victim(project, serve("--latency=0.2", "--text=wait"))
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.inside  # Only what is killed needs processes.
 @pytest.mark.timeout(120 + 60 * KILLS)
 @pytest.mark.parametrize(
@@ -125,7 +125,7 @@ def victim(project: Project, serve: StartServer) -> Victim:
     [
         (signal.SIGKILL, KILLS),
         (signal.SIGINT, 1),
-        pytest.param(signal.SIGTERM, 2, marks=pytest.mark.nightly),
+        (signal.SIGTERM, 2),
     ],
     ids=["SIGKILL", "SIGINT", "SIGTERM"],
 )

@@ -121,7 +121,6 @@ def test_a_session_that_cannot_begin_leaves_no_job(
     assert project.jobs() == [job]
 
 
-@pytest.mark.parametrize("dist", ["no-xdist", "-n2"], indirect=True)
 @pytest.mark.usefixtures("without_key")
 def test_no_job_of_an_unavailable_model_is_left(distributed: Project) -> None:
     result = distributed.run("--model=openai:gpt-5,scripted:echo")

@@ -103,8 +103,13 @@ def test_a_crashed_recording_replays_as_its_own_error_and_has_no_score(judged: A
         assert outcome.attack_score is None
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("suite", SUITES)
+@pytest.mark.parametrize(
+    "suite",
+    [
+        *("banking", "slack"),
+        *(pytest.param(suite, marks=pytest.mark.nightly) for suite in ("workspace", "travel")),
+    ],
+)
 def test_every_verdict_is_agentdojos_own(judged: Any, suite: str) -> None:
     compared = 0
     for (pipeline, of, task_id), (outcome, log) in judged.items():

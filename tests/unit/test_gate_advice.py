@@ -252,7 +252,7 @@ def test_runs_in_error_count_against_what_is_proposed() -> None:
 # Random states of gates: what is proposed settles them, half of it does not.
 
 KINDS = ("asr", "utility", "attack_pass@2", "max_task_asr", "asr_increase", "utility_drop")
-STATES = int(os.environ.get("SIREN_ADVICE_STATES", "6"))
+STATES = int(os.environ.get("SIREN_ADVICE_STATES", "4"))
 """``make nightly`` tries 200."""
 MOST_ROWS = 3_000
 """Proposals above it are not simulated here: only the time they take differs."""

@@ -32,7 +32,7 @@ def judged(
 
 
 def verdict(text: str, rows: list[dict[str, Any]], judging: Judging | None = None) -> Verdict:
-    return judged(text, rows, judging).verdict
+    return judged(text, rows, judging or Judging(advice=False)).verdict
 
 
 def test_the_whole_interval_decides() -> None:

@@ -20,8 +20,6 @@ from pytest_siren.payloads import RunAttempt
 from pytest_siren.session.items.report import Spent
 from tests.unit.jobs_sample import CONFIG, CREATED, JOB_NAME, attempt, run
 
-PROCESSES, RECORDS = 8, 20_000
-
 
 def job_at(folder: Path) -> Path:
     return JobStore.open(folder, JOB_NAME, "session", CONFIG, created_at=CREATED).path
@@ -119,19 +117,25 @@ def test_marks_of_the_living_and_of_other_machines_stay(store: JobStore) -> None
     assert mine.name.endswith(f"-{os.getpid()}")
 
 
-def _write(job: Path, process: int) -> None:
+def _write(job: Path, process: int, records: int) -> None:
     store = JobStore(job, sync=frozenset())
     ids = RunIds()
-    for number in range(RECORDS // PROCESSES):
-        attempt = attempt_at(job, process * RECORDS + number)
+    for number in range(records):
+        attempt = attempt_at(job, process * records + number)
         store.record(replace(attempt, run_id=ids()))
 
 
-@pytest.mark.slow
-def test_eight_processes_write_twenty_thousand_records_into_one_job(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("processes", "records"), [(2, 500), pytest.param(8, 2_500, marks=pytest.mark.nightly)]
+)
+def test_processes_write_into_one_job_at_the_same_time(
+    tmp_path: Path, processes: int, records: int
+) -> None:
     job = job_at(tmp_path)
     context = multiprocessing.get_context("spawn")
-    writers = [context.Process(target=_write, args=(job, number)) for number in range(PROCESSES)]
+    writers = [
+        context.Process(target=_write, args=(job, number, records)) for number in range(processes)
+    ]
     for writer in writers:
         writer.start()
     for writer in writers:
@@ -140,7 +144,7 @@ def test_eight_processes_write_twenty_thousand_records_into_one_job(tmp_path: Pa
     entries = list(iter_index(job, torn))
     assert not torn
     # By folder: of 20,000 random ids, two are the same once in 20 times, in folders of other tasks.
-    assert len(entries) == len({entry.path for entry in entries}) == RECORDS
+    assert len(entries) == len({entry.path for entry in entries}) == processes * records
     assert not up_to_date(job).changed
 
 
