@@ -6,19 +6,20 @@ The rest is imported when the first eval file is seen.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
 from pytest_siren import hookspecs
+from pytest_siren.distribute.choice import executor_for
 from pytest_siren.session.config.option_names import OptionNames
 from pytest_siren.session.config.options import (
     add_options,
     asks_for_evaluations,
     check_options,
-    grace,
 )
-from pytest_siren.session.config.stash import EVALUATIONS, SESSION, is_worker
+from pytest_siren.session.config.processes import EXECUTOR, executor_of, is_worker
+from pytest_siren.session.config.stash import EVALUATIONS, SESSION
 from pytest_siren.session.resume.last_session import forget_latest
 
 if TYPE_CHECKING:
@@ -39,35 +40,17 @@ def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginMa
 
 def pytest_configure(config: pytest.Config) -> None:
     """Check the options; begin if they speak of evaluations, or if workers may find some."""
+    executor = config.stash[EXECUTOR] = executor_for(config)
     check_options(config)
     if config.getoption("siren_show_config"):
         from pytest_siren.session.collection.show_config import ShowConfig
 
         config.option.collectonly = True  # as far as all other parts are concerned
         config.pluginmanager.register(ShowConfig(), "siren-show-config")
-    if asks_for_evaluations(config) or config.getoption("dist", "no") != "no":
+    if executor.begins_early or (not is_worker(config) and asks_for_evaluations(config)):
         from pytest_siren.session.lifecycle.begin import begin
 
         begin(config)
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_sessionstart(session: pytest.Session) -> None:
-    """Look after xdist's workers, if this is their controller."""
-    plugins = session.config.pluginmanager
-    if (dsession := plugins.get_plugin("dsession")) is not None:
-        from pytest_siren.distribute.controller import Controller
-
-        plugins.register(Controller(session.config, dsession), "siren-controller")
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_configure_node(node: Any) -> None:
-    """Tell an xdist worker what the controller decided."""
-    from pytest_siren.session.lifecycle.info import for_worker
-
-    info = for_worker(node.config.stash[SESSION], node.config.getvalue("dist"), node.gateway.id)
-    node.workerinput["siren_session"] = info
 
 
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> EvalFile | None:
@@ -92,35 +75,22 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> EvalFile |
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Tell the controller which of the collected items are runs."""
+    """Tell the executor what was collected."""
     config = session.config
-    if EVALUATIONS in config.stash and config.getoption("siren_gate_stop"):
+    if EVALUATIONS not in config.stash:
+        return
+    if config.getoption("siren_gate_stop"):
         from pytest_siren.session.gating.early_stopping.sequential_gates import prepare
 
         prepare(session)
-    if EVALUATIONS in session.config.stash and is_worker(session.config):
-        from pytest_siren.distribute.worker import tell_collected
-
-        tell_collected(session)
+    executor_of(config).collected(session)
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtestloop(session: pytest.Session) -> bool | None:
     """Execute runs side by side, where there are any."""
     config = session.config
-    if EVALUATIONS not in config.stash:
-        return None
-    from pytest_siren.session.execution.run_loop import has_runs, run_locally
-
-    if not has_runs(session):
-        return None
-    if is_worker(config):
-        from pytest_siren.distribute.worker import run_on_worker
-
-        run_on_worker(session, config.stash[EVALUATIONS], grace(config))
-    else:
-        run_locally(session, config.stash[EVALUATIONS], grace(config))
-    return True
+    return (EVALUATIONS in config.stash and executor_of(config).execute(session)) or None
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -49,7 +49,8 @@ def test_importing_the_plugin_loads_pytest_and_the_standard_library_only() -> No
 def test_the_controller_loads_nothing_heavy_before_it_starts_the_workers() -> None:
     code = (
         "import sys, xdist.dsession; before = set(sys.modules);"
-        "import pytest_siren.plugin, pytest_siren.distribute.controller;"
+        "import pytest_siren.plugin, pytest_siren.distribute.xdist.process;"
+        "import pytest_siren.distribute.xdist.controller;"
         "print(*sorted({name.partition('.')[0] for name in set(sys.modules) - before}))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -139,3 +140,13 @@ def test_the_reference_documents_every_exported_name() -> None:
     pages = "\n".join(page.read_text() for page in (ROOT / "docs" / "reference").glob("*.md"))
     words = set(re.findall(r"\w+", " ".join(re.findall(r"`[^`\n]+`", pages))))
     assert [name for name in pytest_siren.__all__ if name not in words | {"__version__"}] == []
+
+
+OF_XDIST = re.compile(r"^\s*(from|import) xdist|siren-controller|workerinput|dsession|gw0", re.M)
+
+
+def test_only_executors_know_what_distributes_a_session() -> None:
+    modules = [path for path in PACKAGE.rglob("*.py") if "distribute" not in path.parts]
+    assert [path for path in modules if OF_XDIST.search(path.read_text(encoding="utf-8"))] == []
+    inside = (PACKAGE / "distribute").rglob("*.py")
+    assert any(OF_XDIST.search(path.read_text(encoding="utf-8")) for path in inside)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pytest_siren.distribute.scheduler import RunScheduling
+from pytest_siren.distribute.xdist.scheduler import RunScheduling
 from pytest_siren.session.recording.shared_folder import Collected
 
 

@@ -1,1 +1,1 @@
-"""Runs on several processes."""
+"""Executors: how the runs of a session get to its processes."""

@@ -1,60 +1,29 @@
-"""xdist wants a scheduler before anything is collected; which one, the collection tells."""
+"""Which executor a process has. Loaded by every pytest session, so nothing but the choice."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 import pytest
-from xdist.workermanage import parse_tx_spec_config  # type: ignore[import-untyped]
 
-from pytest_siren.distribute.scheduler import RunScheduling
-from pytest_siren.session.config.stash import SESSION
-from pytest_siren.session.recording.shared_folder import SessionFolder
+if TYPE_CHECKING:
+    from pytest_siren.session.config.processes import Executor
 
 
-class ChosenScheduling:
-    """``RunScheduling`` where there are runs among the items, else ``usual``."""
+def executor_for(config: pytest.Config) -> Executor:
+    """Return the executor that the options of ``config`` ask for.
 
-    def __init__(self, config: pytest.Config, usual: Any) -> None:
-        self._config = config
-        self._usual = usual
-        self._nodes: list[Any] = []
-        self.chosen: Any = None
+    To be called when pytest configures the session, after options have their final values.
+    """
+    if hasattr(config, "workerinput"):
+        from pytest_siren.distribute.xdist.process import Worker
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.chosen or self._usual, name)
+        return Worker(config)
+    distributed = config.getoption("dist", "no") != "no" and config.getoption("tx", None)
+    if distributed and not config.option.collectonly:
+        from pytest_siren.distribute.xdist.process import Controlling
 
-    @property
-    def nodes(self) -> list[Any]:
-        """The workers that are alive."""
-        nodes: list[Any] = self.chosen.nodes if self.chosen else list(self._nodes)
-        return nodes
+        return Controlling(config)
+    from pytest_siren.distribute.alone import Alone
 
-    def add_node(self, node: Any) -> None:
-        """A worker has come up."""
-        if self.chosen:
-            self.chosen.add_node(node)
-        else:
-            self._nodes.append(node)
-
-    def remove_node(self, node: Any) -> str | None:
-        """A worker has gone."""
-        if self.chosen:
-            item: str | None = self.chosen.remove_node(node)
-            return item
-        if node in self._nodes:
-            self._nodes.remove(node)
-        return None
-
-    def add_node_collection(self, node: Any, collection: Sequence[str]) -> None:
-        """A worker has collected; the first one decides."""
-        if not self.chosen:
-            collected = SessionFolder.of(self._config.stash[SESSION].id).collected()
-            self.chosen = self._usual
-            if collected is not None and collected.total:
-                numnodes = len(parse_tx_spec_config(self._config))
-                self.chosen = RunScheduling(self._config, collected, numnodes)
-            for known in self._nodes:
-                self.chosen.add_node(known)
-        self.chosen.add_node_collection(node, collection)
+    return Alone(config)

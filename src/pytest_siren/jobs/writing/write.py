@@ -354,7 +354,7 @@ class Writer:
 
     pid: int
     session: int
-    """Id of the process that its session was started with; the same without xdist."""
+    """Id of the process that its session was started with; the same where that is its only one."""
 
     @property
     def orphaned(self) -> bool:

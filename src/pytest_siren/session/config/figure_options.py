@@ -12,6 +12,7 @@ import pytest
 
 from pytest_siren.metrics.rates.choices import Cluster, Unexposed
 from pytest_siren.session.config.option_names import OptionNames
+from pytest_siren.session.config.processes import executor_of
 from pytest_siren.text.words import shown
 
 if TYPE_CHECKING:
@@ -191,7 +192,7 @@ def check_stop(config: pytest.Config) -> None:
         raise pytest.UsageError(
             "--gate-stop needs intervals: it cannot be used with --gate-on=point"
         )
-    if config.getoption("dist", "no") == "each":
+    if executor_of(config).repeats:
         raise pytest.UsageError("--gate-stop cannot be used with --dist each")
     if chosen_cluster(config) != "couple":
         raise pytest.UsageError(

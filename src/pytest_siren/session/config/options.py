@@ -240,9 +240,6 @@ def check_options(config: pytest.Config) -> None:
 
 def asks_for_evaluations(config: pytest.Config) -> bool:
     """Whether there is something to say at the end even of a session that finds no eval file."""
-    workerinput = getattr(config, "workerinput", None)
-    if workerinput is not None:
-        return workerinput["siren_session"]["resume"] is not None
     options = ("siren_gate", "siren_gate_stop", "siren_baseline", "siren_report", *_RESUMING)
     asked = results_asked(config) or any(config.getoption(name, None) for name in options)
     return asked or any(config.getini(name) for name in ("siren_gate", "siren_report"))

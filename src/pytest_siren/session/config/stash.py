@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -28,14 +28,3 @@ NOT_NEEDED_LINES = pytest.StashKey[list[str]]()
 EVALUATIONS: pytest.StashKey[Evaluations] = pytest.StashKey()
 SECRETS = pytest.StashKey[set[str]]()
 """Values of the eval files that must be neither shown nor recorded."""
-
-
-def worker_name(config: pytest.Config) -> str | None:
-    """Return the name of this xdist worker; ``None`` in every other process."""
-    workerinput: dict[str, Any] | None = getattr(config, "workerinput", None)
-    return None if workerinput is None else str(workerinput["workerid"])
-
-
-def is_worker(config: pytest.Config) -> bool:
-    """Whether this process is an xdist worker."""
-    return hasattr(config, "workerinput")

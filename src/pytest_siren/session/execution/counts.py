@@ -14,6 +14,7 @@ from pytest_siren.text.words import printable, shown
 if TYPE_CHECKING:
     from pytest_siren.evaluation.prices import Prices
     from pytest_siren.metrics.rates.summary import SummaryRow, Totals
+    from pytest_siren.session.config.processes import Executor
     from pytest_siren.session.items.job import Job
     from pytest_siren.sharing.board import Board
 
@@ -58,6 +59,27 @@ class Facts:
         return min(self.pending, max(0, self.ended - self.reported))
 
 
+def facts_of(executor: Executor) -> Facts | None:
+    """Return what all processes of a session came to; ``None`` when there was nothing to execute.
+
+    To be called before the state that they share goes away.
+    """
+    # Only here: see ``notes``.
+    from pytest_siren.sharing.board import Gauge
+
+    state, total = executor.state, executor.total
+    if state is None or not total:
+        return None
+    return Facts(
+        total,
+        cancelled=int(state.total(Gauge.CANCELLED)),
+        deaths=executor.deaths,
+        hung=int(state.total(Gauge.HUNG)),
+        ended=int(state.total(Gauge.ENDED)),
+        unavailable=executor.unavailable,
+    )
+
+
 def notes(facts: Facts, command: str) -> list[str]:
     """Return a line for each thing that a reader of the table must know.
 
@@ -83,7 +105,7 @@ def notes(facts: Facts, command: str) -> list[str]:
         calls = "1 call" if facts.hung == 1 else f"{facts.hung:,} calls"
         lines.append(f"abandoned: {calls} of tools or other code that did not end when stopped")
     if facts.unavailable:
-        # Only here: xdist's workers wait for the controller, which is to load little before.
+        # Only here: workers wait for the controller, which is to load little before.
         from pytest_siren.text.words import printable
 
         lines += [printable(reason, _LONGEST) for reason in facts.unavailable]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import os
 import warnings
 from collections.abc import Awaitable, Callable, Generator, Iterable
 from dataclasses import dataclass, field, replace
@@ -51,8 +50,8 @@ from pytest_siren.jobs.writing.store import Past, RunIds
 from pytest_siren.models.limits.governor import Governor
 from pytest_siren.payloads import RunAttempt, RunInfo, RunReport
 from pytest_siren.session.config.options import run_timeout
-from pytest_siren.session.config.stash import SESSION, is_worker
-from pytest_siren.session.execution.counts import Facts
+from pytest_siren.session.config.processes import executor_of, is_worker
+from pytest_siren.session.config.stash import SESSION
 from pytest_siren.session.execution.event_loop import Lull, RunEventLoop
 from pytest_siren.session.execution.output_capture import OUTPUT, RunOutput
 from pytest_siren.session.items.job import Job, RunItem, Workshop, describe, judge, task_id
@@ -73,7 +72,6 @@ from pytest_siren.session.items.report import (
     without_secrets,
 )
 from pytest_siren.session.recording.recorder import JsonRecorder, RecordingError
-from pytest_siren.session.recording.shared_folder import SessionFolder
 from pytest_siren.session.recording.untouched_jobs import remove_untouched
 from pytest_siren.sharing.board import Board, Gauge
 
@@ -132,7 +130,7 @@ class Evaluations:
         governor = Governor(
             self.board,
             ceiling=size,
-            processes=int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")),
+            processes=executor_of(self.config).role.processes,
             rpm=option("siren_rpm"),
             tpm=option("siren_tpm"),
         )
@@ -360,24 +358,14 @@ class Evaluations:
             item.user_properties[:] = without_run(item.user_properties)
         return report
 
-    def facts(self) -> Facts | None:
-        """Return what is to be said at the end; ``None`` when nothing was to be executed."""
-        if not self.total:
-            return None
-        total = self.board.total
-        cancelled, ended = int(total(Gauge.CANCELLED)), int(total(Gauge.ENDED))
-        return Facts(
-            self.total,
-            cancelled=cancelled,
-            hung=self._loop.hung,
-            ended=ended,
-            unavailable=() if self.unavailable_named else tuple(self.board.stopped_keys()),
-        )
-
     @property
     def hung(self) -> int:
         """How many calls of this process go on although their runs have ended."""
         return self._loop.hung
+
+    def count_hung(self) -> None:
+        """Show these to the process that reports."""
+        self.board[Gauge.HUNG] = self._loop.hung
 
     def close(self) -> None:
         """Free the parts and the event loop; does nothing the second time."""
@@ -388,7 +376,7 @@ class Evaluations:
             for part in reversed(self.workshop.parts()):
                 if implements(part.value, SupportsClose):
                     self._free(part)
-            self.board[Gauge.HUNG] = self._loop.hung
+            self.count_hung()
             self._loop.end()
         finally:
             self.recorder.close()
@@ -397,8 +385,7 @@ class Evaluations:
                 folders = self.recorder.folders()
                 self.config.add_cleanup(partial(remove_untouched, self.config, folders))
             self.board.close()
-            if not is_worker(self.config):
-                SessionFolder.of(self.config.stash[SESSION].id).remove()
+            executor_of(self.config).leave()
 
     def _free(self, part: Part) -> None:
         """Close ``part``, or warn that it cannot be closed."""

@@ -340,6 +340,7 @@ class Drive:
                 self._wind_down()
             finally:
                 self._abandon()
+                self.evaluations.count_hung()
         if self.stopped is None:
             # What could be executed has been.
             unavailable = self.evaluations.board.stopped_keys()
@@ -514,7 +515,7 @@ CANNOT_BEGIN = (JobExistsError, RecordError, OSError)
 
 @dataclass
 class LocalFeed:
-    """All items of a session without xdist, in their order."""
+    """All items of a session of one process, in their order."""
 
     items: list[pytest.Item]
     closed: bool = field(default=False, init=False)

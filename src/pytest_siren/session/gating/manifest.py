@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_siren.session.config.figure_options import INI
+from pytest_siren.session.config.processes import executor_of
 from pytest_siren.session.config.stash import EARLY, EVALUATIONS, SESSION
 from pytest_siren.session.recording.shared_folder import SessionFolder
 from pytest_siren.spec.gates import Gate, parse_gate
@@ -155,9 +156,9 @@ def _facts(job: Job, recorder: JsonRecorder) -> dict[str, str | None]:
 
 
 def tell_planned(session: pytest.Session, folder: SessionFolder) -> None:
-    """Tell the controller, from an xdist worker, what gates must know. The first worker does so.
+    """Tell the controller, from a worker, what gates must know.
 
-    With ``--dist each`` every worker has jobs of its own.
+    The first of the workers that share jobs does so.
     """
     config = session.config
     if not has_gates(config):
@@ -183,12 +184,7 @@ def file_gates(plan: Sequence[Planned]) -> list[Gate]:
 def plan_of(session: pytest.Session) -> list[Planned]:
     """Return what each process with jobs of its own has planned; usually that is one."""
     config = session.config
-    if config.pluginmanager.get_plugin("siren-controller") is None:
-        return [planned(config, getattr(session, "items", ()))] if has_gates(config) else []
-    return told(config)
-
-
-def told(config: pytest.Config) -> list[Planned]:
-    """Return what workers have told the controller."""
-    folder = SessionFolder.of(config.stash[SESSION].id)
-    return [Planned.from_plain(data) for data in folder.planned()]
+    elsewhere = executor_of(config).planned()
+    if elsewhere is not None:
+        return [Planned.from_plain(data) for data in elsewhere]
+    return [planned(config, getattr(session, "items", ()))] if has_gates(config) else []

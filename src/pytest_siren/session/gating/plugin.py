@@ -12,7 +12,8 @@ from pytest_siren.metrics.gates.result import GateResult, Verdict
 from pytest_siren.payloads import RunReport
 from pytest_siren.session.config.figure_options import INI, may_be_inconclusive
 from pytest_siren.session.config.options import chosen_jobs_dir
-from pytest_siren.session.config.stash import EVALUATIONS, SESSION
+from pytest_siren.session.config.processes import executor_of
+from pytest_siren.session.config.stash import SESSION
 from pytest_siren.session.items.report import from_properties
 from pytest_siren.text.words import printable
 
@@ -112,8 +113,7 @@ class Gating:
 
     def _planned(self, session: pytest.Session) -> tuple[list[Planned], list[Gate]]:
         """Return what was planned, and the gates of eval files; nothing is loaded without runs."""
-        controller: Any = self.config.pluginmanager.get_plugin("siren-controller")
-        if EVALUATIONS not in self.config.stash and not (controller and controller.board):
+        if executor_of(self.config).state is None:
             return [], []
         from pytest_siren.session.gating.manifest import file_gates, plan_of
 

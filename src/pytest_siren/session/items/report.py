@@ -268,7 +268,7 @@ def _of_judges(result: Result) -> dict[str, Any]:
 
 
 def to_properties(report: RunReport, before: Properties = ()) -> list[tuple[str, object]]:
-    """Return ``report`` as user properties, which xdist carries along.
+    """Return ``report`` as user properties, which cross to the controller with it.
 
     Those that are the same as in ``before``, the properties of another run, are the same objects:
     pytest keeps all of them until the end.

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from pytest_siren.session.config.figure_options import check_stop, option_gates, results_asked
-from pytest_siren.session.config.stash import SESSION, is_worker
+from pytest_siren.session.config.processes import is_worker
+from pytest_siren.session.config.stash import SESSION
 from pytest_siren.session.execution.gc_tuning import leave_quickly
 from pytest_siren.session.gating.plugin import Gating, baseline
 from pytest_siren.session.lifecycle.info import decide

@@ -11,6 +11,7 @@ import pytest
 
 from pytest_siren.session.config.invocation import Invocation
 from pytest_siren.session.config.options import chosen_jobs_dir
+from pytest_siren.session.config.processes import executor_of
 from pytest_siren.session.resume.resolve import Resume, resumed, set_aside
 
 
@@ -48,9 +49,8 @@ def decide(config: pytest.Config) -> SessionInfo:
 
     Raises ``pytest.UsageError`` for what cannot be gone on with.
     """
-    workerinput: dict[str, Any] | None = getattr(config, "workerinput", None)
-    if workerinput is not None:
-        values = workerinput["siren_session"]
+    values = executor_of(config).decided
+    if values is not None:
         resume = values["resume"] and Resume(**values["resume"])
         if resume is not None:
             # A worker is started with the controller's command line, not with what came of it.
@@ -73,10 +73,10 @@ def decide(config: pytest.Config) -> SessionInfo:
     )
 
 
-def for_worker(info: SessionInfo, dist: str, worker: str) -> dict[str, Any]:
-    """Return ``info`` in the form that crosses to the ``worker`` of that name.
+def for_process(info: SessionInfo, name: str, *, own_jobs: bool) -> dict[str, Any]:
+    """Return ``info`` in the form that crosses to the process of that ``name``.
 
-    With ``--dist each`` every worker executes all runs, and records them in jobs of its own.
+    With ``own_jobs`` it records in jobs of its own.
     """
-    records_id = f"{info.id}-{worker}" if dist == "each" else info.id
+    records_id = f"{info.id}-{name}" if own_jobs else info.id
     return {**asdict(info), "records_id": records_id}

@@ -14,14 +14,14 @@ from pytest_siren.evaluators.python import ProjectRoot
 from pytest_siren.session.collection.eval_file import AskedTaskIds
 from pytest_siren.session.config.figure_options import prices
 from pytest_siren.session.config.options import names, run_timeout
-from pytest_siren.session.config.stash import EVALUATIONS, SESSION, is_worker
+from pytest_siren.session.config.processes import executor_of, is_worker
+from pytest_siren.session.config.stash import EVALUATIONS
 from pytest_siren.session.execution.event_loop import Lull
 from pytest_siren.session.execution.executor import Evaluations
 from pytest_siren.session.execution.gc_tuning import give_back
 from pytest_siren.session.execution.run_loop import OtherPlugins
 from pytest_siren.session.items.job import RunItem, Workshop
 from pytest_siren.session.recording.recorder import JsonRecorder, Writer
-from pytest_siren.session.recording.shared_folder import SessionFolder, sweep_temporary
 from pytest_siren.session.resume.resolve import noted
 from pytest_siren.sharing.board import Board, BoardError, BoardSpend
 from pytest_siren.text.words import printable
@@ -37,7 +37,7 @@ _NAME = 80
 
 @dataclass(frozen=True, eq=False)
 class FirstSpend:
-    """Announces what a session without xdist is about to spend."""
+    """Announces what a session of one process is about to spend."""
 
     evaluations: Evaluations
 
@@ -124,10 +124,7 @@ def start(config: pytest.Config) -> Evaluations:
 def _board(config: pytest.Config) -> Board:
     """Join the board of the session. Raises a collection error where there is no place for it."""
     try:
-        folder = SessionFolder.of(config.stash[SESSION].id)
-        if not is_worker(config):
-            sweep_temporary()
-        return folder.board()
+        return executor_of(config).join()
     except (OSError, BoardError) as error:
         message = f"evaluations need a temporary folder ($TMPDIR): {error}"
         raise pytest.Collector.CollectError(message) from None

@@ -24,7 +24,8 @@ from pytest_siren.jobs.writing.repair import finished_attempt
 from pytest_siren.jobs.writing.store import History, JobStore, Past, Recorded, Transcripts
 from pytest_siren.jobs.writing.write import mark
 from pytest_siren.payloads import JobInfo, RunAttempt, RunInfo
-from pytest_siren.session.config.stash import EARLY, HISTORIES, SESSION, worker_name
+from pytest_siren.session.config.processes import executor_of
+from pytest_siren.session.config.stash import EARLY, HISTORIES, SESSION
 from pytest_siren.session.execution.event_loop import Lull
 from pytest_siren.session.execution.gc_tuning import no_collections
 from pytest_siren.session.items.job import Job
@@ -209,7 +210,7 @@ class JsonRecorder:
         if id(job) not in self._infos:
             store = self._resumed(job) or self._open(job)
             self._stores[store.path] = store
-            self._marks.append(mark(store.path, self._session_process()))
+            self._marks.append(mark(store.path, executor_of(self.config).role.session_process))
             self._infos[id(job)] = JobInfo(
                 name=store.name,
                 path=store.path,
@@ -263,11 +264,6 @@ class JsonRecorder:
                 path.unlink(missing_ok=True)
         self._marks.clear()
 
-    def _session_process(self) -> int:
-        """Return the process that the session was started with."""
-        # A worker is a child of the controller, unless it runs on another machine.
-        return os.getppid() if worker_name(self.config) else os.getpid()
-
     def _resumed(self, job: Job) -> JobStore | None:
         """Return the store of the job that is gone on with; ``None`` for a new one."""
         resume = self.config.stash[SESSION].resume
@@ -276,7 +272,7 @@ class JsonRecorder:
             return None
         secrets = redactor(self.config)
         store = JobStore(Path(path), transcripts=transcripts(self.config), redactor=secrets)
-        if worker_name(self.config) in (None, "gw0"):
+        if executor_of(self.config).role.first:
             amend(store.path, self._facts(job), resume.override, secrets)
         return store
 

@@ -86,11 +86,11 @@ class SessionFolder:
             yield json.loads(path.read_text(encoding="utf-8"))
 
     def write_pid(self, worker: str) -> None:
-        """Tell the controller which process the xdist worker of that name is."""
+        """Tell the controller which process the worker of that name is."""
         (self.path / f"{worker}.pid").write_text(str(os.getpid()), encoding="utf-8")
 
     def pid(self, worker: str) -> int | None:
-        """Return the process of an xdist worker; ``None`` when it saw no eval file."""
+        """Return the process of a worker; ``None`` when it saw no eval file."""
         try:
             return int((self.path / f"{worker}.pid").read_text(encoding="utf-8"))
         except FileNotFoundError:

@@ -18,15 +18,9 @@ from pytest_siren.jobs.records.naming import run_directory
 from pytest_siren.jobs.records.schema import RESULT_FILE
 from pytest_siren.payloads import RunReport
 from pytest_siren.session.config.figure_options import chosen_cluster
-from pytest_siren.session.config.stash import (
-    DECIDED,
-    EVALUATIONS,
-    NOT_NEEDED,
-    NOT_NEEDED_LINES,
-    SESSION,
-    is_worker,
-)
-from pytest_siren.session.execution.counts import Facts, notes
+from pytest_siren.session.config.processes import Part, executor_of, is_worker
+from pytest_siren.session.config.stash import DECIDED, NOT_NEEDED, NOT_NEEDED_LINES, SESSION
+from pytest_siren.session.execution.counts import Facts, facts_of, notes
 from pytest_siren.session.execution.gc_tuning import no_collections
 from pytest_siren.session.items.report import (
     Received,
@@ -83,9 +77,9 @@ class Reporting:
         except UserInterrupt:
             raise
         except BaseException as error:
-            distributed = self.config.getoption("dist", "no") != "no"
-            if distributed and isinstance(error, KeyboardInterrupt):
-                # xdist leaves Ctrl-C to Python.
+            controls = executor_of(self.config).role.part is Part.CONTROLLER
+            if controls and isinstance(error, KeyboardInterrupt):
+                # The controller's loop leaves Ctrl-C to Python.
                 raise
             self._hook_errors[f"pytest_siren_run_report: {one_line(error)}"] += 1
 
@@ -98,8 +92,8 @@ class Reporting:
         """Whether this is the first report of the run: plugins that repeat tests repeat reports."""
         if nodeid not in self._nodeids:
             return True
-        # With --dist each every worker has a job of its own.
-        each = self.config.getoption("dist", "no") == "each"
+        # Where every worker executes all runs, each has a job of its own.
+        each = executor_of(self.config).repeats
         return each and all((one.nodeid, one.job) != (nodeid, run.job) for one in self._reports)
 
     @pytest.hookimpl(tryfirst=True)
@@ -156,17 +150,13 @@ class Reporting:
         """Return how many runs did not end, though nothing stopped the session or skipped them."""
         option = self.config.getoption
         facts = self.facts()
-        # With --dist each every run is there several times; --setup-only ends none.
-        if facts is None or option("dist", "no") == "each" or option("setuponly", False):
+        # Every run may be there several times; --setup-only ends none.
+        if facts is None or executor_of(self.config).repeats or option("setuponly", False):
             return 0
         return max(0, facts.pending - len(self._skipped))
 
     def _count(self, session: pytest.Session) -> None:
-        controller = self.config.pluginmanager.get_plugin("siren-controller")
-        if controller is not None:
-            self._facts = controller.facts()
-        elif EVALUATIONS in self.config.stash:
-            self._facts = self.config.stash[EVALUATIONS].facts()
+        self._facts = facts_of(executor_of(self.config))
         # A session that was stopped before its first run had ended is to be finished all the same.
         begun = self._reports or self._facts
         if not (begun or is_worker(self.config)):

@@ -17,7 +17,8 @@ from pytest_siren.jobs.records.schema import CONFIG_FILE
 from pytest_siren.jobs.writing.repair import Repaired, up_to_date
 from pytest_siren.jobs.writing.store import History
 from pytest_siren.jobs.writing.write import claim, release
-from pytest_siren.session.config.stash import EVALUATIONS, HISTORIES, is_worker
+from pytest_siren.session.config.processes import is_worker
+from pytest_siren.session.config.stash import EVALUATIONS, HISTORIES
 from pytest_siren.session.execution.gc_tuning import no_collections
 from pytest_siren.session.items.job import RunItem
 from pytest_siren.session.resume.resolve import Resume

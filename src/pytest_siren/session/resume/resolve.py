@@ -15,6 +15,7 @@ from pytest_siren.evaluation.components import Registry
 from pytest_siren.jobs.redact import shown_override
 from pytest_siren.session.config.invocation import Invocation, given_again
 from pytest_siren.session.config.options import chosen_jobs_dir
+from pytest_siren.session.config.processes import executor_of
 from pytest_siren.session.items.job import Workshop
 from pytest_siren.session.resume.last_session import CACHE_KEY
 from pytest_siren.spec.components import Selection
@@ -84,7 +85,7 @@ def resumed(config: pytest.Config) -> Resume | None:
     other runs of it.
     """
     targets = config.getoption("siren_resume")
-    if (targets or config.getoption("lf", False)) and config.getoption("dist", "no") == "each":
+    if (targets or config.getoption("lf", False)) and executor_of(config).repeats:
         raise pytest.UsageError(
             "--dist each makes a job for every worker: it cannot be used with --resume and --lf"
         )

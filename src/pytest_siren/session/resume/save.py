@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from pytest_siren.session.config.processes import executor_of
 from pytest_siren.session.config.stash import SESSION
 from pytest_siren.session.items.report import redactor
 from pytest_siren.session.resume.last_session import CACHE_KEY
@@ -47,7 +48,7 @@ def _write_sweeps(config: pytest.Config, jobs: Mapping[str, str]) -> None:
     folders: dict[Path, dict[str, str]] = {}
     for identity, path in jobs.items():
         folders.setdefault(Path(path).parent, {})[identity] = Path(path).name
-    launcher = "xdist" if config.pluginmanager.hasplugin("dsession") else "local"
+    launcher = executor_of(config).launcher
     for folder, identities in folders.items():
         sweep = Sweep(session.sweep, tuple(identities.values()), identities)
         try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import pytest
 
@@ -11,7 +10,8 @@ from pytest_siren.metrics.gates.result import GateResult
 from pytest_siren.metrics.rates.measures import Deciding, asking
 from pytest_siren.payloads import RunReport
 from pytest_siren.session.config.figure_options import unexposed_counts_as
-from pytest_siren.session.config.stash import EVALUATIONS, NOT_NEEDED
+from pytest_siren.session.config.processes import executor_of
+from pytest_siren.session.config.stash import NOT_NEEDED
 from pytest_siren.session.gating.early_stopping.sequential_gates import Stopper, stopper
 from pytest_siren.session.gating.evaluation import judge_settled
 from pytest_siren.session.gating.manifest import Planned, file_gates, plan_of
@@ -46,11 +46,7 @@ class Sampling:
         self.stopper.report(report)
         if self.stopper.settled and not self._stopped:
             self._stopped = True
-            controller: Any = self._config.pluginmanager.get_plugin("siren-controller")
-            if controller is not None:
-                controller.settle()
-            else:
-                self._config.stash[EVALUATIONS].board.settle()
+            executor_of(self._config).settle()
 
     def results(self, reports: Sequence[RunReport], plan: Sequence[Planned]) -> list[GateResult]:
         """Return what came of the gates, and note how many runs were not needed."""
@@ -79,14 +75,15 @@ class Sampling:
         return self.stopper is not None and self.stopper.settled
 
     def _decide(self, report: RunReport) -> None:
-        """See to it that no worker is given further runs of the task of ``report``.
+        """Let no further runs of the task of ``report`` be assigned, but its first.
 
         The process that executes them sees to itself (``session/execution/run_loop.py``).
         """
         assert self.deciding is not None
-        controller: Any = self._config.pluginmanager.get_plugin("siren-controller")
-        if controller is not None:
-            controller.decide(report, self.deciding.jobs[report.identity][0].k)
+        stem = report.nodeid.removesuffix(f"{report.run_index}]")
+        if stem != report.nodeid:
+            runs = self.deciding.jobs[report.identity][0].k
+            executor_of(self._config).drop(f"{stem}{run_index}]" for run_index in range(1, runs))
 
     def _begin(self) -> None:
         self._begun = True

@@ -16,7 +16,8 @@ from pytest_siren.metrics.rates.measures import Deciding, Questions
 from pytest_siren.metrics.sequential import Outcome, Settling, Step, advance, can_be_settled
 from pytest_siren.payloads import RunReport
 from pytest_siren.session.config.figure_options import option_gates, unexposed_counts_as
-from pytest_siren.session.config.stash import EARLY, EVALUATIONS, SESSION, is_worker
+from pytest_siren.session.config.processes import is_worker
+from pytest_siren.session.config.stash import EARLY, EVALUATIONS, SESSION
 from pytest_siren.session.gating.early_stopping.eligibility import (
     NOTHING_TO_STOP,
     find_early,

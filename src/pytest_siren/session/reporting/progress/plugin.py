@@ -7,14 +7,15 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Hashable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Generator, Hashable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
 
 from pytest_siren.session.config.options import progress_period
+from pytest_siren.session.config.processes import Part, executor_of
 from pytest_siren.sharing.board import Gauge
 
 if TYPE_CHECKING:
@@ -58,6 +59,10 @@ class ProgressReporting:
         """Write a plain line if it is time to. Called by the run loop, a few times a second."""
         if self._lines is not None:
             self._lines.tick()
+
+    def held(self) -> AbstractContextManager[None]:
+        """Write no plain lines meanwhile: somebody else writes."""
+        return nullcontext() if self._lines is None else self._lines.held()
 
     def end(self) -> None:
         """Show no more, and leave a terminal as if nothing had been shown. May be called again."""
@@ -462,9 +467,9 @@ class PlainLines:
     """Writes ``text()`` through pytest's terminal reporter every ``period`` seconds.
 
     pytest's reporter is not made for threads, and while a test runs its stream may lead into the
-    test's captured output. So without xdist lines are written by ``tick`` in the main thread only.
-    An xdist controller executes no tests, but its main thread waits in a queue for as long as
-    workers are silent: there a thread writes, and never while a hook is reporting.
+    test's captured output. So a process that executes tests writes by ``tick``, in the main thread
+    only. A controller executes none, but its main thread waits for as long as workers are silent:
+    there a thread writes, and never while a hook is reporting.
     """
 
     def __init__(self, config: pytest.Config, text: Callable[[], str], period: float) -> None:
@@ -475,7 +480,7 @@ class PlainLines:
         self._reporting = threading.RLock()
         self._over = threading.Event()
         self._thread: threading.Thread | None = None
-        if config.pluginmanager.has_plugin("dsession"):
+        if executor_of(config).role.part is Part.CONTROLLER:
             self._thread = threading.Thread(target=self._keep_writing, name="siren-progress")
             self._thread.daemon = True
 
@@ -518,7 +523,13 @@ class PlainLines:
             # The line that pytest had begun is over; letters go on without their file's name.
             reporter.currentfspath = None
 
-    # The hooks in which an xdist controller writes.
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Write nothing meanwhile: somebody else does."""
+        with self._reporting:
+            yield
+
+    # The hooks in which a controller writes.
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_logstart(self) -> Generator[None, Any, Any]:
@@ -532,16 +543,6 @@ class PlainLines:
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_logfinish(self) -> Generator[None, Any, Any]:
-        with self._reporting:
-            return (yield)
-
-    @pytest.hookimpl(wrapper=True, tryfirst=True, optionalhook=True)
-    def pytest_testnodeready(self) -> Generator[None, Any, Any]:
-        with self._reporting:
-            return (yield)
-
-    @pytest.hookimpl(wrapper=True, tryfirst=True, optionalhook=True)
-    def pytest_testnodedown(self) -> Generator[None, Any, Any]:
         with self._reporting:
             return (yield)
 

@@ -83,9 +83,10 @@ class WorkerFeed:
         self.interactor.sendevent("runtest_protocol_complete", item_index=index, duration=0.0)
 
 
-def tell_collected(session: pytest.Session) -> None:
+def tell_collected(session: pytest.Session, name: str) -> None:
     """Tell the controller which of the items are runs, once all is loaded that they need.
 
+    ``name`` is that of this worker.
     The workers begin together, when the last of them has collected.
     """
     with no_collections():
@@ -103,7 +104,7 @@ def tell_collected(session: pytest.Session) -> None:
             session.shouldstop = str(error)
     folder = SessionFolder.of(session.config.stash[SESSION].id)
     tell_planned(session, folder)
-    folder.write_pid(session.config.workerinput["workerid"])  # type: ignore[attr-defined]
+    folder.write_pid(name)
     paid = paid_runs(items, session.config.stash[EVALUATIONS].workshop.prices)
     folder.write_collected(Collected(runs, window_size(items), jobs, paid, _recorded(session)))
 

@@ -7,24 +7,25 @@ from __future__ import annotations
 
 import _thread
 import threading
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_siren.distribute.choice import ChosenScheduling
-from pytest_siren.distribute.scheduler import RunScheduling
+from pytest_siren.distribute.xdist.scheduler import RunScheduling
+from pytest_siren.distribute.xdist.scheduler_choice import ChosenScheduling
 from pytest_siren.evaluation.isolation import INTERRUPTED, sigterm_as_ctrl_c
-from pytest_siren.payloads import RunReport
 from pytest_siren.session.config.options import grace
 from pytest_siren.session.config.stash import SESSION
-from pytest_siren.session.execution.counts import Facts
 from pytest_siren.session.items.report import from_properties
 from pytest_siren.session.recording.shared_folder import Collected, SessionFolder
 from pytest_siren.session.recording.untouched_jobs import remove_untouched
 from pytest_siren.session.resume.save import remember
-from pytest_siren.sharing.board import Board, Gauge
+from pytest_siren.sharing.board import Board
+
+if TYPE_CHECKING:
+    from pytest_siren.session.reporting.progress.plugin import ProgressReporting
 
 _PATIENCE = 20.0
 """Seconds, beyond the grace, that interrupted workers have to send what they know."""
@@ -49,23 +50,25 @@ class Controller:
             self._board = folder.board()
         return self._board
 
-    def facts(self) -> Facts | None:
-        """Return what is to be said at the end; ``None`` when there were no runs to begin with."""
+    @property
+    def total(self) -> int:
+        """Runs that the workers have collected; 0 where they could not make jobs for them."""
         collected = SessionFolder.of(self._config.stash[SESSION].id).collected()
-        if (board := self.board) is None or collected is None or not collected.jobs:
-            return None
-        cancelled = int(board.total(Gauge.CANCELLED))
-        deaths = getattr(self._scheduling and self._scheduling.chosen, "deaths", 0)
-        hung, ended = int(board.total(Gauge.HUNG)), int(board.total(Gauge.ENDED))
+        return collected.total if collected is not None and collected.jobs else 0
+
+    @property
+    def deaths(self) -> int:
+        """Workers that died with runs in flight."""
+        deaths: int = getattr(self._scheduling and self._scheduling.chosen, "deaths", 0)
+        return deaths
+
+    @property
+    def unavailable(self) -> tuple[str, ...]:
+        """Why no run on some models can succeed, unless the session ends with these reasons."""
+        if (board := self.board) is None:
+            return ()
         ends_with = str(self._dsession.shouldstop)
-        return Facts(
-            collected.total,
-            cancelled=cancelled,
-            deaths=deaths,
-            hung=hung,
-            ended=ended,
-            unavailable=tuple(one for one in board.stopped_keys() if one not in ends_with),
-        )
+        return tuple(one for one in board.stopped_keys() if one not in ends_with)
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_node_collection_finished(self, node: Any, ids: Sequence[str]) -> None:
@@ -78,8 +81,7 @@ class Controller:
                 self._announce(collected)
                 remember(self._config, collected.jobs)
                 self._remembered = True
-            progress: Any = self._config.pluginmanager.get_plugin("siren-progress")
-            progress.begin(collected.total, board)
+            self._progress.begin(collected.total, board)
 
     def _announce(self, collected: Collected) -> None:
         """Show what the first evaluations of a project are about to spend, if nobody named them."""
@@ -98,9 +100,10 @@ class Controller:
             NOTHING_TO_STOP,
             nothing_to_stop,
         )
-        from pytest_siren.session.gating.manifest import told
+        from pytest_siren.session.gating.manifest import Planned
 
-        plan = told(self._config)
+        told = SessionFolder.of(self._config.stash[SESSION].id).planned()
+        plan = [Planned.from_plain(data) for data in told]
         if nothing_to_stop(plan, option_gates(self._config)):
             raise pytest.UsageError(NOTHING_TO_STOP)
 
@@ -133,19 +136,31 @@ class Controller:
         if isinstance(chosen, RunScheduling):
             chosen.drop_runs()
 
-    def decide(self, report: RunReport, runs: int) -> None:
-        """Let no further ones of the ``runs`` runs of the task of ``report`` begin but the first.
-
-        What a worker has been given already, it executes.
-        """
+    def drop(self, nodeids: Iterable[str]) -> None:
+        """Give no worker these runs any more. What one has been given already, it executes."""
         chosen = self._scheduling and self._scheduling.chosen
-        stem = report.nodeid.removesuffix(f"{report.run_index}]")
-        if isinstance(chosen, RunScheduling) and stem != report.nodeid:
-            chosen.drop(f"{stem}{run_index}]" for run_index in range(1, runs))
+        if isinstance(chosen, RunScheduling):
+            chosen.drop(nodeids)
 
-    @pytest.hookimpl(optionalhook=True)
-    def pytest_testnodedown(self, node: Any, error: Any) -> None:
+    @pytest.hookimpl(wrapper=True, tryfirst=True, optionalhook=True)
+    def pytest_testnodeready(self) -> Generator[None, Any, Any]:
+        """Let xdist write that a worker is there without a line of progress in between."""
+        with self._progress.held():
+            return (yield)
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True, optionalhook=True)
+    def pytest_testnodedown(self, node: Any, error: Any) -> Generator[None, Any, Any]:
         """Count a worker that died, so that what it recorded last is found."""
+        self._count_lost(node, error)
+        with self._progress.held():
+            return (yield)
+
+    @property
+    def _progress(self) -> ProgressReporting:
+        progress: Any = self._config.pluginmanager.get_plugin("siren-progress")
+        return progress  # type: ignore[no-any-return]
+
+    def _count_lost(self, node: Any, error: Any) -> None:
         pid = SessionFolder.of(self._config.stash[SESSION].id).pid(node.gateway.id)
         if error and pid is not None and (board := self.board):
             board.count_lost(pid)

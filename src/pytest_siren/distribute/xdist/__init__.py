@@ -1,0 +1,1 @@
+"""Sessions that pytest-xdist distributes: ``-n`` and ``--dist``."""
