@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import re
 from collections.abc import AsyncIterator, Collection
@@ -18,11 +17,10 @@ from pydantic_ai.providers import infer_provider_class
 from pytest_siren.evaluation.models import ModelKind, ModelUnavailableError, RunContext, Unknown
 from pytest_siren.evaluation.providers import is_provider, provider_names
 from pytest_siren.models.limits.budget import Budget
-from pytest_siren.models.limits.clients import opened, takes_httpx2, without_own_retries
+from pytest_siren.models.limits.clients import opened, without_own_retries
 from pytest_siren.models.limits.estimate import Estimate
 from pytest_siren.models.limits.governed import GovernedModel
 from pytest_siren.models.limits.governor import Governor
-from pytest_siren.models.limits.rehearsal import rehearse
 from pytest_siren.models.limits.settings import address_problem, key_problem, proxy_problem
 from pytest_siren.models.limits.turns import Turns
 from pytest_siren.models.limits.variables import address_variable
@@ -43,9 +41,6 @@ EXTRAS = (
     *("mistral", "openrouter", "snowflake", "typesafe", "xai", "zai"),
 )
 """Extras of this package that install what a provider needs: pydantic-ai's own, by their names."""
-
-_LULL = 0.1
-"""Seconds after which the first requests have left, and their answers are seldom there."""
 
 
 class ModelNameError(ModelUnavailableError, ValueError):
@@ -72,7 +67,6 @@ class ApiModelSource:
         self._budget: Budget | None = None
         self._estimate = Estimate()
         self._turns: dict[int, Turns] = {}
-        self._rehearsed = False
         self._notes = Notes(name)
         self._outgoing = Outgoing(self._notes)
 
@@ -118,16 +112,6 @@ class ApiModelSource:
             # Of a wrong name or a missing package ``bind`` says what to do.
             with suppress(ImportError):
                 import_module(f"{package}.{name}")
-        with suppress(Exception):
-            if takes_httpx2(provider):
-                # It imports the rest when it is made for the first time.
-                with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
-                    runner.run(self._rehearse())
-
-    async def _rehearse(self, after: float = 0.0) -> None:
-        await asyncio.sleep(after)
-        self._rehearsed = True
-        await rehearse(self.id)
 
     def unknown(self, run: RunContext) -> Unknown:
         """A model gives both scores."""
@@ -157,9 +141,6 @@ class ApiModelSource:
             _check_address(name, model)
             if self._budget is not None:
                 without_own_retries(model)
-                if ours and not self._rehearsed:
-                    rehearsal = asyncio.create_task(self._rehearse(_LULL))
-                    stack.callback(rehearsal.cancel)
                 if ours:
                     self._turns[id(model)] = Turns()
                     stack.callback(self._turns.pop, id(model))
