@@ -11,9 +11,7 @@ import httpx2
 from pydantic_ai.models import Model, get_user_agent, infer_model
 from pydantic_ai.providers import Provider, infer_provider, infer_provider_class
 
-from pytest_siren.models.limits.calls import find_calls
 from pytest_siren.models.limits.connections import Connections
-from pytest_siren.models.limits.tools import remember_tools, send_as_given
 from pytest_siren.models.wire.transport import Answers
 
 _TIMEOUT = httpx2.Timeout(600.0, connect=30.0)
@@ -45,10 +43,6 @@ async def opened(
 
     async with client:
         model = infer_model(name, provider_factory=provider)
-        remember_tools(model)
-        find_calls(model)
-        if taken:
-            send_as_given(model)
         async with model:
             yield model, taken
 

@@ -22,7 +22,7 @@ _TEXTS = ("reasoning", "reasoning_content", "refusal")
 def complete(api: Api, body: dict[str, Any]) -> bool:
     """Complete ``body``, an answer, in place; tell whether it was changed.
 
-    Nothing that the model said is changed.
+    Nothing that the model said is changed; calls move to where libraries look for them.
     """
     edit = _Edit()
     if api is CHAT:
@@ -97,6 +97,7 @@ def _response(body: dict[str, Any], edit: _Edit) -> None:
     # It says nothing, or it would have been taken for what went wrong.
     edit.drop(body, "error")
     for item in body["output"]:
+        _custom_call(item, edit)
         parts = item.get("content")
         for part in parts if isinstance(parts, list) else ():
             if not isinstance(part, dict) or "annotations" not in part:
@@ -133,12 +134,33 @@ def _message(message: dict[str, Any], edit: _Edit) -> None:
         edit.drop(message, "annotations")
     else:
         edit.put(message, "annotations", [one for one in annotations if _is_citation(one)])
+    _former_call(message, edit)
     calls = message.get("tool_calls")
     if not isinstance(calls, list):
         edit.drop(message, "tool_calls")
     for call in calls if isinstance(calls, list) else ():
         if isinstance(call, dict) and isinstance(call.get("function"), dict):
             _call(call, call["function"], edit)
+
+
+def _former_call(message: dict[str, Any], edit: _Edit) -> None:
+    """Move a ``function_call`` to ``tool_calls``, which took its place; libraries pass over it."""
+    call = message.get("function_call")
+    if not isinstance(call, dict) or not isinstance(call.get("name"), str):
+        return
+    if not message.get("tool_calls"):
+        edit.put(message, "tool_calls", [{"function": call}])
+        edit.drop(message, "function_call")
+
+
+def _custom_call(item: dict[str, Any], edit: _Edit) -> None:
+    """Make a function call of a custom one, whose input is any text; libraries pass over it."""
+    if item.get("type") != "custom_tool_call":
+        return
+    if isinstance(item.get("name"), str) and isinstance(item.get("call_id"), str):
+        edit.put(item, "type", "function_call")
+        edit.put(item, "arguments", item.pop("input", None))
+        edit.text(item, "arguments")
 
 
 def _call(call: dict[str, Any], function: dict[str, Any], edit: _Edit) -> None:
