@@ -195,7 +195,7 @@ def _session(kind: str, folder: Path) -> dict[str, Any]:
 
 def _mark_requests() -> None:
     """Mark what happens on behalf of a model request, in whatever task or callback."""
-    from pytest_siren.models.limits.governed import GovernedModel
+    from pytest_siren.models.ratelimit.retrying_model import GovernedModel
 
     request = GovernedModel.request
 

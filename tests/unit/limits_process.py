@@ -7,7 +7,7 @@ import sys
 import time
 from pathlib import Path
 
-from pytest_siren.models.limits.governor import Governor
+from pytest_siren.models.ratelimit.limiter import Governor
 from pytest_siren.sharing.board import Board
 
 

@@ -16,7 +16,7 @@ from pydantic_ai.messages import ModelRequest, ModelResponse, UserPromptPart
 from pydantic_ai.models import Model, ModelRequestParameters
 
 from pytest_siren.models.api import ApiModelSource
-from pytest_siren.models.limits.governor import Governor
+from pytest_siren.models.ratelimit.limiter import Governor
 from tests.unit.models_sample import RUN
 
 GOOD = {

@@ -20,8 +20,8 @@ from benchmarks.serving import Serving, serving
 from benchmarks.simulation import Cell, Coverage
 
 from pytest_siren.jobs.frame.table import read_runs
-from pytest_siren.models.limits.budget import Budget
-from pytest_siren.models.limits.cells import BoardCells
+from pytest_siren.models.ratelimit.limiter import Budget
+from pytest_siren.models.ratelimit.shared_cells import BoardCells
 from pytest_siren.session.recording.shared_folder import SessionFolder
 
 CALLS = [("get_day", {}), ("search", {"query": "lunch"})]

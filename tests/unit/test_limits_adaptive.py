@@ -4,11 +4,11 @@ from itertools import pairwise
 
 import pytest
 
-from pytest_siren.models.limits.adaptive import AdaptiveLimit
-from pytest_siren.models.limits.advice import NO_ADVICE, Advice
-from pytest_siren.models.limits.backoff import after_fault, after_refusal
-from pytest_siren.models.limits.cells import Cell, LocalCells
-from pytest_siren.models.limits.rates import RateCap
+from pytest_siren.models.ratelimit.caps import RateCap
+from pytest_siren.models.ratelimit.error_details import NO_ADVICE, Advice
+from pytest_siren.models.ratelimit.limiter import AdaptiveLimit
+from pytest_siren.models.ratelimit.retrying_model import after_fault, after_refusal
+from pytest_siren.models.ratelimit.shared_cells import Cell, LocalCells
 from tests.unit.limits_server import FakeClock
 
 

@@ -6,10 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from pytest_siren.models.limits.advice import NO_ADVICE, Advice
-from pytest_siren.models.limits.budget import Budget, Caps
-from pytest_siren.models.limits.cells import Cell, LocalCells
-from pytest_siren.models.limits.governor import Governor
+from pytest_siren.models.ratelimit.error_details import NO_ADVICE, Advice
+from pytest_siren.models.ratelimit.limiter import Budget, Caps, Governor
+from pytest_siren.models.ratelimit.shared_cells import Cell, LocalCells
 from pytest_siren.sharing.board import Board, Gauge
 from tests.unit.simulated_time import run_simulated
 

@@ -11,11 +11,9 @@ import httpx2
 import pytest
 import trustme
 
-from pytest_siren.models.limits import connections
-from pytest_siren.models.limits.clients import takes_httpx2
-from pytest_siren.models.limits.connections import Connections
-from pytest_siren.models.limits.exchange import EXCHANGE, Exchange
-from pytest_siren.models.limits.turns import Turns
+from pytest_siren.models.transport import client as connections
+from pytest_siren.models.transport.client import Connections, takes_httpx2
+from pytest_siren.models.transport.sequencing import EXCHANGE, Exchange, Turns
 from tests.unit.limits_server import Answer, error, serving
 from tests.unit.simulated_time import run_simulated
 

@@ -17,9 +17,9 @@ from pydantic_ai.settings import ModelSettings
 from pytest_siren.evaluation.models import CountsRetries, Governed
 from pytest_siren.models.api import ApiModelSource, ModelNameError, ModelPackageError
 from pytest_siren.models.control import ControlSource
-from pytest_siren.models.limits import attempts
-from pytest_siren.models.limits.governed import GovernedModel
-from pytest_siren.models.limits.governor import Governor
+from pytest_siren.models.ratelimit import retrying_model as attempts
+from pytest_siren.models.ratelimit.limiter import Governor
+from pytest_siren.models.ratelimit.retrying_model import GovernedModel
 from pytest_siren.sharing.board import Board, Gauge
 from tests.unit.limits_server import BUSY, Answer, Server, ask, bound, error, governed, serving
 from tests.unit.models_sample import RUN
@@ -276,7 +276,7 @@ def test_a_missing_package_makes_the_model_unavailable(monkeypatch: pytest.Monke
 
     monkeypatch.setattr("pydantic_ai.providers.infer_provider_class", fails)
     monkeypatch.setattr("pytest_siren.models.api.infer_provider_class", fails)
-    monkeypatch.setattr("pytest_siren.models.limits.clients.infer_provider_class", fails)
+    monkeypatch.setattr("pytest_siren.models.transport.client.infer_provider_class", fails)
     with pytest.raises(ModelPackageError) as raised:
         asyncio.run(ApiModelSource("groq:x").bind(RUN))
     assert str(raised.value) == "model 'groq:x': Please install the `groq` package"

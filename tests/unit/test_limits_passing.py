@@ -5,10 +5,9 @@ import asyncio
 import httpx2
 import pytest
 
-from pytest_siren.models.limits import passing as passing_module
-from pytest_siren.models.limits.connections import Connections
-from pytest_siren.models.limits.exchange import EXCHANGE, Exchange
-from pytest_siren.models.limits.passing import Passing
+from pytest_siren.models.transport import sequencing as passing_module
+from pytest_siren.models.transport.client import Connections
+from pytest_siren.models.transport.sequencing import EXCHANGE, Exchange, Passing
 from tests.unit.limits_server import Answer, serving
 from tests.unit.simulated_time import run_simulated
 

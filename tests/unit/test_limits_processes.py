@@ -6,8 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from pytest_siren.models.limits.cells import BoardCells, Cell
-from pytest_siren.models.limits.governor import Governor
+from pytest_siren.models.ratelimit.limiter import Governor
+from pytest_siren.models.ratelimit.shared_cells import BoardCells, Cell
 from pytest_siren.sharing.board import Board
 
 ROOT = Path(__file__).parents[2]

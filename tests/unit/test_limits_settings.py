@@ -17,11 +17,15 @@ from pydantic_ai.exceptions import ModelAPIError
 from pytest_siren.evaluation.models import ModelUnavailableError
 from pytest_siren.evaluation.providers import provider_names
 from pytest_siren.models.api import EXTRAS, ModelNameError, ModelPackageError, api_model
-from pytest_siren.models.limits.facts import facts_of
-from pytest_siren.models.limits.settings import address_problem, key_problem, proxy_problem
-from pytest_siren.models.limits.variables import key_variables
-from pytest_siren.models.limits.verdict import Kind, Trouble, judge
 from pytest_siren.models.llamacpp import LlamaServer
+from pytest_siren.models.provider_settings import (
+    address_problem,
+    key_problem,
+    key_variables,
+    proxy_problem,
+)
+from pytest_siren.models.ratelimit.error_class import Kind, Trouble, judge
+from pytest_siren.models.ratelimit.error_details import facts_of
 from tests.unit.models_sample import RUN
 
 KEY = "sk-abcdefgh12345678"

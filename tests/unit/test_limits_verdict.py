@@ -10,11 +10,11 @@ from pydantic_ai.exceptions import ModelAPIError, ModelHTTPError
 
 from pytest_siren.evaluation.models import ModelUnavailableError
 from pytest_siren.models.api import ApiModelSource
-from pytest_siren.models.limits.clients import without_own_retries
-from pytest_siren.models.limits.facts import facts_of, printable
-from pytest_siren.models.limits.governed import GovernedModel
-from pytest_siren.models.limits.governor import Governor
-from pytest_siren.models.limits.verdict import Kind, Verdict, judge
+from pytest_siren.models.ratelimit.error_class import Kind, Verdict, judge
+from pytest_siren.models.ratelimit.error_details import facts_of, printable
+from pytest_siren.models.ratelimit.limiter import Governor
+from pytest_siren.models.ratelimit.retrying_model import GovernedModel
+from pytest_siren.models.transport.client import without_own_retries
 from tests.unit.limits_server import Answer, ask, bound, error, governed, serving
 
 PAGE = "<html><body>The request was blocked</body></html>"
@@ -247,7 +247,8 @@ def test_an_address_where_nobody_listens_is_told(monkeypatch: pytest.MonkeyPatch
         async with governed(gone, monkeypatch, governor) as source:
             model = await bound(source)
             monkeypatch.setattr(
-                "pytest_siren.models.limits.attempts.after_fault", lambda tries, random: 0.0
+                "pytest_siren.models.ratelimit.retrying_model.after_fault",
+                lambda tries, random: 0.0,
             )
             with pytest.raises(ModelUnavailableError) as raised:
                 await ask(model)

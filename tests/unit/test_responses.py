@@ -28,7 +28,7 @@ from pytest_siren.evaluation.responses import (
     words_of,
 )
 from pytest_siren.evaluation.scores import Finish
-from pytest_siren.models.limits.clients import opened
+from pytest_siren.models.transport.client import opened
 from tests.endings import CALL, CUSTOM, ENDINGS, LEGACY, Ending, call, chat, responses
 
 KEYS = ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "GOOGLE_API_KEY")

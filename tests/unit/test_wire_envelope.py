@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 from pydantic_ai.messages import ToolCallPart
 
-from pytest_siren.models.wire.apis import api_of
-from pytest_siren.models.wire.envelope import complete
+from pytest_siren.models.wire.repair import api_of, complete
 from tests.unit.limits_server import Answer
 from tests.unit.wire_sample import ANSWER_KEY, CHAT, GENERATE, GOODS, NAMES, RESPONSES, asked
 

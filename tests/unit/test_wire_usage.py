@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from pytest_siren.models.wire.apis import CHAT as CHAT_API
-from pytest_siren.models.wire.apis import GENERATE as GENERATE_API
-from pytest_siren.models.wire.usage import billed, repair
+from pytest_siren.models.wire.repair import CHAT as CHAT_API
+from pytest_siren.models.wire.repair import GENERATE as GENERATE_API
+from pytest_siren.models.wire.repair import billed, repair
 from tests.unit.limits_server import Answer
 from tests.unit.wire_sample import CHAT, GENERATE, GOODS, MESSAGES, NAMES, RESPONSES, asked
 
@@ -127,7 +127,7 @@ def test_cached_tokens_beyond_all_of_them_contradict(monkeypatch: pytest.MonkeyP
 
 
 def test_the_note_is_given_once_for_a_model(monkeypatch: pytest.MonkeyPatch) -> None:
-    from pytest_siren.models.wire.outgoing import Notes
+    from pytest_siren.models.wire.exchange import Notes
 
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")

@@ -12,8 +12,8 @@ import pytest
 from pydantic_ai.messages import ModelResponse
 
 from pytest_siren.models.api import ApiModelSource
-from pytest_siren.models.limits.governed import GovernedModel
-from pytest_siren.models.limits.governor import Governor
+from pytest_siren.models.ratelimit.limiter import Governor
+from pytest_siren.models.ratelimit.retrying_model import GovernedModel
 from tests.unit.limits_server import GOOD, Answer, ask, bound, serving
 
 CHAT, RESPONSES, MESSAGES, GENERATE = NAMES = (
@@ -119,7 +119,7 @@ def asked(
         pytest.importorskip("anthropic")
     if name == GENERATE:
         pytest.importorskip("google.genai")
-    where = "pytest_siren.models.limits.attempts"
+    where = "pytest_siren.models.ratelimit.retrying_model"
     monkeypatch.setattr(f"{where}.after_fault", lambda tries, random: 0.0)
     monkeypatch.setattr(
         f"{where}.after_refusal", lambda refusals, advised, random: 0.0 if refusals < 4 else 1e9

@@ -16,17 +16,20 @@ from pydantic_ai.providers import infer_provider_class
 
 from pytest_siren.evaluation.models import ModelKind, ModelUnavailableError, RunContext, Unknown
 from pytest_siren.evaluation.providers import is_provider, provider_names
-from pytest_siren.models.limits.budget import Budget
-from pytest_siren.models.limits.clients import opened, without_own_retries
-from pytest_siren.models.limits.estimate import Estimate
-from pytest_siren.models.limits.governed import GovernedModel
-from pytest_siren.models.limits.governor import Governor
-from pytest_siren.models.limits.settings import address_problem, key_problem, proxy_problem
-from pytest_siren.models.limits.turns import Turns
-from pytest_siren.models.limits.variables import address_variable
 from pytest_siren.models.loops import ModelPerLoop
 from pytest_siren.models.names import spoken_name
-from pytest_siren.models.wire.outgoing import Notes, Outgoing
+from pytest_siren.models.provider_settings import (
+    address_problem,
+    address_variable,
+    key_problem,
+    proxy_problem,
+)
+from pytest_siren.models.ratelimit.caps import Estimate
+from pytest_siren.models.ratelimit.limiter import Budget, Governor
+from pytest_siren.models.ratelimit.retrying_model import GovernedModel
+from pytest_siren.models.transport.client import opened, without_own_retries
+from pytest_siren.models.transport.sequencing import Turns
+from pytest_siren.models.wire.exchange import Notes, Outgoing
 
 _NEEDS_NO_PROVIDER = "test"
 """pydantic-ai's ``TestModel``, the one model whose name has no colon."""

@@ -47,7 +47,7 @@ from pytest_siren.jobs.reading.read import load_result
 from pytest_siren.jobs.records.attempt import index_entry_of, make_ready, result_of
 from pytest_siren.jobs.records.schema import IndexEntry, Result
 from pytest_siren.jobs.writing.store import Past, RunIds
-from pytest_siren.models.limits.governor import Governor
+from pytest_siren.models.ratelimit.limiter import Governor
 from pytest_siren.payloads import RunAttempt, RunInfo, RunReport
 from pytest_siren.session.config.options import run_timeout
 from pytest_siren.session.config.processes import executor_of, is_worker

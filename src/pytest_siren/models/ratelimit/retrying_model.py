@@ -1,10 +1,14 @@
-"""A model whose requests keep to a budget."""
+"""A model whose requests keep to a rate limit and are sent again when they fail."""
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from random import random as random_number
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic_ai.messages import ModelMessage, ModelResponse, TextPart
@@ -14,19 +18,162 @@ from pydantic_ai.settings import ModelSettings
 from pydantic_ai.usage import RequestUsage
 
 from pytest_siren.evaluation.models import ModelUnavailableError, Retry
-from pytest_siren.models.limits.advice import NO_ADVICE, Advice, advice_of
-from pytest_siren.models.limits.attempts import PATIENCE, Attempts
-from pytest_siren.models.limits.budget import Budget
-from pytest_siren.models.limits.estimate import Estimate
-from pytest_siren.models.limits.exchange import EXCHANGE, Exchange
-from pytest_siren.models.limits.turns import Turns
-from pytest_siren.models.wire.outgoing import Notes, Outgoing
-from pytest_siren.models.wire.reading import reading
-from pytest_siren.models.wire.received import RECEIVED, Received
+from pytest_siren.models.ratelimit.caps import Estimate
+from pytest_siren.models.ratelimit.error_class import Kind, Trouble, Verdict, judge
+from pytest_siren.models.ratelimit.error_details import (
+    NO_ADVICE,
+    Advice,
+    Facts,
+    advice_of,
+    facts_of,
+)
+from pytest_siren.models.ratelimit.error_messages import too_long, unavailable
+from pytest_siren.models.ratelimit.limiter import Budget
+from pytest_siren.models.transport.sequencing import EXCHANGE, Exchange, Turns
+from pytest_siren.models.wire.errors import UnusableAnswerError
+from pytest_siren.models.wire.exchange import RECEIVED, Notes, Outgoing, Received, reading
 from pytest_siren.sharing.board import Gauge
 
 if TYPE_CHECKING:
     from pydantic_ai.tools import RunContext
+
+
+Random = Callable[[], float]
+"""Returns a number from 0 to 1."""
+
+_FAULT_BASE, _FAULT_LONGEST = 0.5, 30.0
+_DOUBLINGS = 4
+_REFUSAL_BASE, _REFUSAL_LONGEST = 1.0, 60.0
+
+
+def after_fault(tries: int, random: Random) -> float:
+    """Return seconds after ``tries`` faults in a row: full jitter over 0.5 s * 2^n, 30 s at most.
+
+    Full jitter: M. Brooker, "Exponential backoff and jitter", AWS Architecture Blog, 2015.
+    """
+    return random() * min(_FAULT_LONGEST, _FAULT_BASE * 2.0 ** min(tries, 16))
+
+
+def after_refusal(refusals: int, advised: float | None, random: Random) -> float:
+    """Return seconds after ``refusals`` in a row, the last of which ``advised`` to wait so long.
+
+    Never less than advised; a little more, and the more the oftener, so that those who were refused
+    together do not come back together.
+    """
+    if advised is None:
+        return random() * min(_REFUSAL_LONGEST, _REFUSAL_BASE * 2.0 ** min(refusals, 16))
+    more = max(0.25, 0.1 * advised) * 2.0 ** min(refusals, _DOUBLINGS)
+    return advised + random() * min(_FAULT_LONGEST, more)
+
+
+_FAULTS = 6
+"""Tries in a row that may end in a fault."""
+_UNREACHED = 4
+"""Those on a model that has not answered yet, if no connection comes about: 3.5 s at most."""
+_UNEXPLAINED = 3
+"""Requests that are rejected without a reason before the model counts as unavailable."""
+PATIENCE = 900.0
+"""Seconds that one request waits at most, in all."""
+
+
+@dataclass
+class Attempts:
+    """The tries of one request; ``model`` is the name for messages."""
+
+    model: str
+    budget: Budget
+    retries: list[Retry]
+    patience: float = PATIENCE
+    random: Random = random_number
+    _waited: float = 0.0
+    _faults: int = 0
+    _refusals: int = 0
+
+    async def failed(self, error: Exception, exchange: Exchange, excess: float) -> None:
+        """Give the request's place back, and return when the request is to be sent again.
+
+        Raises ``error`` itself when it is not, or ``ModelUnavailableError`` when no other request
+        could succeed either. The request had ``excess`` tokens more than were announced.
+        """
+        facts = facts_of(error)
+        verdict = judge(facts)
+        error = self._shown(error, facts)
+        if verdict.kind is Kind.REFUSAL:
+            self.budget.cool(excess)
+        else:
+            self.budget.release(excess)
+        wait = self._wait(error, facts, verdict, exchange)
+        if self._waited + wait > self.patience:
+            error.add_note(
+                f"given up after {self._refusals} refusals and {self._waited:.0f} s of waiting"
+            )
+            raise error
+        await self._pass(wait, verdict, facts)
+
+    def _wait(self, error: Exception, facts: Facts, verdict: Verdict, exchange: Exchange) -> float:
+        """Return the seconds until the request is sent again, or raise why it is not."""
+        match verdict.kind:
+            case Kind.REFUSAL:
+                return self._refused(facts, exchange)
+            case Kind.FAULT:
+                return self._fault(error, facts)
+            case Kind.UNAVAILABLE:
+                raise self._unavailable(facts, verdict.trouble or Trouble.MODEL) from error
+            case Kind.UNEXPLAINED if (
+                not self.budget.proven and self.budget.rejected() >= _UNEXPLAINED
+            ):
+                raise self._unavailable(facts, verdict.trouble or Trouble.ADDRESS) from error
+            case _:
+                raise error
+
+    def _refused(self, facts: Facts, exchange: Exchange) -> float:
+        advice = advice_of(exchange.headers or facts.headers)
+        if advice.wait is None and facts.retry_after is not None:
+            advice = Advice(facts.retry_after)
+        self._faults = 0
+        self._refusals += 1
+        if advice.wait is not None and advice.wait > self.patience:
+            raise ModelUnavailableError(too_long(self.model, advice.wait, self.patience))
+        self.budget.refused(advice)
+        return after_refusal(self._refusals - 1, advice.wait, self.random)
+
+    def _fault(self, error: Exception, facts: Facts) -> float:
+        self._faults += 1
+        if not self.budget.proven:
+            if facts.certificate:
+                raise self._unavailable(facts, Trouble.CERTIFICATE) from error
+            if facts.connecting and self._faults >= _UNREACHED:
+                raise self._unavailable(facts, Trouble.ADDRESS) from error
+        if self._faults >= _FAULTS:
+            if facts.page and not self.budget.proven:
+                raise self._unavailable(facts, Trouble.ADDRESS) from error
+            error.add_note(f"given up after {self._faults} tries in a row")
+            raise error
+        return after_fault(self._faults - 1, self.random)
+
+    def _shown(self, error: Exception, facts: Facts) -> Exception:
+        """Return ``error``, or one in the provider's words where a library's own say nothing."""
+        if not facts.unusable:
+            return error
+        shown = UnusableAnswerError(self.model, facts.message)
+        shown.__cause__ = error
+        return shown
+
+    def _unavailable(self, facts: Facts, trouble: Trouble) -> ModelUnavailableError:
+        return ModelUnavailableError(unavailable(self.model, facts, trouble))
+
+    async def _pass(self, wait: float, verdict: Verdict, facts: Facts) -> None:
+        refused_at = datetime.now(UTC)
+        started = time.monotonic()
+        self.budget.waits.count(Gauge.RETRIES)
+        try:
+            with self.budget.waits.until(refused_at.timestamp() + wait):
+                await asyncio.sleep(wait)
+        finally:
+            waited = time.monotonic() - started
+            self._waited += waited
+            self.retries.append(Retry(refused_at, verdict.reason, facts.status, waited))
+
 
 _T = TypeVar("_T")
 

@@ -1,27 +1,67 @@
-"""A transport that hands on answers as the libraries of providers expect them.
-
-An error that comes with status 200 gets the status that it speaks of, so that it is what it would
-have been with that status: the same exception, sent again or not. What is no answer at all is an
-``AnswerError`` instead of whatever a library makes of it.
-"""
+"""What is sent to a provider and what comes back, as both sides expect it."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from contextlib import suppress
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
 import httpx2
+from pydantic import ValidationError
+from pydantic_ai.exceptions import (
+    ContentFilterError,
+    ModelAPIError,
+    UnexpectedModelBehavior,
+    UserError,
+)
+from pydantic_ai.messages import ModelMessage
+from pydantic_ai.models import ModelRequestParameters
+from pydantic_ai.settings import ModelSettings
+from pydantic_ai.tools import ToolDefinition
+from pydantic_ai.usage import RequestUsage
 from pydantic_core import from_json
 
-from pytest_siren.models.wire.apis import api_of, has_answer
-from pytest_siren.models.wire.envelope import complete
 from pytest_siren.models.wire.errors import AnswerError, BodyError, error_in
-from pytest_siren.models.wire.received import RECEIVED, Received
-from pytest_siren.models.wire.text import decodable
-from pytest_siren.models.wire.usage import repair
+from pytest_siren.models.wire.repair import Api, api_of, billed, complete, has_answer, repair
+from pytest_siren.models.wire.text import decodable, sendable, sendable_message
+
+_EXCERPT = 400
+
+
+@dataclass(slots=True)
+class Received:
+    """The latest answer to one request, if its status is that of an answer."""
+
+    api: Api | None = None
+    content: bytes | None = None
+    """The body; ``None`` when the transport has seen no answer."""
+    body: Any = None
+    """Its JSON data."""
+    usage_problem: str | None = None
+    """What is odd about its usage, as the end of a sentence: ``is missing``."""
+    measured: bool = True
+    """Whether all of its tokens are known."""
+
+    @property
+    def excerpt(self) -> str:
+        """The beginning of the body, for messages."""
+        return (self.content or b"")[:_EXCERPT].decode(errors="replace").strip()
+
+    def billed(self) -> RequestUsage | None:
+        """Return the tokens that the body tells of, be it an answer or none."""
+        if self.api is None or not isinstance(self.body, Mapping):
+            return None
+        return billed(self.api, self.body)
+
+
+RECEIVED: ContextVar[Received | None] = ContextVar("pytest_siren_received", default=None)
+"""Of the request that is being made; ``None`` where nobody wants to know."""
+
 
 _REDIRECTS = frozenset({301, 302, 307, 308})
 _MOST_REDIRECTS = 3
@@ -242,3 +282,120 @@ def _rebuilt(
         content=content,
         request=request,
     )
+
+
+_NEVER = (ModelAPIError, ContentFilterError, UserError)
+"""These have words of their own."""
+_ALWAYS = (ValidationError, json.JSONDecodeError, IndexError)
+"""Only an answer makes a library raise these, whether or not the transport has seen it."""
+_AFTER_ARRIVAL = (AttributeError, LookupError, TypeError, ValueError, AssertionError)
+
+
+@contextmanager
+def reading(received: Received) -> Iterator[None]:
+    """Raise ``AnswerError`` in place of the errors of a library that cannot read an answer."""
+    try:
+        yield
+    except _NEVER:
+        raise
+    except UnexpectedModelBehavior as error:
+        if not isinstance(error.__cause__, ValidationError) and "Invalid response" not in str(
+            error
+        ):
+            raise
+        raise _reading_unreadable(error.__cause__ or error, received) from error
+    except (*_ALWAYS, *_AFTER_ARRIVAL) as error:
+        if not (received.content is not None or isinstance(error, _ALWAYS)):
+            raise
+        raise _reading_unreadable(error, received) from error
+
+
+def _reading_unreadable(error: BaseException, received: Received) -> AnswerError:
+    text = f": {received.excerpt}" if received.content else ""
+    return AnswerError(f"the provider's answer is not what its API promises ({_why(error)}){text}")
+
+
+def _why(error: BaseException) -> str:
+    if isinstance(error, ValidationError):
+        places = (".".join(map(str, problem["loc"])) for problem in error.errors()[:3])
+        return f"at {', '.join(dict.fromkeys(places))}"
+    return type(error).__name__
+
+
+_MOST = 64
+
+
+class OddDataWarning(UserWarning):
+    """A model or its provider was sent, or sent, what had to be mended."""
+
+    loses_no_run = True
+    """It stays a warning where others are turned into errors."""
+
+
+class Notes:
+    """What is worth a warning, once in a process for each model."""
+
+    def __init__(self, model: str) -> None:
+        self._model = model
+        self._given: set[str] = set()
+
+    def give(self, text: str) -> None:
+        """Warn of ``text``, the end of a sentence that begins with the model."""
+        if text not in self._given:
+            self._given.add(text)
+            warnings.warn(OddDataWarning(f"model {self._model!r}: {text}"), stacklevel=3)
+
+
+class Outgoing:
+    """Replaces what cannot be sent in the requests to one model, and warns of it."""
+
+    def __init__(self, notes: Notes) -> None:
+        self._notes = notes
+        # With the objects themselves, so that nothing else gets their ids.
+        self._tools: dict[tuple[int, ...], tuple[Sequence[ToolDefinition], list[ToolDefinition]]]
+        self._tools = {}
+
+    def messages(
+        self, messages: list[ModelMessage], known: dict[int, tuple[ModelMessage, ModelMessage]]
+    ) -> list[ModelMessage]:
+        """Return ``messages`` as they can be sent.
+
+        ``known`` are those of the same conversation that have been looked at, by id: each with the
+        one that is sent. New ones are added.
+        """
+        cleaned = []
+        for message in messages:
+            found = known.get(id(message))
+            if found is None:
+                found = known[id(message)] = (message, sendable_message(message))
+            cleaned.append(found[1])
+            if found[1] is not message:
+                self._note()
+        return cleaned
+
+    def settings(self, settings: ModelSettings | None) -> ModelSettings | None:
+        """Return ``settings`` as they can be sent."""
+        cleaned: ModelSettings | None = sendable(settings)
+        if cleaned is not settings:
+            self._note()
+        return cleaned
+
+    def parameters(self, parameters: ModelRequestParameters) -> ModelRequestParameters:
+        """Return ``parameters`` with tools that can be sent; each list is looked at once."""
+        tools = parameters.function_tools
+        key = tuple(map(id, tools))
+        known = self._tools.get(key)
+        if known is None:
+            if len(self._tools) >= _MOST:
+                self._tools.clear()
+            known = self._tools[key] = (tuple(tools), sendable(list(tools)))
+        if all(one is two for one, two in zip(tools, known[1], strict=True)):
+            return parameters
+        self._note()
+        return replace(parameters, function_tools=known[1])
+
+    def _note(self) -> None:
+        self._notes.give(
+            "what no provider accepts (lone surrogates, NUL, numbers that are not finite) was "
+            "replaced in what is sent to it"
+        )

@@ -1,4 +1,4 @@
-"""Where the state of a budget lies: on the session's board, or in this process alone."""
+"""The state of a rate limiter: shared by all processes of a session, or of one process alone."""
 
 from __future__ import annotations
 

@@ -1,13 +1,13 @@
-"""What a user is told when no request on a model can succeed."""
+"""What a user reads when no request on a model can succeed."""
 
 from __future__ import annotations
 
 import os
 from urllib.request import getproxies
 
-from pytest_siren.models.limits.facts import Facts
-from pytest_siren.models.limits.variables import address_variable, key_variables
-from pytest_siren.models.limits.verdict import Trouble
+from pytest_siren.models.provider_settings import address_variable, key_variables
+from pytest_siren.models.ratelimit.error_class import Trouble
+from pytest_siren.models.ratelimit.error_details import Facts
 
 
 def unavailable(name: str, facts: Facts, trouble: Trouble) -> str:

@@ -1,4 +1,4 @@
-"""What becomes of a request that got no answer."""
+"""Classifies failed requests: sent again, the run's own error, or an unavailable model."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from enum import StrEnum
 
-from pytest_siren.models.limits.facts import Facts
+from pytest_siren.models.ratelimit.error_details import Facts
 
 
 class Kind(StrEnum):

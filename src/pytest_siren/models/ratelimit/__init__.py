@@ -1,0 +1,1 @@
+"""How fast a model may be asked, and what happens when its provider refuses."""

@@ -1,0 +1,1 @@
+"""HTTP connections to providers, and the order of what goes over them."""
