@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from pathlib import Path
 from types import TracebackType
@@ -41,5 +40,4 @@ class InFlight:
                 self._board = Board(path)
                 self._key = self._board.key(self._model)
         else:
-            # The fraction counts those that wait for a place.
-            self.samples.append((time.time(), float(math.floor(self._key.sum() + 1e-9))))
+            self.samples.append((time.time(), float(self._key.total_in_flight())))

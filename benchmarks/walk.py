@@ -2,14 +2,16 @@
 
 Run it with ``python -m benchmarks.walk [--json FILE] [--list]``. Every function of the package that
 is entered counts its file; what runs while a module is imported does not. Each walk is a pytest
-session in a process of its own, with one run: a couple on a scripted model, and a benign task whose
-provider first answers 429, of which the model request counts, with all that happens on its behalf.
+session in a process of its own: a couple on a scripted model, and two runs of a benign task. The
+provider answers the first with 200, which opens the connection and does not count, and the second
+with 429 and then 200, of which the model request counts, with all that happens on its behalf.
 """
 
 from __future__ import annotations
 
 import argparse
 import inspect
+import itertools
 import json
 import os
 import subprocess
@@ -66,6 +68,7 @@ dataset:
     tasks:
       - {id: greet, prompt: Say hello., evaluators: {answer: {type: contains, value: hello}}}
 agent: {type: plain, config: {model: "openai-chat:gpt-4o"}}
+runs: 2
 """
 
 ANSWER = {
@@ -126,15 +129,15 @@ def _is_of_an_import(frame: FrameType | None) -> bool:
 
 
 class _Provider(BaseHTTPRequestHandler):
-    """Refuses the first request, and answers the next."""
+    """Refuses the second request, and answers all others."""
 
     protocol_version = "HTTP/1.1"
-    refused = False
+    requests = 0
 
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers["content-length"]))
-        refuse = not type(self).refused
-        type(self).refused = True
+        type(self).requests += 1
+        refuse = type(self).requests == 2
         body = {"error": {"message": "slow down"}} if refuse else ANSWER
         data = json.dumps(body).encode()
         self.send_response(429 if refuse else 200)
@@ -174,6 +177,7 @@ def _session(kind: str, folder: Path) -> dict[str, Any]:
         arguments.append("--attack=template_string")
         walk.everything = True
     else:
+        arguments.append("--concurrency=1")
         _mark_requests()
     threading.setprofile(walk)
     sys.setprofile(walk)
@@ -194,19 +198,23 @@ def _session(kind: str, folder: Path) -> dict[str, Any]:
 
 
 def _mark_requests() -> None:
-    """Mark what happens on behalf of a model request, in whatever task or callback."""
-    from pytest_siren.models.ratelimit.retrying_model import GovernedModel
+    """Mark what happens on behalf of the second model request, in whatever task or callback."""
+    from pytest_siren.models.ratelimit.retrying_model import RetryingModel
 
-    request = GovernedModel.request
+    request = RetryingModel.request
+
+    made = itertools.count()
 
     async def marked(self: Any, *arguments: Any, **options: Any) -> Any:
+        if next(made) == 0:
+            return await request(self, *arguments, **options)
         token = IN_REQUEST.set(True)
         try:
             return await request(self, *arguments, **options)
         finally:
             IN_REQUEST.reset(token)
 
-    GovernedModel.request = marked  # type: ignore[method-assign]
+    RetryingModel.request = marked  # type: ignore[method-assign]
 
 
 def measure(kind: str) -> dict[str, Any]:

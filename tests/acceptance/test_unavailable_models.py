@@ -154,7 +154,9 @@ SET_UP = {
 def test_a_fault_of_the_set_up_is_one_message(
     fault: str, project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pytest_siren.models.ratelimit.retrying_model.after_fault", lambda *_: 0.0)
+    monkeypatch.setattr(
+        "pytest_siren.models.ratelimit.retrying_model.after_transient", lambda *_: 0.0
+    )
     values, message = SET_UP[fault]
     for name, value in {URL: "http://127.0.0.1:9/v1", KEY: "k"}.items():
         monkeypatch.setenv(name, value)

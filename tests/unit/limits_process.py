@@ -1,4 +1,4 @@
-"""A process that takes places in a shared budget and writes down when."""
+"""A process that takes places in a shared limiter and writes down when."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ import sys
 import time
 from pathlib import Path
 
-from pytest_siren.models.ratelimit.limiter import Governor
+from pytest_siren.models.ratelimit.limiter import RateLimiters
 from pytest_siren.sharing.board import Board
 
 
-async def work(governor: Governor, requests: int, latency: float) -> list[str]:
-    budget = governor.budget("openai:gpt-5")
+async def work(limiters: RateLimiters, requests: int, latency: float) -> list[str]:
+    limiter = limiters.limiter("openai:gpt-5")
     lines = []
 
     async def one() -> None:
-        await budget.acquire()
+        await limiter.acquire()
         lines.append(f"{time.monotonic():.6f} 1")
         await asyncio.sleep(latency)
         lines.append(f"{time.monotonic():.6f} -1")
-        budget.release()
+        limiter.release()
 
     await asyncio.gather(*(one() for _ in range(requests)))
     return lines
@@ -29,11 +29,11 @@ async def work(governor: Governor, requests: int, latency: float) -> list[str]:
 def main() -> None:
     path, requests, latency, rpm = sys.argv[1:]
     board = Board.open(Path(path))
-    governor = Governor(board, ceiling=8, processes=2, rpm=float(rpm) or None)
+    limiters = RateLimiters(board, ceiling=8, processes=2, rpm=float(rpm) or None)
     sys.stdout.write("ready\n")
     sys.stdout.flush()
     sys.stdin.readline()
-    lines = asyncio.run(work(governor, int(requests), float(latency)))
+    lines = asyncio.run(work(limiters, int(requests), float(latency)))
     sys.stdout.write("\n".join(lines))
 
 

@@ -16,7 +16,7 @@ from pydantic_ai.messages import ModelRequest, ModelResponse, UserPromptPart
 from pydantic_ai.models import Model, ModelRequestParameters
 
 from pytest_siren.models.api import ApiModelSource
-from pytest_siren.models.ratelimit.limiter import Governor
+from pytest_siren.models.ratelimit.limiter import RateLimiters
 from tests.unit.models_sample import RUN
 
 GOOD = {
@@ -131,14 +131,14 @@ async def serving(answer: Callable[[int], Answer] | Answer) -> AsyncIterator[Ser
 async def governed(
     server: Server,
     monkeypatch: pytest.MonkeyPatch,
-    governor: Governor | None = None,
+    limiters: RateLimiters | None = None,
     name: str = "openai-chat:gpt-4o-mini",
 ) -> AsyncIterator[ApiModelSource]:
     """Open a governed source of the model behind ``server``, and close it."""
     monkeypatch.setenv("OPENAI_BASE_URL", server.url)
     monkeypatch.setenv("OPENAI_API_KEY", "key")
     source = ApiModelSource(name)
-    source.govern(governor or Governor(None, 16))
+    source.use_rate_limiter(limiters or RateLimiters(None, 16))
     try:
         yield source
     finally:

@@ -20,8 +20,7 @@ from benchmarks.serving import Serving, serving
 from benchmarks.simulation import Cell, Coverage
 
 from pytest_siren.jobs.frame.table import read_runs
-from pytest_siren.models.ratelimit.limiter import Budget
-from pytest_siren.models.ratelimit.shared_cells import BoardCells
+from pytest_siren.models.ratelimit.limiter import RateLimiter
 from pytest_siren.session.recording.shared_folder import SessionFolder
 
 CALLS = [("get_day", {}), ("search", {"query": "lunch"})]
@@ -133,7 +132,7 @@ def test_requests_in_flight_are_looked_at_on_the_sessions_own_board(tmp_path: Pa
     folder = SessionFolder(tmp_path / "pytest-siren-1")
     with InFlight(tmp_path, "a:model") as watch:
         watch(0.0)
-        budget = Budget(BoardCells(folder.board().key("a:model")), ceiling=4)
+        budget = RateLimiter(folder.board().key("a:model"), ceiling=4)
         for moment in range(4):
             asyncio.run(budget.acquire())
             watch(float(moment))

@@ -5,9 +5,9 @@ from itertools import pairwise
 import pytest
 
 from pytest_siren.models.ratelimit.caps import RateCap
-from pytest_siren.models.ratelimit.error_details import NO_ADVICE, Advice
+from pytest_siren.models.ratelimit.error_class import NO_ADVICE, Advice
 from pytest_siren.models.ratelimit.limiter import AdaptiveLimit
-from pytest_siren.models.ratelimit.retrying_model import after_fault, after_refusal
+from pytest_siren.models.ratelimit.retrying_model import after_refusal, after_transient
 from pytest_siren.models.ratelimit.shared_cells import Cell, LocalCells
 from tests.unit.limits_server import FakeClock
 
@@ -251,8 +251,8 @@ def test_a_cap_on_tokens_delays_what_comes_after_a_large_request(clock: FakeCloc
 
 
 def test_waits_grow_and_keep_to_what_the_provider_says() -> None:
-    assert [after_fault(n, lambda: 1.0) for n in range(8)] == [0.5, 1, 2, 4, 8, 16, 30, 30]
-    assert after_fault(5, lambda: 0.0) == 0.0
+    assert [after_transient(n, lambda: 1.0) for n in range(8)] == [0.5, 1, 2, 4, 8, 16, 30, 30]
+    assert after_transient(5, lambda: 0.0) == 0.0
     assert [after_refusal(n, None, lambda: 1.0) for n in range(3)] == [1, 2, 4]
     assert after_refusal(50, None, lambda: 1.0) == 60
     assert after_refusal(0, 20.0, lambda: 0.0) == 20.0

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_siren.models.ratelimit.error_details import Advice, advice_of, reset_in
+from pytest_siren.models.ratelimit.error_class import Advice, advice_of, reset_in
 
 NOW = 1_767_322_800.0
 

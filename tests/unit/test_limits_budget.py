@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from pytest_siren.models.ratelimit.error_details import NO_ADVICE, Advice
-from pytest_siren.models.ratelimit.limiter import Budget, Caps, Governor
+from pytest_siren.models.ratelimit.error_class import NO_ADVICE, Advice
+from pytest_siren.models.ratelimit.limiter import Caps, RateLimiter, RateLimiters
 from pytest_siren.models.ratelimit.shared_cells import Cell, LocalCells
 from pytest_siren.sharing.board import Board, Gauge
 from tests.unit.simulated_time import run_simulated
@@ -16,20 +16,22 @@ LONGEST_POLL = 0.05
 """Seconds that a request may be later than its place, to look at what other processes hold."""
 
 
-def budget_of(ceiling: int = 4, limit: float | None = None, caps: Caps | None = None) -> Budget:
+def limiter_of(
+    ceiling: int = 4, limit: float | None = None, caps: Caps | None = None
+) -> RateLimiter:
     cells = LocalCells()
     if limit is not None:
         cells[Cell.LIMIT] = limit
     clock = asyncio.get_running_loop().time
-    return Budget(cells, ceiling=ceiling, caps=caps or Caps(), clock=clock)
+    return RateLimiter(cells, ceiling=ceiling, caps=caps or Caps(), clock=clock)
 
 
 def now() -> float:
     return asyncio.get_running_loop().time()
 
 
-async def acquired(budget: Budget, count: int) -> list[asyncio.Task[None]]:
-    tasks = [asyncio.create_task(budget.acquire()) for _ in range(count)]
+async def acquired(limiter: RateLimiter, count: int) -> list[asyncio.Task[None]]:
+    tasks = [asyncio.create_task(limiter.acquire()) for _ in range(count)]
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     return tasks
@@ -37,44 +39,44 @@ async def acquired(budget: Budget, count: int) -> list[asyncio.Task[None]]:
 
 def test_places_go_in_the_order_of_asking() -> None:
     async def run() -> None:
-        budget = budget_of(ceiling=2)
-        tasks = await acquired(budget, 5)
+        limiter = limiter_of(ceiling=2)
+        tasks = await acquired(limiter, 5)
         assert [task.done() for task in tasks] == [True, True, False, False, False]
         for done in (3, 4, 5):
-            budget.release()
+            limiter.release()
             await asyncio.sleep(0)
             assert [task.done() for task in tasks] == [True] * done + [False] * (5 - done)
-        assert budget.in_flight == 2
+        assert limiter.in_flight == 2
 
     run_simulated(run())
 
 
 def test_the_adaptive_limit_binds_and_rises_for_those_who_wait() -> None:
     async def run() -> None:
-        budget = budget_of(ceiling=8, limit=1.0)
-        first, second = await acquired(budget, 2)
+        limiter = limiter_of(ceiling=8, limit=1.0)
+        first, second = await acquired(limiter, 2)
         assert (first.done(), second.done()) == (True, False)
         for _ in range(5):
             await asyncio.sleep(0.06)
-            budget.succeeded(0.01, NO_ADVICE)
+            limiter.succeeded(0.01, NO_ADVICE)
         await asyncio.wait_for(second, 2.0)
-        assert budget.in_flight == 2
+        assert limiter.in_flight == 2
 
     run_simulated(run())
 
 
 def test_a_cancelled_request_leaves_no_place_behind() -> None:
     async def run() -> None:
-        budget = budget_of(ceiling=1)
-        first, second, third = await acquired(budget, 3)
+        limiter = limiter_of(ceiling=1)
+        first, second, third = await acquired(limiter, 3)
         second.cancel()
         await asyncio.sleep(0)
-        budget.release()
+        limiter.release()
         # Given a place and cancelled before it could notice.
         third.cancel()
         await asyncio.gather(second, third, return_exceptions=True)
-        assert budget.in_flight == 0
-        await asyncio.wait_for(budget.acquire(), 1.0)
+        assert limiter.in_flight == 0
+        await asyncio.wait_for(limiter.acquire(), 1.0)
         assert first.done()
 
     run_simulated(run())
@@ -82,24 +84,24 @@ def test_a_cancelled_request_leaves_no_place_behind() -> None:
 
 def test_the_place_of_a_refused_request_cools_and_comes_back() -> None:
     async def run() -> None:
-        budget = budget_of(ceiling=1)
-        await budget.acquire()
-        budget.succeeded(0.05, NO_ADVICE)
-        budget.cool()
+        limiter = limiter_of(ceiling=1)
+        await limiter.acquire()
+        limiter.succeeded(0.05, NO_ADVICE)
+        limiter.release_after_cooldown()
         started = now()
-        await budget.acquire()
+        await limiter.acquire()
         assert now() - started == pytest.approx(0.05)
-        assert budget.in_flight == 1
+        assert limiter.in_flight == 1
 
     run_simulated(run())
 
 
 def test_everybody_waits_while_the_provider_says_so() -> None:
     async def run() -> None:
-        budget = budget_of()
-        budget.refused(Advice(exhausted=True, resets_in=0.15))
+        limiter = limiter_of()
+        limiter.refused(Advice(exhausted=True, resets_in=0.15))
         started = now()
-        await budget.acquire()
+        await limiter.acquire()
         assert now() - started == pytest.approx(0.15)
 
     run_simulated(run())
@@ -107,13 +109,13 @@ def test_everybody_waits_while_the_provider_says_so() -> None:
 
 def test_a_cap_on_requests_is_kept() -> None:
     async def run() -> list[float]:
-        budget = budget_of(ceiling=100, caps=Caps(requests_per_minute=1_200))
+        limiter = limiter_of(ceiling=100, caps=Caps(requests_per_minute=1_200))
         moments: list[float] = []
 
         async def one() -> None:
-            await budget.acquire()
+            await limiter.acquire()
             moments.append(now())
-            budget.release()
+            limiter.release()
 
         await asyncio.gather(*(one() for _ in range(50)))
         return moments
@@ -126,12 +128,12 @@ def test_a_cap_on_requests_is_kept() -> None:
 
 def test_a_cap_on_tokens_is_kept_by_what_requests_really_had() -> None:
     async def run() -> float:
-        budget = budget_of(ceiling=100, caps=Caps(tokens_per_minute=60_000))
-        assert budget.counts_tokens
+        limiter = limiter_of(ceiling=100, caps=Caps(tokens_per_minute=60_000))
+        assert limiter.counts_tokens
         started = now()
-        await budget.acquire(100)
-        budget.release(1_900)
-        await budget.acquire(100)
+        await limiter.acquire(100)
+        limiter.release(1_900)
+        await limiter.acquire(100)
         return now() - started
 
     # 1,000 a second, of which one second's may come at once.
@@ -142,16 +144,16 @@ def test_nothing_limits_and_no_lock_is_taken(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     board = Board.open(tmp_path / "board")
-    budget = Governor(board, 2).budget("openai:gpt-5")
+    limiter = RateLimiters(board, 2).limiter("openai:gpt-5")
     monkeypatch.setattr(
         "pytest_siren.sharing.board.fcntl.flock", lambda *arguments: pytest.fail("locked")
     )
 
     async def run() -> None:
         for _ in range(3):
-            await budget.acquire()
-            budget.succeeded(0.3, NO_ADVICE)
-            budget.release()
+            await limiter.acquire()
+            limiter.succeeded(0.3, NO_ADVICE)
+            limiter.release()
 
     run_simulated(run())
     monkeypatch.undo()
@@ -160,12 +162,12 @@ def test_nothing_limits_and_no_lock_is_taken(
 
 def test_those_who_wait_are_on_the_board(tmp_path: Path) -> None:
     board = Board.open(tmp_path / "board")
-    budget = Governor(board, 4).budget("openai:gpt-5")
+    limiter = RateLimiters(board, 4).limiter("openai:gpt-5")
 
     async def run() -> None:
         before = time.time()
-        budget.refused(Advice(exhausted=True, resets_in=60.0))
-        tasks = await acquired(budget, 3)
+        limiter.refused(Advice(exhausted=True, resets_in=60.0))
+        tasks = await acquired(limiter, 3)
         assert board[Gauge.HELD] == 3
         assert before + 59 <= board[Gauge.RESUMES_AT] <= time.time() + 61
         for task in tasks:
@@ -179,8 +181,8 @@ def test_those_who_wait_are_on_the_board(tmp_path: Path) -> None:
 
 def test_each_model_has_a_budget_of_its_own(tmp_path: Path) -> None:
     for board in (None, Board.open(tmp_path / "board")):
-        governor = Governor(board, 4)
-        one, other = governor.budget("openai:a"), governor.budget("openai:b")
-        assert governor.budget("openai:a") is one
+        limiters = RateLimiters(board, 4)
+        one, other = limiters.limiter("openai:a"), limiters.limiter("openai:b")
+        assert limiters.limiter("openai:a") is one
         one.refused(NO_ADVICE)
         assert (one.limit.binding, other.limit.binding) == (True, False)

@@ -5,16 +5,19 @@ import gzip
 import ssl
 from collections.abc import AsyncIterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import aiohttp
 import httpx2
 import pytest
 import trustme
 
-from pytest_siren.models.transport import client as connections
-from pytest_siren.models.transport.client import Connections, takes_httpx2
-from pytest_siren.models.transport.sequencing import EXCHANGE, Exchange, Turns
-from tests.unit.limits_server import Answer, error, serving
+from pytest_siren.models.transport import client as client_module
+from pytest_siren.models.transport.client import connections, takes_httpx2
+from pytest_siren.models.transport.sequencing import SendGate, SequencedTransport
+from pytest_siren.models.wire import exchange
+from pytest_siren.models.wire.exchange import TRACE, Answers, RequestTrace
+from tests.unit.limits_server import GOOD, Answer, FakeClock, error, serving
 from tests.unit.simulated_time import run_simulated
 
 
@@ -26,7 +29,7 @@ def test_connections_are_kept_and_used_again() -> None:
     async def run() -> None:
         async with (
             serving(Answer(latency=0.02)) as server,
-            httpx2.AsyncClient(transport=Connections()) as client,
+            httpx2.AsyncClient(transport=Answers(connections())) as client,
         ):
             for _ in range(5):
                 assert (await post(client, server.url)).json()["id"] == "chatcmpl-1"
@@ -49,7 +52,7 @@ def test_faults_and_cancellation_leak_no_connection() -> None:
         answers = [Answer(reset=True), error(500, None, "no"), Answer(latency=0.3), Answer()]
         async with (
             serving(lambda number: answers[number % 4]) as server,
-            httpx2.AsyncClient(transport=Connections()) as client,
+            httpx2.AsyncClient(transport=Answers(connections())) as client,
         ):
             for _ in range(3):
                 with pytest.raises(httpx2.TransportError):
@@ -67,7 +70,7 @@ def test_faults_and_cancellation_leak_no_connection() -> None:
 
 def test_a_connection_whose_server_hung_up_is_made_anew() -> None:
     async def run() -> None:
-        async with httpx2.AsyncClient(transport=Connections()) as client:
+        async with httpx2.AsyncClient(transport=Answers(connections())) as client:
             closing = Answer(headers={"connection": "close"})
             async with serving(closing) as server:
                 for _ in range(3):
@@ -78,12 +81,12 @@ def test_a_connection_whose_server_hung_up_is_made_anew() -> None:
 
 
 def test_connections_that_nobody_needs_are_closed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connections, "_IDLE", 0.05)
+    monkeypatch.setattr(client_module, "_IDLE", 0.05)
 
     async def run() -> None:
         async with (
             serving(Answer(latency=0.02)) as server,
-            httpx2.AsyncClient(transport=Connections()) as client,
+            httpx2.AsyncClient(transport=Answers(connections())) as client,
         ):
             await asyncio.gather(*(post(client, server.url) for _ in range(6)))
             assert server.open == 6
@@ -102,7 +105,7 @@ def test_each_origin_has_connections_of_its_own() -> None:
         async with (
             serving(Answer()) as one,
             serving(Answer()) as other,
-            httpx2.AsyncClient(transport=Connections()) as client,
+            httpx2.AsyncClient(transport=Answers(connections())) as client,
         ):
             for _ in range(3):
                 await post(client, one.url)
@@ -119,7 +122,7 @@ def test_a_proxy_of_the_environment_is_used_unless_it_is_to_be_passed_by(
         async with serving(Answer()) as server, serving(Answer()) as proxy:
             monkeypatch.setenv("http_proxy", proxy.url.removesuffix("/v1"))
             monkeypatch.setenv("no_proxy", no_proxy)
-            async with httpx2.AsyncClient(transport=Connections()) as client:
+            async with httpx2.AsyncClient(transport=Answers(connections())) as client:
                 await post(client, server.url)
             return server.paths, proxy.paths
 
@@ -139,7 +142,7 @@ def test_a_proxy_of_the_environment_is_used_unless_it_is_to_be_passed_by(
 )
 def test_what_goes_wrong_before_a_connection_is_there(url: str, error: type[Exception]) -> None:
     async def run() -> None:
-        async with httpx2.AsyncClient(transport=Connections()) as client:
+        async with httpx2.AsyncClient(transport=Answers(connections())) as client:
             with pytest.raises(error) as raised:
                 await post(client, url)
             assert type(raised.value) is error
@@ -161,7 +164,7 @@ def test_what_goes_wrong_afterwards() -> None:
     async def run() -> None:
         async with (
             serving(lambda number: answers[number]) as server,
-            httpx2.AsyncClient(transport=Connections(), timeout=0.2) as client,
+            httpx2.AsyncClient(transport=Answers(connections()), timeout=0.2) as client,
         ):
             for error in errors:
                 with pytest.raises(error) as raised:
@@ -190,7 +193,7 @@ def test_servers_need_a_certificate_that_is_trusted(
     async def run() -> None:
         listening = await asyncio.start_server(answer, "127.0.0.1", 0, ssl=context)
         url = f"https://localhost:{listening.sockets[0].getsockname()[1]}/"
-        async with listening, httpx2.AsyncClient(transport=Connections()) as client:
+        async with listening, httpx2.AsyncClient(transport=Answers(connections())) as client:
             if trusted:
                 assert (await client.get(url)).text == "safe"
             else:
@@ -228,7 +231,7 @@ def test_bodies_come_in_pieces_and_packed_and_leave_so() -> None:
     async def run() -> None:
         listening = await asyncio.start_server(answer, "127.0.0.1", 0)
         url = f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}/"
-        async with listening, httpx2.AsyncClient(transport=Connections()) as client:
+        async with listening, httpx2.AsyncClient(transport=Answers(connections())) as client:
             response = await client.post(url, content=pieces())
         assert len(response.json()["said"]) == 300_000
         assert response.headers["x-asked"] == "3"
@@ -242,7 +245,7 @@ def test_a_socks_proxy_is_not_passed_by(monkeypatch: pytest.MonkeyPatch) -> None
         async with serving(Answer()) as server:
             monkeypatch.setenv("all_proxy", "socks5://127.0.0.1:1")
             monkeypatch.setenv("no_proxy", "")
-            async with httpx2.AsyncClient(transport=Connections()) as client:
+            async with httpx2.AsyncClient(transport=Answers(connections())) as client:
                 # What it needs is not installed, or nobody listens there.
                 with pytest.raises((ImportError, httpx2.TransportError)) as raised:
                     await post(client, server.url)
@@ -253,39 +256,43 @@ def test_a_socks_proxy_is_not_passed_by(monkeypatch: pytest.MonkeyPatch) -> None
     asyncio.run(run())
 
 
-def test_the_transport_tells_of_the_answers_headers_and_gives_the_turn_back() -> None:
+def test_the_next_request_is_built_when_the_one_before_has_left() -> None:
     async def run() -> None:
-        turns = Turns()
         answer = Answer(headers={"X-RateLimit-Remaining-Requests": "7"}, latency=0.2)
-        async with (
-            serving(answer) as server,
-            httpx2.AsyncClient(transport=Connections()) as client,
-        ):
-            for _ in range(2):
-                exchange = Exchange(await turns.take())
-                EXCHANGE.set(exchange)
-                asking = asyncio.create_task(post(client, server.url))
-                # The next may begin long before the answer is there.
-                (await asyncio.wait_for(turns.take(), 1.0)).release()
-                assert not asking.done()
-                await asking
-                assert exchange.headers is not None
-                assert exchange.headers["x-ratelimit-remaining-requests"] == "7"
+        async with serving(answer) as server:
+            transport = SequencedTransport(Answers(connections()))
+            async with httpx2.AsyncClient(transport=transport) as client:
+                for _ in range(2):
+                    trace = RequestTrace()
+                    TRACE.set(trace)
+
+                    async def ask() -> None:
+                        async with transport.turn():
+                            await post(client, server.url)
+
+                    asking = asyncio.create_task(ask())
+                    await asyncio.sleep(0)
+                    # Long before the answer is there.
+                    async with asyncio.timeout(1.0), transport.turn():
+                        assert not asking.done()
+                    await asking
+                    assert trace.headers is not None
+                    assert trace.headers["x-ratelimit-remaining-requests"] == "7"
 
     asyncio.run(run())
 
 
-def test_turns_go_in_order_and_none_is_lost() -> None:
+def test_turns_to_send_go_in_order_and_none_is_lost() -> None:
     async def run() -> None:
-        turns = Turns()
+        gate = SendGate()
         order: list[int] = []
 
         async def one(number: int) -> None:
-            turn = await turns.take()
+            slot = await gate.acquire()
             order.append(number)
             await asyncio.sleep(0)
-            turn.release()
-            turn.release()
+            slot.release()
+            slot.release()
 
         tasks = [asyncio.create_task(one(number)) for number in range(10)]
         await asyncio.sleep(0)
@@ -294,13 +301,39 @@ def test_turns_go_in_order_and_none_is_lost() -> None:
         await asyncio.gather(*tasks, return_exceptions=True)
         assert order == [0, 1, 2, 5, 6, 7, 8]
         # One that is not given back runs out.
-        await turns.take()
+        await gate.acquire()
         loop = asyncio.get_running_loop()
         started = loop.time()
-        await turns.take()
+        await gate.acquire()
         assert loop.time() - started == pytest.approx(0.05)
 
     run_simulated(run())
+
+
+def test_latency_is_the_providers_without_our_own_queues(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = FakeClock()
+    monkeypatch.setattr(exchange, "time", SimpleNamespace(monotonic=clock))
+
+    async def answer(request: httpx2.Request) -> httpx2.Response:
+        clock.now += 2
+        return httpx2.Response(200, json=GOOD)
+
+    transport = SequencedTransport(Answers(httpx2.MockTransport(answer)))
+
+    async def ask(client: httpx2.AsyncClient) -> float | None:
+        trace = RequestTrace()
+        TRACE.set(trace)
+        async with transport.turn():
+            await post(client, "http://provider.invalid")
+            # The others wait for their turn, and to be handed on.
+            clock.now += 10
+        return trace.latency
+
+    async def run() -> list[float | None]:
+        async with httpx2.AsyncClient(transport=transport) as client:
+            return await asyncio.gather(*(ask(client) for _ in range(4)))
+
+    assert asyncio.run(run()) == [2, 2, 2, 2]
 
 
 @pytest.mark.parametrize(

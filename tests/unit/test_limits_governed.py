@@ -14,12 +14,13 @@ from pydantic_ai.models import Model, ModelRequestParameters
 from pydantic_ai.models.test import TestModel as PydanticTestModel
 from pydantic_ai.settings import ModelSettings
 
-from pytest_siren.evaluation.models import CountsRetries, Governed
+from pytest_siren.evaluation.models import CountsRetries, SupportsRateLimit
 from pytest_siren.models.api import ApiModelSource, ModelNameError, ModelPackageError
 from pytest_siren.models.control import ControlSource
-from pytest_siren.models.ratelimit import retrying_model as attempts
-from pytest_siren.models.ratelimit.limiter import Governor
-from pytest_siren.models.ratelimit.retrying_model import GovernedModel
+from pytest_siren.models.ratelimit import retrying_model
+from pytest_siren.models.ratelimit.limiter import RateLimiters
+from pytest_siren.models.ratelimit.retrying_model import RetryingModel
+from pytest_siren.models.transport.sequencing import SequencedTransport
 from pytest_siren.sharing.board import Board, Gauge
 from tests.unit.limits_server import BUSY, Answer, Server, ask, bound, error, governed, serving
 from tests.unit.models_sample import RUN
@@ -28,7 +29,7 @@ from tests.unit.models_sample import RUN
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Waits without advice are short."""
-    monkeypatch.setattr(attempts, "after_fault", lambda tries, random: 0.01)
+    monkeypatch.setattr(retrying_model, "after_transient", lambda tries, random: 0.01)
 
 
 def first(*answers: Answer) -> Callable[[int], Answer]:
@@ -38,10 +39,10 @@ def first(*answers: Answer) -> Callable[[int], Answer]:
 def answered(
     answer: Callable[[int], Answer] | Answer,
     monkeypatch: pytest.MonkeyPatch,
-    governor: Governor | None = None,
-) -> tuple[Server, GovernedModel, Exception | None]:
-    async def run() -> tuple[Server, GovernedModel, Exception | None]:
-        async with serving(answer) as server, governed(server, monkeypatch, governor) as source:
+    limiters: RateLimiters | None = None,
+) -> tuple[Server, RetryingModel, Exception | None]:
+    async def run() -> tuple[Server, RetryingModel, Exception | None]:
+        async with serving(answer) as server, governed(server, monkeypatch, limiters) as source:
             model = await bound(source)
             try:
                 assert (await ask(model)).text == "Done."
@@ -59,7 +60,7 @@ def test_what_is_refused_or_fails_is_sent_again_and_kept(
     waits = replace(BUSY, headers={"retry-after-ms": "200"})
     answer = first(waits, error(500, None, "no"), Answer(reset=True))
     before = time.time()
-    server, model, raised = answered(answer, monkeypatch, Governor(board, 4))
+    server, model, raised = answered(answer, monkeypatch, RateLimiters(board, 4))
     assert raised is None
     assert len(server.arrivals) == 4
     assert isinstance(model, CountsRetries)
@@ -141,11 +142,11 @@ def test_when_nothing_remains_all_wait_for_the_reset(monkeypatch: pytest.MonkeyP
 
 def test_a_waiting_request_holds_no_place(monkeypatch: pytest.MonkeyPatch) -> None:
     async def run() -> None:
-        governor = Governor(None, 1)
+        limiters = RateLimiters(None, 1)
         busy = replace(BUSY, headers={"retry-after": "1"})
         async with (
             serving(first(busy)) as server,
-            governed(server, monkeypatch, governor) as source,
+            governed(server, monkeypatch, limiters) as source,
         ):
             refused = asyncio.create_task(ask(await bound(source)))
             while not server.arrivals:
@@ -162,10 +163,10 @@ def test_a_waiting_request_holds_no_place(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_a_cap_on_requests_is_kept_by_real_requests(monkeypatch: pytest.MonkeyPatch) -> None:
     async def run() -> None:
-        governor = Governor(None, 16, rpm=300)
+        limiters = RateLimiters(None, 16, rpm=300)
         async with (
             serving(Answer()) as server,
-            governed(server, monkeypatch, governor) as source,
+            governed(server, monkeypatch, limiters) as source,
         ):
             await asyncio.gather(*[ask(await bound(source)) for _ in range(12)])
             # 5 a second, of which one second's may come at once.
@@ -176,10 +177,10 @@ def test_a_cap_on_requests_is_kept_by_real_requests(monkeypatch: pytest.MonkeyPa
 
 def test_a_cap_on_tokens_learns_from_the_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     async def run() -> None:
-        governor = Governor(None, 16, tpm=12_000)
+        limiters = RateLimiters(None, 16, tpm=12_000)
         async with (
             serving(Answer()) as server,
-            governed(server, monkeypatch, governor) as source,
+            governed(server, monkeypatch, limiters) as source,
         ):
             for _ in range(6):
                 await ask(await bound(source))
@@ -191,21 +192,21 @@ def test_a_cap_on_tokens_learns_from_the_answers(monkeypatch: pytest.MonkeyPatch
 
 def test_a_cancelled_request_gives_its_place_back(monkeypatch: pytest.MonkeyPatch) -> None:
     async def run() -> None:
-        governor = Governor(None, 1)
+        limiters = RateLimiters(None, 1)
         busy = replace(BUSY, headers={"retry-after": "30"})
         async with (
             serving(first(Answer(latency=30.0), busy)) as server,
-            governed(server, monkeypatch, governor) as source,
+            governed(server, monkeypatch, limiters) as source,
         ):
             for held in (1, 0):
                 model = await bound(source)
                 asking = asyncio.create_task(ask(model))
                 await asyncio.sleep(0.3)
-                assert governor.budget(source.id).in_flight == held
+                assert limiters.limiter(source.id).in_flight == held
                 asking.cancel()
                 with pytest.raises(asyncio.CancelledError):
                     await asking
-            assert governor.budget(source.id).in_flight == 0
+            assert limiters.limiter(source.id).in_flight == 0
             # What was refused is kept though it was not sent again.
             assert [retry.status for retry in model.retries] == [429]
 
@@ -238,8 +239,8 @@ def test_a_stream_is_opened_again(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_only_models_behind_an_api_are_governed() -> None:
-    assert isinstance(ApiModelSource("openai:gpt-5"), Governed)
-    assert not isinstance(ControlSource("hijacked"), Governed)
+    assert isinstance(ApiModelSource("openai:gpt-5"), SupportsRateLimit)
+    assert not isinstance(ControlSource("hijacked"), SupportsRateLimit)
 
 
 def test_without_a_governor_the_model_itself_is_bound() -> None:
@@ -248,8 +249,8 @@ def test_without_a_governor_the_model_itself_is_bound() -> None:
 
     assert isinstance(asyncio.run(run(ApiModelSource("test"))), PydanticTestModel)
     source = ApiModelSource("test")
-    source.govern(Governor(None, 4))
-    assert isinstance(asyncio.run(run(source)), GovernedModel)
+    source.use_rate_limiter(RateLimiters(None, 4))
+    assert isinstance(asyncio.run(run(source)), RetryingModel)
 
 
 def test_each_run_has_its_own_retries_and_all_share_the_connections(
@@ -290,7 +291,7 @@ def test_runs_that_begin_together_open_one_model(monkeypatch: pytest.MonkeyPatch
     opened: list[str] = []
     real = api.opened
 
-    def counted(name: str) -> AbstractAsyncContextManager[tuple[Model, bool]]:
+    def counted(name: str) -> AbstractAsyncContextManager[tuple[Model, SequencedTransport | None]]:
         opened.append(name)
         return real(name)
 

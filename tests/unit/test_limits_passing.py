@@ -5,20 +5,20 @@ import asyncio
 import httpx2
 import pytest
 
-from pytest_siren.models.transport import sequencing as passing_module
-from pytest_siren.models.transport.client import Connections
-from pytest_siren.models.transport.sequencing import EXCHANGE, Exchange, Passing
+from pytest_siren.models.transport import sequencing
+from pytest_siren.models.transport.client import connections
+from pytest_siren.models.transport.sequencing import ResponseGate, SequencedTransport
 from tests.unit.limits_server import Answer, serving
 from tests.unit.simulated_time import run_simulated
 
 
 def test_an_answer_waits_until_the_one_before_has_led_to_a_request() -> None:
     async def run() -> None:
-        passing = Passing()
+        gate = ResponseGate()
         order: list[int] = []
 
         async def answer(number: int) -> None:
-            await passing.wait()
+            await gate.wait()
             order.append(number)
 
         tasks = [asyncio.create_task(answer(number)) for number in range(4)]
@@ -26,15 +26,15 @@ def test_an_answer_waits_until_the_one_before_has_led_to_a_request() -> None:
         assert order == [0]
         tasks[1].cancel()
         await asyncio.sleep(0)
-        passing.next()
+        gate.open()
         await asyncio.sleep(0)
         assert order == [0, 2]
-        passing.next()
+        gate.open()
         await asyncio.sleep(0)
         assert order == [0, 2, 3]
-        passing.next()
+        gate.open()
         # Nobody waits any more, so the next does not either.
-        last = asyncio.create_task(passing.wait())
+        last = asyncio.create_task(gate.wait())
         await asyncio.sleep(0)
         assert last.done()
 
@@ -43,10 +43,10 @@ def test_an_answer_waits_until_the_one_before_has_led_to_a_request() -> None:
 
 def test_answers_that_lead_to_nothing_hold_nobody_up_for_long() -> None:
     async def run() -> float:
-        passing = Passing()
+        gate = ResponseGate()
         loop = asyncio.get_running_loop()
         started = loop.time()
-        await asyncio.gather(*(passing.wait() for _ in range(50)))
+        await asyncio.gather(*(gate.wait() for _ in range(50)))
         return loop.time() - started
 
     # One after the other they would take a second.
@@ -58,22 +58,23 @@ def test_of_many_answers_at_once_each_leads_to_its_request_before_the_next_is_re
 ) -> None:
     """Each reader asks again at once, so that reading and asking must take turns."""
     # So long that a busy machine does not use it up between an answer and the next request.
-    monkeypatch.setattr(passing_module, "_LONGEST", 1.0)
+    monkeypatch.setattr(sequencing, "_LONGEST_LOOK", 1.0)
 
     async def run() -> None:
         done: list[str] = []
+        transport = SequencedTransport(connections())
 
         async def ask(client: httpx2.AsyncClient, url: str) -> None:
-            EXCHANGE.set(Exchange())
             for _ in range(2):
-                response = await client.post(url, json={})
+                async with transport.turn():
+                    response = await client.post(url, json={})
                 await asyncio.sleep(0)
                 done.append("read")
                 assert response.status_code == 200
 
         async with (
             serving(Answer(latency=0.1)) as server,
-            httpx2.AsyncClient(transport=Connections()) as client,
+            httpx2.AsyncClient(transport=transport) as client,
         ):
             arrived = server.arrivals
             asking = [asyncio.create_task(ask(client, f"{server.url}/x")) for _ in range(20)]

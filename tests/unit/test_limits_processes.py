@@ -1,4 +1,4 @@
-"""One budget for all processes of a session."""
+"""One limiter for all processes of a session."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from pytest_siren.models.ratelimit.limiter import Governor
-from pytest_siren.models.ratelimit.shared_cells import BoardCells, Cell
+from pytest_siren.models.ratelimit.limiter import RateLimiters
+from pytest_siren.models.ratelimit.shared_cells import Cell
 from pytest_siren.sharing.board import Board
 
 ROOT = Path(__file__).parents[2]
@@ -45,7 +45,7 @@ def most_at_once(events: list[list[float]]) -> int:
 def test_the_adaptive_limit_holds_for_both_and_both_get_their_share(tmp_path: Path) -> None:
     board = Board.open(tmp_path / "board")
     # The limit stays where it is: nobody reports a success.
-    cells = BoardCells(board.key("openai:gpt-5"))
+    cells = board.key("openai:gpt-5")
     cells[Cell.LIMIT], cells[Cell.RAISED_AT] = 3.0, 1.0
     logs = two_processes(board.path, 12, 0.1, 0)
     assert most_at_once(logs[0] + logs[1]) == 3
@@ -60,7 +60,7 @@ def test_the_adaptive_limit_holds_for_both_and_both_get_their_share(tmp_path: Pa
 
 def test_a_single_place_goes_from_one_process_to_the_other(tmp_path: Path) -> None:
     board = Board.open(tmp_path / "board")
-    cells = BoardCells(board.key("openai:gpt-5"))
+    cells = board.key("openai:gpt-5")
     cells[Cell.LIMIT], cells[Cell.RAISED_AT] = 1.0, 1.0
     logs = two_processes(board.path, 10, 0.02, 0)
     assert most_at_once(logs[0] + logs[1]) == 1
@@ -81,15 +81,18 @@ def test_a_cap_a_minute_is_one_for_both(tmp_path: Path) -> None:
 
 def test_what_a_dead_process_held_is_free(tmp_path: Path) -> None:
     board = Board.open(tmp_path / "board")
-    governor = Governor(board, ceiling=4, processes=2)
-    governor.budget("openai:gpt-5")
+    limiters = RateLimiters(board, ceiling=4, processes=2)
+    limiters.limiter("openai:gpt-5")
     code = (
         "import sys; from pathlib import Path; from pytest_siren.sharing.board import Board;"
-        "key = Board.open(Path(sys.argv[1])).key('openai:gpt-5'); key.own = 5; print(key.sum())"
+        "key = Board.open(Path(sys.argv[1])).key('openai:gpt-5');"
+        "key.in_flight, key.waiting = 5, 2;"
+        "print(key.total_in_flight(), key.total_waiting())"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, str(board.path)], capture_output=True, text=True, check=True
     )
-    assert done.stdout == "5.0\n"
-    assert board.key("openai:gpt-5").sum() == 0.0
+    assert done.stdout == "5 2\n"
+    key = board.key("openai:gpt-5")
+    assert (key.total_in_flight(), key.total_waiting()) == (0, 0)
     board.close()

@@ -24,8 +24,12 @@ from pytest_siren.models.provider_settings import (
     key_variables,
     proxy_problem,
 )
-from pytest_siren.models.ratelimit.error_class import Kind, Trouble, judge
-from pytest_siren.models.ratelimit.error_details import facts_of
+from pytest_siren.models.ratelimit.error_class import (
+    ErrorKind,
+    UnavailableReason,
+    classify,
+    details_of,
+)
 from tests.unit.models_sample import RUN
 
 KEY = "sk-abcdefgh12345678"
@@ -191,12 +195,12 @@ def test_what_can_never_be_sent_is_the_set_ups_fault() -> None:
     header = ValueError("Forbidden control character detected in headers. ...")
     ascii_only = UnicodeEncodeError("ascii", "\u201c", 0, 1, "ordinal not in range(128)")
     for error in (header, ascii_only):
-        verdict = judge(facts_of(chained(error)))
-        assert (verdict.kind, verdict.trouble) == (Kind.UNAVAILABLE, Trouble.KEY)
+        verdict = classify(details_of(chained(error)))
+        assert (verdict.kind, verdict.unavailable) == (ErrorKind.UNAVAILABLE, UnavailableReason.KEY)
     # A prompt's own character is the run's error.
     prompt = UnicodeEncodeError("utf-8", "\ud800", 0, 1, "surrogates not allowed")
-    assert judge(facts_of(chained(prompt))).kind is Kind.REJECTED
-    assert facts_of(chained(ssl.SSLCertVerificationError("self-signed"))).certificate
+    assert classify(details_of(chained(prompt))).kind is ErrorKind.REJECTED
+    assert details_of(chained(ssl.SSLCertVerificationError("self-signed"))).certificate
 
 
 def test_weights_that_cannot_be_loaded_make_the_model_unavailable(tmp_path: Path) -> None:

@@ -10,10 +10,15 @@ from pydantic_ai.exceptions import ModelAPIError, ModelHTTPError
 
 from pytest_siren.evaluation.models import ModelUnavailableError
 from pytest_siren.models.api import ApiModelSource
-from pytest_siren.models.ratelimit.error_class import Kind, Verdict, judge
-from pytest_siren.models.ratelimit.error_details import facts_of, printable
-from pytest_siren.models.ratelimit.limiter import Governor
-from pytest_siren.models.ratelimit.retrying_model import GovernedModel
+from pytest_siren.models.ratelimit.error_class import (
+    ErrorClass,
+    ErrorKind,
+    classify,
+    details_of,
+    printable,
+)
+from pytest_siren.models.ratelimit.limiter import RateLimiters
+from pytest_siren.models.ratelimit.retrying_model import RetryingModel
 from pytest_siren.models.transport.client import without_own_retries
 from tests.unit.limits_server import Answer, ask, bound, error, governed, serving
 
@@ -38,73 +43,77 @@ def raised_by(answer: Answer, monkeypatch: pytest.MonkeyPatch, name: str) -> Exc
 
 
 OPENAI = [
-    (error(429, "rate_limit_exceeded", "Rate limit reached"), Kind.REFUSAL, "rate limit"),
-    (error(429, "insufficient_quota", "You exceeded your quota"), Kind.UNAVAILABLE, "quota"),
-    (error(429, "billing_hard_limit_reached", "Limit reached"), Kind.UNAVAILABLE, "quota"),
-    (error(402, None, "Insufficient Balance"), Kind.UNAVAILABLE, "quota"),
-    (error(400, None, "Your credit balance is too low to ..."), Kind.UNAVAILABLE, "quota"),
-    (error(401, "invalid_api_key", "Incorrect API key provided"), Kind.UNAVAILABLE, "key"),
-    (Answer(401, ""), Kind.UNAVAILABLE, "key"),
-    (error(400, None, "API key not valid. Please pass a valid one"), Kind.UNAVAILABLE, "key"),
-    (error(403, "permission_denied", "No"), Kind.UNAVAILABLE, "key"),
-    (error(403, None, "You do not have access to this model"), Kind.UNAVAILABLE, "key"),
-    (error(403, "content_policy_violation", "No"), Kind.REJECTED, "error"),
-    (error(403, None, "Your input was flagged by moderation"), Kind.REJECTED, "error"),
-    (Answer(403, PAGE), Kind.REJECTED, "error"),
-    (Answer(403, "<html>Forbidden</html>"), Kind.UNEXPLAINED, "rejected"),
-    (error(404, "model_not_found", "The model `x` does not exist"), Kind.UNAVAILABLE, "model"),
-    (error(404, None, "model: claude-9"), Kind.UNAVAILABLE, "model"),
-    (error(404, None, 'model "llama9" not found'), Kind.UNAVAILABLE, "model"),
-    (error(400, None, "Invalid model: mistral-9"), Kind.UNAVAILABLE, "model"),
-    (error(400, None, "Model Not Exist"), Kind.UNAVAILABLE, "model"),
-    (error(404, None, "Item with id 'rs_1' not found."), Kind.REJECTED, "error"),
-    (error(404, "previous_response_not_found", "Response x not found"), Kind.REJECTED, "error"),
-    (Answer(404, {"detail": "Not Found"}), Kind.UNEXPLAINED, "rejected"),
-    (Answer(404, "<html>Not Found</html>"), Kind.UNEXPLAINED, "rejected"),
-    (error(400, "context_length_exceeded", "maximum context length"), Kind.REJECTED, "error"),
-    (error(400, None, "Invalid value for tool 'model_exists'"), Kind.REJECTED, "error"),
-    (error(422, None, "Unprocessable"), Kind.REJECTED, "error"),
-    (error(500, "server_error", "The server had an error"), Kind.FAULT, "server error"),
-    (Answer(502, "<html>Bad gateway</html>"), Kind.FAULT, "server error"),
-    (Answer(504, "<html>Gateway time-out</html>"), Kind.FAULT, "time-out"),
-    (error(408, None, "Too slow"), Kind.FAULT, "time-out"),
-    (error(503, None, "Service unavailable"), Kind.FAULT, "server error"),
-    (error(503, None, "Busy", retry_after="3"), Kind.REFUSAL, "overloaded"),
-    (error(503, None, "The server is overloaded"), Kind.REFUSAL, "overloaded"),
-    (error(529, "overloaded_error", "Overloaded"), Kind.REFUSAL, "overloaded"),
-    (error(501, None, "Not implemented"), Kind.REJECTED, "error"),
-    (error(500, None, "Never", x_should_retry="false"), Kind.REJECTED, "error"),
-    (Answer(reset=True), Kind.FAULT, "connection"),
+    (error(429, "rate_limit_exceeded", "Rate limit reached"), ErrorKind.RATE_LIMITED, "rate limit"),
+    (error(429, "insufficient_quota", "You exceeded your quota"), ErrorKind.UNAVAILABLE, "quota"),
+    (error(429, "billing_hard_limit_reached", "Limit reached"), ErrorKind.UNAVAILABLE, "quota"),
+    (error(402, None, "Insufficient Balance"), ErrorKind.UNAVAILABLE, "quota"),
+    (error(400, None, "Your credit balance is too low to ..."), ErrorKind.UNAVAILABLE, "quota"),
+    (error(401, "invalid_api_key", "Incorrect API key provided"), ErrorKind.UNAVAILABLE, "key"),
+    (Answer(401, ""), ErrorKind.UNAVAILABLE, "key"),
+    (error(400, None, "API key not valid. Please pass a valid one"), ErrorKind.UNAVAILABLE, "key"),
+    (error(403, "permission_denied", "No"), ErrorKind.UNAVAILABLE, "key"),
+    (error(403, None, "You do not have access to this model"), ErrorKind.UNAVAILABLE, "key"),
+    (error(403, "content_policy_violation", "No"), ErrorKind.REJECTED, "error"),
+    (error(403, None, "Your input was flagged by moderation"), ErrorKind.REJECTED, "error"),
+    (Answer(403, PAGE), ErrorKind.REJECTED, "error"),
+    (Answer(403, "<html>Forbidden</html>"), ErrorKind.UNEXPLAINED, "rejected"),
+    (error(404, "model_not_found", "The model `x` does not exist"), ErrorKind.UNAVAILABLE, "model"),
+    (error(404, None, "model: claude-9"), ErrorKind.UNAVAILABLE, "model"),
+    (error(404, None, 'model "llama9" not found'), ErrorKind.UNAVAILABLE, "model"),
+    (error(400, None, "Invalid model: mistral-9"), ErrorKind.UNAVAILABLE, "model"),
+    (error(400, None, "Model Not Exist"), ErrorKind.UNAVAILABLE, "model"),
+    (error(404, None, "Item with id 'rs_1' not found."), ErrorKind.REJECTED, "error"),
+    (
+        error(404, "previous_response_not_found", "Response x not found"),
+        ErrorKind.REJECTED,
+        "error",
+    ),
+    (Answer(404, {"detail": "Not Found"}), ErrorKind.UNEXPLAINED, "rejected"),
+    (Answer(404, "<html>Not Found</html>"), ErrorKind.UNEXPLAINED, "rejected"),
+    (error(400, "context_length_exceeded", "maximum context length"), ErrorKind.REJECTED, "error"),
+    (error(400, None, "Invalid value for tool 'model_exists'"), ErrorKind.REJECTED, "error"),
+    (error(422, None, "Unprocessable"), ErrorKind.REJECTED, "error"),
+    (error(500, "server_error", "The server had an error"), ErrorKind.TRANSIENT, "server error"),
+    (Answer(502, "<html>Bad gateway</html>"), ErrorKind.TRANSIENT, "server error"),
+    (Answer(504, "<html>Gateway time-out</html>"), ErrorKind.TRANSIENT, "time-out"),
+    (error(408, None, "Too slow"), ErrorKind.TRANSIENT, "time-out"),
+    (error(503, None, "Service unavailable"), ErrorKind.TRANSIENT, "server error"),
+    (error(503, None, "Busy", retry_after="3"), ErrorKind.RATE_LIMITED, "overloaded"),
+    (error(503, None, "The server is overloaded"), ErrorKind.RATE_LIMITED, "overloaded"),
+    (error(529, "overloaded_error", "Overloaded"), ErrorKind.RATE_LIMITED, "overloaded"),
+    (error(501, None, "Not implemented"), ErrorKind.REJECTED, "error"),
+    (error(500, None, "Never", x_should_retry="false"), ErrorKind.REJECTED, "error"),
+    (Answer(reset=True), ErrorKind.TRANSIENT, "connection"),
 ]
 
 
 @pytest.mark.parametrize(("answer", "kind", "reason"), OPENAI)
 @pytest.mark.parametrize("name", ["openai-chat:m", "openai-responses:m"])
 def test_what_openais_sdk_raises(
-    answer: Answer, kind: Kind, reason: str, name: str, monkeypatch: pytest.MonkeyPatch
+    answer: Answer, kind: ErrorKind, reason: str, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    verdict = judge(facts_of(raised_by(answer, monkeypatch, name)))
+    verdict = classify(details_of(raised_by(answer, monkeypatch, name)))
     assert (verdict.kind, verdict.reason) == (kind, reason)
 
 
 @pytest.mark.parametrize(
     ("answer", "kind"),
     [
-        (error(429, "rate_limit_error", "Slow down", retry_after="7"), Kind.REFUSAL),
-        (error(529, "overloaded_error", "Overloaded"), Kind.REFUSAL),
-        (error(401, "authentication_error", "invalid x-api-key"), Kind.UNAVAILABLE),
-        (error(404, "not_found_error", "model: claude-9"), Kind.UNAVAILABLE),
-        (error(500, "api_error", "Internal server error"), Kind.FAULT),
-        (error(400, "invalid_request_error", "messages: empty"), Kind.REJECTED),
-        (Answer(reset=True), Kind.FAULT),
+        (error(429, "rate_limit_error", "Slow down", retry_after="7"), ErrorKind.RATE_LIMITED),
+        (error(529, "overloaded_error", "Overloaded"), ErrorKind.RATE_LIMITED),
+        (error(401, "authentication_error", "invalid x-api-key"), ErrorKind.UNAVAILABLE),
+        (error(404, "not_found_error", "model: claude-9"), ErrorKind.UNAVAILABLE),
+        (error(500, "api_error", "Internal server error"), ErrorKind.TRANSIENT),
+        (error(400, "invalid_request_error", "messages: empty"), ErrorKind.REJECTED),
+        (Answer(reset=True), ErrorKind.TRANSIENT),
     ],
 )
 def test_what_anthropics_sdk_raises(
-    answer: Answer, kind: Kind, monkeypatch: pytest.MonkeyPatch
+    answer: Answer, kind: ErrorKind, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("anthropic")
 
-    async def verdict() -> Verdict:
+    async def verdict() -> ErrorClass:
         async with serving(answer) as server:
             monkeypatch.setenv("ANTHROPIC_BASE_URL", server.url.removesuffix("/v1"))
             monkeypatch.setenv("ANTHROPIC_API_KEY", "key")
@@ -115,10 +124,10 @@ def test_what_anthropics_sdk_raises(
                 await ask(model)
             await source.aclose()
             assert len(server.arrivals) == 1
-            facts = facts_of(raised.value)
+            facts = details_of(raised.value)
             if "retry-after" in answer.headers:
                 assert facts.headers["retry-after"] == "7"
-            return judge(facts)
+            return classify(facts)
 
     assert asyncio.run(verdict()).kind is kind
 
@@ -135,25 +144,25 @@ def test_a_server_that_is_not_there_was_never_connected_to(monkeypatch: pytest.M
         with pytest.raises(ModelAPIError) as raised:
             await ask(model)
         await source.aclose()
-        return facts_of(raised.value).connecting
+        return details_of(raised.value).connecting
 
     assert asyncio.run(facts()) is True
 
 
 def test_an_error_that_is_no_answer_is_the_runs_own() -> None:
     for raised in (ValueError("no"), FileNotFoundError("no such image"), KeyError("x")):
-        assert judge(facts_of(raised)).kind is Kind.REJECTED
+        assert classify(details_of(raised)).kind is ErrorKind.REJECTED
 
 
 def test_the_cause_of_an_exception_counts() -> None:
     outer = RuntimeError("some library's own")
     outer.__cause__ = ConnectionResetError("reset")
-    assert judge(facts_of(outer)) == Verdict(Kind.FAULT, "connection")
+    assert classify(details_of(outer)) == ErrorClass(ErrorKind.TRANSIENT, "connection")
 
 
 def test_googles_advice_in_the_body_is_heard() -> None:
     raised = ModelHTTPError(429, "gemini", retry_after=3.0)
-    assert facts_of(raised).retry_after == 3.0
+    assert details_of(raised).retry_after == 3.0
 
 
 def test_what_a_provider_says_is_made_printable_and_short() -> None:
@@ -211,7 +220,7 @@ def unexplained(
         async with serving(answer) as server, governed(server, monkeypatch) as source:
             for _ in range(5):
                 model = await bound(source)
-                assert isinstance(model, GovernedModel)
+                assert isinstance(model, RetryingModel)
                 try:
                     await ask(model)
                 except (ModelHTTPError, ModelUnavailableError) as raised:
@@ -243,11 +252,11 @@ def test_an_address_where_nobody_listens_is_told(monkeypatch: pytest.MonkeyPatch
     async def run() -> None:
         async with serving(Answer()) as server:
             gone = server
-        governor = Governor(None, 4)
-        async with governed(gone, monkeypatch, governor) as source:
+        limiters = RateLimiters(None, 4)
+        async with governed(gone, monkeypatch, limiters) as source:
             model = await bound(source)
             monkeypatch.setattr(
-                "pytest_siren.models.ratelimit.retrying_model.after_fault",
+                "pytest_siren.models.ratelimit.retrying_model.after_transient",
                 lambda tries, random: 0.0,
             )
             with pytest.raises(ModelUnavailableError) as raised:

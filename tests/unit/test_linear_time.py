@@ -17,7 +17,7 @@ from pytest_siren.jobs.records.attempt import dump_messages
 from pytest_siren.jobs.records.jsonable import plain
 from pytest_siren.jobs.redact import Redactor, of_config, of_override, shown_override
 from pytest_siren.jobs.writing.write import _json, _yaml
-from pytest_siren.models.ratelimit import error_details as facts
+from pytest_siren.models.ratelimit import error_class as facts
 from pytest_siren.reports.html.encode import script_json, visible
 from pytest_siren.reports.html.transcript import _shown
 from pytest_siren.reports.markdown import quoted

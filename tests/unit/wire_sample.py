@@ -12,8 +12,8 @@ import pytest
 from pydantic_ai.messages import ModelResponse
 
 from pytest_siren.models.api import ApiModelSource
-from pytest_siren.models.ratelimit.limiter import Governor
-from pytest_siren.models.ratelimit.retrying_model import GovernedModel
+from pytest_siren.models.ratelimit.limiter import RateLimiters
+from pytest_siren.models.ratelimit.retrying_model import RetryingModel
 from tests.unit.limits_server import GOOD, Answer, ask, bound, serving
 
 CHAT, RESPONSES, MESSAGES, GENERATE = NAMES = (
@@ -120,7 +120,7 @@ def asked(
     if name == GENERATE:
         pytest.importorskip("google.genai")
     where = "pytest_siren.models.ratelimit.retrying_model"
-    monkeypatch.setattr(f"{where}.after_fault", lambda tries, random: 0.0)
+    monkeypatch.setattr(f"{where}.after_transient", lambda tries, random: 0.0)
     monkeypatch.setattr(
         f"{where}.after_refusal", lambda refusals, advised, random: 0.0 if refusals < 4 else 1e9
     )
@@ -134,7 +134,7 @@ def asked(
         async with serving(scripted) as server:
             lead_to(server.url, monkeypatch)
             source = ApiModelSource(name)
-            source.govern(Governor(None, 4))
+            source.use_rate_limiter(RateLimiters(None, 4))
             try:
                 if prove:
                     await ask(await bound(source))
@@ -164,7 +164,7 @@ def lead_to(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def _ask(model: Any, requests: Callable[[], int]) -> Asked:
-    assert isinstance(model, GovernedModel)
+    assert isinstance(model, RetryingModel)
     answer, error = None, None
     try:
         answer = await ask(model)

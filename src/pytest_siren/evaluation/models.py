@@ -136,11 +136,11 @@ class Checked(Protocol):
 
 
 @runtime_checkable
-class Governed(Protocol):
+class SupportsRateLimit(Protocol):
     """A source whose requests keep to the session's rate limits."""
 
-    def govern(self, governor: Any) -> None:
-        """Keep to the budgets of ``governor``. Called once, before the first ``bind``."""
+    def use_rate_limiter(self, limiters: Any) -> None:
+        """Send requests only as ``limiters`` admit them. Called once, before the first ``bind``."""
         ...
 
 

@@ -25,10 +25,10 @@ from pytest_siren.models.provider_settings import (
     proxy_problem,
 )
 from pytest_siren.models.ratelimit.caps import Estimate
-from pytest_siren.models.ratelimit.limiter import Budget, Governor
-from pytest_siren.models.ratelimit.retrying_model import GovernedModel
+from pytest_siren.models.ratelimit.limiter import RateLimiter, RateLimiters
+from pytest_siren.models.ratelimit.retrying_model import RetryingModel
 from pytest_siren.models.transport.client import opened, without_own_retries
-from pytest_siren.models.transport.sequencing import Turns
+from pytest_siren.models.transport.sequencing import SequencedTransport
 from pytest_siren.models.wire.exchange import Notes, Outgoing
 
 _NEEDS_NO_PROVIDER = "test"
@@ -67,15 +67,15 @@ class ApiModelSource:
         self.spoken_name = spoken_name(name)
         self._components = components
         self._models = ModelPerLoop(self._open)
-        self._budget: Budget | None = None
+        self._limiter: RateLimiter | None = None
         self._estimate = Estimate()
-        self._turns: dict[int, Turns] = {}
+        self._transports: dict[int, SequencedTransport] = {}
         self._notes = Notes(name)
         self._outgoing = Outgoing(self._notes)
 
-    def govern(self, governor: Governor) -> None:
-        """Keep to ``governor``'s budget for this model."""
-        self._budget = governor.budget(self.id)
+    def use_rate_limiter(self, limiters: RateLimiters) -> None:
+        """Send requests only as the limiter of this model admits them."""
+        self._limiter = limiters.limiter(self.id)
 
     def check(self) -> None:
         """Raise ``ModelNameError`` or ``ModelPackageError`` unless the provider can be used here.
@@ -95,13 +95,13 @@ class ApiModelSource:
 
     async def bind(self, run: RunContext) -> Model:
         model = await self._models.get()
-        if self._budget is None:
+        if self._limiter is None:
             return model
-        return GovernedModel(
+        return RetryingModel(
             model,
-            self._budget,
+            self._limiter,
             self.id,
-            turns=self._turns.get(id(model)),
+            transport=self._transports.get(id(model)),
             estimate=self._estimate,
             notes=self._notes,
             outgoing=self._outgoing,
@@ -131,7 +131,7 @@ class ApiModelSource:
         _check_settings(name)
         async with AsyncExitStack() as stack:
             try:
-                model, ours = await stack.enter_async_context(opened(name))
+                model, transport = await stack.enter_async_context(opened(name))
             except UserError as error:
                 raise ModelNameError(f"model {name!r}: {_needed(error)}") from error
             except ImportError as error:
@@ -142,11 +142,11 @@ class ApiModelSource:
                     f"model {name!r}: {type(error).__name__}: {_line(error)}"
                 ) from error
             _check_address(name, model)
-            if self._budget is not None:
+            if self._limiter is not None:
                 without_own_retries(model)
-                if ours:
-                    self._turns[id(model)] = Turns()
-                    stack.callback(self._turns.pop, id(model))
+                if transport is not None:
+                    self._transports[id(model)] = transport
+                    stack.callback(self._transports.pop, id(model))
             yield model
 
 

@@ -93,7 +93,8 @@ _GAUGES = 16
 _SLOTS_AT = _HEADER
 _KEYS_AT = _SLOTS_AT + _PROCESSES * _GAUGES
 _IN_FLIGHT_AT = _KEYS_AT + MOST_KEYS * _KEY_CELLS
-_CELLS = _IN_FLIGHT_AT + MOST_KEYS * _PROCESSES
+_WAITING_AT = _IN_FLIGHT_AT + MOST_KEYS * _PROCESSES
+_CELLS = _WAITING_AT + MOST_KEYS * _PROCESSES
 _NAMES_AT = _CELLS * 8
 _STOP_AT = _NAMES_AT + MOST_KEYS * _KEY_NAME
 _UNPRICED_AT = _STOP_AT + _STOP_TEXT
@@ -303,40 +304,58 @@ class Board:
 
 
 class SharedKey:
-    """The cells of one key: 16 shared ones, and one of each process's own."""
+    """The cells of one key: 16 shared ones, and two of each process's own."""
 
     def __init__(self, board: Board, index: int) -> None:
         self.board = board
         self.index = index
+        self.lock = board.lock
         self._cells = board._cells
         self._shared = _KEYS_AT + index * _KEY_CELLS
-        self._column = _IN_FLIGHT_AT + index * _PROCESSES
-        self._own = self._column + (board._slot - _SLOTS_AT) // _GAUGES
+        self._in_flight = _IN_FLIGHT_AT + index * _PROCESSES
+        self._waiting = _WAITING_AT + index * _PROCESSES
+        self._process = (board._slot - _SLOTS_AT) // _GAUGES
 
     def __getitem__(self, cell: int) -> float:
         return self._cells[self._shared + cell]
 
     def __setitem__(self, cell: int, value: float) -> None:
-        """Set a shared cell; hold ``board.lock()`` where the new value depends on the old."""
+        """Set a shared cell; hold ``lock()`` where the new value depends on the old."""
         self._cells[self._shared + cell] = value
 
     @property
-    def own(self) -> float:
-        """The cell of this process alone."""
-        return self._cells[self._own]
+    def in_flight(self) -> int:
+        """Requests of this process in flight."""
+        return int(self._cells[self._in_flight + self._process])
 
-    @own.setter
-    def own(self, value: float) -> None:
-        self._cells[self._own] = value
+    @in_flight.setter
+    def in_flight(self, value: int) -> None:
+        self._cells[self._in_flight + self._process] = value
 
-    def sum(self) -> float:
-        """Return the sum of all living processes' own cells."""
+    @property
+    def waiting(self) -> int:
+        """Requests of this process that wait for a place."""
+        return int(self._cells[self._waiting + self._process])
+
+    @waiting.setter
+    def waiting(self, value: int) -> None:
+        self._cells[self._waiting + self._process] = value
+
+    def total_in_flight(self) -> int:
+        """Return how many requests all living processes have in flight."""
+        return self._sum(self._in_flight)
+
+    def total_waiting(self) -> int:
+        """Return how many requests of all living processes wait."""
+        return self._sum(self._waiting)
+
+    def _sum(self, column: int) -> int:
         total = 0.0
         for process in range(int(self._cells[_USED])):
-            value = self._cells[self._column + process]
+            value = self._cells[column + process]
             if value and _alive(int(self._cells[_SLOTS_AT + process * _GAUGES])):
                 total += value
-        return total
+        return int(total)
 
 
 def _key_name(name: str) -> bytes:

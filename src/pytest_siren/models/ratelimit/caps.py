@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from pydantic_ai.messages import ModelMessage, ModelRequest
 
-from pytest_siren.models.ratelimit.shared_cells import Cell, Cells
+from pytest_siren.models.ratelimit.shared_cells import Cell, SharedCells
 
 _MINUTE = 60.0
 
@@ -14,7 +14,7 @@ _MINUTE = 60.0
 class RateCap:
     """At most so many units a minute, evenly; what fits into one second may come at once."""
 
-    def __init__(self, cells: Cells, cell: Cell, per_minute: float) -> None:
+    def __init__(self, cells: SharedCells, cell: Cell, per_minute: float) -> None:
         self._cells = cells
         self._cell = cell
         burst = max(1.0, per_minute // _MINUTE)

@@ -6,15 +6,14 @@ import os
 from urllib.request import getproxies
 
 from pytest_siren.models.provider_settings import address_variable, key_variables
-from pytest_siren.models.ratelimit.error_class import Trouble
-from pytest_siren.models.ratelimit.error_details import Facts
+from pytest_siren.models.ratelimit.error_class import ErrorDetails, UnavailableReason
 
 
-def unavailable(name: str, facts: Facts, trouble: Trouble) -> str:
+def unavailable(name: str, details: ErrorDetails, reason: UnavailableReason) -> str:
     """Return one line: which model, what its provider says, what to do."""
-    status = f" ({facts.status})" if facts.status else ""
-    said = facts.message.rstrip(".") or "no reason given"
-    return f"model {name!r}: {said}{status}; {_what_to_do(name, trouble)}"
+    status = f" ({details.status})" if details.status else ""
+    said = details.message.rstrip(".") or "no reason given"
+    return f"model {name!r}: {said}{status}; {_what_to_do(name, reason)}"
 
 
 def too_long(name: str, wait: float, longest: float) -> str:
@@ -25,25 +24,25 @@ def too_long(name: str, wait: float, longest: float) -> str:
     )
 
 
-def _what_to_do(name: str, trouble: Trouble) -> str:
+def _what_to_do(name: str, reason: UnavailableReason) -> str:
     provider = name.partition(":")[0].removeprefix("gateway/")
-    match trouble:
-        case Trouble.KEY:
+    match reason:
+        case UnavailableReason.KEY:
             keys = key_variables(name)
             key = next((one for one in keys if one in os.environ), keys[0] if keys else None)
             return f"check {key or f'the API key of {provider}'}"
-        case Trouble.QUOTA:
+        case UnavailableReason.QUOTA:
             return f"check the plan and the balance of the account at {provider}"
-        case Trouble.MODEL:
+        case UnavailableReason.MODEL:
             return "check the model's name, and that the account may use it"
-        case Trouble.ADDRESS:
+        case UnavailableReason.ADDRESS:
             return _reach(name)
-        case Trouble.CERTIFICATE:
+        case UnavailableReason.CERTIFICATE:
             return (
                 "check the address; the certificate of an authority of your own belongs into the "
                 "file that SSL_CERT_FILE names"
             )
-        case Trouble.PROXY:
+        case UnavailableReason.PROXY:
             return "check HTTPS_PROXY and HTTP_PROXY"
 
 

@@ -14,8 +14,8 @@ from random import uniform
 
 from pytest_siren.evaluation.isolation import waiting
 from pytest_siren.models.ratelimit.caps import RateCap
-from pytest_siren.models.ratelimit.error_details import NO_ADVICE, Advice
-from pytest_siren.models.ratelimit.shared_cells import BoardCells, Cell, Cells, LocalCells
+from pytest_siren.models.ratelimit.error_class import NO_ADVICE, Advice
+from pytest_siren.models.ratelimit.shared_cells import Cell, LocalCells, SharedCells
 from pytest_siren.sharing.board import Board, Gauge
 
 
@@ -108,7 +108,7 @@ _LONGEST_HINT = 60.0
 class AdaptiveLimit:
     """How many requests may be in flight, learned from the answers; shared through ``cells``."""
 
-    def __init__(self, cells: Cells, ceiling: int, clock: Callable[[], float]) -> None:
+    def __init__(self, cells: SharedCells, ceiling: int, clock: Callable[[], float]) -> None:
         self.ceiling = float(ceiling)
         self.latency = 0.0
         """Smoothed seconds from request to answer, of this process's successes."""
@@ -214,10 +214,7 @@ class AdaptiveLimit:
 
 _POLL = (0.02, 0.05)
 """Seconds between two looks at what the other processes hold."""
-_COOLING = 1.0
-_TICK = 0.001
-_WAITING = 1e-6
-"""How one that waits counts in a process's own cell, beside those in flight, which count 1."""
+_LONGEST_COOLDOWN = 1.0
 
 
 @dataclass(eq=False)
@@ -234,7 +231,7 @@ class Caps:
     tokens_per_minute: float | None = None
 
 
-class Budget:
+class RateLimiter:
     """Places for requests in flight, first come, first served within a process.
 
     While nothing limits, taking a place is a few comparisons and one number written.
@@ -242,7 +239,7 @@ class Budget:
 
     def __init__(
         self,
-        cells: Cells,
+        cells: SharedCells,
         *,
         ceiling: int,
         processes: int = 1,
@@ -262,7 +259,6 @@ class Budget:
         self._tokens = self._cap(Cell.TOKENS_AT, caps.tokens_per_minute)
         self._capped = self._requests is not None or self._tokens is not None
         self._in_flight = 0
-        self._cooling: deque[float] = deque()
         self._waiters: deque[_Waiter] = deque()
         self._timer: asyncio.TimerHandle | None = None
 
@@ -278,7 +274,7 @@ class Budget:
 
     async def acquire(self, tokens: float = 0.0, *, again: bool = False) -> None:
         """Take a place for a request of about ``tokens``; one that is sent ``again`` goes first."""
-        if not self._waiters and self._admit(tokens) == 0.0:
+        if not self._waiters and self._try_acquire(tokens) == 0.0:
             return
         waiter = _Waiter(tokens, asyncio.get_running_loop().create_future())
         if again:
@@ -287,38 +283,34 @@ class Budget:
             self._waiters.append(waiter)
         try:
             with self.waits.until(time.time() + self.limit.paused):
-                self._pump()
+                self._admit_waiters()
                 await waiter.admitted
         except BaseException:
             if waiter in self._waiters:
                 self._waiters.remove(waiter)
-                self._show()
+                self._publish()
             elif waiter.admitted.done() and not waiter.admitted.cancelled():
                 self.release(-tokens)
             raise
 
-    def release(self, more_tokens: float = 0.0) -> None:
-        """Give the place back; the request had ``more_tokens`` than were announced."""
+    def release(self, unexpected_tokens: float = 0.0) -> None:
+        """Give the place back; the request had so many tokens more than were expected."""
         self._in_flight -= 1
-        if self._tokens is not None and more_tokens:
-            with self._cells.lock():
-                self._tokens.correct(more_tokens)
+        self._correct(unexpected_tokens)
         if self._waiters:
-            self._pump()
+            self._admit_waiters()
         else:
-            self._cells.own = self._in_flight
+            self._cells.in_flight = self._in_flight
 
-    def cool(self, more_tokens: float = 0.0) -> None:
+    def release_after_cooldown(self, unexpected_tokens: float = 0.0) -> None:
         """Give the place of a refused request back after as long as an answer takes, 1 s at most.
 
         A refusal is quick. If its place were free at once, all who wait would be sent into the same
         refusal in no time.
         """
-        wait = min(self.limit.latency, _COOLING)
-        self._cooling.append(self._clock() + wait)
-        self._in_flight += 1
-        self.release(more_tokens)
-        asyncio.get_running_loop().call_later(wait, self._reclaim)
+        self._correct(unexpected_tokens)
+        wait = min(self.limit.latency, _LONGEST_COOLDOWN)
+        asyncio.get_running_loop().call_later(wait, self.release)
 
     def succeeded(self, latency: float, advice: Advice = NO_ADVICE) -> None:
         """Take notice that a request was answered after ``latency`` seconds."""
@@ -339,34 +331,33 @@ class Budget:
             self._cells[Cell.REJECTED] += 1
             return int(self._cells[Cell.REJECTED])
 
+    def _correct(self, unexpected_tokens: float) -> None:
+        if self._tokens is not None and unexpected_tokens:
+            with self._cells.lock():
+                self._tokens.correct(unexpected_tokens)
+
     def _cap(self, cell: Cell, per_minute: float | None) -> RateCap | None:
         return RateCap(self._cells, cell, per_minute) if per_minute is not None else None
 
-    def _reclaim(self) -> None:
-        now = self._clock()
-        while self._cooling and self._cooling[0] <= now + _TICK:
-            self._cooling.popleft()
-            self.release()
-
-    def _admit(self, tokens: float, *, polled: bool = False) -> float:
+    def _try_acquire(self, tokens: float, *, polled: bool = False) -> float:
         """Take a place and return 0, or return the seconds until it is worth asking again."""
         cells = self._cells
         if self._in_flight >= self._ceiling:
             return math.inf
         if self._capped or cells[Cell.LIMIT] < self.limit.ceiling or cells[Cell.PAUSED_UNTIL]:
-            wait = self.limit.paused or self._place(polled) or self._take(tokens)
+            wait = self.limit.paused or self._may_take_place(polled) or self._count_request(tokens)
             if wait:
                 return wait
         self._in_flight += 1
-        self._show()
+        self._publish()
         return 0.0
 
-    def _place(self, polled: bool) -> float:
+    def _may_take_place(self, polled: bool) -> float:
         """Return 0 when there is likely a place under the adaptive limit."""
         if not self.limit.binding:
             return 0.0
         limit = self.limit.value
-        in_flight, waiting = _held(self._cells.sum())
+        in_flight, waiting = self._cells.total_in_flight(), self._cells.total_waiting()
         share = float(limit)
         if waiting > len(self._waiters):
             mine = self._in_flight + len(self._waiters)
@@ -376,12 +367,12 @@ class Budget:
             return 0.0
         return uniform(*_POLL)
 
-    def _take(self, tokens: float) -> float:
+    def _count_request(self, tokens: float) -> float:
         """Return 0 when nothing limits after all, and count the request; other processes wait."""
         cells = self._cells
         with cells.lock():
             now = self._clock()
-            if self.limit.binding and _held(cells.sum())[0] >= self.limit.value:
+            if self.limit.binding and cells.total_in_flight() >= self.limit.value:
                 return uniform(*_POLL)
             caps = [cap for cap in (self._requests, self._tokens) if cap is not None]
             if wait := max((cap.wait(now) for cap in caps), default=0.0):
@@ -392,10 +383,10 @@ class Budget:
                 self._tokens.take(now, tokens)
             if 0.0 < cells[Cell.PAUSED_UNTIL] <= now:
                 cells[Cell.PAUSED_UNTIL] = 0.0
-            cells.own = cells.own + 1.0
+            cells.in_flight = self._in_flight + 1
         return 0.0
 
-    def _pump(self, *, polled: bool = False) -> None:
+    def _admit_waiters(self, *, polled: bool = False) -> None:
         """Let those go that may, in their order, and come back when the next may."""
         if self._timer is not None:
             self._timer.cancel()
@@ -404,28 +395,23 @@ class Budget:
         while self._waiters:
             waiter = self._waiters[0]
             if not waiter.admitted.done():
-                wait = self._admit(waiter.tokens, polled=polled)
+                wait = self._try_acquire(waiter.tokens, polled=polled)
                 if wait:
                     break
                 waiter.admitted.set_result(None)
             self._waiters.popleft()
-        self._show()
+        self._publish()
         if self._waiters and wait < math.inf:
             loop = self._waiters[0].admitted.get_loop()
-            self._timer = loop.call_later(wait, partial(self._pump, polled=True))
+            self._timer = loop.call_later(wait, partial(self._admit_waiters, polled=True))
 
-    def _show(self) -> None:
-        self._cells.own = self._in_flight + _WAITING * len(self._waiters)
-
-
-def _held(total: float) -> tuple[int, int]:
-    """Return how many requests are in flight and how many wait, by the sum of the own cells."""
-    in_flight = math.floor(total + _WAITING / 2)
-    return in_flight, round((total - in_flight) / _WAITING)
+    def _publish(self) -> None:
+        self._cells.in_flight = self._in_flight
+        self._cells.waiting = len(self._waiters)
 
 
-class Governor:
-    """Gives every model its budget.
+class RateLimiters:
+    """Gives every model its rate limiter.
 
     ``ceiling`` is the most requests that one process has in flight, ``rpm`` and ``tpm`` are the
     most requests and tokens a minute of all ``processes`` together, per model.
@@ -444,18 +430,18 @@ class Governor:
         self._processes = max(1, processes)
         self._caps = Caps(rpm, tpm)
         self._waits = Waits(board)
-        self._budgets: dict[str, Budget] = {}
+        self._limiters: dict[str, RateLimiter] = {}
 
-    def budget(self, key: str) -> Budget:
-        """Return the budget of ``key``, a provider and its model such as ``openai:gpt-5``."""
-        if key not in self._budgets:
+    def limiter(self, key: str) -> RateLimiter:
+        """Return the rate limiter of ``key``, a provider and its model such as ``openai:gpt-5``."""
+        if key not in self._limiters:
             board = self._board
-            self._budgets[key] = Budget(
-                LocalCells() if board is None else BoardCells(board.key(key)),
+            self._limiters[key] = RateLimiter(
+                LocalCells() if board is None else board.key(key),
                 ceiling=self._ceiling,
                 processes=self._processes,
                 caps=self._caps,
                 waits=self._waits,
                 unavailable=None if board is None else partial(board.key_stopped, key),
             )
-        return self._budgets[key]
+        return self._limiters[key]

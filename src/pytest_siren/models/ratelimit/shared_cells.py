@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, nullcontext
 from enum import IntEnum
 from typing import Protocol
 
-from pytest_siren.sharing.board import SharedKey
-
 
 class Cell(IntEnum):
-    """Shared cells of a budget. Times are seconds of the monotonic clock; 0 is never."""
+    """Shared cells of a rate limiter. Times are seconds of the monotonic clock; 0 is never."""
 
     LIMIT = 0
     """Most requests in flight; 0 before the first process has set it."""
@@ -37,18 +34,24 @@ class Cell(IntEnum):
     """Seconds of success since the last refusal, while ``LIMIT`` was below the ceiling."""
 
 
-class Cells(Protocol):
-    """Numbers that are shared by those who share a budget."""
+class SharedCells(Protocol):
+    """Numbers that are shared by all processes of a session; ``sharing.board.SharedKey`` is one."""
 
-    own: float
-    """What this process holds."""
+    in_flight: int
+    """Requests of this process in flight."""
+    waiting: int
+    """Requests of this process that wait for a place."""
 
     def __getitem__(self, cell: int) -> float: ...
 
     def __setitem__(self, cell: int, value: float) -> None: ...
 
-    def sum(self) -> float:
-        """Return what all processes hold."""
+    def total_in_flight(self) -> int:
+        """Return how many requests all processes have in flight."""
+        ...
+
+    def total_waiting(self) -> int:
+        """Return how many requests wait for a place in all processes."""
         ...
 
     def lock(self) -> AbstractContextManager[None]:
@@ -60,7 +63,7 @@ class LocalCells:
     """Cells of one process alone."""
 
     def __init__(self) -> None:
-        self.own = 0.0
+        self.in_flight = self.waiting = 0
         self._cells = [0.0] * len(Cell)
 
     def __getitem__(self, cell: int) -> float:
@@ -69,32 +72,11 @@ class LocalCells:
     def __setitem__(self, cell: int, value: float) -> None:
         self._cells[cell] = value
 
-    def sum(self) -> float:
-        return self.own
+    def total_in_flight(self) -> int:
+        return self.in_flight
 
-    @contextmanager
-    def lock(self) -> Iterator[None]:
-        yield
+    def total_waiting(self) -> int:
+        return self.waiting
 
-
-class BoardCells:
-    """Cells on the board of a session."""
-
-    def __init__(self, key: SharedKey) -> None:
-        self._key = key
-        self.sum = key.sum
-        self.lock = key.board.lock
-
-    @property
-    def own(self) -> float:
-        return self._key.own
-
-    @own.setter
-    def own(self, value: float) -> None:
-        self._key.own = value
-
-    def __getitem__(self, cell: int) -> float:
-        return self._key[cell]
-
-    def __setitem__(self, cell: int, value: float) -> None:
-        self._key[cell] = value
+    def lock(self) -> AbstractContextManager[None]:
+        return nullcontext()

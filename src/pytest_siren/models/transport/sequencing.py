@@ -1,38 +1,82 @@
-"""The order of requests and answers that are ready together."""
+"""The order of requests and answers that are ready together.
+
+An event loop works on all that are ready in rounds, so that even the first request leaves when
+nearly all have been built, and the first answer leads to its next request when nearly all have been
+read. One at a time, the first leaves at once, and the last no later.
+
+``SequencedTransport`` is the whole of it, and it is off for requests outside ``turn``.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
 
-_LONGEST = 0.05
-"""Seconds after which the next may begin, whatever holds the turn up."""
+import httpx2
 
-
-def grant(waiting: deque[asyncio.Future[None]]) -> bool:
-    """Let the first that still waits go on; tell whether there was one."""
-    while waiting:
-        granted = waiting.popleft()
-        if not granted.done():
-            granted.set_result(None)
-            return True
-    return False
+_LONGEST_TURN = 0.05
+"""Seconds after which the next request may be built, whatever delays the one before."""
+_LONGEST_LOOK = 0.02
+"""Seconds after which no answer waits for the request that the one before may lead to."""
 
 
-class Turns:
-    """Places for requests that are being built and sent, first come, first served."""
+class SequencedTransport(httpx2.AsyncBaseTransport):
+    """Sends over ``transport`` one request at a time, and hands on one answer at a time.
 
-    def __init__(self, places: int = 1) -> None:
-        self._free = places
+    Any number of requests is in flight meanwhile.
+    """
+
+    def __init__(self, transport: httpx2.AsyncBaseTransport) -> None:
+        self._transport = transport
+        self._sends = SendGate()
+        self._answers = ResponseGate()
+
+    @asynccontextmanager
+    async def turn(self) -> AsyncIterator[None]:
+        """Wait until nobody else builds a request; what this task sends in the block is in order.
+
+        The turn passes on when the request has left.
+        """
+        slot = await self._sends.acquire()
+        token = _SLOT.set(slot)
+        try:
+            yield
+        finally:
+            _SLOT.reset(token)
+            slot.release()
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        slot = _SLOT.get()
+        if slot is None:
+            return await self._transport.handle_async_request(request)
+        # What has a connection has left by then. Others need not wait while one is made.
+        asyncio.get_running_loop().call_soon(self._sent, slot)
+        response = await self._transport.handle_async_request(request)
+        await self._answers.wait()
+        return response
+
+    async def aclose(self) -> None:
+        await self._transport.aclose()
+
+    def _sent(self, slot: SendSlot) -> None:
+        slot.release()
+        self._answers.open()
+
+
+class SendGate:
+    """Lets one request at a time be built and sent, first come, first served."""
+
+    def __init__(self) -> None:
+        self._free = True
         self._waiting: deque[asyncio.Future[None]] = deque()
 
-    async def take(self) -> Turn:
-        """Wait for a place."""
+    async def acquire(self) -> SendSlot:
+        """Wait until the gate is free."""
         if self._free:
-            self._free -= 1
+            self._free = False
         else:
             granted = asyncio.get_running_loop().create_future()
             self._waiting.append(granted)
@@ -42,88 +86,78 @@ class Turns:
                 if granted.done() and not granted.cancelled():
                     self._pass_on()
                 raise
-        return Turn(self)
+        return SendSlot(self)
 
     def _pass_on(self) -> None:
-        if not grant(self._waiting):
-            self._free += 1
+        self._free = not _grant(self._waiting)
 
 
-class Turn:
-    """A place that is held, for a short time at most."""
+class SendSlot:
+    """The turn of one request, for a short time at most."""
 
-    __slots__ = ("_timer", "_turns")
+    __slots__ = ("_gate", "_timer")
 
-    def __init__(self, turns: Turns) -> None:
-        self._turns: Turns | None = turns
-        self._timer = asyncio.get_running_loop().call_later(_LONGEST, self.release)
+    def __init__(self, gate: SendGate) -> None:
+        self._gate: SendGate | None = gate
+        self._timer = asyncio.get_running_loop().call_later(_LONGEST_TURN, self.release)
 
     def release(self) -> None:
         """Let the next begin; does nothing the second time."""
-        if self._turns is not None:
-            turns, self._turns = self._turns, None
+        if self._gate is not None:
+            gate, self._gate = self._gate, None
             self._timer.cancel()
-            turns._pass_on()
+            gate._pass_on()
 
 
-_PASSING_LONGEST = 0.02
-"""Seconds after which no answer waits for what the one before may lead to."""
-
-
-class Passing:
-    """Lets an answer through, and the next when that has led to a request."""
+class ResponseGate:
+    """Lets one answer through, and the next when that has led to a request."""
 
     def __init__(self) -> None:
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._timer: asyncio.TimerHandle | None = None
         """While an answer is being looked at."""
-        self._passed = 0.0
+        self._opened = 0.0
         """When it was let through, on the event loop's clock."""
 
     async def wait(self) -> None:
         """Wait until nobody looks at another answer."""
         loop = asyncio.get_running_loop()
         if self._timer is None:
-            self._passed = loop.time()
-            self._timer = loop.call_later(_PASSING_LONGEST, self._look, loop)
+            self._opened = loop.time()
+            self._timer = loop.call_later(_LONGEST_LOOK, self._look, loop)
             return
-        turn = loop.create_future()
-        self._waiting.append(turn)
-        await turn
-        self._passed = loop.time()
+        granted = loop.create_future()
+        self._waiting.append(granted)
+        await granted
+        self._opened = loop.time()
 
-    def next(self) -> None:
+    def open(self) -> None:
         """Let another answer through: a request leaves."""
-        if self._timer is None or grant(self._waiting):
+        if self._timer is None or _grant(self._waiting):
             return
         self._timer.cancel()
         self._timer = None
 
     def _look(self, loop: asyncio.AbstractEventLoop) -> None:
         """Let all through when the last one has led to nothing for too long."""
-        left = self._passed + _PASSING_LONGEST - loop.time()
+        left = self._opened + _LONGEST_LOOK - loop.time()
         if left > 0:
             self._timer = loop.call_later(left, self._look, loop)
             return
         self._timer = None
-        while grant(self._waiting):
+        while _grant(self._waiting):
             pass
 
 
-@dataclass(slots=True)
-class Exchange:
-    """One request and its answer, as seen by the transport."""
-
-    turn: Turn | None = None
-    headers: Mapping[str, str] | None = None
-    """The latest answer's, with names in lower case; ``None`` when the transport is not ours."""
-
-    def sent(self) -> None:
-        """Take notice that the request has left, or that it takes longer to leave."""
-        if self.turn is not None:
-            self.turn.release()
-            self.turn = None
+_SLOT: ContextVar[SendSlot | None] = ContextVar("pytest_siren_send_slot", default=None)
+"""The turn of the request that this task builds; ``None`` where requests have no order."""
 
 
-EXCHANGE: ContextVar[Exchange | None] = ContextVar("pytest_siren_exchange", default=None)
-"""The exchange of the request that is being made; ``None`` where nobody listens."""
+def _grant(waiting: deque[asyncio.Future[None]]) -> bool:
+    """Let the first that still waits go on; tell whether there was one."""
+    while waiting:
+        granted = waiting.popleft()
+        if not granted.done():
+            granted.set_result(None)
+            return True
+    return False

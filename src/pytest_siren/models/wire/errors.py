@@ -1,12 +1,13 @@
-"""Errors that providers and gateways put into an answer with status 200."""
+"""Errors inside answers with status 200, and those of connections, as libraries expect them."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
+import aiohttp
 import httpx2
 from pydantic_ai.exceptions import ModelAPIError
 
@@ -63,6 +64,40 @@ class AnswerError(httpx2.TransportError):
 
 class UnusableAnswerError(ModelAPIError):
     """What a provider sent with status 200 is no answer; the message quotes it."""
+
+
+_TRANSLATIONS: tuple[tuple[type[Exception], type[httpx2.TransportError]], ...] = (
+    (aiohttp.ConnectionTimeoutError, httpx2.ConnectTimeout),
+    (TimeoutError, httpx2.ReadTimeout),
+    (aiohttp.ClientProxyConnectionError, httpx2.ProxyError),
+    (aiohttp.ClientHttpProxyError, httpx2.ProxyError),
+    (aiohttp.ClientConnectorError, httpx2.ConnectError),
+    (aiohttp.InvalidURL, httpx2.UnsupportedProtocol),
+    (aiohttp.NonHttpUrlClientError, httpx2.UnsupportedProtocol),
+    (aiohttp.ServerDisconnectedError, httpx2.RemoteProtocolError),
+    (aiohttp.ClientPayloadError, httpx2.RemoteProtocolError),
+    (aiohttp.ClientResponseError, httpx2.RemoteProtocolError),
+    (aiohttp.ClientError, httpx2.ReadError),
+    (OSError, httpx2.ReadError),
+)
+"""The first that fits counts."""
+
+
+CONNECTION_ERRORS = (httpx2.TransportError, aiohttp.ClientError, OSError)
+"""What a connection raises, by httpx, by aiohttp or as it is; time-outs are ``OSError``."""
+
+
+def raise_as_httpx(error: Exception) -> NoReturn:
+    """Raise what httpx would have raised where aiohttp, below it, raised ``error``.
+
+    ``httpx_aiohttp`` raises some of aiohttp's errors as they are, and takes a connection that broke
+    for one that never came about. Raises ``error`` itself where aiohttp is not its cause.
+    """
+    below = error.__cause__ if isinstance(error, httpx2.TransportError) else error
+    for theirs, ours in _TRANSLATIONS:
+        if isinstance(below, theirs):
+            raise ours(str(below) or type(below).__name__) from below
+    raise error
 
 
 @dataclass(frozen=True)

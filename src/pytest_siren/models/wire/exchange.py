@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -24,9 +26,15 @@ from pydantic_ai.models import ModelRequestParameters
 from pydantic_ai.settings import ModelSettings
 from pydantic_ai.tools import ToolDefinition
 from pydantic_ai.usage import RequestUsage
-from pydantic_core import from_json
+from pydantic_core import from_json, to_json
 
-from pytest_siren.models.wire.errors import AnswerError, BodyError, error_in
+from pytest_siren.models.wire.errors import (
+    CONNECTION_ERRORS,
+    AnswerError,
+    BodyError,
+    error_in,
+    raise_as_httpx,
+)
 from pytest_siren.models.wire.repair import Api, api_of, billed, complete, has_answer, repair
 from pytest_siren.models.wire.text import decodable, sendable, sendable_message
 
@@ -34,9 +42,13 @@ _EXCERPT = 400
 
 
 @dataclass(slots=True)
-class Received:
-    """The latest answer to one request, if its status is that of an answer."""
+class RequestTrace:
+    """What the transport notices of one request and its latest answer."""
 
+    headers: Mapping[str, str] | None = None
+    """The answer's, names in lower case; ``None`` when the transport has seen none."""
+    latency: float | None = None
+    """Seconds between the request's arrival at the transport and the answer's last byte."""
     api: Api | None = None
     content: bytes | None = None
     """The body; ``None`` when the transport has seen no answer."""
@@ -59,10 +71,11 @@ class Received:
         return billed(self.api, self.body)
 
 
-RECEIVED: ContextVar[Received | None] = ContextVar("pytest_siren_received", default=None)
+TRACE: ContextVar[RequestTrace | None] = ContextVar("pytest_siren_trace", default=None)
 """Of the request that is being made; ``None`` where nobody wants to know."""
 
 
+_ERROR_KEY = re.compile(rb'"(?:error|errors|fault|base_resp|err)"\s*:')
 _REDIRECTS = frozenset({301, 302, 307, 308})
 _MOST_REDIRECTS = 3
 _DROPPED = frozenset(
@@ -74,17 +87,27 @@ class Answers(httpx2.AsyncBaseTransport):
     """Looks at every answer of ``transport`` that is not streamed.
 
     Follows redirects to the same host, with the method and the body of the request. Raises
-    ``AnswerError`` and what ``transport`` raises.
+    ``AnswerError``, and httpx's ``TransportError`` also where ``transport`` raises aiohttp's.
     """
 
     def __init__(self, transport: httpx2.AsyncBaseTransport) -> None:
         self._transport = transport
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        trace = TRACE.get() or RequestTrace()
+        started = time.monotonic()
+        try:
+            return await self._answered(request, trace)
+        except CONNECTION_ERRORS as error:
+            raise_as_httpx(error)
+        finally:
+            trace.latency = time.monotonic() - started
+
+    async def _answered(self, request: httpx2.Request, trace: RequestTrace) -> httpx2.Response:
         response = await self._followed(request)
+        trace.headers = response.headers
         if _streams(request, response):
             return response
-        received = RECEIVED.get() or Received()
         try:
             content = await response.aread()
         except httpx2.DecodingError as error:
@@ -94,8 +117,8 @@ class Answers(httpx2.AsyncBaseTransport):
             raise AnswerError(words, again=True) from error
         if response.status_code >= 400:
             return _with_plain_error(request, response, content)
-        received.content = content
-        return _checked(request, response, content, received)
+        trace.content = content
+        return _checked(request, response, content, trace)
 
     async def aclose(self) -> None:
         await self._transport.aclose()
@@ -178,21 +201,23 @@ def _with_plain_error(
 
 
 def _checked(
-    request: httpx2.Request, response: httpx2.Response, content: bytes, received: Received
+    request: httpx2.Request, response: httpx2.Response, content: bytes, trace: RequestTrace
 ) -> httpx2.Response:
-    api = received.api = api_of(request.url.path)
+    api = trace.api = api_of(request.url.path)
     try:
-        body, changed = _decoded(response, content, received)
-        received.body = body
+        body, changed = _decoded(response, content, trace)
+        trace.body = body
     except AnswerError:
         if api is None:
             return response
         raise
     answered = api is None or (isinstance(body, Mapping) and has_answer(api, body))
-    found = error_in(body, answered=answered)
+    # Hardly any answer names an error.
+    plain = answered and not changed and not _ERROR_KEY.search(content)
+    found = None if plain else error_in(body, answered=answered)
     if found is not None or not answered:
         if found is None:
-            raise _no_answer(received)
+            raise _no_answer(trace)
         if found.status is None:
             raise AnswerError(f"the provider answers with an error: {found.message}")
         return _rebuilt(request, response, found.status, _error_body(found))
@@ -202,8 +227,8 @@ def _checked(
         repaired = repair(api, body)
         changed = changed or body.get(api.usage) is not given
         if repaired is not None:
-            received.usage_problem = repaired.problem
-            received.measured = repaired.measured
+            trace.usage_problem = repaired.problem
+            trace.measured = repaired.measured
     if not changed and "json" in response.headers.get("content-type", ""):
         return response
     if changed:
@@ -211,13 +236,13 @@ def _checked(
     return _rebuilt(request, response, response.status_code, content)
 
 
-def _decoded(response: httpx2.Response, content: bytes, received: Received) -> tuple[Any, bool]:
+def _decoded(response: httpx2.Response, content: bytes, trace: RequestTrace) -> tuple[Any, bool]:
     """Return the JSON data of ``content``, and whether it had to be mended."""
     try:
         return from_json(content), False
     except ValueError:
         if content.lstrip()[:6] in (b"data: ", b"event:"):
-            return _event(content, received), True
+            return _event(content, trace), True
     try:
         try:
             value = json.loads(content)
@@ -225,11 +250,11 @@ def _decoded(response: httpx2.Response, content: bytes, received: Received) -> t
             encoding = response.charset_encoding or "utf-8"
             value = json.loads(content.decode(encoding, errors="replace"))
     except (ValueError, RecursionError, LookupError) as error:
-        raise _unreadable(content, received.excerpt) from error
+        raise _unreadable(content, trace.excerpt) from error
     return decodable(value), True
 
 
-def _event(content: bytes, received: Received) -> Any:
+def _event(content: bytes, trace: RequestTrace) -> Any:
     """Return the data of events that an answer came in: the error in them, or the one there is."""
     found: list[Any] = []
     for line in content.splitlines():
@@ -242,7 +267,7 @@ def _event(content: bytes, received: Received) -> Any:
         return told
     if len(found) == 1:
         return found[0]
-    words = f"the provider streams its answer, which nobody asked for: {received.excerpt}"
+    words = f"the provider streams its answer, which nobody asked for: {trace.excerpt}"
     raise AnswerError(words)
 
 
@@ -257,14 +282,14 @@ def _unreadable(content: bytes, excerpt: str) -> AnswerError:
     return AnswerError(f"the provider's answer is no JSON: {excerpt}", again=True, page=True)
 
 
-def _no_answer(received: Received) -> AnswerError:
-    api, body = received.api, received.body
+def _no_answer(trace: RequestTrace) -> AnswerError:
+    api, body = trace.api, trace.body
     if api is None or not isinstance(body, Mapping):
-        words = f"the provider's answer is not an object: {received.excerpt}"
+        words = f"the provider's answer is not an object: {trace.excerpt}"
         return AnswerError(words, again=True, page=True)
-    tokens = received.billed()
+    tokens = trace.billed()
     cost = f" but {tokens.total_tokens:,} tokens" if tokens is not None else ""
-    return AnswerError(f"the provider's answer has no {api.answer}{cost}: {received.excerpt}")
+    return AnswerError(f"the provider's answer has no {api.answer}{cost}: {trace.excerpt}")
 
 
 def _error_body(found: BodyError) -> bytes:
@@ -292,7 +317,7 @@ _AFTER_ARRIVAL = (AttributeError, LookupError, TypeError, ValueError, AssertionE
 
 
 @contextmanager
-def reading(received: Received) -> Iterator[None]:
+def reading(trace: RequestTrace) -> Iterator[None]:
     """Raise ``AnswerError`` in place of the errors of a library that cannot read an answer."""
     try:
         yield
@@ -303,15 +328,15 @@ def reading(received: Received) -> Iterator[None]:
             error
         ):
             raise
-        raise _reading_unreadable(error.__cause__ or error, received) from error
+        raise _reading_unreadable(error.__cause__ or error, trace) from error
     except (*_ALWAYS, *_AFTER_ARRIVAL) as error:
-        if not (received.content is not None or isinstance(error, _ALWAYS)):
+        if not (trace.content is not None or isinstance(error, _ALWAYS)):
             raise
-        raise _reading_unreadable(error, received) from error
+        raise _reading_unreadable(error, trace) from error
 
 
-def _reading_unreadable(error: BaseException, received: Received) -> AnswerError:
-    text = f": {received.excerpt}" if received.content else ""
+def _reading_unreadable(error: BaseException, trace: RequestTrace) -> AnswerError:
+    text = f": {trace.excerpt}" if trace.content else ""
     return AnswerError(f"the provider's answer is not what its API promises ({_why(error)}){text}")
 
 
@@ -367,7 +392,8 @@ class Outgoing:
         for message in messages:
             found = known.get(id(message))
             if found is None:
-                found = known[id(message)] = (message, sendable_message(message))
+                sent = message if _plainly_sendable(message) else sendable_message(message)
+                found = known[id(message)] = (message, sent)
             cleaned.append(found[1])
             if found[1] is not message:
                 self._note()
@@ -375,7 +401,9 @@ class Outgoing:
 
     def settings(self, settings: ModelSettings | None) -> ModelSettings | None:
         """Return ``settings`` as they can be sent."""
-        cleaned: ModelSettings | None = sendable(settings)
+        if settings is None or _plainly_sendable(settings):
+            return settings
+        cleaned: ModelSettings = sendable(settings)
         if cleaned is not settings:
             self._note()
         return cleaned
@@ -388,7 +416,8 @@ class Outgoing:
         if known is None:
             if len(self._tools) >= _MOST:
                 self._tools.clear()
-            known = self._tools[key] = (tuple(tools), sendable(list(tools)))
+            cleaned = tools if _plainly_sendable(tools) else sendable(list(tools))
+            known = self._tools[key] = (tuple(tools), list(cleaned))
         if all(one is two for one, two in zip(tools, known[1], strict=True)):
             return parameters
         self._note()
@@ -399,3 +428,16 @@ class Outgoing:
             "what no provider accepts (lone surrogates, NUL, numbers that are not finite) was "
             "replaced in what is sent to it"
         )
+
+
+_SUSPICIOUS = re.compile(rb"\\u(?:0000|[dD][89a-fA-F])|NaN|Infinity|\d[eE]\+?\d{3}|\d{309}")
+"""What JSON holds if it holds anything that cannot be sent; of escapes, also those in its text."""
+
+
+def _plainly_sendable(value: object) -> bool:
+    """Tell whether ``value`` can be sent as it is; ``False`` where only a closer look tells."""
+    try:
+        content = to_json(value, bytes_mode="base64", inf_nan_mode="constants")
+    except (ValueError, RecursionError):
+        return False
+    return _SUSPICIOUS.search(content) is None

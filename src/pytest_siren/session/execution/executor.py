@@ -33,7 +33,7 @@ from pytest_siren.evaluation.lifecycle import (
     once,
     part_error,
 )
-from pytest_siren.evaluation.models import Governed, ModelKind
+from pytest_siren.evaluation.models import ModelKind, SupportsRateLimit
 from pytest_siren.evaluation.run import (
     ErrorInfo,
     Execution,
@@ -47,7 +47,7 @@ from pytest_siren.jobs.reading.read import load_result
 from pytest_siren.jobs.records.attempt import index_entry_of, make_ready, result_of
 from pytest_siren.jobs.records.schema import IndexEntry, Result
 from pytest_siren.jobs.writing.store import Past, RunIds
-from pytest_siren.models.ratelimit.limiter import Governor
+from pytest_siren.models.ratelimit.limiter import RateLimiters
 from pytest_siren.payloads import RunAttempt, RunInfo, RunReport
 from pytest_siren.session.config.options import run_timeout
 from pytest_siren.session.config.processes import executor_of, is_worker
@@ -127,7 +127,7 @@ class Evaluations:
     def govern(self, size: int) -> None:
         """Let the models share rate limits, with at most ``size`` runs in flight here."""
         option = self.config.getoption
-        governor = Governor(
+        limiters = RateLimiters(
             self.board,
             ceiling=size,
             processes=executor_of(self.config).role.processes,
@@ -135,8 +135,8 @@ class Evaluations:
             tpm=option("siren_tpm"),
         )
         for model in self.workshop.models():
-            if isinstance(model, Governed):
-                model.govern(governor)
+            if isinstance(model, SupportsRateLimit):
+                model.use_rate_limiter(limiters)
 
     def loop(self, threads: int) -> asyncio.AbstractEventLoop:
         """Return the event loop, on which ``threads`` blocking calls can be made at a time."""
