@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         SupportsWarmup,
     )
     from pytest_siren.evaluation.models import ModelKind, ModelSource, RunContext, Unknown
+    from pytest_siren.evaluation.scoring import StateScores
     from pytest_siren.evaluation.stage import Agent, Stage
     from pytest_siren.evaluation.states import (
         INJECTED_VECTORS,
@@ -43,6 +44,8 @@ if TYPE_CHECKING:
         GroundTruth,
         MaliciousTask,
         Prompt,
+        Scores,
+        SnapshotEnvironment,
         ToolCall,
         ToolOutcome,
     )
@@ -65,6 +68,7 @@ _HOMES = {
         "SupportsWarmup",
     ),
     "pytest_siren.evaluation.models": ("ModelKind", "ModelSource", "RunContext", "Unknown"),
+    "pytest_siren.evaluation.scoring": ("StateScores",),
     "pytest_siren.evaluation.stage": ("Agent", "Stage"),
     "pytest_siren.evaluation.states": (
         "INJECTED_VECTORS",
@@ -87,6 +91,8 @@ _HOMES = {
         "GroundTruth",
         "MaliciousTask",
         "Prompt",
+        "Scores",
+        "SnapshotEnvironment",
         "ToolCall",
         "ToolOutcome",
     ),
@@ -132,8 +138,11 @@ __all__ = [
     "RunContext",
     "RunInfo",
     "RunReport",
+    "Scores",
+    "SnapshotEnvironment",
     "Source",
     "Stage",
+    "StateScores",
     "StaticAttack",
     "SupportsClose",
     "SupportsRun",

@@ -22,7 +22,7 @@ from pydantic_ai.messages import (
     UserPromptPart,
 )
 
-from pytest_siren.evaluation.run import asked_calls, final_text
+from pytest_siren.evaluation.scoring import asked_calls, final_text
 from pytest_siren.evaluation.tasks import Evidence
 from pytest_siren.evaluators.choice import AnyEvaluator
 

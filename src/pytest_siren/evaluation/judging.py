@@ -54,7 +54,7 @@ class ModelJudge(Protocol):
 
 @dataclass
 class Judging:
-    """The judges of one run: their models, what they found and what they used."""
+    """The judges of one run: their models, and what they used."""
 
     context: RunContext
     sources: Mapping[str, ModelSource] = field(default_factory=dict)
@@ -62,20 +62,18 @@ class Judging:
     spend: Spend | None = None
     stopped: bool = False
     """Whether the run was asked to stop."""
-    judgements: list[Judgement] = field(default_factory=list)
     accounts: dict[str, Account] = field(default_factory=dict)
     """By model."""
 
-    async def score(self, name: str, judge: ModelJudge, evidence: Evidence) -> float:
-        """Ask ``judge``, keep its verdict and return its score."""
+    async def judge(self, name: str, judge: ModelJudge, evidence: Evidence) -> Judgement:
+        """Ask ``judge``, which is called ``name``, and return its verdict."""
         source = self.sources[judge.judge_model]
 
         async def ask(messages: Sequence[ModelMessage]) -> ModelResponse:
             return await self._ask(source, messages)
 
         found = await judge.judge(evidence, ask)
-        self.judgements.append(Judgement(name, source.id, found.score, found.reason))
-        return found.score
+        return Judgement(name, source.id, found.score, found.reason)
 
     async def _ask(self, source: ModelSource, messages: Sequence[ModelMessage]) -> ModelResponse:
         if self.stopped:

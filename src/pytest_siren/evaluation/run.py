@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 import traceback
 from collections.abc import Collection, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
 
 from opentelemetry.trace import format_span_id, format_trace_id, get_current_span
-from pydantic_ai.messages import ModelMessage, ModelResponse
+from pydantic_ai.messages import ModelMessage
 from pydantic_ai.models import Model
 from pydantic_ai.usage import RunUsage, UsageLimits
 
@@ -26,11 +24,10 @@ from pytest_siren.evaluation.isolation import (
     message_of,
     wait_for_task,
 )
-from pytest_siren.evaluation.judging import Judgement, Judging, ModelJudge, is_judge
+from pytest_siren.evaluation.judging import Judgement, Judging, is_judge
 from pytest_siren.evaluation.lifecycle import Part, open_parts
 from pytest_siren.evaluation.models import (
     CountsRetries,
-    ModelKind,
     ModelSource,
     ModelUnavailableError,
     Retry,
@@ -39,26 +36,19 @@ from pytest_siren.evaluation.models import (
 )
 from pytest_siren.evaluation.prices import Prices
 from pytest_siren.evaluation.responses import (
-    decode_calls,
-    finish_of_run,
     finishes_of,
-    has_words,
-    words_of,
 )
-from pytest_siren.evaluation.scores import SCORED_BY_DEFAULT, Finish, score_of, why_unknown
+from pytest_siren.evaluation.scores import SCORED_BY_DEFAULT, Finish
 from pytest_siren.evaluation.scores import Status as Status
+from pytest_siren.evaluation.scoring import Scoring, StateScores, asked_calls
 from pytest_siren.evaluation.spending import Account, Spend
 from pytest_siren.evaluation.stage import Agent, Stage
-from pytest_siren.evaluation.states import End, Exposure, State
+from pytest_siren.evaluation.states import End
 from pytest_siren.evaluation.tasks import (
-    CopyableEnvironment,
     Couple,
     Dataset,
-    Evaluator,
-    Evidence,
     Scores,
     SelectiveEnvironment,
-    ToolCall,
 )
 
 
@@ -231,11 +221,15 @@ class Execution:
     _model: Model | None = None
     _reached: bool | None = None
     _judging: Judging = field(init=False)
+    _scoring: Scoring = field(init=False)
+    _judgements: list[Judgement] = field(default_factory=list)
     _span: Span | None = field(default_factory=current_span)
 
     def __post_init__(self) -> None:
         plan = self.plan
         self._judging = Judging(plan.context, plan.judges, plan.prices, plan.spend)
+        attacked = plan.attack is not None
+        self._scoring = Scoring(plan.context, plan.model, self._judging, attacked, plan.scored)
 
     async def run(self) -> RunOutcome:
         """Return what the run came to. Raises ``UserInterrupt`` only."""
@@ -265,7 +259,7 @@ class Execution:
         if self._stage is not None:
             self._stage.stopped = True
 
-    def _succeeded(self, end: End, scored: _Scored) -> RunOutcome:
+    def _succeeded(self, end: End, scored: StateScores) -> RunOutcome:
         """Return the outcome of a run that was scored."""
         assert self._stage is not None
         return RunOutcome(
@@ -288,7 +282,7 @@ class Execution:
             tools=self._stage.tools,
             tool_calls=len(asked_calls(end.messages)),
             span=self._span,
-            judgements=tuple(self._judging.judgements),
+            judgements=tuple(self._judgements),
             judged=self._judging.accounts,
         )
 
@@ -318,11 +312,11 @@ class Execution:
             tool_calls=len(asked_calls(messages)),
             goal_reached=self._reached,
             span=self._span,
-            judgements=tuple(self._judging.judgements),
+            judgements=tuple(self._judgements),
             judged=self._judging.accounts,
         )
 
-    async def _scored(self) -> tuple[End, _Scored]:
+    async def _scored(self) -> tuple[End, StateScores]:
         plan = self.plan
         if plan.attack is not None:
             recording = plan.attack.recording(plan.model) or plan.context.attack
@@ -337,17 +331,21 @@ class Execution:
             rewinds=plan.attack is not None and plan.attack.rewinds,
             stopped=self.stopped,
             account=Account(plan.model.id, plan.prices, plan.spend),
+            scoring=self._scoring,
         )
         async with self._stage as stage:
             try:
-                end, pre_state = await _drive(plan, stage)
+                end = await _drive(plan, stage)
             except (UserInterrupt, GeneratorExit):
                 raise
             except BaseException as error:
                 if not self.stopped:
-                    self._reached = await _goal_reached(plan, stage, error)
+                    self._reached = await _goal_reached(stage, self._scoring, error)
                 raise
-            return end, await _score(plan, end, pre_state, stage.exposure, self._judging)
+            # Within the lifetime of all that the evidence holds.
+            evidence = await stage.evidence(end)
+            nothing = stage.exposure.nothing_planted
+            return end, await self._scoring.score(evidence, nothing, self._judgements)
 
 
 async def execute(
@@ -418,127 +416,40 @@ def _exposed(plan: RunPlan, stage: Stage | None) -> bool | None:
     return stage.exposure.known() if stage else False
 
 
-async def _drive(plan: RunPlan, stage: Stage) -> tuple[End, Any]:
+async def _drive(plan: RunPlan, stage: Stage) -> End:
     context = plan.context
     if plan.attack is None or context.malicious is None:
-        end = await stage.finish(await stage.begin({}))
-    else:
-        everywhere = stage.environment.vectors
-        read: Collection[str] = everywhere.keys()
-        if implements(stage.environment, SelectiveEnvironment):
-            read = await stage.environment.exposed(context.benign)
-        target = Target(
-            run=context,
-            couple=Couple(context.benign, context.malicious),
-            vectors={vector: everywhere[vector] for vector in everywhere if vector in read},
-            all_vectors=everywhere,
-            model=plan.model,
-            user_name=plan.dataset.user_name,
-        )
-        end = await plan.attack.run(stage, target)
-    return end, await _pre_state(plan, end)
+        return await stage.finish(await stage.begin({}))
+    everywhere = stage.environment.vectors
+    read: Collection[str] = everywhere.keys()
+    if implements(stage.environment, SelectiveEnvironment):
+        read = await stage.environment.exposed(context.benign)
+    target = Target(
+        run=context,
+        couple=Couple(context.benign, context.malicious),
+        vectors={vector: everywhere[vector] for vector in everywhere if vector in read},
+        all_vectors=everywhere,
+        model=plan.model,
+        user_name=plan.dataset.user_name,
+    )
+    return await plan.attack.run(stage, target)
 
 
-class _Scored(NamedTuple):
-    benign: Scores | None
-    attack: Scores | None
-    unknown: Unknown
-    output: str
-    finish: Finish
-    finish_reason: str | None
-
-
-async def _score(
-    plan: RunPlan, end: End, pre_state: Any, exposure: Exposure, judging: Judging
-) -> _Scored:
-    context = plan.context
-    unknown = plan.model.unknown(context)
-    if context.malicious is not None and plan.attack is not None and not unknown.attack:
-        # An attack that did not take place was neither resisted nor successful.
-        unknown = replace(unknown, attack=exposure.nothing_planted)
-    finish, reason = finish_of_run(end.messages)
-    if plan.model.kind is ModelKind.CONTROL:
-        # A script says all that it has to say, which may be nothing.
-        finish = Finish.COMPLETE
-    evidence = _evidence(end, pre_state)
-    silent = why_unknown(finish, has_words(evidence.output), plan.scored)
-    unknown = replace(unknown, benign=unknown.benign or silent)
-    benign = None if unknown.benign else await _judge(context.benign.evaluators, evidence, judging)
-    attack = None
-    if context.malicious is not None and not unknown.attack:
-        attack = await _judge(context.malicious.evaluators, evidence, judging)
-        if silent and attack.mean < 1.0:
-            # That the goal was reached is known however the answer ended; that it was not, is not.
-            attack, unknown = None, replace(unknown, attack=silent)
-    return _Scored(benign, attack, unknown, evidence.output, finish, reason)
-
-
-async def _goal_reached(plan: RunPlan, stage: Stage, error: BaseException) -> bool | None:
+async def _goal_reached(stage: Stage, scoring: Scoring, error: BaseException) -> bool | None:
     """Return whether the attacker had won before ``error``; ``None`` where nobody can tell.
 
     An error is no score, but what was done before it was done. Judges, which cost money, are not
     asked.
     """
-    latest, malicious = stage.latest, plan.context.malicious
-    if malicious is None or latest is None or isinstance(error, ModelUnavailableError):
+    evidence, malicious = stage.evidence_at_error(), scoring.context.malicious
+    if malicious is None or evidence is None or isinstance(error, ModelUnavailableError):
         return None
     if any(map(is_judge, malicious.evaluators.values())):
         return None
     try:
-        evidence = _evidence(latest, await _pre_state(plan, latest))
-        scores = await _judge(malicious.evaluators, evidence, Judging(plan.context))
+        scores = await scoring.judge(malicious.evaluators, evidence, [])
     except UserInterrupt:
         raise
     except BaseException:  # noqa: BLE001 - evaluators need not know what to make of half a run
         return None
     return scores.mean >= 1.0
-
-
-async def _pre_state(plan: RunPlan, state: State) -> Any:
-    """Return the environment as it was before the agent began; ``None`` if it cannot be copied."""
-    environment = plan.dataset.environment
-    if not implements(environment, CopyableEnvironment):
-        return None
-    async with environment.open(plan.context.benign, state.contents) as pre_state:
-        return pre_state
-
-
-def _evidence(state: State, pre_state: Any) -> Evidence:
-    """Return the evidence of a run that came as far as ``state``."""
-    return Evidence(
-        messages=state.messages,
-        output=final_text(state.messages),
-        calls=asked_calls(state.messages),
-        pre_state=pre_state,
-        post_state=state.env_state,
-    )
-
-
-async def _judge(
-    evaluators: Mapping[str, Evaluator], evidence: Evidence, judging: Judging
-) -> Scores:
-    scores: dict[str, float] = {}
-    for name, evaluator in evaluators.items():
-        if implements(evaluator, ModelJudge):
-            scores[name] = score_of(await judging.score(name, evaluator, evidence), repr(name))
-            continue
-        found = evaluator(evidence)
-        found = await found if inspect.isawaitable(found) else found
-        scores[name] = score_of(found, repr(name))
-    return Scores(scores)
-
-
-def final_text(messages: tuple[ModelMessage, ...]) -> str:
-    """Return the words of the last message, empty unless it is a response that has any."""
-    last = messages[-1] if messages else None
-    return words_of(last) if isinstance(last, ModelResponse) else ""
-
-
-def asked_calls(messages: tuple[ModelMessage, ...]) -> tuple[ToolCall, ...]:
-    """Return every call that a model asked for; arguments that are no JSON object count as none."""
-    return tuple(
-        call
-        for message in messages
-        if isinstance(message, ModelResponse)
-        for call in decode_calls(message)
-    )

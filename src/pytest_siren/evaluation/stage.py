@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from pydantic_ai.messages import ModelMessage, ModelRequest, ModelResponse
 from pydantic_ai.models import Model, ModelRequestParameters
@@ -15,7 +14,9 @@ from pydantic_ai.usage import RunUsage, UsageLimits
 
 from pytest_siren.evaluation.components import implements
 from pytest_siren.evaluation.models import BillsErrors, ObservesContents
+from pytest_siren.evaluation.open_states import OpenStates
 from pytest_siren.evaluation.responses import check_calls
+from pytest_siren.evaluation.scoring import Scoring, StateScores, evidence_of
 from pytest_siren.evaluation.spending import Account
 from pytest_siren.evaluation.states import (
     AgentState,
@@ -29,11 +30,13 @@ from pytest_siren.evaluation.states import (
 )
 from pytest_siren.evaluation.tasks import (
     BenignTask,
-    CopyableEnvironment,
     Environment,
+    Evidence,
     ToolCall,
     ToolOutcome,
 )
+
+S = TypeVar("S", bound=State)
 
 
 class Agent(Protocol):
@@ -58,7 +61,11 @@ class Agent(Protocol):
 class Stage:
     """Drives ``agent`` through one run; the attack holds it and decides where to step.
 
-    Use as an async context manager, which frees the environment.
+    Every state that it returned can be stepped from, gone back from, forked and judged until the
+    run ends: where the environment has moved on since, it is opened anew and the calls are
+    replayed. One method is awaited at a time.
+
+    Use as an async context manager, which frees every state of the environment that is open.
     """
 
     agent: Agent
@@ -76,13 +83,16 @@ class Stage:
     """What the run has used so far, also on ways that were gone back from."""
     exposure: Exposure = field(default_factory=Exposure)
     """Whether the model was sent planted content so far, also on ways that were gone back from."""
+    scoring: Scoring | None = None
+    """Judges states; ``None`` where there is nothing to judge them by."""
     _contents: Mapping[str, str] = field(default_factory=dict)
     """Those of the state that the agent steps from."""
     tools: int | None = None
     """Tools that the model was last offered; ``None`` before the first request."""
-    _resources: AsyncExitStack = field(default_factory=AsyncExitStack)
+    _states: OpenStates = field(init=False)
 
     def __post_init__(self) -> None:
+        self._states = OpenStates(self.environment, self.task, kept=self.rewinds)
         self.exposure.marked = marks_vectors(self.agent)
         self.exposure.watched = not marks_vectors(self.environment)
 
@@ -90,7 +100,7 @@ class Stage:
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
-        await self._resources.aclose()
+        await self._states.aclose()
 
     async def begin(self, contents: Mapping[str, str]) -> InitialRequest:
         """Open the environment with ``contents``. Raises ``ValueError`` for unknown vectors."""
@@ -114,10 +124,12 @@ class Stage:
         and holds no call.
         """
         self._check_stopped()
+        state = await self._current(state)
         asked = self.account.usage.requests
         self._contents = state.contents
         reached = await self.agent.step(state, self)
         self.latest = reached
+        self._states.executed(reached.env_state, len(reached.executed))
         if self.account.usage.requests == asked:
             # An agent of someone's own may have asked the model behind the stage's back.
             new = reached.messages[len(state.messages) :]
@@ -171,7 +183,29 @@ class Stage:
         """
         if state.previous is None:
             raise ValueError("there is no state before the first")
-        return await self._restore(state.previous)
+        before = await self._current(state.previous)
+        self.latest = before
+        return before
+
+    async def fork(self, state: S) -> S:
+        """Return ``state`` with an environment of its own, so that both can be gone on from.
+
+        The environment is copied, or opened anew and all calls replayed where that is impossible.
+        """
+        if self._states.copies:
+            state = await self._current(state)
+            copied = await self._states.copy(state.env_state, state.contents, len(state.executed))
+            return replace(state, env_state=copied)
+        return await self._replayed(state)
+
+    async def free(self, state: State) -> None:
+        """Free the environment of ``state`` before the run ends.
+
+        A search does so with the branches that it gave up, if many containers would be open else.
+        Other states of the same branch may share the environment; it is opened anew for whoever
+        goes on from one of them.
+        """
+        await self._states.free(state.env_state)
 
     async def inject(
         self, state: InjectableModelRequest, contents: Mapping[str, str]
@@ -182,24 +216,59 @@ class Stage:
         what they leave behind agree with the new contents. Earlier messages stay as the model read
         them.
         """
-        env_state = await self._open(contents)
-        outcomes = [await self._call(env_state, call) for call in state.executed]
+        env_state, outcomes = await self._opened(contents, state.executed)
         if state.results_of:
             answered = state.executed[-state.results_of :]
-            request = self.agent.tool_results(self, answered, tuple(outcomes[-state.results_of :]))
+            request = self.agent.tool_results(self, answered, outcomes[-state.results_of :])
         else:
             request = self.agent.user_request(self, env_state)
         changed = replace(state, contents=dict(contents), env_state=env_state, request=request)
         self.latest = changed
         return changed
 
+    async def evidence(self, state: State) -> Evidence:
+        """Return all that an evaluator may judge ``state`` by, whether or not the run has ended.
+
+        The states of the environment in it are those of the run: whoever changes them changes it.
+        """
+        state = await self._current(state)
+        return evidence_of(state, self._states.before(state.contents))
+
+    async def score(self, state: State) -> StateScores:
+        """Return the scores that the evaluators of the dataset give ``state``.
+
+        The run need not have ended. Evaluators get copies of the environment's states where these
+        can be copied. What their models use counts as used by the run. Raises what an evaluator
+        raises, and ``ValueError`` on a stage without evaluators.
+        """
+        if self.scoring is None:
+            raise ValueError("this stage has no evaluators")
+        self._check_stopped()
+        evidence = await self.evidence(state)
+        async with (
+            self._states.lent(evidence.pre_state) as before,
+            self._states.lent(evidence.post_state) as after,
+        ):
+            evidence = replace(evidence, pre_state=before, post_state=after)
+            return await self.scoring.score(evidence, self.exposure.nothing_planted)
+
+    def evidence_at_error(self) -> Evidence | None:
+        """Return the evidence of what was reached before an error, half a step included."""
+        if self.latest is None:
+            return None
+        return evidence_of(self.latest, self._states.before(self.latest.contents))
+
     async def execute(
         self, state: State, calls: tuple[ToolCall, ...]
     ) -> tuple[Any, tuple[ToolOutcome, ...]]:
         """Execute ``calls`` after ``state``; return the environment's state and the outcomes."""
         env_state = state.env_state
-        if self.rewinds and implements(self.environment, CopyableEnvironment):
-            env_state = self.environment.copy(env_state)
+        done = len(state.executed) + len(calls)
+        if self.rewinds and self._states.copies:
+            env_state = await self._states.copy(env_state, state.contents, done)
+        else:
+            # Before they are executed: one that fails may have changed the environment, too.
+            self._states.executed(env_state, done)
         self.account.usage.tool_calls += len(calls)
         outcomes = [await self._call(env_state, call) for call in calls]
         return env_state, tuple(outcomes)
@@ -221,12 +290,14 @@ class Stage:
         if self.stopped:
             raise asyncio.CancelledError("the run was stopped")
 
-    async def _restore(self, state: AgentState) -> AgentState:
-        if self.rewinds and implements(self.environment, CopyableEnvironment):
+    async def _current(self, state: S) -> S:
+        """Return ``state``, with its environment restored if that is closed or has moved on."""
+        if self._states.is_at(state.env_state, len(state.executed)):
             return state
-        env_state = await self._open(state.contents)
-        for call in state.executed:
-            await self._call(env_state, call)
+        return await self._replayed(state)
+
+    async def _replayed(self, state: S) -> S:
+        env_state, _ = await self._opened(state.contents, state.executed)
         return replace(state, env_state=env_state)
 
     async def _call(self, env_state: Any, call: ToolCall) -> ToolOutcome:
@@ -235,9 +306,15 @@ class Stage:
             return ToolOutcome(call.problem, error=True)
         return await self.environment.call(env_state, call)
 
-    async def _open(self, contents: Mapping[str, str]) -> Any:
+    async def _opened(
+        self, contents: Mapping[str, str], calls: Sequence[ToolCall]
+    ) -> tuple[Any, tuple[ToolOutcome, ...]]:
+        """Open the environment with ``contents`` and replay ``calls``."""
+        env_state = await self._open(contents, len(calls))
+        return env_state, tuple([await self._call(env_state, call) for call in calls])
+
+    async def _open(self, contents: Mapping[str, str], executed: int = 0) -> Any:
         self.exposure.plant(contents)
         if implements(self.model, ObservesContents):
             self.model.planted(contents)
-        await self._resources.aclose()
-        return await self._resources.enter_async_context(self.environment.open(self.task, contents))
+        return await self._states.open(contents, executed)

@@ -32,7 +32,10 @@ class Evidence:
     calls: Sequence[ToolCall]
     """Every call the model asked for, in order, executed or not."""
     pre_state: Any
-    """The environment's state before the agent began; ``None`` where states cannot be copied."""
+    """The environment's state before the agent began; ``None`` where states cannot be copied.
+
+    It is open until all evaluators are done, as ``post_state`` is.
+    """
     post_state: Any
     """The environment's state after the agent ended."""
 
@@ -132,7 +135,8 @@ class Environment(Protocol):
     """Tools over a state, and the injection vectors in that state.
 
     A state belongs to one run. ``open`` makes it with the contents already planted, so tools and
-    evaluators meet the injected text exactly where the dataset puts it.
+    evaluators meet the injected text exactly where the dataset puts it. A run may have several
+    states open at a time, and frees them in the opposite order unless the attack frees one earlier.
     """
 
     vectors: Mapping[str, str]
@@ -166,6 +170,21 @@ class CopyableEnvironment(Environment, Protocol):
 
     def copy(self, state: Any) -> Any:
         """Return an independent deep copy of ``state``."""
+        ...
+
+
+@runtime_checkable
+class SnapshotEnvironment(Environment, Protocol):
+    """An environment whose copies of a state have to be freed, such as a container's.
+
+    It takes precedence over ``CopyableEnvironment``.
+    """
+
+    def snapshot(self, state: Any) -> AbstractAsyncContextManager[Any]:
+        """Yield an independent copy of ``state``; free it on exit.
+
+        The copy may outlive ``state``.
+        """
         ...
 
 

@@ -6,7 +6,7 @@ import re
 from ast import literal_eval
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from typing import Any
 
@@ -34,6 +34,11 @@ class AgentDojoState:
     env: TaskEnvironment
     planted: Mapping[str, str]
     """Injection vector to its planted content, without layout."""
+    task_id: str = ""
+    contents: Mapping[str, str] = field(default_factory=dict)
+    """What it was opened with."""
+    untouched: bool = False
+    """Whether no tool has been called on it."""
 
 
 class AgentDojoEnvironment:
@@ -78,12 +83,16 @@ class AgentDojoEnvironment:
         self, task: BenignTask, contents: Mapping[str, str]
     ) -> AsyncIterator[AgentDojoState]:
         """Yield a copy of the plugged-in environment, initialised for ``task``."""
+        yield self._made(task.id, contents)
+
+    def _made(self, task_id: str, contents: Mapping[str, str]) -> AgentDojoState:
         env = self._loader.load(contents)
         planted = {vector: _without_layout(content) for vector, content in contents.items()}
-        user_task = self._user_tasks.get(task.id)
+        user_task = self._user_tasks.get(task_id)
         # An injection task that runs as a benign one prepares nothing.
         ready = env if user_task is None else user_task.init_environment(env)
-        yield AgentDojoState(ready, planted)
+        again = user_task is None or _prepares_the_same(user_task)
+        return AgentDojoState(ready, planted, task_id, dict(contents), untouched=again)
 
     def pristine(self) -> TaskEnvironment:
         """Return a fresh environment in which nobody planted anything."""
@@ -95,10 +104,14 @@ class AgentDojoEnvironment:
 
     def copy(self, state: AgentDojoState) -> AgentDojoState:
         """Return an independent copy."""
-        return AgentDojoState(state.env.model_copy(deep=True), state.planted)
+        if state.untouched:
+            # The data is copied in a sixth of the time that pydantic takes.
+            return self._made(state.task_id, state.contents)
+        return replace(state, env=state.env.model_copy(deep=True))
 
     async def call(self, state: AgentDojoState, call: ToolCall) -> ToolOutcome:
         """Execute ``call`` as AgentDojo's ``ToolsExecutor`` does."""
+        state.untouched = False
         if not call.name:
             return ToolOutcome(
                 "Empty function name provided. Provide a valid function name.", error=True
@@ -141,6 +154,11 @@ class AgentDojoEnvironment:
         return frozenset(
             vector for vector, text in wanted.items() if any(text in seen for seen in texts)
         )
+
+
+def _prepares_the_same(user_task: Any) -> bool:
+    """Whether a user task, one of AgentDojo's own, makes the same of the same environment."""
+    return str(type(user_task).init_environment.__module__).startswith("agentdojo.")
 
 
 def executed_args(call: ToolCall) -> dict[str, Any]:
