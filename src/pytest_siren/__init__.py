@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from pytest_siren.attacks.dictionary import AttackMissingWarning
     from pytest_siren.evaluation.attack import Attack, StaticAttack, Target
     from pytest_siren.evaluation.components import Component, Kind, Registry
+    from pytest_siren.evaluation.isolation import waiting
     from pytest_siren.evaluation.lifecycle import (
         HasSources,
         PartError,
@@ -80,6 +81,7 @@ _HOMES = {
         "ModelRequestReady",
         "ModelResponseReceived",
     ),
+    "pytest_siren.evaluation.isolation": ("waiting",),
     "pytest_siren.evaluation.tasks": (
         "BenignTask",
         "CopyableEnvironment",
@@ -153,6 +155,7 @@ __all__ = [
     "Unknown",
     "Verdict",
     "__version__",
+    "waiting",
 ]
 
 

@@ -98,3 +98,16 @@ def test_requests_a_minute_are_a_cap_of_all_processes(project: Project, serve: S
     result.assert_outcomes(passed=12)
     stats = server.stats()
     assert stats["last_received"] - stats["first_received"] >= 4.5
+
+
+@pytest.mark.inside
+def test_a_run_that_waits_for_a_rate_limit_does_not_time_out(
+    project: Project, serve: StartServer
+) -> None:
+    serve("--text=wait", "--faults=429=1", "--faults-for=0.5", "--retry-after=3")
+    project.write("evals/eval_mail.yaml", tasks(1))
+    result = project.run("-p", "no:xdist", "--siren-run-timeout=2")
+    result.assert_outcomes(passed=1)
+    (found,) = project.results()
+    assert found["duration"] > 2.5
+    assert [retry["status"] for retry in found["retries"]] == [429]

@@ -8,8 +8,13 @@ from dataclasses import replace
 
 import pytest
 
+from pytest_siren.evaluation.attack import Target
 from pytest_siren.evaluation.isolation import Stopwatch, waiting
-from pytest_siren.evaluation.run import Execution
+from pytest_siren.evaluation.run import Execution, execute, supervised
+from pytest_siren.evaluation.scores import Status
+from pytest_siren.evaluation.stage import Stage
+from pytest_siren.evaluation.states import End
+from tests.unit import test_cost_runs
 from tests.unit.limits_server import BUSY, Answer, FakeClock, governed, serving
 from tests.unit.test_limits_runs import plan
 
@@ -97,3 +102,55 @@ def test_so_does_one_that_waits_for_a_place(monkeypatch: pytest.MonkeyPatch) -> 
     first, second = asyncio.run(run())
     assert first == 0
     assert 0.25 <= second
+
+
+def test_a_rate_limit_does_not_use_up_the_time_of_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    refused = replace(BUSY, headers={"retry-after-ms": "1500"})
+    answers = [refused, Answer()]
+
+    async def run() -> Execution:
+        async with (
+            serving(lambda number: answers[number]) as server,
+            governed(server, monkeypatch) as source,
+        ):
+            execution = Execution(plan(source))
+            await supervised(execution, timeout=1.0)
+            return execution
+
+    execution = asyncio.run(run())
+    assert execution.outcome is not None
+    assert execution.outcome.status is Status.SCORED, execution.outcome.error
+    assert execution.waited >= 1.4
+    assert execution.outcome.duration >= 1.4
+
+
+class Asks:
+    """An attack that asks a person first, who takes ``waits`` seconds, and then works."""
+
+    rewinds = False
+
+    def __init__(self, waits: float, works: float) -> None:
+        self.waits, self.works = waits, works
+
+    def recording(self, model: object) -> None:
+        return None
+
+    async def run(self, stage: Stage, target: Target) -> End:
+        with stage.waiting():
+            await asyncio.sleep(self.waits)
+        await asyncio.sleep(self.works)
+        return await stage.finish(await stage.begin({"body": "x"}))
+
+
+def test_nor_does_a_person_who_is_waited_for() -> None:
+    patient = test_cost_runs.plan(attack=Asks(waits=0.9, works=0.0))
+    outcome = asyncio.run(execute(patient, timeout=0.6))
+    assert outcome.status is Status.SCORED, outcome.error
+
+
+def test_work_after_a_wait_is_limited_as_ever() -> None:
+    slow = test_cost_runs.plan(attack=Asks(waits=0.5, works=60))
+    outcome = asyncio.run(execute(slow, timeout=0.3))
+    assert outcome.error is not None
+    assert outcome.error.type == "RunTimeoutError"
+    assert 0.8 <= outcome.duration < 20

@@ -159,6 +159,11 @@ class Stopwatch:
         return self.started_at + timedelta(seconds=self._clock() - self._began)
 
     @property
+    def worked(self) -> float:
+        """Seconds so far in which the run did not wait."""
+        return self._clock() - self._began - self.waited
+
+    @property
     def waited(self) -> float:
         """Seconds so far in which the run waited for a rate limit, a cooldown or a person.
 

@@ -252,6 +252,11 @@ class Execution:
         """Seconds so far in which the run only waited for a rate limit, a cooldown or a person."""
         return self._clock.waited
 
+    @property
+    def worked(self) -> float:
+        """Seconds so far in which it did anything else, which is what its limit is about."""
+        return self._clock.worked
+
     def stop(self) -> None:
         """Let the run take no further step, however it deals with being cancelled."""
         self.stopped = True
@@ -354,7 +359,8 @@ async def execute(
     """Run ``plan`` once. Every exception becomes an outcome; cancellation does too.
 
     The caller that cancelled must look at ``status`` and go on cancelling. ``timeout`` is in
-    seconds. ``stop`` is the message of the cancellations that stop the run, see ``isolation``.
+    seconds, those not counted in which the run only waits. ``stop`` is the message of the
+    cancellations that stop the run, see ``isolation``.
     """
     return await supervised(Execution(plan), timeout=timeout, stop=stop)
 
@@ -368,14 +374,15 @@ async def supervised(
 ) -> RunOutcome:
     """Return what ``execution`` comes to; it is stopped, and if need be abandoned, at its limit.
 
-    ``source`` is how messages name what set the ``timeout``.
+    ``timeout`` is in seconds of work: a run that waits for a rate limit, a cooldown or a person
+    does not work. ``source`` is how messages name what set it.
     """
     waited = Waited.DONE
     # Whoever cancels all tasks of the process hits those too that have not begun.
     while waited is Waited.DONE and not execution.begun:
         task = asyncio.create_task(execution.run())
         try:
-            waited = await wait_for_task(task, timeout, stop)
+            waited = await _wait_for_work(execution, task, timeout, stop)
         except BaseException:
             task.cancel()
             raise
@@ -391,6 +398,22 @@ async def supervised(
         limit = f"{timeout:g} s ({source})"
         return _timed_out(outcome, limit, abandoned=not task.done())
     return outcome
+
+
+_LEAST_WAIT = 0.1
+"""Seconds after which a run that waits shortly before its limit is looked at again."""
+
+
+async def _wait_for_work(
+    execution: Execution, task: asyncio.Task[RunOutcome], timeout: float | None, stop: str | None
+) -> Waited:
+    """Wait until ``task`` is done or stopped, or ``execution`` has worked for ``timeout`` s."""
+    if timeout is None:
+        return await wait_for_task(task, None, stop)
+    waited = await wait_for_task(task, max(0.0, timeout - execution.worked), stop)
+    while waited is Waited.LATE and execution.worked < timeout:
+        waited = await wait_for_task(task, max(_LEAST_WAIT, timeout - execution.worked), stop)
+    return waited
 
 
 _ABANDONED = "what it waited for did not let itself be cancelled, and was abandoned"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, TypeVar
 
@@ -13,6 +14,7 @@ from pydantic_ai.settings import ModelSettings
 from pydantic_ai.usage import RunUsage, UsageLimits
 
 from pytest_siren.evaluation.components import implements
+from pytest_siren.evaluation.isolation import waiting
 from pytest_siren.evaluation.models import BillsErrors, ObservesContents
 from pytest_siren.evaluation.open_states import OpenStates
 from pytest_siren.evaluation.responses import check_calls
@@ -257,6 +259,13 @@ class Stage:
         if self.latest is None:
             return None
         return evidence_of(self.latest, self._states.before(self.latest.contents))
+
+    def waiting(self) -> AbstractContextManager[None]:
+        """Count the time in a ``with`` block as waiting, such as for a person who answers.
+
+        It does not count against ``--siren-run-timeout``.
+        """
+        return waiting()
 
     async def execute(
         self, state: State, calls: tuple[ToolCall, ...]

@@ -101,7 +101,8 @@ def add_options(parser: pytest.Parser, group: OptionNames) -> None:
         type=float,
         default=None,
         metavar="SECONDS",
-        help="end a run that takes longer as an error (default: no limit)",
+        help="end a run that works longer as an error; waits for rate limits do not count"
+        " (default: no limit)",
     )
     add(
         "--siren-grace",
