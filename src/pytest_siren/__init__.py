@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         PartError,
         Source,
         SupportsClose,
+        SupportsPrepare,
         SupportsRun,
         SupportsWarmup,
     )
@@ -65,6 +66,7 @@ _HOMES = {
         "PartError",
         "Source",
         "SupportsClose",
+        "SupportsPrepare",
         "SupportsRun",
         "SupportsWarmup",
     ),
@@ -147,6 +149,7 @@ __all__ = [
     "StateScores",
     "StaticAttack",
     "SupportsClose",
+    "SupportsPrepare",
     "SupportsRun",
     "SupportsWarmup",
     "Target",

@@ -12,6 +12,7 @@ import pytest
 
 from pytest_siren import hookspecs
 from pytest_siren.distribute.choice import executor_for
+from pytest_siren.session.config.mode_options import RunMode, run_mode
 from pytest_siren.session.config.option_names import OptionNames
 from pytest_siren.session.config.options import (
     add_options,
@@ -40,6 +41,10 @@ def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginMa
 
 def pytest_configure(config: pytest.Config) -> None:
     """Check the options; begin if they speak of evaluations, or if workers may find some."""
+    if run_mode(config) is not RunMode.NORMAL:
+        from pytest_siren.session.modes.choose import use_mode
+
+        use_mode(config)  # before there is an executor: a mode needs none that has workers
     executor = config.stash[EXECUTOR] = executor_for(config)
     check_options(config)
     if config.getoption("siren_show_config"):
@@ -83,6 +88,8 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         from pytest_siren.session.gating.early_stopping.sequential_gates import prepare
 
         prepare(session)
+    if (mode := config.pluginmanager.get_plugin("siren-mode")) is not None:
+        mode.take_collected(session)
     executor_of(config).collected(session)
 
 

@@ -26,7 +26,7 @@ from pytest_siren.cli.main import main
             ["--pattern", "*_gpt-4o_*", "--dry-run", "execution.concurrency=16"],
             [
                 "*_gpt-4o_*",
-                *("--retry-on-error=CancelledError", "--collect-only"),
+                *("--retry-on-error=CancelledError", "--siren-run-mode=dry-run"),
                 "--set=execution.concurrency=16",
             ],
         ),

@@ -76,6 +76,6 @@ def pytest_args(args: argparse.Namespace) -> list[str]:
     retry = args.retry_on_error or args.retry_by_default
     given += [f"--retry-on-error={one}" for one in retry]
     given += ["--only-failed"] if args.only_failed else []
-    given += ["--collect-only"] if args.dry_run else []
+    given += ["--siren-run-mode=dry-run"] if args.dry_run else []
     given += [f"--set={one}" for one in args.overrides]
     return given

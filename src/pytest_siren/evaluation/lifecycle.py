@@ -31,6 +31,19 @@ class SupportsWarmup(Protocol):
 
 
 @runtime_checkable
+class SupportsPrepare(Protocol):
+    """A part that can fetch or build, once and for all processes, what runs with it need."""
+
+    def prepare(self, progress: Callable[[str], None]) -> Awaitable[object] | None:
+        """Download and build it, unless that has been done; tell ``progress`` in a few words.
+
+        Called by ``--run-mode prepare``, possibly in several sessions at a time. An awaitable is
+        awaited. Raises what keeps runs from succeeding.
+        """
+        ...
+
+
+@runtime_checkable
 class SupportsClose(Protocol):
     """A part that has something to free when its process ends."""
 
@@ -109,7 +122,10 @@ def evaluators_of(label: str, tasks: Iterable[BenignTask | MaliciousTask]) -> li
     return list(found.values())
 
 
-PROTOCOLS: tuple[type, ...] = (SupportsWarmup, SupportsClose, SupportsRun, HasSources)
+PROTOCOLS: tuple[type, ...] = (
+    *(SupportsPrepare, SupportsWarmup),
+    *(SupportsRun, SupportsClose, HasSources),
+)
 """What a part may support beside its work."""
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from pytest_siren.evaluation.models import ModelKind, RunContext, Unknown
 from pytest_siren.models.llamacpp import LlamaServer
 from pytest_siren.models.loops import ModelPerLoop
 from pytest_siren.models.names import UNNAMED
-from pytest_siren.models.weights import find, locate
+from pytest_siren.models.weights import find, locate, pull
 
 _SETTINGS = ModelSettings(temperature=0.0, seed=0, max_tokens=512)
 """The same question gets the same answer, unless the agent's ``model_settings`` say otherwise."""
@@ -62,6 +62,10 @@ class LocalSource:
     def unknown(self, run: RunContext) -> Unknown:
         """A model gives both scores."""
         return Unknown()
+
+    def prepare(self, progress: Callable[[str], None]) -> None:
+        """Fetch the weights, unless they are there. Raises ``PullError``."""
+        pull(self._name, progress)
 
     async def aclose(self) -> None:
         """Stop the server and free the model's memory."""

@@ -163,13 +163,27 @@ def up_to_date(job: Path) -> Repaired:
     That is a process that was killed while it wrote, a line that cannot be read, or a task whose
     folder is gone. The records themselves are not looked at. Raises ``OSError``.
     """
-    found = Repaired(job)
+    return _trusted(job) or repair(job, thorough=False)
+
+
+def as_it_would_be(job: Path) -> Repaired:
+    """Return what ``up_to_date`` would return, and write nothing. Raises ``OSError``."""
+    if (found := _trusted(job)) is not None:
+        return found
+    found = _examine(job, thorough=False)
+    found.entries = _in_order(found.entries)
+    return found
+
+
+def _trusted(job: Path) -> Repaired | None:
+    """Return what the index of ``job`` says; ``None`` if anything speaks against it."""
     if marks(job) or not (job / INDEX_FILE).exists():
-        return repair(job, thorough=False)
+        return None
+    found = Repaired(job)
     found.entries = list(iter_index(job, found.torn))
     there = set(os.listdir(job))
     if found.torn or not all(entry.path.partition("/")[0] in there for entry in found.entries):
-        return repair(job, thorough=False)
+        return None
     return found
 
 

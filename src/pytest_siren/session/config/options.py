@@ -26,6 +26,11 @@ from pytest_siren.session.config.figure_options import (
     targets,
     unexposed_counts_as,
 )
+from pytest_siren.session.config.mode_options import (
+    RunMode,
+    add_mode_options,
+    run_mode,
+)
 from pytest_siren.session.config.option_names import OptionNames
 
 T = TypeVar("T", int, float)
@@ -96,6 +101,7 @@ def add_options(parser: pytest.Parser, group: OptionNames) -> None:
         default=False,
         help="show the resulting configuration of each job, as YAML, and run nothing",
     )
+    add_mode_options(group)
     add(
         "--siren-run-timeout",
         type=float,
@@ -242,7 +248,8 @@ def check_options(config: pytest.Config) -> None:
 def asks_for_evaluations(config: pytest.Config) -> bool:
     """Whether there is something to say at the end even of a session that finds no eval file."""
     options = ("siren_gate", "siren_gate_stop", "siren_baseline", "siren_report", *_RESUMING)
-    asked = results_asked(config) or any(config.getoption(name, None) for name in options)
+    asked = results_asked(config) or run_mode(config) is not RunMode.NORMAL
+    asked = asked or any(config.getoption(name, None) for name in options)
     return asked or any(config.getini(name) for name in ("siren_gate", "siren_report"))
 
 

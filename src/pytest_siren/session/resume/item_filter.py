@@ -14,9 +14,10 @@ from pytest_siren.evaluation.scores import Status
 from pytest_siren.jobs.reading.job_config import RecordError
 from pytest_siren.jobs.reading.prompt_siren import named
 from pytest_siren.jobs.records.schema import CONFIG_FILE
-from pytest_siren.jobs.writing.repair import Repaired, up_to_date
+from pytest_siren.jobs.writing.repair import Repaired, as_it_would_be, up_to_date
 from pytest_siren.jobs.writing.store import History
 from pytest_siren.jobs.writing.write import claim, release
+from pytest_siren.session.config.mode_options import writes_nothing
 from pytest_siren.session.config.processes import is_worker
 from pytest_siren.session.config.stash import EVALUATIONS, HISTORIES
 from pytest_siren.session.execution.gc_tuning import no_collections
@@ -36,8 +37,10 @@ def catch_up(config: pytest.Config, resume: Resume) -> None:
     """Bring the indexes of the resumed jobs up to date, and warn of what is wrong with them.
 
     To be called on the controller, before anything is collected. Takes the jobs for this session,
-    and raises ``pytest.UsageError`` if another one has any of them.
+    and raises ``pytest.UsageError`` if another one has any of them. A session that writes nothing
+    takes none, and reads what the indexes would say.
     """
+    look = as_it_would_be if writes_nothing(config) else up_to_date
     histories = config.stash[HISTORIES] = {}
     for identity, path in resume.jobs.items():
         folder = Path(path)
@@ -47,13 +50,14 @@ def catch_up(config: pytest.Config, resume: Resume) -> None:
             if not config.option.collectonly:
                 _claim(config, folder, resume.how)
             with no_collections():
-                found = up_to_date(folder)
+                found = look(folder)
                 histories[identity] = History.of(named(found.entries, identity))
         except RecordError as error:
             raise pytest.UsageError(f"{resume.how}: {error}") from None
         except OSError as error:
             raise pytest.UsageError(f"{resume.how}: {folder}: {error.strerror}") from None
-        for line in _said_of(found, shown(folder, config.rootpath)):
+        rebuilt = "is to be rebuilt" if writes_nothing(config) else "was rebuilt"
+        for line in _said_of(found, shown(folder, config.rootpath), rebuilt):
             config.issue_config_time_warning(pytest.PytestWarning(line), stacklevel=2)
 
 
@@ -72,7 +76,7 @@ def _claim(config: pytest.Config, folder: Path, how: str) -> None:
     config.add_cleanup(lambda: release(folder))
 
 
-def _said_of(found: Repaired, name: Path) -> list[str]:
+def _said_of(found: Repaired, name: Path, rebuilt: str) -> list[str]:
     lines = [f"{name}/index.jsonl:{one.line}: {one.reason}" for one in found.torn[:_MOST]]
     lines += [str(problem) for problem in found.problems[:_MOST]]
     more = len(found.torn) + len(found.problems) - len(lines)
@@ -80,7 +84,7 @@ def _said_of(found: Repaired, name: Path) -> list[str]:
         lines.append(f"{name}: {more} more such problems; siren jobs repair {name} lists them")
     if found.dropped or found.torn:
         lines.append(
-            f"{name}: the index was rebuilt from the records: {found.added} added, "
+            f"{name}: the index {rebuilt} from the records: {found.added} added, "
             f"{found.dropped} without a record dropped, {len(found.torn)} unreadable"
             + (f" ({len(found.kept)} of them left in it)" if found.kept else "")
         )
@@ -120,7 +124,7 @@ class Resuming:
         yield
         option = self._config.option
         if self._runs and (option.collectonly or option.siren_only_failed):
-            left = [run for run in self._runs if self._executed(run)]
+            left = [run for run in self._runs if self.executes(run)]
             if len(left) < len(self._runs):
                 kept = {id(run) for run in left}
                 gone = [run for run in self._runs if id(run) not in kept]
@@ -133,13 +137,14 @@ class Resuming:
 
     def pytest_report_collectionfinish(self) -> list[str]:
         """Say of each job what is done and what is left."""
-        if is_worker(self._config) or self._config.get_verbosity() < 0:
+        quiet = self._config.get_verbosity() < 0 or writes_nothing(self._config)
+        if is_worker(self._config) or quiet:
             return []
         jobs: dict[int, Counter[str]] = {}
         by_id = {id(run.job): run.job for run in self._runs}
         for run in self._runs:
-            jobs.setdefault(id(run.job), Counter())[self._state(run)] += 1
-            self._kept[id(run.job)] += self._state(run) not in _FIRST and not self._executed(run)
+            jobs.setdefault(id(run.job), Counter())[self.state(run)] += 1
+            self._kept[id(run.job)] += self.state(run) not in _FIRST and not self.executes(run)
         self._states.clear()
         lines = []
         for key, counts in jobs.items():
@@ -164,7 +169,7 @@ class Resuming:
         if none and left_out and not is_worker(self._config):
             session.exitstatus = pytest.ExitCode.OK
 
-    def _executed(self, run: RunItem) -> bool:
+    def executes(self, run: RunItem) -> bool:
         """Whether this session executes ``run``; else it reports what is recorded."""
         past_runs = self._config.stash[EVALUATIONS].recorder.past_runs
         settled = past_runs.settled(past_runs.of(run.job.identity, run.identity))
@@ -173,7 +178,7 @@ class Resuming:
         again = settled.status == Status.SCORED
         return again and bool(self._config.getoption("siren_rerun_scored"))
 
-    def _state(self, run: RunItem) -> str:
+    def state(self, run: RunItem) -> str:
         """Return ``scored``, ``cancelled``, ``pending``, ``not needed`` or the error's type."""
         if id(run) not in self._states:
             self._states[id(run)] = self._look(run)

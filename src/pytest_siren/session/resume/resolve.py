@@ -14,6 +14,7 @@ import pytest
 from pytest_siren.evaluation.components import Registry
 from pytest_siren.jobs.redact import shown_override
 from pytest_siren.session.config.invocation import Invocation, given_again
+from pytest_siren.session.config.mode_options import RunMode, run_mode
 from pytest_siren.session.config.options import chosen_jobs_dir
 from pytest_siren.session.config.processes import executor_of
 from pytest_siren.session.items.job import Workshop
@@ -160,6 +161,7 @@ def _speaks_of_evaluations(config: pytest.Config) -> bool:
         or option("siren_retry_on_error") is not None
         or option("siren_only_failed")
         or option("siren_rerun_scored")
+        or run_mode(config) is not RunMode.NORMAL
     )
 
 
