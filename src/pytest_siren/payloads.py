@@ -22,9 +22,9 @@ class JobInfo:
     agent: str
     """Type of the agent, such as ``plain``."""
     model: str
-    """Short name of the model, such as ``openai:gpt-5``."""
+    """Short name of the model, such as ``openai:gpt-5``; ``no model`` if the agent needs none."""
     model_kind: str
-    """``model``, ``replay`` or ``control``."""
+    """``model``, ``replay``, ``control``, or ``none`` if the agent needs no model."""
     attack: str | None
     """Name of the attack; ``None`` for benign jobs."""
     identity: str

@@ -15,7 +15,7 @@ from pytest_siren.cli.conftests import ConftestError, registry_for
 from pytest_siren.cli.rootdir import root_folder
 from pytest_siren.evaluation.components import Registry
 from pytest_siren.evaluation.isolation import one_line
-from pytest_siren.evaluation.models import Checked
+from pytest_siren.evaluation.models import Checked, NoModel
 from pytest_siren.evaluators.python import ProjectRoot
 from pytest_siren.jobs.redact import Redactor, of_config, of_override
 from pytest_siren.spec.components import Selection
@@ -227,7 +227,7 @@ def _summary(jobs: Sequence[JobSpec]) -> str:
     parts = {
         "dataset": (job.dataset.type for job in jobs),
         "agent": (job.agent.type for job in jobs),
-        "model": (job.model for job in jobs),
+        "model": (NoModel.label if job.model is None else job.model for job in jobs),
         "attack": (job.attack.name if job.attack else "none (benign)" for job in jobs),
     }
     noun = "job" if len(jobs) == 1 else "jobs"

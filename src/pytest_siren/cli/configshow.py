@@ -12,6 +12,7 @@ from typing import Any
 
 from pytest_siren.cli.say import complain, say
 from pytest_siren.evaluation.components import Kind, Registry
+from pytest_siren.evaluation.models import NoModel
 from pytest_siren.jobs.redact import Redactor, of_override
 from pytest_siren.spec.components import Selection
 from pytest_siren.spec.errors import SpecError
@@ -53,7 +54,8 @@ def show_file(file: Path, registry: Registry, selection: Selection) -> bool:
         return False
     for job in jobs:
         attack = job.attack.name if job.attack else "benign"
-        header = (f"{file}: {job.dataset.type}, {job.agent.type}, {job.model}, {attack}",)
+        model = NoModel.label if job.model is None else job.model
+        header = (f"{file}: {job.dataset.type}, {job.agent.type}, {model}, {attack}",)
         sys.stdout.write(f"---\n{config_text(job.snapshot, header)}")
     return True
 

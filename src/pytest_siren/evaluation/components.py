@@ -39,6 +39,9 @@ class Component:
 
     config: type[BaseModel]
     build: Callable[[Any, Path], Any]
+    needs_model: bool = True
+    """Of an agent: whether its jobs have a model. ``False`` for rules, and for services that have
+    a model of their own."""
 
 
 class UnknownComponentError(LookupError):

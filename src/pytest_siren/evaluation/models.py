@@ -8,8 +8,9 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, Protocol, runtime_checkable
 
-from pydantic_ai.messages import ModelResponse
-from pydantic_ai.models import Model
+from pydantic_ai.messages import ModelMessage, ModelResponse
+from pydantic_ai.models import Model, ModelRequestParameters
+from pydantic_ai.settings import ModelSettings
 
 from pytest_siren.evaluation.tasks import BenignTask, MaliciousTask
 
@@ -20,6 +21,8 @@ class ModelKind(StrEnum):
     MODEL = "model"
     REPLAY = "replay"
     CONTROL = "control"
+    NONE = "none"
+    """The agent needs no model."""
 
 
 @dataclass(frozen=True)
@@ -142,6 +145,49 @@ class SupportsRateLimit(Protocol):
     def use_rate_limiter(self, limiters: Any) -> None:
         """Send requests only as ``limiters`` admit them. Called once, before the first ``bind``."""
         ...
+
+
+UNNAMED = "the AI language model"
+"""How AgentDojo addresses a model whose name it does not use."""
+
+
+class NoModelError(Exception):
+    """An agent that is declared to need no model has asked one."""
+
+
+class NoModel:
+    """Stands where an agent's model would: the agent of the job needs none."""
+
+    id = label = "no model"
+    kind = ModelKind.NONE
+    spoken_name = UNNAMED
+
+    async def bind(self, run: RunContext) -> Model:
+        return _Absent()
+
+    def unknown(self, run: RunContext) -> Unknown:
+        """Both scores are known: they come from what the agent did."""
+        return Unknown()
+
+
+class _Absent(Model):
+    """The model of an agent that needs none. Each request raises ``NoModelError``."""
+
+    @property
+    def model_name(self) -> str:
+        return NoModel.label
+
+    @property
+    def system(self) -> str:
+        return NoModel.kind.value
+
+    async def request(
+        self,
+        messages: list[ModelMessage],
+        model_settings: ModelSettings | None,
+        model_request_parameters: ModelRequestParameters,
+    ) -> ModelResponse:
+        raise NoModelError("the agent asks a model, but its component has needs_model=False")
 
 
 STOP_AFTER = "pytest_siren_stop"

@@ -12,10 +12,11 @@ from genai_prices.types import ModelInfo, Provider
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic_ai.messages import ModelResponse
 
+from pytest_siren.evaluation.models import NoModel
 from pytest_siren.evaluation.providers import is_provider
 from pytest_siren.evaluation.rates import Rates
 
-FREE = frozenset({"local", "replay", "control", "test"})
+FREE = frozenset({"local", "replay", "control", "test", NoModel.id})
 """What stands before the colon in names of models that run in this process, or are none."""
 
 _Dollars = Annotated[Decimal, Field(strict=False, ge=0)]
@@ -86,6 +87,8 @@ class Prices:
         own = self._own(model_id)
         if own is not None:
             return lambda answer: _cost(own, answer) if own.reach(answer.usage) else None
+        if model_id == NoModel.id:
+            return _as_told
         if is_free(model_id):
             return lambda answer: Decimal(0)
         return _by_answer(response) or _by_name(model_id) or _as_reported
@@ -166,6 +169,14 @@ def _cost(rates: Rates, answer: ModelResponse) -> Decimal | None:
 def _measured(answer: ModelResponse) -> bool:
     """Tell whether the provider said how many tokens it counted."""
     return not answer.usage.unmeasured_requests
+
+
+def _as_told(answer: ModelResponse) -> Decimal | None:
+    """Return the cost of a message of an agent without a model, whose service may have one."""
+    if answer.usage.cost is None and not answer.usage.total_tokens:
+        return Decimal(0)
+    tariff = _by_answer(answer) or _as_reported
+    return tariff(answer) if answer.usage.cost is None else answer.usage.cost
 
 
 def _as_reported(answer: ModelResponse) -> Decimal | None:

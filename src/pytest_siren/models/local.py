@@ -15,10 +15,9 @@ from pydantic_ai.providers.openai_compatible import OpenAICompatibleProvider
 from pydantic_ai.settings import ModelSettings
 
 from pytest_siren.evaluation.components import Component
-from pytest_siren.evaluation.models import ModelKind, RunContext, Unknown
+from pytest_siren.evaluation.models import UNNAMED, ModelKind, RunContext, Unknown
 from pytest_siren.models.llamacpp import LlamaServer
 from pytest_siren.models.loops import ModelPerLoop
-from pytest_siren.models.names import UNNAMED
 from pytest_siren.models.weights import find, locate, pull
 
 _SETTINGS = ModelSettings(temperature=0.0, seed=0, max_tokens=512)

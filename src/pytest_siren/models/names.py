@@ -7,10 +7,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from pytest_siren.evaluation.components import Kind, Registry
-from pytest_siren.evaluation.models import ModelSource
-
-UNNAMED = "the AI language model"
-"""How AgentDojo addresses a model whose name it does not use."""
+from pytest_siren.evaluation.models import UNNAMED, ModelSource
 
 _SPOKEN = (
     ("gpt-4", "GPT-4"),

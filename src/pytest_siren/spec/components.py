@@ -61,6 +61,13 @@ class Components:
         except UnusableComponentError:
             return None  # whoever uses the component reports why
 
+    def needs_model(self, agent: Any) -> bool:
+        """Tell whether the agent of that name needs a model, as one does that cannot be found."""
+        try:
+            return not isinstance(agent, str) or self.find(Kind.AGENT, agent).needs_model
+        except UnusableComponentError:
+            return True  # whoever uses the component reports why
+
     def spec(
         self, kind: Kind, section: Node, at: KeyPath, model: str | None = None
     ) -> ComponentSpec | None:
@@ -90,6 +97,16 @@ class Components:
             component = self.find(kind, kind_node.value)
         except UnusableComponentError as error:
             self.problems.append(kind_node.place.problem(str(error)))
+            return None
+        own_model = config.child("model")
+        if (
+            kind is Kind.AGENT
+            and not component.needs_model
+            and own_model is not None
+            and "model" not in component.config.model_fields
+        ):
+            message = f"the agent {kind_node.value!r} needs no model: leave out agent.config.model"
+            self.problems.append(own_model.place.problem(message))
             return None
         raw = config.plain()
         given = dict(raw)
@@ -179,18 +196,24 @@ def conflicts(selection: Selection, overrides: Sequence[Override]) -> list[Probl
 
 
 def with_options(
-    root: Node, selection: Selection, agent: str | None, model: str | None, file: Path
+    root: Node,
+    selection: Selection,
+    agent: str | None,
+    model: str | None,
+    file: Path,
+    keeps_model: bool = True,
 ) -> Node:
     """Return ``root`` with what the options other than ``--set`` say.
 
-    Another agent than the file's keeps the file's model and nothing else of its config.
+    Another agent than the file's keeps the file's model if it ``keeps_model``, and nothing else of
+    its config.
     """
     current = root.at(("agent", "type"))
     if agent is not None and (current is None or agent != current.value):
         place = Place(file, None, f"--agent {agent}")
         file_model = root.at(_MODEL)
         root = with_value(root, ("agent",), node_of({"type": agent}, place))
-        if file_model is not None:
+        if file_model is not None and keeps_model:
             root = with_value(root, _MODEL, file_model)
     if model is not None:
         root = _option(root, _MODEL, model, "--model", file)

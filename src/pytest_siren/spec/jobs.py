@@ -406,19 +406,40 @@ class _Loading:
         models = tuple(dict.fromkeys(selection.models)) or (None,)
         root = self.sections.resolved(root)
         for cell, agent, model in product(cells(self._file_overrides), agents, models):
-            tree = with_options(root, selection, agent, model, self._shown)
-            for change in cell:
-                tree = self.sections.resolved(apply_to_file(tree, change, self.components))
-            yield from self._jobs_of(with_agent(tree), cell)
+            tree = self._changed(root, cell, agent, model)
+            notes: tuple[str, ...] = ()
+            name = tree.at(("agent", "type"))
+            if model is not None and name and not self.components.needs_model(name.value):
+                if model != models[0]:
+                    continue  # each would make the same job again
+                tree = self._changed(root, cell, agent, None)
+                given = ",".join(selection.models)
+                notes = (f"--model {given} has no effect: the agent {name.value} needs no model",)
+            yield from self._jobs_of(tree, cell, notes)
 
-    def _jobs_of(self, tree: Node, cell: Cell) -> Iterator[JobSpec]:
+    def _changed(self, root: Node, cell: Cell, agent: str | None, model: str | None) -> Node:
+        """Return the eval file as options and the overrides in ``cell`` change it."""
+        keeps_model = agent is None or self.components.needs_model(agent)
+        tree = with_options(root, self._selection, agent, model, self._shown, keeps_model)
+        for change in cell:
+            tree = self.sections.resolved(apply_to_file(tree, change, self.components))
+        return with_agent(tree)
+
+    def _jobs_of(self, tree: Node, cell: Cell, notes: tuple[str, ...]) -> Iterator[JobSpec]:
         self.components.problems += missing(_without_texts(tree))
-        envelope = check_envelope(tree, self._shown, self.components.problems)
+        name = tree.at(("agent", "type"))
+        needs_model = name is None or self.components.needs_model(name.value)
+        envelope = check_envelope(
+            tree, self._shown, self.components.problems, needs_model=needs_model
+        )
         dataset = self._component(Kind.DATASET, tree, "dataset", None)
         agent = self._component(Kind.AGENT, tree, "agent", envelope.model)
         attacks = list(self._attacks(tree))
-        if envelope.file is None or dataset is None or agent is None or envelope.model is None:
+        if envelope.file is None or dataset is None or agent is None:
             return
+        if needs_model and envelope.model is None:
+            return
+        envelope = replace(envelope, warnings=(*envelope.warnings, *notes))
         for attacked in attacks:
             yield self._job(envelope, dataset, agent, attacked, swept((*cell, *attacked.cell)))
 
@@ -472,7 +493,6 @@ class _Loading:
     ) -> JobSpec:
         file, model = envelope.file, envelope.model
         assert file is not None
-        assert model is not None
         job = JobSpec(
             source=self._path,
             base=self._tree.base,

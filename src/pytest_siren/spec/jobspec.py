@@ -184,11 +184,16 @@ def with_agent(root: Node) -> Node:
     return root
 
 
-def check_envelope(tree: Node, shown: Path, problems: list[Problem]) -> Envelope:
-    """Check ``tree``, add what is wrong to ``problems`` and return what it says."""
+def check_envelope(
+    tree: Node, shown: Path, problems: list[Problem], *, needs_model: bool = True
+) -> Envelope:
+    """Check ``tree``, add what is wrong to ``problems`` and return what it says.
+
+    ``needs_model`` tells whether the agent does.
+    """
     before = len(problems)
     file = _parsed(tree, problems)
-    model = _model(tree, problems)
+    model = _model(tree, problems) if needs_model else None
     conditions = _pass_when(tree, problems)
     _check_task_ids(tree, problems)
     _check_gates(tree, shown, problems)
@@ -364,7 +369,8 @@ class JobSpec:
     dataset: ComponentSpec
     agent: ComponentSpec
     """Its config has the model filled in, where its schema has a key ``model``."""
-    model: str
+    model: str | None
+    """``None`` for an agent that needs none."""
     attack: AttackSpec | None
     malicious_as_benign: bool
     """Whether a job without an attack runs malicious tasks too, as if the user had asked."""

@@ -26,7 +26,7 @@ from pytest_siren.evaluation.lifecycle import (
     once,
     sources_of,
 )
-from pytest_siren.evaluation.models import ModelKind, ModelSource, RunContext
+from pytest_siren.evaluation.models import ModelKind, ModelSource, NoModel, RunContext
 from pytest_siren.evaluation.prices import Prices
 from pytest_siren.evaluation.run import RunOutcome, RunPlan
 from pytest_siren.evaluation.scores import UNFINISHED, Status, scored
@@ -89,7 +89,8 @@ class Job:
         parts = [self.attack_name or "benign"]
         if self.spec.agent.type != "plain":
             parts.append(self.spec.agent.type)
-        parts.append(self.model.label)
+        if self.model.kind is not ModelKind.NONE:
+            parts.append(self.model.label)
         parts += [f"{key}={value}" for key, value in self.spec.cell.items()]
         return "-".join(parts)
 
@@ -158,10 +159,10 @@ class Workshop:
         dataset = self._part(Kind.DATASET, spec.dataset, spec.base)
         agent = self._part(Kind.AGENT, spec.agent, spec.base)
         attack = self._part(Kind.ATTACK, spec.attack, spec.base) if spec.attack else None
-        model = self._model(spec.model, spec.base)
+        model = NoModel() if spec.model is None else self._model(spec.model, spec.base)
         judges = self._judges(dataset, spec.base)
         used = (model, *judges.values(), dataset, agent, *([attack] if attack else []))
-        parts = tuple(once(part for one in used for part in self._made_of[id(one)]))
+        parts = tuple(once(part for one in used for part in self._made_of.get(id(one), ())))
         sources = source_digests(sources_of(parts), spec.base)
         return Job(
             spec=_released(spec),

@@ -19,7 +19,7 @@ from pytest_siren.text.words import printable
 _NARROWEST = 60
 _INDENT = "  "
 _LONGEST_REASON = 44
-_KINDS = {"model": "", "control": " (control, no model)", "replay": " (replay)"}
+_KINDS = {"model": "", "control": " (control, no model)", "replay": " (replay)", "none": ""}
 
 
 def render(
