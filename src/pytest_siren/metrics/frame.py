@@ -55,7 +55,7 @@ MISSING = -1
 """Stands for a value that is not there, as in pandas."""
 
 
-class Codes(Generic[T]):
+class LabelEncoder(Generic[T]):
     """Numbers for values, in the order in which they were first seen; ``None`` is ``MISSING``."""
 
     def __init__(self) -> None:
@@ -201,12 +201,12 @@ def runs_of(reports: Iterable[RunReport], decided: Mapping[str, str] | None = No
     if not told:
         return empty()
     keys = dict.fromkeys((one.job, one.task_id, one.run_index) for one in told)
-    run = Codes[tuple[str, str, int]]()
+    run = LabelEncoder[tuple[str, str, int]]()
     number = run.of([(one.job, one.task_id, one.run_index) for one in told])
     sums = folded(_attempts(told, number), len(keys))
     chosen = [told[place] for place in last(number, len(keys))]
     columns: dict[str, Any] = {name: _texts(chosen, name) for name in _TEXTS}
-    tasks = Codes[str]()
+    tasks = LabelEncoder[str]()
     codes = tasks.of([one.task_id for one in chosen])
     attacked = np.asarray([one.attack is not None for one in chosen], dtype=np.bool_)
     columns |= task_columns(codes, tasks.values, attacked)
@@ -236,5 +236,5 @@ def _attempts(told: list[RunReport], run: Any) -> Attempts:
 
 
 def _texts(chosen: list[RunReport], name: str) -> Any:
-    codes = Codes[str]()
+    codes = LabelEncoder[str]()
     return codes.column(codes.of([getattr(one, name) for one in chosen]))

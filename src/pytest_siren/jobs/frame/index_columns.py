@@ -18,7 +18,7 @@ from pytest_siren.jobs.reading.prompt_siren import Numbering, status_of
 from pytest_siren.jobs.reading.prompt_siren_usage import took
 from pytest_siren.jobs.reading.read import leads_out
 from pytest_siren.jobs.records.schema import MOST_AMOUNT, MOST_COUNT
-from pytest_siren.metrics.frame import MISSING, Attempts, Codes, first_scored, folded
+from pytest_siren.metrics.frame import MISSING, Attempts, LabelEncoder, first_scored, folded
 from pytest_siren.text.words import escaped
 
 _BLOCK = 4_000_000
@@ -153,7 +153,7 @@ class _Naming:
 
     job: Path
     numbering: Numbering
-    tasks: Codes[str]
+    tasks: LabelEncoder[str]
     parts: list[Columns] = field(default_factory=list)
     """What has been read of the index."""
     unmeasured: int = 0
@@ -191,11 +191,11 @@ class Indexes:
 
     paths: bool = False
     """Whether the columns ``path`` and ``run_id`` are wanted."""
-    tasks: Codes[str] = field(default_factory=Codes)
-    vectors: Codes[tuple[str, ...]] = field(default_factory=Codes)
-    statuses: Codes[str] = field(default_factory=Codes)
-    errors: Codes[str] = field(default_factory=Codes)
-    finishes: Codes[str] = field(default_factory=Codes)
+    tasks: LabelEncoder[str] = field(default_factory=LabelEncoder)
+    vectors: LabelEncoder[tuple[str, ...]] = field(default_factory=LabelEncoder)
+    statuses: LabelEncoder[str] = field(default_factory=LabelEncoder)
+    errors: LabelEncoder[str] = field(default_factory=LabelEncoder)
+    finishes: LabelEncoder[str] = field(default_factory=LabelEncoder)
 
     def __post_init__(self) -> None:
         self.statuses.of(_STATUSES)
@@ -205,7 +205,7 @@ class Indexes:
         index: Path,
         identity: str,
         problems: list[str],
-        places: Codes[str],
+        places: LabelEncoder[str],
         notes: list[str],
     ) -> Columns | None:
         """Return the columns of the runs of ``index``, in the order of their first attempts.
@@ -215,7 +215,7 @@ class Indexes:
         first that was scored counts, else the last. ``None`` when there is no run. Raises
         ``RecordError`` when the file cannot be read.
         """
-        runs = Codes[str]()
+        runs = LabelEncoder[str]()
         naming = _Naming(index.parent, Numbering(identity), self.tasks)
         parts = naming.parts
         for lines in blocks(index, problems):
@@ -233,7 +233,11 @@ class Indexes:
         return _folded(_once(attempts, index, problems))
 
     def _attempts(
-        self, lines: Sequence[Line], runs: Codes[str], places: Codes[str], naming: _Naming
+        self,
+        lines: Sequence[Line],
+        runs: LabelEncoder[str],
+        places: LabelEncoder[str],
+        naming: _Naming,
     ) -> Columns:
         values = {name: list(map(attrgetter(name), lines)) for name in _FIELDS}
         status = values["status"]

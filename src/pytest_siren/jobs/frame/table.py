@@ -18,7 +18,7 @@ from pytest_siren.jobs.records.schema import INDEX_FILE
 from pytest_siren.metrics.frame import (
     FLOATS,
     INTEGERS,
-    Codes,
+    LabelEncoder,
     categorical,
     empty,
     table,
@@ -98,7 +98,7 @@ def _runs(
             f"{index}: not there, so nothing is known of the job's runs; "
             "'siren jobs repair' builds it from their records"
         )
-    places = Codes[str]()
+    places = LabelEncoder[str]()
     columns = indexes.runs(index, identity, problems, places, notes)
     try:
         found = strays(job, places.values)
