@@ -153,7 +153,7 @@ class Runs:
     unpriced: Ints
 
 
-def folded(attempts: Attempts, runs: int) -> Runs:
+def aggregate_attempts(attempts: Attempts, runs: int) -> Runs:
     """Add up what all attempts at each of ``runs`` runs took."""
     cost: Floats = np.zeros(runs)
     np.add.at(cost, attempts.run, np.nan_to_num(attempts.cost))
@@ -203,7 +203,7 @@ def runs_of(reports: Iterable[RunReport], decided: Mapping[str, str] | None = No
     keys = dict.fromkeys((one.job, one.task_id, one.run_index) for one in told)
     run = LabelEncoder[tuple[str, str, int]]()
     number = run.of([(one.job, one.task_id, one.run_index) for one in told])
-    sums = folded(_attempts(told, number), len(keys))
+    sums = aggregate_attempts(_attempts(told, number), len(keys))
     chosen = [told[place] for place in last(number, len(keys))]
     columns: dict[str, Any] = {name: _texts(chosen, name) for name in _TEXTS}
     tasks = LabelEncoder[str]()

@@ -18,7 +18,13 @@ from pytest_siren.jobs.reading.prompt_siren import Numbering, status_of
 from pytest_siren.jobs.reading.prompt_siren_usage import took
 from pytest_siren.jobs.reading.read import leads_out
 from pytest_siren.jobs.records.schema import MOST_AMOUNT, MOST_COUNT
-from pytest_siren.metrics.frame import MISSING, Attempts, LabelEncoder, first_scored, folded
+from pytest_siren.metrics.frame import (
+    MISSING,
+    Attempts,
+    LabelEncoder,
+    aggregate_attempts,
+    first_scored,
+)
 from pytest_siren.text.words import escaped
 
 _BLOCK = 4_000_000
@@ -281,7 +287,7 @@ def _folded(attempts: Columns) -> Columns:
     scored = attempts["status"] == _SCORED
     deciding = first_scored(attempts["run"], scored, runs)
     ones = np.ones(len(scored), dtype=np.int64)
-    sums = folded(
+    sums = aggregate_attempts(
         Attempts(
             run=attempts["run"],
             tries=ones,
