@@ -142,7 +142,7 @@ class Attempts:
 
 
 @dataclass(frozen=True)
-class Runs:
+class RunTotals:
     """What the attempts at each run come to; every array has the shape ``(runs,)``."""
 
     attempts: Ints
@@ -153,11 +153,11 @@ class Runs:
     unpriced: Ints
 
 
-def aggregate_attempts(attempts: Attempts, runs: int) -> Runs:
+def aggregate_attempts(attempts: Attempts, runs: int) -> RunTotals:
     """Add up what all attempts at each of ``runs`` runs took."""
     cost: Floats = np.zeros(runs)
     np.add.at(cost, attempts.run, np.nan_to_num(attempts.cost))
-    return Runs(
+    return RunTotals(
         attempts=_sum(attempts.run, attempts.tries, runs),
         input_tokens=_sum(attempts.run, attempts.input_tokens, runs),
         output_tokens=_sum(attempts.run, attempts.output_tokens, runs),
