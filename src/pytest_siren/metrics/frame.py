@@ -97,7 +97,7 @@ def categorical(codes: npt.NDArray[np.int64], values: Sequence[str | None]) -> p
     return pd.Categorical.from_codes(moved[codes], categories=pd.Index(known, dtype=object))
 
 
-def parts(task_id: str) -> tuple[str, str | None]:
+def split_task_id(task_id: str) -> tuple[str, str | None]:
     """Return the benign and the malicious task of a couple.
 
     An id that holds more than one colon cannot be taken apart, and counts as a benign task's.
@@ -110,7 +110,7 @@ def task_columns(
     codes: npt.NDArray[np.int64], tasks: Sequence[str], attacked: npt.NDArray[np.bool_]
 ) -> dict[str, pd.Categorical]:
     """Return the columns ``task_id``, ``benign_task`` and ``malicious_task``."""
-    couples = [parts(task) for task in tasks]
+    couples = [split_task_id(task) for task in tasks]
     # A job without an attack has tasks whose ids may hold colons of their own.
     either = [*tasks, *(benign for benign, _ in couples)]
     malicious = [one for _, one in couples]
