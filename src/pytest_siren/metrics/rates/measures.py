@@ -32,7 +32,7 @@ class Scored(Protocol):
     def attack_score(self) -> float | None: ...
 
 
-class Question(NamedTuple):
+class PassAtK(NamedTuple):
     """A measure over all k runs of a task."""
 
     of_attacker: bool
@@ -42,7 +42,7 @@ class Question(NamedTuple):
     k: int
 
     @classmethod
-    def of(cls, measure: str) -> Question:
+    def of(cls, measure: str) -> PassAtK:
         """Return the question of ``measure``, such as ``attack_pass@5``."""
         stem, _, k = measure.replace("^", "@").partition("@")
         return cls(stem == "attack_pass", "^" in measure, int(k))
@@ -59,7 +59,7 @@ class Question(NamedTuple):
         return (score == 1.0) != self.all_of
 
 
-Questions = Mapping[str, Sequence[Question]]
+Questions = Mapping[str, Sequence[PassAtK]]
 """Identity of each job whose tasks may end early to what is asked of it."""
 
 
@@ -76,7 +76,7 @@ class Deciding:
     """A task is decided once all questions of its job are."""
     decided: set[tuple[str, str]] = field(default_factory=set)
     """Identity of the job and id of the task."""
-    _open: dict[tuple[str, str], set[Question]] = field(default_factory=dict)
+    _open: dict[tuple[str, str], set[PassAtK]] = field(default_factory=dict)
 
     def add(self, identity: str, task: str, run: Scored) -> bool:
         """Take in one run; tell whether its task is decided by it, and was not before."""
@@ -112,7 +112,7 @@ class Deciding:
 
 def asking(names: Mapping[str, Iterable[str]]) -> Deciding:
     """Return what takes in runs of jobs, given the measures of each that its tasks end early by."""
-    questions = {one: tuple(map(Question.of, of_job)) for one, of_job in names.items()}
+    questions = {one: tuple(map(PassAtK.of, of_job)) for one, of_job in names.items()}
     return Deciding(questions)
 
 
@@ -130,7 +130,7 @@ def decided_by(runs: pd.DataFrame, measure: Measure) -> Mask:
     if measure.k == 1:
         return np.zeros(len(runs), dtype=bool)
     column: Any = runs["decided"].cat
-    name = str(Question(measure.stem == "attack_pass", measure.all_of, measure.k))
+    name = str(PassAtK(measure.stem == "attack_pass", measure.all_of, measure.k))
     # The code -1 of a missing value reads the last place.
     among = [name in str(names).split() for names in column.categories] + [False]
     mask: Mask = np.asarray(among, dtype=bool)[column.codes.to_numpy()]

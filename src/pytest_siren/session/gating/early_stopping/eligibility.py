@@ -8,7 +8,7 @@ from hashlib import sha256
 import pytest
 
 from pytest_siren.metrics.gates.selection import about, in_group, of_jobs
-from pytest_siren.metrics.rates.measures import Question, Questions
+from pytest_siren.metrics.rates.measures import PassAtK, Questions
 from pytest_siren.session.config.figure_options import option_gates
 from pytest_siren.session.gating.manifest import Planned, file_gates
 from pytest_siren.session.gating.pending_frame import plan_table
@@ -32,7 +32,7 @@ def find_early(config: pytest.Config, plan: Planned) -> tuple[Questions, list[st
     runs: dict[int, set[tuple[int, ...]]] = {}
     for task in plan.tasks:
         runs.setdefault(task.job, set()).add(tuple(sorted(task.runs)))
-    found: dict[str, Sequence[Question]] = {}
+    found: dict[str, Sequence[PassAtK]] = {}
     problems: list[str] = []
     for at, job in enumerate(plan.jobs):
         asked = gates.get(str(job["identity"]), [])
@@ -86,12 +86,12 @@ def _needs_every_run(gates: Sequence[Gate], ks: Sequence[int], k: int) -> str | 
 
 def _questions(
     job: Mapping[str, str | None], gates: Sequence[Gate], k: int, *, with_option: bool
-) -> Sequence[Question]:
-    found = {Question.of(gate.measure) for gate in gates}
+) -> Sequence[PassAtK]:
+    found = {PassAtK.of(gate.measure) for gate in gates}
     if with_option:
-        found.add(Question(of_attacker=False, all_of=False, k=k))
+        found.add(PassAtK(of_attacker=False, all_of=False, k=k))
         if job["attack"] is not None:
-            found.add(Question(of_attacker=True, all_of=False, k=k))
+            found.add(PassAtK(of_attacker=True, all_of=False, k=k))
     return sorted(found)
 
 
