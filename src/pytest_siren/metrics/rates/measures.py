@@ -59,7 +59,7 @@ class PassAtK(NamedTuple):
         return (score == 1.0) != self.all_of
 
 
-Questions = Mapping[str, Sequence[PassAtK]]
+PassAtKByJob = Mapping[str, Sequence[PassAtK]]
 """Identity of each job whose tasks may end early to what is asked of it."""
 
 
@@ -72,7 +72,7 @@ def joined(names: Iterable[object]) -> str:
 class Deciding:
     """Takes in what runs came to, and knows which tasks need no further ones."""
 
-    jobs: Questions
+    jobs: PassAtKByJob
     """A task is decided once all questions of its job are."""
     decided: set[tuple[str, str]] = field(default_factory=set)
     """Identity of the job and id of the task."""

@@ -8,7 +8,7 @@ from hashlib import sha256
 import pytest
 
 from pytest_siren.metrics.gates.selection import about, in_group, of_jobs
-from pytest_siren.metrics.rates.measures import PassAtK, Questions
+from pytest_siren.metrics.rates.measures import PassAtK, PassAtKByJob
 from pytest_siren.session.config.figure_options import option_gates
 from pytest_siren.session.gating.manifest import Planned, file_gates
 from pytest_siren.session.gating.pending_frame import plan_table
@@ -21,7 +21,7 @@ NOTHING_TO_STOP = (
 )
 
 
-def find_early(config: pytest.Config, plan: Planned) -> tuple[Questions, list[str]]:
+def find_early(config: pytest.Config, plan: Planned) -> tuple[PassAtKByJob, list[str]]:
     """Return the jobs of ``plan`` whose tasks may end early, by identity.
 
     And, a line each, why others may not of which a pass@k is asked: whoever leaves runs out of a

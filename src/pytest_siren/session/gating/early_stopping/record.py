@@ -11,7 +11,7 @@ import pytest
 
 from pytest_siren.jobs.reading.job_config import JobFacts, RecordError, job_facts, not_needed_line
 from pytest_siren.jobs.writing.config_update import settle
-from pytest_siren.metrics.rates.measures import Deciding, Questions, Scored, joined
+from pytest_siren.metrics.rates.measures import Deciding, PassAtKByJob, Scored, joined
 from pytest_siren.payloads import RunReport
 from pytest_siren.session.config.stash import DECIDED, NOT_NEEDED, NOT_NEEDED_LINES
 from pytest_siren.text.words import printable
@@ -76,7 +76,7 @@ def _left_in_session(
     )
 
 
-def _concluded(job: Path, early: Questions, *, settled: bool) -> JobFacts:
+def _concluded(job: Path, early: PassAtKByJob, *, settled: bool) -> JobFacts:
     """Return what is to be said of ``job``, and write it down."""
     facts = job_facts(job)
     if not (facts.decided or facts.not_needed or settled):
@@ -96,7 +96,7 @@ def _concluded(job: Path, early: Questions, *, settled: bool) -> JobFacts:
     return facts
 
 
-def _left(ended: pd.DataFrame, early: Questions) -> int:
+def _left(ended: pd.DataFrame, early: PassAtKByJob) -> int:
     """Return the runs of decided tasks that have not ``ended``."""
     deciding = Deciding(early)
     for row in ended.itertuples(index=False):

@@ -12,7 +12,7 @@ import pytest
 
 from pytest_siren.metrics.gates.selection import about, in_group, of_jobs
 from pytest_siren.metrics.rates.choices import Unexposed
-from pytest_siren.metrics.rates.measures import Deciding, Questions
+from pytest_siren.metrics.rates.measures import Deciding, PassAtKByJob
 from pytest_siren.metrics.sequential import Outcome, Settling, Step, advance, can_be_settled
 from pytest_siren.payloads import RunReport
 from pytest_siren.session.config.figure_options import option_gates, unexposed_counts_as
@@ -150,7 +150,7 @@ def _unsettled(every: Sequence[RunItem], past_runs: PastRuns, known: Stopper) ->
     return left if known.settled else []
 
 
-def _undecided(every: Sequence[RunItem], past_runs: PastRuns, early: Questions) -> list[RunItem]:
+def _undecided(every: Sequence[RunItem], past_runs: PastRuns, early: PassAtKByJob) -> list[RunItem]:
     """Return the runs without an outcome whose tasks are decided by records of others."""
     deciding = Deciding(early)
     left: list[RunItem] = []
