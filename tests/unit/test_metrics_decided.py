@@ -17,9 +17,9 @@ from pytest_siren.metrics.rates.choices import Cluster, Errors
 from pytest_siren.metrics.rates.groups import groups
 from pytest_siren.metrics.rates.intervals import Estimate
 from pytest_siren.metrics.rates.measures import (
-    Deciding,
     Measure,
     PassAtK,
+    PassAtKTracker,
     asking,
     joined,
     rate,
@@ -250,7 +250,7 @@ def test_the_summary_tells_what_the_table_of_runs_does(cluster: Cluster) -> None
 
 
 def test_a_task_is_decided_once_all_that_is_asked_of_it_is() -> None:
-    deciding: Deciding = asking({"i": ["attack_pass@3", "benign_pass^3"]})
+    deciding: PassAtKTracker = asking({"i": ["attack_pass@3", "benign_pass^3"]})
     assert not deciding.add("i", "a", report(benign_score=1.0, attack_score=1.0))
     assert deciding.needs("i", "a", 1)
     assert not deciding.add("i", "a", error())

@@ -69,7 +69,7 @@ def joined(names: Iterable[object]) -> str:
 
 
 @dataclass
-class Deciding:
+class PassAtKTracker:
     """Takes in what runs came to, and knows which tasks need no further ones."""
 
     jobs: PassAtKByJob
@@ -110,10 +110,10 @@ class Deciding:
         return left
 
 
-def asking(names: Mapping[str, Iterable[str]]) -> Deciding:
+def asking(names: Mapping[str, Iterable[str]]) -> PassAtKTracker:
     """Return what takes in runs of jobs, given the measures of each that its tasks end early by."""
     questions = {one: tuple(map(PassAtK.of, of_job)) for one, of_job in names.items()}
-    return Deciding(questions)
+    return PassAtKTracker(questions)
 
 
 Mask = npt.NDArray[np.bool_]

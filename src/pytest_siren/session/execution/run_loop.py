@@ -28,7 +28,7 @@ from pytest_siren.sharing.board import Board, Gauge
 
 if TYPE_CHECKING:
     from pytest_siren.jobs.records.schema import Result
-    from pytest_siren.metrics.rates.measures import Deciding, Scored
+    from pytest_siren.metrics.rates.measures import PassAtKTracker, Scored
 
 
 _LONGEST = 0.1
@@ -300,7 +300,7 @@ class Drive:
     """Tells why no further run may start; ``None`` while they may."""
     tick: Callable[[], None] = lambda: None
     """Called a few times a second, in the main thread."""
-    deciding: Deciding | None = None
+    deciding: PassAtKTracker | None = None
     """Knows which tasks need no further runs, as far as this process has executed them."""
     line: Line = field(default_factory=Line)
     stopped: str | None = None

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pytest
 
 from pytest_siren.metrics.gates.result import GateResult
-from pytest_siren.metrics.rates.measures import Deciding, asking
+from pytest_siren.metrics.rates.measures import PassAtKTracker, asking
 from pytest_siren.payloads import RunReport
 from pytest_siren.session.config.figure_options import unexposed_counts_as
 from pytest_siren.session.config.processes import executor_of
@@ -30,7 +30,7 @@ class Sampling:
         self._why_not = ""
         self._not_early = False
         self._stopped = False
-        self.deciding: Deciding | None = None
+        self.deciding: PassAtKTracker | None = None
         """What tasks are decided by; ``None`` where none may end early."""
         self.stopper: Stopper | None = None
         """What the gates are settled by; ``None`` where only all runs can decide."""

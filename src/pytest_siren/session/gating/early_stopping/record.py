@@ -11,7 +11,7 @@ import pytest
 
 from pytest_siren.jobs.reading.job_config import JobFacts, RecordError, job_facts, not_needed_line
 from pytest_siren.jobs.writing.config_update import settle
-from pytest_siren.metrics.rates.measures import Deciding, PassAtKByJob, Scored, joined
+from pytest_siren.metrics.rates.measures import PassAtKByJob, PassAtKTracker, Scored, joined
 from pytest_siren.payloads import RunReport
 from pytest_siren.session.config.stash import DECIDED, NOT_NEEDED, NOT_NEEDED_LINES
 from pytest_siren.text.words import printable
@@ -58,7 +58,7 @@ def conclude(
 
 
 def _left_in_session(
-    deciding: Deciding, reports: Sequence[RunReport], plan: Sequence[Planned]
+    deciding: PassAtKTracker, reports: Sequence[RunReport], plan: Sequence[Planned]
 ) -> int:
     """Return how many runs of decided tasks were to be executed, and were not."""
     ended = {(one.identity, one.task_id, one.run_index) for one in reports}
@@ -98,7 +98,7 @@ def _concluded(job: Path, early: PassAtKByJob, *, settled: bool) -> JobFacts:
 
 def _left(ended: pd.DataFrame, early: PassAtKByJob) -> int:
     """Return the runs of decided tasks that have not ``ended``."""
-    deciding = Deciding(early)
+    deciding = PassAtKTracker(early)
     for row in ended.itertuples(index=False):
         deciding.add(str(row.identity), str(row.task_id), cast(Scored, row))
     keys = (ended[name].astype(object) for name in ("identity", "task_id", "run_index"))

@@ -12,7 +12,7 @@ import pytest
 
 from pytest_siren.metrics.gates.selection import about, in_group, of_jobs
 from pytest_siren.metrics.rates.choices import Unexposed
-from pytest_siren.metrics.rates.measures import Deciding, PassAtKByJob
+from pytest_siren.metrics.rates.measures import PassAtKByJob, PassAtKTracker
 from pytest_siren.metrics.sequential import Outcome, Settling, Step, advance, can_be_settled
 from pytest_siren.payloads import RunReport
 from pytest_siren.session.config.figure_options import option_gates, unexposed_counts_as
@@ -152,7 +152,7 @@ def _unsettled(every: Sequence[RunItem], past_runs: PastRuns, known: Stopper) ->
 
 def _undecided(every: Sequence[RunItem], past_runs: PastRuns, early: PassAtKByJob) -> list[RunItem]:
     """Return the runs without an outcome whose tasks are decided by records of others."""
-    deciding = Deciding(early)
+    deciding = PassAtKTracker(early)
     left: list[RunItem] = []
     for item in every:
         if item.job.identity not in early:
