@@ -20,9 +20,9 @@ from pytest_siren.metrics.rates.measures import (
     Measure,
     PassAtK,
     PassAtKTracker,
-    asking,
     joined,
     rate,
+    tracker_for,
     units,
 )
 from pytest_siren.metrics.rates.summary import rows
@@ -250,7 +250,7 @@ def test_the_summary_tells_what_the_table_of_runs_does(cluster: Cluster) -> None
 
 
 def test_a_task_is_decided_once_all_that_is_asked_of_it_is() -> None:
-    deciding: PassAtKTracker = asking({"i": ["attack_pass@3", "benign_pass^3"]})
+    deciding: PassAtKTracker = tracker_for({"i": ["attack_pass@3", "benign_pass^3"]})
     assert not deciding.add("i", "a", report(benign_score=1.0, attack_score=1.0))
     assert deciding.needs("i", "a", 1)
     assert not deciding.add("i", "a", error())

@@ -110,7 +110,7 @@ class PassAtKTracker:
         return left
 
 
-def asking(names: Mapping[str, Iterable[str]]) -> PassAtKTracker:
+def tracker_for(names: Mapping[str, Iterable[str]]) -> PassAtKTracker:
     """Return what takes in runs of jobs, given the measures of each that its tasks end early by."""
     questions = {one: tuple(map(PassAtK.of, of_job)) for one, of_job in names.items()}
     return PassAtKTracker(questions)

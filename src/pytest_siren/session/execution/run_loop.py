@@ -312,9 +312,9 @@ class Drive:
         config = self.session.config
         self.line.in_order = bool(config.getoption("siren_gate_stop"))
         if early := config.stash.get(EARLY, ({}, []))[0]:
-            from pytest_siren.metrics.rates.measures import asking
+            from pytest_siren.metrics.rates.measures import tracker_for
 
-            self.deciding = asking(early)
+            self.deciding = tracker_for(early)
         loop = self.evaluations.loop(threads=max(32, self.size + 4))
         self.evaluations.govern(self.size)
         board = self.evaluations.board

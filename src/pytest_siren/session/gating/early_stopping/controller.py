@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pytest
 
 from pytest_siren.metrics.gates.result import GateResult
-from pytest_siren.metrics.rates.measures import PassAtKTracker, asking
+from pytest_siren.metrics.rates.measures import PassAtKTracker, tracker_for
 from pytest_siren.payloads import RunReport
 from pytest_siren.session.config.figure_options import unexposed_counts_as
 from pytest_siren.session.config.processes import executor_of
@@ -89,7 +89,7 @@ class Sampling:
         self._begun = True
         for one in plan_of(self._session):
             if one.early:
-                self.deciding = asking(one.early)
+                self.deciding = tracker_for(one.early)
             self._not_early = self._not_early or bool(one.not_early)
             gates = [*self._gates, *file_gates([one])]
             found = stopper(gates, one, unexposed_counts_as(self._config))
