@@ -12,7 +12,7 @@ import pandas as pd
 
 from pytest_siren.evaluation.scores import Finish
 from pytest_siren.metrics.frame import CATEGORIES, COLUMNS
-from pytest_siren.metrics.rates.measures import FINISHES, Measure, decided, fair, speaks_of
+from pytest_siren.metrics.rates.measures import FINISHES, Measure, decided, speaks_of, unbiased_runs
 from pytest_siren.spec.gates import TOTALS, Gate
 
 PENDING = "pending"
@@ -78,7 +78,7 @@ def taking_part(runs: pd.DataFrame, measure: str) -> pd.DataFrame:
         return runs
     asked = Measure.of(base(measure))
     waiting = runs["status"].isin((PENDING, "cancelled")).to_numpy(bool)
-    return runs[np.where(waiting, ~decided(runs, asked), fair(runs, asked))]
+    return runs[np.where(waiting, ~decided(runs, asked), unbiased_runs(runs, asked))]
 
 
 def of_jobs(runs: pd.DataFrame, gate: Gate) -> pd.DataFrame:

@@ -137,7 +137,7 @@ def decided_by(runs: pd.DataFrame, measure: Measure) -> Mask:
     return mask
 
 
-def fair(runs: pd.DataFrame, measure: Measure) -> Mask:
+def unbiased_runs(runs: pd.DataFrame, measure: Measure) -> Mask:
     """Tell of each run whether ``measure`` may count it.
 
     Where tasks ended early by ``measure`` itself, their first k runs are; where they did so by
@@ -306,7 +306,7 @@ def run_scores(runs: pd.DataFrame, measure: Measure, errors: Errors) -> Floats:
     runs of tasks that ended early which are no fair sample for it
     (``metrics/rates/measures.py``).
     """
-    return np.where(fair(runs, measure), _scores(runs, measure, errors), np.nan)
+    return np.where(unbiased_runs(runs, measure), _scores(runs, measure, errors), np.nan)
 
 
 def speaks_of(runs: pd.DataFrame, stem: str) -> Bools:

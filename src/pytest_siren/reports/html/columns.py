@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pytest_siren.metrics.rates.measures import Measure, fair
+from pytest_siren.metrics.rates.measures import Measure, unbiased_runs
 
 _NAMES = (
     *("dataset", "agent", "model", "attack", "job", "task_id", "benign_task", "malicious_task"),
@@ -38,7 +38,7 @@ def columns(runs: pd.DataFrame) -> dict[str, Any]:
             None if not np.isfinite(value) else int(value) if value == int(value) else value
             for value in values.tolist()
         ]
-    later = ~fair(runs, Measure.of("asr"))
+    later = ~unbiased_runs(runs, Measure.of("asr"))
     if later.any():
         made["later"] = later.astype(int).tolist()
     return made

@@ -14,7 +14,7 @@ from pytest_siren.evaluation.scores import spoken
 from pytest_siren.metrics.gates.selection import score_column
 from pytest_siren.metrics.rates.choices import Cluster
 from pytest_siren.metrics.rates.intervals import Estimate
-from pytest_siren.metrics.rates.measures import Measure, fair, finishes, rate
+from pytest_siren.metrics.rates.measures import Measure, finishes, rate, unbiased_runs
 
 PLOTTED = ("utility", "utility_under_attack", "asr", "exposure")
 _MODEL = ("model", "agent")
@@ -184,7 +184,7 @@ def _row(
 
 def _rate(runs: pd.DataFrame, name: str, cluster: Cluster) -> Rate:
     # What is said beside a rate is of the runs that it is made of.
-    runs = runs[fair(runs, Measure.of(name))]
+    runs = runs[unbiased_runs(runs, Measure.of(name))]
     scored = runs["status"] == "scored"
     failed = int((runs["status"] == "error").sum())
     unknown = 0
