@@ -9,7 +9,13 @@ import numpy.typing as npt
 import pandas as pd
 
 from pytest_siren.metrics.rates.choices import Cluster, Errors
-from pytest_siren.metrics.rates.measures import Measure, ended_early, run_scores, speaks_of, units
+from pytest_siren.metrics.rates.measures import (
+    Measure,
+    ended_early,
+    run_scores,
+    stem_applies_to,
+    units,
+)
 
 Ints = npt.NDArray[np.int64]
 
@@ -45,7 +51,7 @@ class Pairing:
 
 def about(runs: pd.DataFrame, measure: Measure) -> pd.DataFrame:
     """Return those of ``runs`` that ``measure`` speaks of, scored or not."""
-    return runs[speaks_of(runs, measure.stem)]
+    return runs[stem_applies_to(runs, measure.stem)]
 
 
 def both_about(

@@ -12,7 +12,13 @@ import pandas as pd
 
 from pytest_siren.evaluation.scores import Finish
 from pytest_siren.metrics.frame import CATEGORIES, COLUMNS
-from pytest_siren.metrics.rates.measures import FINISHES, Measure, decided, speaks_of, unbiased_runs
+from pytest_siren.metrics.rates.measures import (
+    FINISHES,
+    Measure,
+    decided,
+    stem_applies_to,
+    unbiased_runs,
+)
 from pytest_siren.spec.gates import TOTALS, Gate
 
 PENDING = "pending"
@@ -65,7 +71,7 @@ def score_column(measure: str) -> str:
 
 def about(runs: pd.DataFrame, measure: str) -> Mask:
     """Tell of each run whether it has a part in ``measure``, once it has come to an end."""
-    return speaks_of(runs, base(measure).split("@")[0].split("^")[0])
+    return stem_applies_to(runs, base(measure).split("@")[0].split("^")[0])
 
 
 def taking_part(runs: pd.DataFrame, measure: str) -> pd.DataFrame:
