@@ -15,7 +15,7 @@ from pytest_siren.metrics.frame import CATEGORIES, COLUMNS
 from pytest_siren.metrics.rates.measures import (
     FINISHES,
     Measure,
-    decided,
+    decided_runs,
     stem_applies_to,
     unbiased_runs,
 )
@@ -84,7 +84,7 @@ def taking_part(runs: pd.DataFrame, measure: str) -> pd.DataFrame:
         return runs
     asked = Measure.of(base(measure))
     waiting = runs["status"].isin((PENDING, "cancelled")).to_numpy(bool)
-    return runs[np.where(waiting, ~decided(runs, asked), unbiased_runs(runs, asked))]
+    return runs[np.where(waiting, ~decided_runs(runs, asked), unbiased_runs(runs, asked))]
 
 
 def of_jobs(runs: pd.DataFrame, gate: Gate) -> pd.DataFrame:

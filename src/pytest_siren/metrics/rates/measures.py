@@ -319,7 +319,7 @@ def stem_applies_to(runs: pd.DataFrame, stem: str) -> Bools:
     return np.ones(len(runs), dtype=bool)
 
 
-def decided(runs: pd.DataFrame, measure: Measure) -> Bools:
+def decided_runs(runs: pd.DataFrame, measure: Measure) -> Bools:
     """Tell of each run whether its task ended early by ``measure``: no other run can change it."""
     early = decided_by(runs, measure)
     if not early.any():
