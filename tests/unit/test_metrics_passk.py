@@ -16,7 +16,7 @@ from scipy.stats import hypergeom
 
 from pytest_siren.metrics.rates.choices import Cluster
 from pytest_siren.metrics.rates.intervals import Estimate, estimate
-from pytest_siren.metrics.rates.measures import Measure, over_k, rate
+from pytest_siren.metrics.rates.measures import Measure, pass_at_k_of_units, rate
 from tests.unit.gates_sample import run, runs
 
 COUNTS = st.integers(1, 60).flatmap(
@@ -32,7 +32,7 @@ SCORES = st.dictionaries(
 
 def pass_at_k(n: int, c: int, k: int, *, all_of: bool = False) -> float:
     counts, successes = np.array([n]), np.array([float(c)])
-    return float(over_k(counts, successes, Measure("pass", all_of, k))[0])
+    return float(pass_at_k_of_units(counts, successes, Measure("pass", all_of, k))[0])
 
 
 def table(scores: dict[str, list[float]]) -> pd.DataFrame:

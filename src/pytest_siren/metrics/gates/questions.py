@@ -17,7 +17,7 @@ from pytest_siren.metrics.rates.measures import (
     Measure,
     cluster_codes,
     decided_by,
-    over_k,
+    pass_at_k_of_units,
     run_scores,
     unit_codes,
 )
@@ -62,7 +62,7 @@ def _of_rate(gate: Gate, runs: pd.DataFrame, judging: Judging) -> Question:
         number, sums = number[enough], sums[enough]
         if not len(number):
             return 0.0, 1.0
-        values = sums / number if measure.k == 1 else over_k(number, sums, measure)
+        values = sums / number if measure.k == 1 else pass_at_k_of_units(number, sums, measure)
         made = estimate(
             np.clip(values, 0.0, 1.0),
             counts.clusters[enough],

@@ -253,7 +253,7 @@ def units(
         successes = np.bincount(unit, weights=scores == 1.0, minlength=len(first)).astype(
             np.float64
         )
-        values = over_k(counts, successes, measure)
+        values = pass_at_k_of_units(counts, successes, measure)
     enough = counts >= measure.k
     ends = early[first]
     if ends.any():
@@ -386,7 +386,7 @@ def _sums(unit: Ints, scores: Floats, number: int) -> Floats:
     return np.bincount(unit, weights=scores, minlength=number).astype(np.float64)
 
 
-def over_k(counts: Ints, successes: Floats, measure: Measure) -> Floats:
+def pass_at_k_of_units(counts: Ints, successes: Floats, measure: Measure) -> Floats:
     """Return pass@k, or pass^k, of units of so many runs and successes, for a ``k`` above 1."""
     drawn = np.arange(measure.k)
     pool = successes if measure.all_of else counts - successes
