@@ -20,7 +20,7 @@ from pytest_siren.metrics.rates.measures import (
     Measure,
     PassAtK,
     PassAtKTracker,
-    joined,
+    joined_names,
     rate,
     tracker_for,
     units,
@@ -261,4 +261,6 @@ def test_a_task_is_decided_once_all_that_is_asked_of_it_is() -> None:
     assert deciding.left([("i", "a", 0), ("i", "a", 1), ("i", "b", 2)]) == {"i": 1}
     # While the first run is tried again it is pending, not needless.
     assert deciding.left([("i", "a", 1)]) == {"i": 1}
-    assert joined(map(PassAtK.of, ["pass^3", "attack_pass@3"])) == "attack_pass@3 benign_pass^3"
+    assert (
+        joined_names(map(PassAtK.of, ["pass^3", "attack_pass@3"])) == "attack_pass@3 benign_pass^3"
+    )

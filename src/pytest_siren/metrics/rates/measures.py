@@ -63,7 +63,7 @@ PassAtKByJob = Mapping[str, Sequence[PassAtK]]
 """Identity of each job whose tasks may end early to what is asked of it."""
 
 
-def joined(names: Iterable[object]) -> str:
+def joined_names(names: Iterable[object]) -> str:
     """Return the names of measures as the column ``decided`` of ``metrics/frame.py`` has them."""
     return " ".join(sorted({str(name) for name in names}))
 

@@ -11,7 +11,7 @@ import pytest
 
 from pytest_siren.jobs.reading.job_config import JobFacts, RecordError, job_facts, not_needed_line
 from pytest_siren.jobs.writing.config_update import settle
-from pytest_siren.metrics.rates.measures import PassAtKByJob, PassAtKTracker, Scored, joined
+from pytest_siren.metrics.rates.measures import PassAtKByJob, PassAtKTracker, Scored, joined_names
 from pytest_siren.payloads import RunReport
 from pytest_siren.session.config.stash import DECIDED, NOT_NEEDED, NOT_NEEDED_LINES
 from pytest_siren.text.words import printable
@@ -48,7 +48,7 @@ def conclude(
             warning = f"{job}: runs that were not needed cannot be noted: {error}"
             config.issue_config_time_warning(pytest.PytestWarning(warning), stacklevel=2)
             if asked:
-                decided[identity] = joined(asked)
+                decided[identity] = joined_names(asked)
             continue
         if facts.decided:
             decided[identity] = facts.decided
