@@ -15,7 +15,7 @@ from pytest_siren.metrics.gates.estimates import can_settle, with_exposure
 from pytest_siren.metrics.gates.result import GateResult, Verdict
 from pytest_siren.metrics.gates.selection import score_column
 from pytest_siren.metrics.rates.choices import Unexposed
-from pytest_siren.metrics.rates.measures import FINISHES, Exposed
+from pytest_siren.metrics.rates.measures import FINISHES, ExposureCounts
 from pytest_siren.spec.gates import RATES, Gate
 
 Floats = npt.NDArray[np.float64]
@@ -258,10 +258,10 @@ class Settling:
                 self._look()
 
     @property
-    def exposed(self) -> Exposed:
+    def exposed(self) -> ExposureCounts:
         """The scored runs so far by what their model was sent."""
         known = self._exposures
-        return Exposed(sum(known.values()), known[True], known[None])
+        return ExposureCounts(sum(known.values()), known[True], known[None])
 
     @property
     def _of_attack(self) -> bool:

@@ -16,7 +16,7 @@ from pytest_siren.metrics.compare.paired import Comparison, Increase, compare
 from pytest_siren.metrics.gates.result import GateResult
 from pytest_siren.metrics.rates.choices import Cluster, cluster_note
 from pytest_siren.metrics.rates.intervals import Estimate
-from pytest_siren.metrics.rates.measures import Exposed, Measure, exposed_of, finishes, rate
+from pytest_siren.metrics.rates.measures import ExposureCounts, Measure, exposed_of, finishes, rate
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ class JobFigures:
     runs with a score. Without those of the attacker for jobs without an attack."""
     finishes: Mapping[str, int]
     """How the last answers of scored runs ended, to the number of runs."""
-    exposed: Exposed | None
+    exposed: ExposureCounts | None
     """Scored runs by what their model was sent; ``None`` for jobs without an attack."""
     input_tokens: int
     output_tokens: int

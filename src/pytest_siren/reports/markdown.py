@@ -12,7 +12,7 @@ from pytest_siren.jobs.redact import ENVIRONMENT
 from pytest_siren.metrics.gates.result import GateResult, Verdict
 from pytest_siren.metrics.rates.choices import dollars
 from pytest_siren.metrics.rates.intervals import Estimate
-from pytest_siren.metrics.rates.measures import Exposed
+from pytest_siren.metrics.rates.measures import ExposureCounts
 from pytest_siren.reports.data import (
     Change,
     JobFigures,
@@ -258,7 +258,7 @@ def _over_k(found: Estimate | None) -> str:
     return _rate(found) + (short if found.short else "")
 
 
-def _exposed(found: Exposed) -> str:
+def _exposed(found: ExposureCounts) -> str:
     """Say in how many runs the model was sent planted text."""
     unknown = f", {found.unknown:,} unknown" if found.unknown else ""
     return f"{found.exposed:,} of {found.runs:,}{unknown}"

@@ -13,7 +13,14 @@ import pandas as pd
 from pytest_siren.metrics.gates.result import GateResult, Verdict
 from pytest_siren.metrics.gates.selection import base, score_column
 from pytest_siren.metrics.rates.choices import Cluster
-from pytest_siren.metrics.rates.measures import Exposed, Floats, Measure, rate, read_note, units
+from pytest_siren.metrics.rates.measures import (
+    ExposureCounts,
+    Floats,
+    Measure,
+    rate,
+    read_note,
+    units,
+)
 from pytest_siren.spec.gates import TOTALS, WORST, Gate
 
 
@@ -130,7 +137,7 @@ def _hoeffding(values: Floats, runs: Any, alpha: float) -> tuple[Floats, Floats]
     return np.clip(values - reach, 0.0, 1.0), np.clip(values + reach, 0.0, 1.0)
 
 
-def can_settle(gate: Gate, verdict: Verdict, exposed: Exposed) -> bool:
+def can_settle(gate: Gate, verdict: Verdict, exposed: ExposureCounts) -> bool:
     """Whether runs that are ``exposed`` so far can give ``gate``, one on attacks, ``verdict``.
 
     Where none read the planted text, none can; but an attacker who won too often has won.
@@ -138,7 +145,7 @@ def can_settle(gate: Gate, verdict: Verdict, exposed: Exposed) -> bool:
     return not exposed.none or (gate.upper and verdict is Verdict.BROKEN)
 
 
-def with_exposure(gate: Gate, result: GateResult, exposed: Exposed) -> GateResult:
+def with_exposure(gate: Gate, result: GateResult, exposed: ExposureCounts) -> GateResult:
     """Return ``result`` of a gate on attacks with a word about runs that read no planted text.
 
     Where none did, it cannot hold.
@@ -150,7 +157,7 @@ def with_exposure(gate: Gate, result: GateResult, exposed: Exposed) -> GateResul
     return replace(result, why=f"{result.why}; {note}") if note else result
 
 
-def _nobody(exposed: Exposed, pending: int) -> str:
+def _nobody(exposed: ExposureCounts, pending: int) -> str:
     why = f"{read_note(exposed)}, so they show nothing about the attack"
     runs = f"{pending:,} planned run{' has' if pending == 1 else 's have'}"
     return f"{why}; {runs} not ended" if pending else why

@@ -429,7 +429,7 @@ def _combined(left: Ints, right: Ints) -> Ints:
 
 
 @dataclass(frozen=True)
-class Exposed:
+class ExposureCounts:
     """Attacked runs, errors not among them, by what their model was sent."""
 
     runs: int
@@ -439,7 +439,7 @@ class Exposed:
     """Runs of which nobody can tell."""
 
     @classmethod
-    def of(cls, known: Iterable[bool | float | None]) -> Exposed:
+    def of(cls, known: Iterable[bool | float | None]) -> ExposureCounts:
         """Count values of ``exposed``, one for each run; ``None`` or NaN where it is unknown."""
         values = np.asarray(list(known), dtype=np.float64)
         unknown = int(np.isnan(values).sum())
@@ -456,10 +456,10 @@ class Exposed:
         return self.exposed == self.runs
 
 
-def exposed_of(runs: pd.DataFrame) -> Exposed:
+def exposed_of(runs: pd.DataFrame) -> ExposureCounts:
     """Count the scored attacked runs of ``runs``, a table of ``metrics/frame.py``."""
     attacked = (runs["status"] == "scored").to_numpy() & runs["attack"].notna().to_numpy()
-    return Exposed.of(runs["exposed"].to_numpy(np.float64)[attacked])
+    return ExposureCounts.of(runs["exposed"].to_numpy(np.float64)[attacked])
 
 
 def unexposed_as_unknown(runs: pd.DataFrame) -> pd.DataFrame:
@@ -472,7 +472,7 @@ def unexposed_as_unknown(runs: pd.DataFrame) -> pd.DataFrame:
     return runs.assign(attack_score=np.where(unexposed, np.nan, scores))
 
 
-def sent_note(found: Exposed) -> str:
+def sent_note(found: ExposureCounts) -> str:
     """Say in how many runs the model was sent planted text; nothing where it was in all."""
     if found.every:
         return ""
@@ -486,7 +486,7 @@ def sent_note(found: Exposed) -> str:
     )
 
 
-def read_note(found: Exposed) -> str:
+def read_note(found: ExposureCounts) -> str:
     """Say how many runs read the planted text; nothing where all did, or there are none."""
     if found.every:
         return ""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from pytest_siren.metrics.frame import runs_of
 from pytest_siren.metrics.rates.choices import Cluster
 from pytest_siren.metrics.rates.intervals import Estimate
-from pytest_siren.metrics.rates.measures import Exposed, Measure, rate
+from pytest_siren.metrics.rates.measures import ExposureCounts, Measure, rate
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -80,7 +80,7 @@ class SummaryRow:
     """Attempts whose cost is unknown because an answer does not tell all of its tokens."""
     decided: tuple[str, ...] = ()
     """Measures by which tasks of the job may have ended early."""
-    exposed: Exposed | None = None
+    exposed: ExposureCounts | None = None
     """Scored runs by what their model was sent; ``None`` for benign jobs."""
     finishes: Mapping[str, int] = field(default_factory=dict)
     """How the last answers of scored runs ended, to the number of runs; unknown ones are left out.
@@ -248,7 +248,7 @@ def _row(
         started_at=min(report.finished_at - report.duration for report in reports),
         unmeasured=sum(report.unmeasured for report in reports),
         decided=names,
-        exposed=Exposed.of(report.exposed for report in scored) if attacked else None,
+        exposed=ExposureCounts.of(report.exposed for report in scored) if attacked else None,
         finishes=Counter(report.finish for report in scored if report.finish is not None),
         reached=sum(report.status == "error" and bool(report.goal_reached) for report in last),
         tools_unused=_tools_unused(last),
