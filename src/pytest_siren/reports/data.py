@@ -16,7 +16,13 @@ from pytest_siren.metrics.compare.paired import Comparison, Increase, compare
 from pytest_siren.metrics.gates.result import GateResult
 from pytest_siren.metrics.rates.choices import Cluster, cluster_note
 from pytest_siren.metrics.rates.intervals import Estimate
-from pytest_siren.metrics.rates.measures import ExposureCounts, Measure, exposed_of, finishes, rate
+from pytest_siren.metrics.rates.measures import (
+    ExposureCounts,
+    Measure,
+    count_exposed,
+    finishes,
+    rate,
+)
 
 
 @dataclass(frozen=True)
@@ -214,7 +220,7 @@ def _of_job(runs: pd.DataFrame, cluster: Cluster, passes: Sequence[str]) -> JobF
             if attack is not None or not name.startswith("attack")
         },
         finishes=finishes(runs),
-        exposed=None if attack is None else exposed_of(runs),
+        exposed=None if attack is None else count_exposed(runs),
         input_tokens=int(runs["input_tokens"].sum()),
         output_tokens=int(runs["output_tokens"].sum()),
         cost=float(np.nansum(runs["cost"].to_numpy())),

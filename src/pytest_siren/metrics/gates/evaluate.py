@@ -38,8 +38,8 @@ from pytest_siren.metrics.gates.selection import (
 from pytest_siren.metrics.rates.choices import Cluster, Unexposed
 from pytest_siren.metrics.rates.measures import (
     Measure,
+    count_exposed,
     decided_by,
-    exposed_of,
     finishes,
     unexposed_as_unknown,
 )
@@ -106,7 +106,7 @@ def _judge(gate: Gate, table: pd.DataFrame, judging: Judging) -> GateResult:
     chosen = taking_part(chosen[about(chosen, gate.measure)], gate.measure)
     if score_column(gate.measure) != "attack_score":
         return _judged(gate, chosen, judging)
-    exposed = exposed_of(chosen)
+    exposed = count_exposed(chosen)
     # More runs of the kind that nobody reads would decide nothing.
     judging = replace(judging, advice=judging.advice and not exposed.none)
     if judging.unexposed is Unexposed.UNKNOWN:

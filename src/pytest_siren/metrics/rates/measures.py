@@ -456,7 +456,7 @@ class ExposureCounts:
         return self.exposed == self.runs
 
 
-def exposed_of(runs: pd.DataFrame) -> ExposureCounts:
+def count_exposed(runs: pd.DataFrame) -> ExposureCounts:
     """Count the scored attacked runs of ``runs``, a table of ``metrics/frame.py``."""
     attacked = (runs["status"] == "scored").to_numpy() & runs["attack"].notna().to_numpy()
     return ExposureCounts.of(runs["exposed"].to_numpy(np.float64)[attacked])
