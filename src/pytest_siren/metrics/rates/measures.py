@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-class Scored(Protocol):
+class EndedRun(Protocol):
     """What is known of a run that has ended."""
 
     @property
@@ -51,7 +51,7 @@ class PassAtK(NamedTuple):
         stem = "attack_pass" if self.of_attacker else "benign_pass"
         return f"{stem}{'^' if self.all_of else '@'}{self.k}"
 
-    def decided_by(self, run: Scored) -> bool:
+    def decided_by(self, run: EndedRun) -> bool:
         """Whether nothing that other runs come to can change the answer for the task."""
         score = run.attack_score if self.of_attacker else run.benign_score
         if run.status != "scored" or score is None or isnan(score):
@@ -78,7 +78,7 @@ class PassAtKTracker:
     """Identity of the job and id of the task."""
     _open: dict[tuple[str, str], set[PassAtK]] = field(default_factory=dict)
 
-    def add(self, identity: str, task: str, run: Scored) -> bool:
+    def add(self, identity: str, task: str, run: EndedRun) -> bool:
         """Take in one run; tell whether its task is decided by it, and was not before."""
         questions = self.jobs.get(identity)
         key = identity, task

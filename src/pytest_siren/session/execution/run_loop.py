@@ -28,7 +28,7 @@ from pytest_siren.sharing.board import Board, Gauge
 
 if TYPE_CHECKING:
     from pytest_siren.jobs.records.schema import Result
-    from pytest_siren.metrics.rates.measures import PassAtKTracker, Scored
+    from pytest_siren.metrics.rates.measures import EndedRun, PassAtKTracker
 
 
 _LONGEST = 0.1
@@ -404,7 +404,7 @@ class Drive:
         self._decide(item, result)
         self._fill()
 
-    def _decide(self, item: RunItem, came_to: Scored) -> None:
+    def _decide(self, item: RunItem, came_to: EndedRun) -> None:
         if self.deciding is not None:
             identity, task, _ = item.run_key
             self.deciding.add(identity, task, came_to)

@@ -11,7 +11,7 @@ import pytest
 
 from pytest_siren.jobs.reading.job_config import JobFacts, RecordError, job_facts, not_needed_line
 from pytest_siren.jobs.writing.config_update import settle
-from pytest_siren.metrics.rates.measures import PassAtKByJob, PassAtKTracker, Scored, joined_names
+from pytest_siren.metrics.rates.measures import EndedRun, PassAtKByJob, PassAtKTracker, joined_names
 from pytest_siren.payloads import RunReport
 from pytest_siren.session.config.stash import DECIDED, NOT_NEEDED, NOT_NEEDED_LINES
 from pytest_siren.text.words import printable
@@ -100,6 +100,6 @@ def _left(ended: pd.DataFrame, early: PassAtKByJob) -> int:
     """Return the runs of decided tasks that have not ``ended``."""
     deciding = PassAtKTracker(early)
     for row in ended.itertuples(index=False):
-        deciding.add(str(row.identity), str(row.task_id), cast(Scored, row))
+        deciding.add(str(row.identity), str(row.task_id), cast(EndedRun, row))
     keys = (ended[name].astype(object) for name in ("identity", "task_id", "run_index"))
     return sum(deciding.left(zip(*keys, strict=True)).values())
