@@ -8,7 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from pytest_siren.metrics.rates.intervals import all_or_none, describe, effective_size, mid_p
+from pytest_siren.metrics.rates.intervals import (
+    all_or_none,
+    cluster_variance,
+    effective_size,
+    mid_p,
+)
 from pytest_siren.metrics.sequential import RoundSequence
 
 Floats = npt.NDArray[np.float64]
@@ -95,7 +100,7 @@ def coverage(random: np.random.Generator, cell: Cell, times: int) -> Coverage:
 def intervals(values: Floats, cell: Cell) -> tuple[Floats, Floats]:
     """Return what ``estimate`` would for each row of ``values``, at once."""
     clusters = None if cell.couples == 1 else np.repeat(np.arange(cell.tasks), cell.couples)
-    found = [describe(row, clusters) for row in values]
+    found = [cluster_variance(row, clusters) for row in values]
     total = values.shape[1] * cell.runs
     mean = np.array([one.mean for one in found])
     low, high = mid_p(mean, np.array([effective_size(one, total) for one in found]))

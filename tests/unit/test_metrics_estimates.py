@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from statsmodels.stats.weightstats import DescrStatsW
 
-from pytest_siren.metrics.rates.intervals import describe, effective_size, estimate, mid_p
+from pytest_siren.metrics.rates.intervals import cluster_variance, effective_size, estimate, mid_p
 
 VALUES = st.lists(st.floats(0, 1), min_size=1, max_size=30)
 
@@ -36,7 +36,7 @@ def test_the_variance_is_that_of_the_mean_over_clusters() -> None:
     values = np.random.default_rng(2).random(60)
     clusters = np.repeat(np.arange(20), 3)
     means = values.reshape(20, 3).mean(axis=1)
-    found = describe(values, clusters)
+    found = cluster_variance(values, clusters)
     assert found.variance == pytest.approx(DescrStatsW(means).std_mean ** 2)
     assert (found.number, found.alike) == (20, 20)
 
@@ -56,32 +56,32 @@ def test_the_effective_size_is_between_that_of_korn_and_graubard_and_the_plain_o
     power = (1 - adjusted / 100) ** 0.5
     expected = plain * (adjusted / plain) ** power
     assert adjusted < expected < plain
-    assert effective_size(describe(values, None), 100) == pytest.approx(expected)
+    assert effective_size(cluster_variance(values, None), 100) == pytest.approx(expected)
 
 
 def test_the_effective_size_is_nearly_korn_and_graubards_where_runs_are_all_the_same() -> None:
     values = (np.arange(20) < 8).astype(float)
     plain, adjusted = korn_graubard(values, 200)
-    found = effective_size(describe(values, None), 200)
+    found = effective_size(cluster_variance(values, None), 200)
     assert adjusted <= found < adjusted + (plain - adjusted) / 10
 
 
 def test_two_clusters_that_look_alike_are_not_taken_for_independent_runs() -> None:
-    assert effective_size(describe(np.array([0.5, 0.52]), None), 100) < 50
+    assert effective_size(cluster_variance(np.array([0.5, 0.52]), None), 100) < 50
 
 
 def test_with_few_successes_runs_are_taken_for_alike() -> None:
     one_success = np.zeros(20)
     one_success[0] = 0.1
-    assert 18 < effective_size(describe(one_success, None), 200) < 22
+    assert 18 < effective_size(cluster_variance(one_success, None), 200) < 22
     many = np.full(20, 0.5)
     many[:10] = 0.4
-    assert effective_size(describe(many, None), 200) == pytest.approx(200, rel=0.15)
+    assert effective_size(cluster_variance(many, None), 200) == pytest.approx(200, rel=0.15)
 
 
 def test_clusters_of_unequal_sizes() -> None:
     values, clusters = np.array([1.0, 1.0, 1.0, 0.0, 0.0]), np.array([7, 7, 7, 3, 2])
-    found = describe(values, clusters)
+    found = cluster_variance(values, clusters)
     # Sums of residuals 1.2, -0.6 and -0.6.
     assert found.variance == pytest.approx(3 / 2 * (1.2**2 + 0.6**2 + 0.6**2) / 25)
     assert found.alike == pytest.approx(25 / 11)

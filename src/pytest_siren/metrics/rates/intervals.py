@@ -95,7 +95,7 @@ class Clusters:
     """Variance of ``mean``, from the spread between clusters; infinite for a single cluster."""
 
 
-def describe(values: Floats, clusters: Ints | None) -> Clusters:
+def cluster_variance(values: Floats, clusters: Ints | None) -> Clusters:
     """Return mean and variance of ``values``, one for each unit, whatever their order.
 
     The variance is ``G / (G - 1) * sum over clusters of (sum of (value - mean)) ** 2 / units **
@@ -223,10 +223,10 @@ def estimate(
         raise ValueError("an estimate needs values within 0..1")
     # Squares of numbers that small are no numbers any more.
     values = np.where(values < _LEAST, 0.0, values)
-    found = describe(values, clusters)
+    found = cluster_variance(values, clusters)
     number = found.number
     if number == 1 and len(values) > 1:
-        found = describe(values, None)
+        found = cluster_variance(values, None)
     if len(values) == 1:
         size = float(max(runs // k, 1))
         found = replace(found, number=int(size))
