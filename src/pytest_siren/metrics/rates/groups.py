@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from pytest_siren.metrics.rates.choices import Cluster, Errors
-from pytest_siren.metrics.rates.intervals import Estimate, bounded
+from pytest_siren.metrics.rates.intervals import Estimate, estimate_with_undecided
 from pytest_siren.metrics.rates.measures import Measure, units
 
 Ints = npt.NDArray[np.int64]
@@ -132,7 +132,7 @@ def _rates(
     for group, places in enumerate(_places(number[found.rows], groups)):
         made = None
         if len(places):
-            made = bounded(
+            made = estimate_with_undecided(
                 found.values[places],
                 found.clusters[places],
                 found.open_clusters[undecided[group]],

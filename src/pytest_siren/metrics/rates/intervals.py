@@ -236,7 +236,7 @@ def estimate(
     return Estimate(found.mean, low, high, len(values), runs, number, method, size)
 
 
-def bounded(
+def estimate_with_undecided(
     values: npt.NDArray[np.float64],
     clusters: npt.NDArray[np.int64],
     undecided: npt.NDArray[np.int64],

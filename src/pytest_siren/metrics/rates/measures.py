@@ -15,7 +15,7 @@ import pandas as pd
 from pytest_siren.evaluation.scores import UNFINISHED, Finish
 from pytest_siren.metrics.rates.choices import Cluster as Cluster
 from pytest_siren.metrics.rates.choices import Errors as Errors
-from pytest_siren.metrics.rates.intervals import Estimate, bounded
+from pytest_siren.metrics.rates.intervals import Estimate, estimate_with_undecided
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -288,7 +288,7 @@ def rate(
     found = units(runs, measure, cluster=cluster, errors=errors)
     if not len(found.values):
         return None
-    made = bounded(
+    made = estimate_with_undecided(
         found.values,
         found.clusters,
         found.open_clusters,
