@@ -12,7 +12,7 @@ from pytest_siren.metrics.compare.paired import over_pairs, paired
 from pytest_siren.metrics.compare.pairing import match
 from pytest_siren.metrics.gates.estimates import Finding
 from pytest_siren.metrics.gates.explanations import few
-from pytest_siren.metrics.gates.selection import about, base, counted_as, in_group, unscored
+from pytest_siren.metrics.gates.selection import applies_to, base, counted_as, in_group, unscored
 from pytest_siren.metrics.rates.choices import Cluster, Errors
 from pytest_siren.metrics.rates.measures import Measure, cluster_codes, run_scores, unit_codes
 from pytest_siren.metrics.sample_size import OutcomeCounts
@@ -95,7 +95,7 @@ def of_baseline(gate: Gate, baseline: Baseline) -> pd.DataFrame:
         and (key not in _WHO or in_group(baseline.runs, [(key, value)]).any())
     ]
     chosen = baseline.runs[in_group(baseline.runs, group)]
-    return chosen[about(chosen, gate.measure)]
+    return chosen[applies_to(chosen, gate.measure)]
 
 
 def unmatched(runs: pd.DataFrame, gate: Gate, baseline: Baseline) -> str | None:

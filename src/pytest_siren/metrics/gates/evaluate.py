@@ -23,7 +23,7 @@ from pytest_siren.metrics.gates.result import GateResult, Verdict
 from pytest_siren.metrics.gates.selection import (
     PENDING,
     Mask,
-    about,
+    applies_to,
     base,
     counted_as,
     in_group,
@@ -103,7 +103,7 @@ def _judge(gate: Gate, table: pd.DataFrame, judging: Judging) -> GateResult:
         return _result(
             gate, Verdict.INCONCLUSIVE, None, Counts(0, 0, 0, 0), _missing(gate, of_gate)
         )
-    chosen = taking_part(chosen[about(chosen, gate.measure)], gate.measure)
+    chosen = taking_part(chosen[applies_to(chosen, gate.measure)], gate.measure)
     if score_column(gate.measure) != "attack_score":
         return _judged(gate, chosen, judging)
     exposed = count_exposed(chosen)

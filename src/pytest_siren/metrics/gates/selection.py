@@ -69,7 +69,7 @@ def score_column(measure: str) -> str:
     return "attack_score" if base(measure).startswith(("asr", "attack_pass")) else "benign_score"
 
 
-def about(runs: pd.DataFrame, measure: str) -> Mask:
+def applies_to(runs: pd.DataFrame, measure: str) -> Mask:
     """Tell of each run whether it has a part in ``measure``, once it has come to an end."""
     return stem_applies_to(runs, base(measure).split("@")[0].split("^")[0])
 

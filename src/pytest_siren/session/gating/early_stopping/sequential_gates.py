@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pytest_siren.metrics.gates.selection import about, in_group, of_jobs
+from pytest_siren.metrics.gates.selection import applies_to, in_group, of_jobs
 from pytest_siren.metrics.rates.choices import Unexposed
 from pytest_siren.metrics.rates.measures import PassAtKByJob, PassAtKTracker
 from pytest_siren.metrics.sequential import Outcome, Settling, Step, advance, can_be_settled
@@ -77,7 +77,7 @@ def stopper(
     settling = []
     for gate in gates:
         chosen = of_jobs(table, gate)
-        chosen = chosen[in_group(chosen, gate.group) & about(chosen, gate.measure)]
+        chosen = chosen[in_group(chosen, gate.group) & applies_to(chosen, gate.measure)]
         if _repeated(chosen):
             return f"{gate.text} is about the same tasks in several jobs; give it a group each"
         meant = frozenset(chosen.index)
