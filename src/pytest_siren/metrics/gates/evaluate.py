@@ -26,12 +26,12 @@ from pytest_siren.metrics.gates.selection import (
     applies_to,
     base,
     counted_as,
+    counted_runs,
     in_group,
     joined,
     known_values,
     of_jobs,
     score_column,
-    taking_part,
     unknown_scores,
     unscored,
 )
@@ -103,7 +103,7 @@ def _judge(gate: Gate, table: pd.DataFrame, judging: Judging) -> GateResult:
         return _result(
             gate, Verdict.INCONCLUSIVE, None, Counts(0, 0, 0, 0), _missing(gate, of_gate)
         )
-    chosen = taking_part(chosen[applies_to(chosen, gate.measure)], gate.measure)
+    chosen = counted_runs(chosen[applies_to(chosen, gate.measure)], gate.measure)
     if score_column(gate.measure) != "attack_score":
         return _judged(gate, chosen, judging)
     exposed = count_exposed(chosen)

@@ -74,7 +74,7 @@ def applies_to(runs: pd.DataFrame, measure: str) -> Mask:
     return stem_applies_to(runs, base(measure).split("@")[0].split("^")[0])
 
 
-def taking_part(runs: pd.DataFrame, measure: str) -> pd.DataFrame:
+def counted_runs(runs: pd.DataFrame, measure: str) -> pd.DataFrame:
     """Return those of ``runs`` that ``measure`` counts, or will count once they have ended.
 
     Where tasks ended early by it, nothing is pending of those that are decided; where they did so
