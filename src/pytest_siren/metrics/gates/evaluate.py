@@ -30,7 +30,7 @@ from pytest_siren.metrics.gates.selection import (
     in_group,
     joined,
     known_values,
-    of_jobs,
+    runs_of_jobs,
     score_column,
     unknown_scores,
     unscored,
@@ -97,7 +97,7 @@ def evaluate(
 
 
 def _judge(gate: Gate, table: pd.DataFrame, judging: Judging) -> GateResult:
-    of_gate = of_jobs(table, gate)
+    of_gate = runs_of_jobs(table, gate)
     chosen = of_gate[in_group(of_gate, gate.group)]
     if not len(chosen):
         return _result(

@@ -87,7 +87,7 @@ def counted_runs(runs: pd.DataFrame, measure: str) -> pd.DataFrame:
     return runs[np.where(waiting, ~decided_runs(runs, asked), unbiased_runs(runs, asked))]
 
 
-def of_jobs(runs: pd.DataFrame, gate: Gate) -> pd.DataFrame:
+def runs_of_jobs(runs: pd.DataFrame, gate: Gate) -> pd.DataFrame:
     """Return the runs of the jobs that ``gate`` is about."""
     return runs if gate.jobs is None else runs[runs["identity"].isin(gate.jobs).to_numpy()]
 

@@ -7,7 +7,7 @@ from hashlib import sha256
 
 import pytest
 
-from pytest_siren.metrics.gates.selection import applies_to, in_group, of_jobs
+from pytest_siren.metrics.gates.selection import applies_to, in_group, runs_of_jobs
 from pytest_siren.metrics.rates.measures import PassAtK, PassAtKByJob
 from pytest_siren.session.config.figure_options import option_gates
 from pytest_siren.session.gating.manifest import Planned, file_gates
@@ -62,7 +62,7 @@ def _gates_of_jobs(plan: Planned, gates: Sequence[Gate]) -> dict[str, list[Gate]
     table = plan_table([plan])
     found: dict[str, list[Gate]] = {}
     for gate in gates:
-        chosen = of_jobs(table, gate)
+        chosen = runs_of_jobs(table, gate)
         chosen = chosen[in_group(chosen, gate.group) & applies_to(chosen, gate.measure)]
         for identity in chosen["identity"].astype(str).unique():
             found.setdefault(identity, []).append(gate)

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pytest_siren.metrics.gates.selection import applies_to, in_group, of_jobs
+from pytest_siren.metrics.gates.selection import applies_to, in_group, runs_of_jobs
 from pytest_siren.metrics.rates.choices import Unexposed
 from pytest_siren.metrics.rates.measures import PassAtKByJob, PassAtKTracker
 from pytest_siren.metrics.sequential import Outcome, Settling, Step, advance, can_be_settled
@@ -76,7 +76,7 @@ def stopper(
     order = np.asarray(sorted(range(len(keys)), key=lambda at: place(*keys[at])))
     settling = []
     for gate in gates:
-        chosen = of_jobs(table, gate)
+        chosen = runs_of_jobs(table, gate)
         chosen = chosen[in_group(chosen, gate.group) & applies_to(chosen, gate.measure)]
         if _repeated(chosen):
             return f"{gate.text} is about the same tasks in several jobs; give it a group each"
