@@ -12,7 +12,7 @@ from pytest_siren.metrics.compare.paired import over_pairs, paired
 from pytest_siren.metrics.compare.pairing import match
 from pytest_siren.metrics.gates.estimates import Finding
 from pytest_siren.metrics.gates.explanations import few
-from pytest_siren.metrics.gates.selection import applies_to, base, counted_as, in_group, unscored
+from pytest_siren.metrics.gates.selection import applies_to, base, in_group, unscored, with_scores
 from pytest_siren.metrics.rates.choices import Cluster, Errors
 from pytest_siren.metrics.rates.measures import Measure, cluster_codes, run_scores, unit_codes
 from pytest_siren.metrics.sample_size import OutcomeCounts
@@ -53,7 +53,7 @@ def find_change(
     before = of_baseline(gate, baseline)
     if worst:
         best = 0.0 if gate.bad_score else 1.0
-        before = counted_as(before, unscored(before, gate.measure), gate.measure, best)
+        before = with_scores(before, unscored(before, gate.measure), gate.measure, best)
     measure = Measure.of(base(gate.measure))
     made, earlier, later = paired(before, runs, measure)
     matched = match(earlier, later, measure, cluster=cluster)

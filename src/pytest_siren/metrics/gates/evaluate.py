@@ -25,7 +25,6 @@ from pytest_siren.metrics.gates.selection import (
     Mask,
     applies_to,
     base,
-    counted_as,
     counted_runs,
     in_group,
     joined,
@@ -34,6 +33,7 @@ from pytest_siren.metrics.gates.selection import (
     score_column,
     unknown_scores,
     unscored,
+    with_scores,
 )
 from pytest_siren.metrics.rates.choices import Cluster, Unexposed
 from pytest_siren.metrics.rates.measures import (
@@ -215,7 +215,7 @@ def _doubt(
         return problem
     lacking = unscored(over, gate.measure)
     if lacking.any() or baseline:
-        worst = counted_as(over, lacking, gate.measure, gate.bad_score)
+        worst = with_scores(over, lacking, gate.measure, gate.bad_score)
         against = _find(gate, worst, judging, worst=True)
         if against is None or _side(gate, against, judging) is not Verdict.HELD:
             return words.against(counts, against)
@@ -228,7 +228,7 @@ def _way_out(gate: Gate, chosen: pd.DataFrame, pending: Mask, judging: Judging) 
         return None if gate.upper else words.unfinished_broken()
     # Errors of tasks that end early keep them undecided, which the estimate does not show.
     errors = unscored(chosen, gate.measure) & decided_by(chosen, Measure.of(base(gate.measure)))
-    best = counted_as(chosen, pending | errors, gate.measure, 1.0 - gate.bad_score)
+    best = with_scores(chosen, pending | errors, gate.measure, 1.0 - gate.bad_score)
     found = _find(gate, best, judging)
     return words.unfinished_broken() if found and gate.accepts(found.value) else None
 

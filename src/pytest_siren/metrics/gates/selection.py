@@ -130,7 +130,7 @@ def unscored(runs: pd.DataFrame, measure: str) -> Mask:
     return errors | unknown_scores(runs, measure)
 
 
-def counted_as(runs: pd.DataFrame, mask: Mask, measure: str, value: float) -> pd.DataFrame:
+def with_scores(runs: pd.DataFrame, mask: Mask, measure: str, value: float) -> pd.DataFrame:
     """Return ``runs`` as if those of ``mask`` had been scored ``value``.
 
     For the error rate a value of 1 makes them errors; for rates of how answers ended it is a way to
