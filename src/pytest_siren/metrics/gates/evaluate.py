@@ -25,9 +25,9 @@ from pytest_siren.metrics.gates.selection import (
     Mask,
     applies_to,
     base,
+    concatenated,
     counted_runs,
     in_group,
-    joined,
     known_values,
     runs_of_jobs,
     score_column,
@@ -91,7 +91,7 @@ def evaluate(
     ``runs`` is a table of ``metrics/frame.py``. ``pending`` is another with a row for each run that
     was planned and was not tried, with the status ``pending``.
     """
-    table = runs if pending is None else joined(runs, pending)
+    table = runs if pending is None else concatenated(runs, pending)
     judging = judging or Judging()
     return [_judge(gate, table, judging) for gate in gates]
 

@@ -37,7 +37,7 @@ _BASES = {
 _COLUMNS = {"task": "task_id"}
 
 
-def joined(*tables: pd.DataFrame) -> pd.DataFrame:
+def concatenated(*tables: pd.DataFrame) -> pd.DataFrame:
     """Return the rows of all ``tables``, which have the columns of ``metrics/frame.py``."""
     filled = [table for table in tables if len(table)] or list(tables[:1])
     columns = {}
