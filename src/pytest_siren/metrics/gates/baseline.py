@@ -10,7 +10,7 @@ import pandas as pd
 
 from pytest_siren.metrics.compare.paired import over_pairs, paired
 from pytest_siren.metrics.compare.pairing import match
-from pytest_siren.metrics.gates.estimates import Finding
+from pytest_siren.metrics.gates.estimates import GateEstimate
 from pytest_siren.metrics.gates.explanations import few
 from pytest_siren.metrics.gates.selection import applies_to, base, in_group, unscored, with_scores
 from pytest_siren.metrics.rates.choices import Cluster, Errors
@@ -45,7 +45,7 @@ def find_change(
     cluster: Cluster,
     confidence: float,
     worst: bool = False,
-) -> Finding | None:
+) -> GateEstimate | None:
     """Return by how much the measure went up, or dropped; ``None`` where nothing can be paired.
 
     With ``worst``, runs of the baseline without a score get the one that is best for it.
@@ -65,7 +65,7 @@ def find_change(
     low, high = (-change.high, -change.low) if drop else (change.low, change.high)
     note = f"from {found.before:.3f} to {found.after:.3f} over {found.pairs:,} pairs of runs"
     value = -change.value if drop else change.value
-    return Finding(value + 0.0, low, high, change.units, found.pairs, note=note)
+    return GateEstimate(value + 0.0, low, high, change.units, found.pairs, note=note)
 
 
 def change_counts(

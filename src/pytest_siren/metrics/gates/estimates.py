@@ -25,7 +25,7 @@ from pytest_siren.spec.gates import TOTALS, WORST, Gate
 
 
 @dataclass(frozen=True)
-class Finding:
+class GateEstimate:
     """An estimate with its interval."""
 
     value: float
@@ -45,7 +45,7 @@ class Finding:
 
 def find(
     runs: pd.DataFrame, measure: str, *, cluster: Cluster, confidence: float
-) -> Finding | None:
+) -> GateEstimate | None:
     """Return what ``runs`` come to in ``measure``; ``None`` when none of them counts for it."""
     if measure in TOTALS:
         return _total(runs, measure)
@@ -56,7 +56,7 @@ def find(
     if found is None:
         return None
     of_units = units(runs, asked) if asked.k > 1 else None
-    return Finding(
+    return GateEstimate(
         found.value,
         found.low,
         found.high,
@@ -67,7 +67,7 @@ def find(
     )
 
 
-def _total(runs: pd.DataFrame, measure: str) -> Finding | None:
+def _total(runs: pd.DataFrame, measure: str) -> GateEstimate | None:
     """Return the sum over all attempts; it is known exactly."""
     tried = runs[(runs["attempts"] > 0).to_numpy()]
     if not len(tried):
@@ -75,10 +75,10 @@ def _total(runs: pd.DataFrame, measure: str) -> Finding | None:
     columns = ["cost"] if measure == "cost" else ["input_tokens", "output_tokens"]
     total = float(np.nansum(tried[columns].to_numpy(np.float64)))
     tasks = len(tried[["identity", "task_id"]].drop_duplicates())
-    return Finding(total, total, total, tasks, len(tried))
+    return GateEstimate(total, total, total, tasks, len(tried))
 
 
-def _worst(runs: pd.DataFrame, measure: str, confidence: float) -> Finding | None:
+def _worst(runs: pd.DataFrame, measure: str, confidence: float) -> GateEstimate | None:
     """Return the highest, or lowest, rate among tasks, with an interval for that extreme.
 
     That the worst task is beyond a bound must be shown of any one of m tasks, so each gets 1/m of
@@ -95,7 +95,7 @@ def _worst(runs: pd.DataFrame, measure: str, confidence: float) -> Finding | Non
     task = str(runs["task_id"].iloc[int(found.rows[worst])])
     note = f"in {task}, of {found.runs[worst]:,} runs"
     value, total = float(found.values[worst]), int(found.runs.sum())
-    return Finding(value, low, high, len(found.values), total, note=note)
+    return GateEstimate(value, low, high, len(found.values), total, note=note)
 
 
 _Bounds = Callable[[Floats, Any, float], tuple[Floats, Floats]]

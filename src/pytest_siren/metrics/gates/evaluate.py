@@ -16,7 +16,7 @@ import pandas as pd
 from pytest_siren.evaluation.scores import spoken
 from pytest_siren.metrics.gates import explanations as words
 from pytest_siren.metrics.gates.baseline import Baseline, find_change, incomparable, unmatched
-from pytest_siren.metrics.gates.estimates import Finding, find, with_exposure
+from pytest_siren.metrics.gates.estimates import GateEstimate, find, with_exposure
 from pytest_siren.metrics.gates.explanations import needed
 from pytest_siren.metrics.gates.questions import required
 from pytest_siren.metrics.gates.result import GateResult, Verdict
@@ -137,7 +137,7 @@ def _judged(gate: Gate, chosen: pd.DataFrame, judging: Judging) -> GateResult:
 
 
 def _undecided(
-    gate: Gate, found: Finding, over: pd.DataFrame, counts: Counts, judging: Judging
+    gate: Gate, found: GateEstimate, over: pd.DataFrame, counts: Counts, judging: Judging
 ) -> GateResult:
     """Return the result for an interval that has the bound within."""
     why = words.across(gate, found, counts)
@@ -179,7 +179,7 @@ def _counted(runs: pd.DataFrame, measure: str) -> tuple[Counts, Mask]:
 
 def _find(
     gate: Gate, runs: pd.DataFrame, judging: Judging, *, worst: bool = False
-) -> Finding | None:
+) -> GateEstimate | None:
     cluster, confidence, baseline = judging.cluster, judging.confidence, judging.baseline
     if gate.measure not in CHANGES:
         return find(runs, gate.measure, cluster=cluster, confidence=confidence)
@@ -188,7 +188,7 @@ def _find(
     return find_change(runs, gate, baseline, cluster=cluster, confidence=confidence, worst=worst)
 
 
-def _side(gate: Gate, found: Finding, judging: Judging) -> Verdict:
+def _side(gate: Gate, found: GateEstimate, judging: Judging) -> Verdict:
     """Tell on which side of the bound the interval, or the estimate, lies as a whole."""
     ends = (found.value,) if judging.point else (found.low, found.high)
     good = [gate.accepts(end) for end in ends]
@@ -199,7 +199,7 @@ def _side(gate: Gate, found: Finding, judging: Judging) -> Verdict:
 
 def _doubt(
     gate: Gate,
-    found: Finding,
+    found: GateEstimate,
     over: pd.DataFrame,
     counts: Counts,
     judging: Judging,
@@ -234,7 +234,7 @@ def _way_out(gate: Gate, chosen: pd.DataFrame, pending: Mask, judging: Judging) 
 
 
 def _result(
-    gate: Gate, verdict: Verdict, found: Finding | None, counts: Counts, why: str
+    gate: Gate, verdict: Verdict, found: GateEstimate | None, counts: Counts, why: str
 ) -> GateResult:
     result = GateResult(
         gate=gate.text,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from pytest_siren.metrics.gates.estimates import Finding
+from pytest_siren.metrics.gates.estimates import GateEstimate
 from pytest_siren.metrics.gates.result import Verdict
 from pytest_siren.metrics.gates.selection import base
 from pytest_siren.metrics.sample_size import MOST_RUNS, MOST_TASKS, Need
@@ -22,7 +22,7 @@ _MOST = 8
 """Known values that are named."""
 
 
-def decided(gate: Gate, found: Finding, verdict: Verdict, point: bool) -> str:
+def decided(gate: Gate, found: GateEstimate, verdict: Verdict, point: bool) -> str:
     """Say on which side of the bound the gate's figures are."""
     exact = gate.measure in TOTALS
     where = _where(gate, verdict is Verdict.HELD)
@@ -36,7 +36,7 @@ def decided(gate: Gate, found: Finding, verdict: Verdict, point: bool) -> str:
     return f"{what} is {where} {amount(gate.measure, gate.bound)}{_note(found)}"
 
 
-def across(gate: Gate, found: Finding, counts: Counts) -> str:
+def across(gate: Gate, found: GateEstimate, counts: Counts) -> str:
     """Say that the interval reaches over the bound."""
     reach = f"the 95 % interval, {interval(found)}, has {figure(gate.bound)} within{_note(found)}"
     if counts.pending:
@@ -54,7 +54,7 @@ def unfinished_broken() -> str:
     return "it does not hold so far, but could if all pending runs go well; finish them"
 
 
-def against(counts: Counts, found: Finding | None) -> str:
+def against(counts: Counts, found: GateEstimate | None) -> str:
     """Say that a gate holds only as long as nobody asks how the missing scores would be."""
     if not counts.errors + counts.unknown:
         return "it would hold, but not if runs of the baseline without a score had gone well"
@@ -69,7 +69,7 @@ def against(counts: Counts, found: Finding | None) -> str:
     )
 
 
-def short(gate: Gate, found: Finding) -> str:
+def short(gate: Gate, found: GateEstimate) -> str:
     """Say that some tasks have too few scored runs."""
     k = gate.measure.replace("^", "@").partition("@")[2]
     tasks = _counted(found.short, "task has", "tasks have")
@@ -140,7 +140,7 @@ def amount(measure: str, value: float) -> str:
     return f"{value:,.0f}" if measure == "tokens" else f"{value:g}"
 
 
-def interval(found: Finding) -> str:
+def interval(found: GateEstimate) -> str:
     """Return both ends of the interval."""
     return f"{figure(found.low)} to {figure(found.high)}"
 
@@ -151,7 +151,7 @@ def _where(gate: Gate, held: bool) -> str:
     return f"at or {side}" if touches else side
 
 
-def _note(found: Finding) -> str:
+def _note(found: GateEstimate) -> str:
     return f" ({found.note})" if found.note else ""
 
 
@@ -171,7 +171,7 @@ def few(names: Sequence[str]) -> list[str]:
     return [*names[:_MOST], f"{more:,} more"] if more > 0 else list(names)
 
 
-def needed(need: Need, gate: Gate, found: Finding) -> str:
+def needed(need: Need, gate: Gate, found: GateEstimate) -> str:
     """Say how many more runs, or tasks, would decide, and how to have them."""
     if need.runs is None:
         return _none(gate, found)
@@ -201,7 +201,7 @@ def _rate(gate: Gate) -> str:
     return "at these rates" if gate.measure in WORST else "at this rate"
 
 
-def _none(gate: Gate, found: Finding) -> str:
+def _none(gate: Gate, found: GateEstimate) -> str:
     if abs(found.value - gate.bound) < 1e-9:
         return "what was measured is the bound itself, so no number of runs is likely to decide it"
     if gate.measure in CHANGES and found.low <= -1.0 and found.high >= 1.0:

@@ -9,7 +9,7 @@ import pandas as pd
 
 from pytest_siren.metrics.compare.difference import mean_difference
 from pytest_siren.metrics.gates.baseline import change_counts
-from pytest_siren.metrics.gates.estimates import Finding, extreme
+from pytest_siren.metrics.gates.estimates import GateEstimate, extreme
 from pytest_siren.metrics.gates.selection import base, unscored
 from pytest_siren.metrics.rates.choices import Cluster, Errors
 from pytest_siren.metrics.rates.intervals import estimate
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from pytest_siren.metrics.gates.evaluate import Judging
 
 
-def required(gate: Gate, found: Finding, runs: pd.DataFrame, judging: Judging) -> Need | None:
+def required(gate: Gate, found: GateEstimate, runs: pd.DataFrame, judging: Judging) -> Need | None:
     """Return the runs or tasks that would settle ``gate``, which ``found`` leaves open.
 
     ``None`` where that is not worked out: tasks have ended early, or pairs lack a score.
