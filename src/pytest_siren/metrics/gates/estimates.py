@@ -43,7 +43,7 @@ class GateEstimate:
     """What it is about, to stand behind the figures."""
 
 
-def find(
+def estimate_measure(
     runs: pd.DataFrame, measure: str, *, cluster: Cluster, confidence: float
 ) -> GateEstimate | None:
     """Return what ``runs`` come to in ``measure``; ``None`` when none of them counts for it."""

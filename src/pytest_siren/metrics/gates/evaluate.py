@@ -16,7 +16,7 @@ import pandas as pd
 from pytest_siren.evaluation.scores import spoken
 from pytest_siren.metrics.gates import explanations as words
 from pytest_siren.metrics.gates.baseline import Baseline, find_change, incomparable, unmatched
-from pytest_siren.metrics.gates.estimates import GateEstimate, find, with_exposure
+from pytest_siren.metrics.gates.estimates import GateEstimate, estimate_measure, with_exposure
 from pytest_siren.metrics.gates.explanations import needed
 from pytest_siren.metrics.gates.questions import required
 from pytest_siren.metrics.gates.result import GateResult, Verdict
@@ -182,7 +182,7 @@ def _find(
 ) -> GateEstimate | None:
     cluster, confidence, baseline = judging.cluster, judging.confidence, judging.baseline
     if gate.measure not in CHANGES:
-        return find(runs, gate.measure, cluster=cluster, confidence=confidence)
+        return estimate_measure(runs, gate.measure, cluster=cluster, confidence=confidence)
     if baseline is None:
         return None
     return find_change(runs, gate, baseline, cluster=cluster, confidence=confidence, worst=worst)
