@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from pytest_siren.metrics.gates.estimates import can_settle, with_exposure
+from pytest_siren.metrics.gates.estimates import can_decide, with_exposure
 from pytest_siren.metrics.gates.result import GateResult, Verdict
 from pytest_siren.metrics.gates.selection import score_column
 from pytest_siren.metrics.rates.choices import Unexposed
@@ -297,7 +297,7 @@ class Settling:
             self._settle(Verdict.HELD)
 
     def _settle(self, verdict: Verdict) -> None:
-        if self._of_attack and not can_settle(self.gate, verdict, self.exposed):
+        if self._of_attack and not can_decide(self.gate, verdict, self.exposed):
             return
         self.verdict, self.settled_after = verdict, self.used
 

@@ -137,7 +137,7 @@ def _hoeffding(values: Floats, runs: Any, alpha: float) -> tuple[Floats, Floats]
     return np.clip(values - reach, 0.0, 1.0), np.clip(values + reach, 0.0, 1.0)
 
 
-def can_settle(gate: Gate, verdict: Verdict, exposed: ExposureCounts) -> bool:
+def can_decide(gate: Gate, verdict: Verdict, exposed: ExposureCounts) -> bool:
     """Whether runs that are ``exposed`` so far can give ``gate``, one on attacks, ``verdict``.
 
     Where none read the planted text, none can; but an attacker who won too often has won.
@@ -150,7 +150,7 @@ def with_exposure(gate: Gate, result: GateResult, exposed: ExposureCounts) -> Ga
 
     Where none did, it cannot hold.
     """
-    if result.value is not None and not can_settle(gate, result.verdict, exposed):
+    if result.value is not None and not can_decide(gate, result.verdict, exposed):
         why = _nobody(exposed, result.pending)
         return replace(result, verdict=Verdict.INCONCLUSIVE, why=why, more_runs=None)
     note = read_note(exposed)
