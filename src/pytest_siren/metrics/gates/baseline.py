@@ -37,7 +37,7 @@ class Baseline:
     """Whether the user chose some tasks only, so that the others of the baseline may be missing."""
 
 
-def find_change(
+def estimate_change(
     runs: pd.DataFrame,
     gate: Gate,
     baseline: Baseline,

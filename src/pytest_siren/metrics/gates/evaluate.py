@@ -15,7 +15,7 @@ import pandas as pd
 
 from pytest_siren.evaluation.scores import spoken
 from pytest_siren.metrics.gates import explanations as words
-from pytest_siren.metrics.gates.baseline import Baseline, find_change, incomparable, unmatched
+from pytest_siren.metrics.gates.baseline import Baseline, estimate_change, incomparable, unmatched
 from pytest_siren.metrics.gates.estimates import GateEstimate, estimate_measure, with_exposure
 from pytest_siren.metrics.gates.explanations import needed
 from pytest_siren.metrics.gates.questions import required
@@ -185,7 +185,9 @@ def _find(
         return estimate_measure(runs, gate.measure, cluster=cluster, confidence=confidence)
     if baseline is None:
         return None
-    return find_change(runs, gate, baseline, cluster=cluster, confidence=confidence, worst=worst)
+    return estimate_change(
+        runs, gate, baseline, cluster=cluster, confidence=confidence, worst=worst
+    )
 
 
 def _side(gate: Gate, found: GateEstimate, judging: Judging) -> Verdict:
