@@ -50,7 +50,7 @@ def estimate_change(
 
     With ``worst``, runs of the baseline without a score get the one that is best for it.
     """
-    before = of_baseline(gate, baseline)
+    before = baseline_runs(gate, baseline)
     if worst:
         best = 0.0 if gate.bad_score else 1.0
         before = with_scores(before, unscored(before, gate.measure), gate.measure, best)
@@ -76,7 +76,7 @@ def change_counts(
     ``None`` where pairs lack a score on either side, so that more of them do not settle it alone.
     """
     measure = Measure.of(base(gate.measure))
-    _, earlier, later = paired(of_baseline(gate, baseline), runs, measure)
+    _, earlier, later = paired(baseline_runs(gate, baseline), runs, measure)
     one, other = (run_scores(side, measure, Errors.EXCLUDE) for side in (earlier, later))
     differences = one - other if gate.measure.endswith("_drop") else other - one
     if np.isnan(differences).any():
@@ -86,7 +86,7 @@ def change_counts(
     return OutcomeCounts.of(differences, unit_codes(both), cluster_codes(both, cluster))
 
 
-def of_baseline(gate: Gate, baseline: Baseline) -> pd.DataFrame:
+def baseline_runs(gate: Gate, baseline: Baseline) -> pd.DataFrame:
     """Return the runs of the baseline that ``gate`` is about."""
     group = [
         (key, value)
@@ -100,7 +100,7 @@ def of_baseline(gate: Gate, baseline: Baseline) -> pd.DataFrame:
 
 def unmatched(runs: pd.DataFrame, gate: Gate, baseline: Baseline) -> str | None:
     """Return what is there on one side only; ``None`` when all tasks are compared."""
-    before, now = _tasks(of_baseline(gate, baseline)), _tasks(runs)
+    before, now = _tasks(baseline_runs(gate, baseline)), _tasks(runs)
     new, gone = sorted(now - before), sorted(before - now)
     if baseline.subset:
         gone = []
@@ -117,7 +117,7 @@ def unmatched(runs: pd.DataFrame, gate: Gate, baseline: Baseline) -> str | None:
 
 def incomparable(runs: pd.DataFrame, gate: Gate, baseline: Baseline) -> str:
     """Say why no run has a counterpart in the baseline."""
-    before = of_baseline(gate, baseline)
+    before = baseline_runs(gate, baseline)
     if not len(before):
         known = listed(sorted(map(str, baseline.runs["dataset"].dropna().unique())))
         return f"the baseline {baseline.name} has no runs of this kind (it holds {known})"
