@@ -13,7 +13,7 @@ import pytest
 
 from pytest_siren.metrics.compare.paired import compare
 from pytest_siren.metrics.frame import runs_of
-from pytest_siren.metrics.gates.evaluate import Judging, evaluate
+from pytest_siren.metrics.gates.evaluate import GateSettings, evaluate
 from pytest_siren.metrics.rates.choices import Cluster
 from pytest_siren.metrics.rates.groups import groups
 from pytest_siren.metrics.rates.intervals import Estimate
@@ -95,7 +95,7 @@ def of_summary(row: SummaryRow) -> dict[str, Figure]:
 
 
 def of_gates(runs: pd.DataFrame, names: list[str], cluster: Cluster) -> dict[str, Figure]:
-    judging = Judging(cluster=cluster, advice=False)
+    judging = GateSettings(cluster=cluster, advice=False)
     gates = [parse_gate(f"{name} <= 0.5", "--gate") for name in names]
     found = evaluate(gates, runs, judging=judging)
     return {

@@ -14,7 +14,7 @@ import pytest
 
 from pytest_siren.metrics.compare.difference import mean_difference
 from pytest_siren.metrics.gates.baseline import Baseline
-from pytest_siren.metrics.gates.evaluate import Judging, evaluate
+from pytest_siren.metrics.gates.evaluate import GateSettings, evaluate
 from pytest_siren.metrics.gates.result import GateResult, Verdict
 from pytest_siren.spec.gates import parse_gate
 from tests.unit.gates_sample import run, runs
@@ -41,7 +41,7 @@ def judged(
     (result,) = evaluate(
         [parse_gate(text, "--gate")],
         table(scores, benign=benign),
-        judging=Judging(baseline=baseline, advice=advice),
+        judging=GateSettings(baseline=baseline, advice=advice),
     )
     return result
 

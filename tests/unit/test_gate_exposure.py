@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from pytest_siren.metrics.gates.baseline import Baseline
-from pytest_siren.metrics.gates.evaluate import Judging, evaluate
+from pytest_siren.metrics.gates.evaluate import GateSettings, evaluate
 from pytest_siren.metrics.gates.result import GateResult, Verdict
 from pytest_siren.metrics.rates.choices import Unexposed
 from pytest_siren.metrics.rates.measures import Measure, rate
@@ -22,7 +22,7 @@ NOTHING = "so they show nothing about the attack"
 
 
 def judged(text: str, table: pd.DataFrame, **judging: Any) -> GateResult:
-    return evaluate([parse_gate(text, "")], table, judging=Judging(**judging))[0]
+    return evaluate([parse_gate(text, "")], table, judging=GateSettings(**judging))[0]
 
 
 def of_80(**values: Any) -> pd.DataFrame:

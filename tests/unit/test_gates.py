@@ -9,17 +9,17 @@ import pandas as pd
 from pytest_siren.evaluation.scores import WORDS
 from pytest_siren.metrics.frame import empty
 from pytest_siren.metrics.gates.baseline import Baseline
-from pytest_siren.metrics.gates.evaluate import Judging, evaluate
+from pytest_siren.metrics.gates.evaluate import GateSettings, evaluate
 from pytest_siren.metrics.gates.result import GateResult, Verdict
 from pytest_siren.spec.gates import parse_gate
 from tests.unit.gates_sample import couples, run, runs, without_score
 
 HELD, BROKEN, INCONCLUSIVE = Verdict.HELD, Verdict.BROKEN, Verdict.INCONCLUSIVE
-POINT = Judging(point=True)
+POINT = GateSettings(point=True)
 
 
 def judged(
-    text: str, rows: list[dict[str, Any]], judging: Judging | None = None, pending: Any = None
+    text: str, rows: list[dict[str, Any]], judging: GateSettings | None = None, pending: Any = None
 ) -> GateResult:
     over = runs(*rows) if rows else empty()
     [result] = evaluate(
@@ -31,8 +31,8 @@ def judged(
     return result
 
 
-def verdict(text: str, rows: list[dict[str, Any]], judging: Judging | None = None) -> Verdict:
-    return judged(text, rows, judging or Judging(advice=False)).verdict
+def verdict(text: str, rows: list[dict[str, Any]], judging: GateSettings | None = None) -> Verdict:
+    return judged(text, rows, judging or GateSettings(advice=False)).verdict
 
 
 def test_the_whole_interval_decides() -> None:
@@ -237,7 +237,7 @@ BEFORE = runs(*couples(5, 195))
 
 
 def against(text: str, rows: list[dict[str, Any]], before: pd.DataFrame, **how: Any) -> GateResult:
-    return judged(text, rows, Judging(baseline=Baseline(before, "base.jsonl", **how)))
+    return judged(text, rows, GateSettings(baseline=Baseline(before, "base.jsonl", **how)))
 
 
 def test_a_change_is_judged_pair_by_pair() -> None:

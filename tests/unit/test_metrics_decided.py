@@ -11,7 +11,7 @@ import pytest
 from pytest_siren.metrics.compare.paired import compare, increase
 from pytest_siren.metrics.compare.pairing import pair
 from pytest_siren.metrics.frame import runs_of as reported
-from pytest_siren.metrics.gates.evaluate import Judging, evaluate
+from pytest_siren.metrics.gates.evaluate import GateSettings, evaluate
 from pytest_siren.metrics.gates.result import GateResult, Verdict
 from pytest_siren.metrics.rates.choices import Cluster, Errors
 from pytest_siren.metrics.rates.groups import groups
@@ -166,7 +166,9 @@ def test_first_runs_are_compared_where_either_side_ended_early() -> None:
     assert len(pair(early, whole).left) == len(early)
 
 
-def judged(text: str, over: Any, pending: Any = (), judging: Judging | None = None) -> GateResult:
+def judged(
+    text: str, over: Any, pending: Any = (), judging: GateSettings | None = None
+) -> GateResult:
     waiting = runs(*pending) if pending else None
     [result] = evaluate([parse_gate(text, "--gate")], runs(*over), pending=waiting, judging=judging)
     return result
@@ -209,7 +211,7 @@ def test_a_gate_waits_for_no_run_of_a_decided_task() -> None:
 def test_a_part_of_the_tasks_cannot_break_a_gate_by_what_was_decided_first() -> None:
     over = [*tasks(30, "u", 1.0), *tasks(70, "v", 0.0)]
     left = [*waiting(30, "u", 1, 2, 3, 4), *waiting(70, "v", 1, 2, 3, 4)]
-    for judging in (None, Judging(point=True)):
+    for judging in (None, GateSettings(point=True)):
         result = judged("attack_pass@5 <= 0.5", over, left, judging)
         assert (result.verdict, result.pending) == (Verdict.INCONCLUSIVE, 280)
     assert judged("attack_pass@5 <= 0.1", over, left).verdict is Verdict.BROKEN
@@ -217,7 +219,7 @@ def test_a_part_of_the_tasks_cannot_break_a_gate_by_what_was_decided_first() -> 
 
 def test_errors_can_neither_make_a_gate_hold_nor_break() -> None:
     over = [*tasks(30, "u", 1.0), *tasks(70, "v", None, 0.0, 0.0, 0.0, 0.0)]
-    for judging in (None, Judging(point=True)):
+    for judging in (None, GateSettings(point=True)):
         assert judged("attack_pass@5 <= 0.5", over, (), judging).verdict is Verdict.INCONCLUSIVE
         assert judged("attack_pass@5 >= 0.5", over, (), judging).verdict is Verdict.INCONCLUSIVE
     few = [*tasks(90, "u", None, 1.0), *tasks(10, "v", 0.0, 0.0, 0.0, 0.0, 0.0)]

@@ -47,7 +47,7 @@ from pytest_siren.spec.gates import CHANGES, TOTALS, Gate
 
 
 @dataclass(frozen=True)
-class Judging:
+class GateSettings:
     """How gates are judged."""
 
     point: bool = False
@@ -84,7 +84,7 @@ def evaluate(
     runs: pd.DataFrame,
     *,
     pending: pd.DataFrame | None = None,
-    judging: Judging | None = None,
+    judging: GateSettings | None = None,
 ) -> list[GateResult]:
     """Return what came of each gate.
 
@@ -92,11 +92,11 @@ def evaluate(
     was planned and was not tried, with the status ``pending``.
     """
     table = runs if pending is None else concatenated(runs, pending)
-    judging = judging or Judging()
+    judging = judging or GateSettings()
     return [_judge(gate, table, judging) for gate in gates]
 
 
-def _judge(gate: Gate, table: pd.DataFrame, judging: Judging) -> GateResult:
+def _judge(gate: Gate, table: pd.DataFrame, judging: GateSettings) -> GateResult:
     of_gate = runs_of_jobs(table, gate)
     chosen = of_gate[in_group(of_gate, gate.group)]
     if not len(chosen):
@@ -114,7 +114,7 @@ def _judge(gate: Gate, table: pd.DataFrame, judging: Judging) -> GateResult:
     return with_exposure(gate, _judged(gate, chosen, judging), exposed)
 
 
-def _judged(gate: Gate, chosen: pd.DataFrame, judging: Judging) -> GateResult:
+def _judged(gate: Gate, chosen: pd.DataFrame, judging: GateSettings) -> GateResult:
     """Judge ``gate`` by ``chosen``, the runs that it is about."""
     counts, pending = _counted(chosen, gate.measure)
     over = chosen[~pending]
@@ -137,7 +137,7 @@ def _judged(gate: Gate, chosen: pd.DataFrame, judging: Judging) -> GateResult:
 
 
 def _undecided(
-    gate: Gate, found: GateEstimate, over: pd.DataFrame, counts: Counts, judging: Judging
+    gate: Gate, found: GateEstimate, over: pd.DataFrame, counts: Counts, judging: GateSettings
 ) -> GateResult:
     """Return the result for an interval that has the bound within."""
     why = words.across(gate, found, counts)
@@ -157,7 +157,7 @@ def _missing(gate: Gate, runs: pd.DataFrame) -> str:
     return words.no_runs(gate)
 
 
-def _nothing(gate: Gate, over: pd.DataFrame, counts: Counts, judging: Judging) -> str:
+def _nothing(gate: Gate, over: pd.DataFrame, counts: Counts, judging: GateSettings) -> str:
     """Say why there is no estimate."""
     if gate.measure in CHANGES and counts.scored:
         if judging.baseline is None:
@@ -178,7 +178,7 @@ def _counted(runs: pd.DataFrame, measure: str) -> tuple[Counts, Mask]:
 
 
 def _find(
-    gate: Gate, runs: pd.DataFrame, judging: Judging, *, worst: bool = False
+    gate: Gate, runs: pd.DataFrame, judging: GateSettings, *, worst: bool = False
 ) -> GateEstimate | None:
     cluster, confidence, baseline = judging.cluster, judging.confidence, judging.baseline
     if gate.measure not in CHANGES:
@@ -190,7 +190,7 @@ def _find(
     )
 
 
-def _side(gate: Gate, found: GateEstimate, judging: Judging) -> Verdict:
+def _side(gate: Gate, found: GateEstimate, judging: GateSettings) -> Verdict:
     """Tell on which side of the bound the interval, or the estimate, lies as a whole."""
     ends = (found.value,) if judging.point else (found.low, found.high)
     good = [gate.accepts(end) for end in ends]
@@ -204,7 +204,7 @@ def _doubt(
     found: GateEstimate,
     over: pd.DataFrame,
     counts: Counts,
-    judging: Judging,
+    judging: GateSettings,
 ) -> str | None:
     """Return what keeps a gate from holding that would hold by its scored runs alone."""
     if counts.pending:
@@ -224,7 +224,7 @@ def _doubt(
     return words.short(gate, found) if found.short else None
 
 
-def _way_out(gate: Gate, chosen: pd.DataFrame, pending: Mask, judging: Judging) -> str | None:
+def _way_out(gate: Gate, chosen: pd.DataFrame, pending: Mask, judging: GateSettings) -> str | None:
     """Return why a gate that is broken so far may yet hold; ``None`` if it cannot."""
     if gate.measure in TOTALS:
         return None if gate.upper else words.unfinished_broken()

@@ -25,10 +25,12 @@ from pytest_siren.metrics.sample_size import Need, OutcomeCounts, Question
 from pytest_siren.spec.gates import CHANGES, WORST, Gate
 
 if TYPE_CHECKING:
-    from pytest_siren.metrics.gates.evaluate import Judging
+    from pytest_siren.metrics.gates.evaluate import GateSettings
 
 
-def required(gate: Gate, found: GateEstimate, runs: pd.DataFrame, judging: Judging) -> Need | None:
+def required(
+    gate: Gate, found: GateEstimate, runs: pd.DataFrame, judging: GateSettings
+) -> Need | None:
     """Return the runs or tasks that would settle ``gate``, which ``found`` leaves open.
 
     ``None`` where that is not worked out: tasks have ended early, or pairs lack a score.
@@ -42,7 +44,7 @@ def required(gate: Gate, found: GateEstimate, runs: pd.DataFrame, judging: Judgi
     return question.required() if question is not None else None
 
 
-def _question(gate: Gate, runs: pd.DataFrame, judging: Judging) -> Question | None:
+def _question(gate: Gate, runs: pd.DataFrame, judging: GateSettings) -> Question | None:
     if gate.measure in CHANGES:
         return _of_change(gate, runs, judging)
     if gate.measure in WORST:
@@ -50,7 +52,7 @@ def _question(gate: Gate, runs: pd.DataFrame, judging: Judging) -> Question | No
     return _of_rate(gate, runs, judging)
 
 
-def _of_rate(gate: Gate, runs: pd.DataFrame, judging: Judging) -> Question:
+def _of_rate(gate: Gate, runs: pd.DataFrame, judging: GateSettings) -> Question:
     measure = Measure.of(gate.measure)
 
     def interval(counts: OutcomeCounts, against: bool) -> tuple[float, float]:
@@ -89,7 +91,7 @@ def _of_worst(gate: Gate, runs: pd.DataFrame, confidence: float) -> Question:
     return Question(gate, counts, interval, others=False, own_rates=True)
 
 
-def _of_change(gate: Gate, runs: pd.DataFrame, judging: Judging) -> Question | None:
+def _of_change(gate: Gate, runs: pd.DataFrame, judging: GateSettings) -> Question | None:
     assert judging.baseline is not None
     counts = change_counts(runs, gate, judging.baseline, judging.cluster)
     if counts is None:

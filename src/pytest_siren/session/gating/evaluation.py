@@ -8,7 +8,7 @@ import pytest
 
 from pytest_siren.metrics.frame import runs_of
 from pytest_siren.metrics.gates.baseline import Baseline
-from pytest_siren.metrics.gates.evaluate import Judging, evaluate
+from pytest_siren.metrics.gates.evaluate import GateSettings, evaluate
 from pytest_siren.metrics.gates.result import GateResult
 from pytest_siren.metrics.sequential import settled_result
 from pytest_siren.payloads import RunReport
@@ -29,7 +29,7 @@ def judge(
     baseline: Baseline | None,
 ) -> list[GateResult]:
     """Return what came of ``gates``, given what was planned and the reports of this session."""
-    judging = Judging(
+    judging = GateSettings(
         point=on_point(config),
         cluster=chosen_cluster(config),
         baseline=baseline,
