@@ -176,7 +176,7 @@ class Need:
 
 
 @dataclass(frozen=True)
-class Question:
+class GateSimulation:
     """A gate that is open, and how its interval follows from the outcomes of units."""
 
     gate: Gate

@@ -21,7 +21,7 @@ from pytest_siren.metrics.rates.measures import (
     run_scores,
     unit_codes,
 )
-from pytest_siren.metrics.sample_size import Need, OutcomeCounts, Question
+from pytest_siren.metrics.sample_size import GateSimulation, Need, OutcomeCounts
 from pytest_siren.spec.gates import CHANGES, WORST, Gate
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def required(
     return question.required() if question is not None else None
 
 
-def _question(gate: Gate, runs: pd.DataFrame, judging: GateSettings) -> Question | None:
+def _question(gate: Gate, runs: pd.DataFrame, judging: GateSettings) -> GateSimulation | None:
     if gate.measure in CHANGES:
         return _of_change(gate, runs, judging)
     if gate.measure in WORST:
@@ -52,7 +52,7 @@ def _question(gate: Gate, runs: pd.DataFrame, judging: GateSettings) -> Question
     return _of_rate(gate, runs, judging)
 
 
-def _of_rate(gate: Gate, runs: pd.DataFrame, judging: GateSettings) -> Question:
+def _of_rate(gate: Gate, runs: pd.DataFrame, judging: GateSettings) -> GateSimulation:
     measure = Measure.of(gate.measure)
 
     def interval(counts: OutcomeCounts, against: bool) -> tuple[float, float]:
@@ -74,10 +74,10 @@ def _of_rate(gate: Gate, runs: pd.DataFrame, judging: GateSettings) -> Question:
         )
         return made.low, made.high
 
-    return Question(gate, _counts(runs, gate, judging.cluster), interval)
+    return GateSimulation(gate, _counts(runs, gate, judging.cluster), interval)
 
 
-def _of_worst(gate: Gate, runs: pd.DataFrame, confidence: float) -> Question:
+def _of_worst(gate: Gate, runs: pd.DataFrame, confidence: float) -> GateSimulation:
     made = extreme(runs, gate.measure)
 
     def interval(counts: OutcomeCounts, against: bool) -> tuple[float, float]:
@@ -88,10 +88,10 @@ def _of_worst(gate: Gate, runs: pd.DataFrame, confidence: float) -> Question:
         return made(sums[known] / number[known], number[known], confidence)
 
     counts = _counts(runs, gate, Cluster.COUPLE)
-    return Question(gate, counts, interval, others=False, own_rates=True)
+    return GateSimulation(gate, counts, interval, others=False, own_rates=True)
 
 
-def _of_change(gate: Gate, runs: pd.DataFrame, judging: GateSettings) -> Question | None:
+def _of_change(gate: Gate, runs: pd.DataFrame, judging: GateSettings) -> GateSimulation | None:
     assert judging.baseline is not None
     counts = change_counts(runs, gate, judging.baseline, judging.cluster)
     if counts is None:
@@ -102,7 +102,7 @@ def _of_change(gate: Gate, runs: pd.DataFrame, judging: GateSettings) -> Questio
         made = mean_difference(values, counts.clusters, confidence=judging.confidence)
         return made.low, made.high
 
-    return Question(gate, counts, interval, paired=True)
+    return GateSimulation(gate, counts, interval, paired=True)
 
 
 def _counts(runs: pd.DataFrame, gate: Gate, cluster: Cluster) -> OutcomeCounts:
