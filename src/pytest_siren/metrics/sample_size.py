@@ -156,7 +156,7 @@ Interval = Callable[[OutcomeCounts, bool], tuple[float, float]]
 
 
 @dataclass(frozen=True)
-class Need:
+class RequiredRuns:
     """Runs or tasks that would settle a gate in four of five simulations.
 
     Nothing is set where no number within ``MOST_RUNS`` and ``MOST_TASKS`` would.
@@ -188,7 +188,7 @@ class GateSimulation:
     """Whether further runs of a unit are drawn at its own rate alone, as for the worst one."""
     paired: bool = False
 
-    def required(self) -> Need:
+    def required(self) -> RequiredRuns:
         """Return the runs that would settle the gate, or else the tasks."""
         counts = self.counts
         repeated = self._shows_repetition()
@@ -199,8 +199,8 @@ class GateSimulation:
         elif tasks is not None:
             runs = max(1, round(tasks * float(counts.scored[counts.scored > 0].mean())))
         else:
-            return Need(paired=self.paired, repeated=repeated)
-        return Need(runs, each, tasks, self.paired, repeated)
+            return RequiredRuns(paired=self.paired, repeated=repeated)
+        return RequiredRuns(runs, each, tasks, self.paired, repeated)
 
     def _shows_repetition(self) -> bool:
         """Tell whether the runs show what more runs of the same tasks would do."""

@@ -10,7 +10,7 @@ import pandas as pd
 from pytest_siren.metrics.gates.estimates import GateEstimate
 from pytest_siren.metrics.gates.result import Verdict
 from pytest_siren.metrics.gates.selection import base
-from pytest_siren.metrics.sample_size import MOST_RUNS, MOST_TASKS, Need
+from pytest_siren.metrics.sample_size import MOST_RUNS, MOST_TASKS, RequiredRuns
 from pytest_siren.spec.errors import listed, suggestion
 from pytest_siren.spec.gates import CHANGES, TOTALS, WORST, Gate
 
@@ -171,7 +171,7 @@ def few(names: Sequence[str]) -> list[str]:
     return [*names[:_MOST], f"{more:,} more"] if more > 0 else list(names)
 
 
-def needed(need: Need, gate: Gate, found: GateEstimate) -> str:
+def needed(need: RequiredRuns, gate: Gate, found: GateEstimate) -> str:
     """Say how many more runs, or tasks, would decide, and how to have them."""
     if need.runs is None:
         return _none(gate, found)
@@ -190,7 +190,7 @@ def needed(need: Need, gate: Gate, found: GateEstimate) -> str:
     return f"{tasks}; {unknown} (try --runs 3)"
 
 
-def _how(need: Need) -> str:
+def _how(need: RequiredRuns) -> str:
     how = f"--runs {need.each:,}"
     if need.paired:
         how = f"{how} on both sides"

@@ -21,7 +21,7 @@ from pytest_siren.metrics.rates.measures import (
     run_scores,
     unit_codes,
 )
-from pytest_siren.metrics.sample_size import GateSimulation, Need, OutcomeCounts
+from pytest_siren.metrics.sample_size import GateSimulation, OutcomeCounts, RequiredRuns
 from pytest_siren.spec.gates import CHANGES, WORST, Gate
 
 if TYPE_CHECKING:
@@ -30,14 +30,14 @@ if TYPE_CHECKING:
 
 def required(
     gate: Gate, found: GateEstimate, runs: pd.DataFrame, judging: GateSettings
-) -> Need | None:
+) -> RequiredRuns | None:
     """Return the runs or tasks that would settle ``gate``, which ``found`` leaves open.
 
     ``None`` where that is not worked out: tasks have ended early, or pairs lack a score.
     """
     changes = gate.measure in CHANGES
     if abs(found.value - gate.bound) < 1e-9 or (changes and found.low <= -1 and found.high >= 1):
-        return Need(paired=changes)
+        return RequiredRuns(paired=changes)
     if decided_by(runs, Measure.of(base(gate.measure))).any():
         return None
     question = _question(gate, runs, judging)
