@@ -13,7 +13,7 @@ from pytest_siren.metrics.gates.evaluate import GateSettings, evaluate
 from pytest_siren.metrics.gates.result import GateResult, Verdict
 from pytest_siren.metrics.rates.choices import Unexposed
 from pytest_siren.metrics.rates.measures import Measure, rate
-from pytest_siren.metrics.sequential import Outcome, Settling, Step, advance, settled_result
+from pytest_siren.metrics.sequential import Outcome, SequentialGate, Step, advance, settled_result
 from pytest_siren.spec.gates import parse_gate
 from tests.unit.gates_sample import couples, run, runs, without_score
 
@@ -161,8 +161,8 @@ def test_unknown_exposure_and_errors_are_counted_against_a_gate_on_exposure() ->
     assert benign.why == "no run with an attack, which exposure is of"
 
 
-def settling(text: str, tasks: int, **values: Any) -> Settling:
-    return Settling(parse_gate(text, ""), [Step(n, n, 0) for n in range(tasks)], 1, **values)
+def settling(text: str, tasks: int, **values: Any) -> SequentialGate:
+    return SequentialGate(parse_gate(text, ""), [Step(n, n, 0) for n in range(tasks)], 1, **values)
 
 
 def outcomes(*known: Outcome) -> dict[Hashable, Outcome]:

@@ -7,7 +7,7 @@ from collections.abc import Hashable, Iterable
 import pytest
 
 from pytest_siren.metrics.gates.result import Verdict
-from pytest_siren.metrics.sequential import Outcome, Settling, Step, advance, can_be_settled
+from pytest_siren.metrics.sequential import Outcome, SequentialGate, Step, advance, can_be_settled
 from pytest_siren.spec.gates import parse_gate
 
 WON = Outcome("scored", 1.0, 1.0, exposed=True)
@@ -15,9 +15,9 @@ RESISTED = Outcome("scored", 1.0, 0.0, exposed=True)
 ERROR = Outcome("error", None, None)
 
 
-def settling(text: str, tasks: int, rounds: int = 1) -> Settling:
+def settling(text: str, tasks: int, rounds: int = 1) -> SequentialGate:
     steps = [Step((task, index), task, index) for index in range(rounds) for task in range(tasks)]
-    return Settling(parse_gate(text, ""), steps, rounds)
+    return SequentialGate(parse_gate(text, ""), steps, rounds)
 
 
 def known(outcomes: Iterable[Outcome], round_index: int = 0) -> dict[Hashable, Outcome]:

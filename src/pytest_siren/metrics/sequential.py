@@ -208,7 +208,7 @@ def can_be_settled(gate: Gate) -> bool:
 
 
 @dataclass
-class Settling:
+class SequentialGate:
     """One gate on its way to a verdict.
 
     The probability that the verdict is ever wrong is 5 % at most (``metrics/sequential.py``).
@@ -316,7 +316,7 @@ class _Means:
         self.sequence.add(step.round, [total / count])
 
 
-def advance(gates: Iterable[Settling], outcomes: Mapping[Hashable, Outcome]) -> bool:
+def advance(gates: Iterable[SequentialGate], outcomes: Mapping[Hashable, Outcome]) -> bool:
     """Take in what is known, and tell whether every gate is settled."""
     settled = True
     for gate in gates:
@@ -325,7 +325,7 @@ def advance(gates: Iterable[Settling], outcomes: Mapping[Hashable, Outcome]) -> 
     return settled
 
 
-def settled_result(gate: Settling, found: GateResult) -> GateResult:
+def settled_result(gate: SequentialGate, found: GateResult) -> GateResult:
     """Return what came of ``gate``: ``found`` by all runs so far, with the sequence's verdict."""
     if found.value is None:
         return found

@@ -13,7 +13,7 @@ import pytest
 from pytest_siren.metrics.gates.selection import applies_to, in_group, runs_of_jobs
 from pytest_siren.metrics.rates.choices import Unexposed
 from pytest_siren.metrics.rates.measures import PassAtKByJob, PassAtKTracker
-from pytest_siren.metrics.sequential import Outcome, Settling, Step, advance, can_be_settled
+from pytest_siren.metrics.sequential import Outcome, SequentialGate, Step, advance, can_be_settled
 from pytest_siren.payloads import RunReport
 from pytest_siren.session.config.figure_options import option_gates, unexposed_counts_as
 from pytest_siren.session.config.processes import is_worker
@@ -36,7 +36,7 @@ from pytest_siren.spec.gates import Gate
 class Stopper:
     """Takes in what runs came to, until every gate is settled."""
 
-    gates: Sequence[Settling]
+    gates: Sequence[SequentialGate]
     planned: int
     """Runs of the session."""
     settled: bool = False
@@ -82,7 +82,7 @@ def stopper(
             return f"{gate.text} is about the same tasks in several jobs; give it a group each"
         meant = frozenset(chosen.index)
         steps = [Step(keys[at], keys[at][:2], keys[at][2]) for at in order if at in meant]
-        settling.append(Settling(gate, steps, plan.rounds, unexposed=unexposed))
+        settling.append(SequentialGate(gate, steps, plan.rounds, unexposed=unexposed))
     return Stopper(settling, len(keys) + plan.left_out)
 
 
