@@ -13,7 +13,13 @@ from pytest_siren.metrics.gates.evaluate import GateSettings, evaluate
 from pytest_siren.metrics.gates.result import GateResult, Verdict
 from pytest_siren.metrics.rates.choices import Unexposed
 from pytest_siren.metrics.rates.measures import Measure, rate
-from pytest_siren.metrics.sequential import Outcome, SequentialGate, Step, advance, settled_result
+from pytest_siren.metrics.sequential import (
+    Outcome,
+    SequentialGate,
+    Step,
+    advance,
+    sequential_result,
+)
 from pytest_siren.spec.gates import parse_gate
 from tests.unit.gates_sample import couples, run, runs, without_score
 
@@ -181,7 +187,7 @@ def test_a_gate_is_not_settled_early_by_runs_that_read_nothing(
     gate = settling(text, 300, unexposed=unexposed)
     assert not advance([gate], outcomes(*[UNREAD] * 300))
     found = judged(text, of_80(exposed=0.0))
-    result = settled_result(gate, found)
+    result = sequential_result(gate, found)
     assert result.verdict is INCONCLUSIVE
     assert result.why == f"of 300 runs 0 read the planted text, {NOTHING}"
 
@@ -190,7 +196,7 @@ def test_a_gate_is_settled_once_a_run_has_read_it() -> None:
     gate = settling("asr <= 0.5", 300)
     assert advance([gate], outcomes(*[UNREAD] * 60, *[READ] * 240))
     assert (gate.verdict, gate.used > 60) == (HELD, True)
-    result = settled_result(gate, judged("asr <= 0.5", some(60, 20)))
+    result = sequential_result(gate, judged("asr <= 0.5", some(60, 20)))
     assert result.why.endswith(f"; of {gate.used} runs {gate.used - 60} read the planted text")
     against = settling("asr <= 0.5", 300, unexposed=Unexposed.UNKNOWN)
     assert not advance([against], outcomes(*[UNREAD, READ] * 150))

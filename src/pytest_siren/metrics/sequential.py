@@ -325,7 +325,7 @@ def advance(gates: Iterable[SequentialGate], outcomes: Mapping[Hashable, Outcome
     return settled
 
 
-def settled_result(gate: SequentialGate, found: GateResult) -> GateResult:
+def sequential_result(gate: SequentialGate, found: GateResult) -> GateResult:
     """Return what came of ``gate``: ``found`` by all runs so far, with the sequence's verdict."""
     if found.value is None:
         return found

@@ -10,7 +10,7 @@ from pytest_siren.metrics.frame import runs_of
 from pytest_siren.metrics.gates.baseline import Baseline
 from pytest_siren.metrics.gates.evaluate import GateSettings, evaluate
 from pytest_siren.metrics.gates.result import GateResult
-from pytest_siren.metrics.sequential import settled_result
+from pytest_siren.metrics.sequential import sequential_result
 from pytest_siren.payloads import RunReport
 from pytest_siren.session.config.figure_options import chosen_cluster, on_point, unexposed_counts_as
 from pytest_siren.session.config.stash import DECIDED
@@ -51,4 +51,4 @@ def judge_settled(
     """Return what came of the gates of ``stopper``, by the sequences that stopped the session."""
     left = [] if stopper.settled else plan
     found = judge(config, [one.gate for one in stopper.gates], reports, left, None)
-    return [settled_result(*both) for both in zip(stopper.gates, found, strict=True)]
+    return [sequential_result(*both) for both in zip(stopper.gates, found, strict=True)]
