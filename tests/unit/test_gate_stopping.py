@@ -7,7 +7,7 @@ from collections.abc import Hashable, Iterable
 import pytest
 
 from pytest_siren.metrics.gates.result import Verdict
-from pytest_siren.metrics.sequential import Outcome, SequentialGate, Step, advance, can_be_settled
+from pytest_siren.metrics.sequential import Outcome, SequentialGate, Step, advance, can_stop_early
 from pytest_siren.spec.gates import parse_gate
 
 WON = Outcome("scored", 1.0, 1.0, exposed=True)
@@ -106,7 +106,7 @@ def test_without_a_run_nothing_is_settled() -> None:
     ],
 )
 def test_which_gates_can_be_settled_early(text: str, can: bool) -> None:
-    assert can_be_settled(parse_gate(text, "")) is can
+    assert can_stop_early(parse_gate(text, "")) is can
 
 
 def test_rates_of_how_answers_ended_are_settled_too() -> None:

@@ -199,7 +199,7 @@ class Outcome(NamedTuple):
     """Whether the model was sent planted text; ``None`` without an attack, or if unknown."""
 
 
-def can_be_settled(gate: Gate) -> bool:
+def can_stop_early(gate: Gate) -> bool:
     """Whether some of the runs may be enough to judge ``gate``.
 
     Which vectors a run uses is not known before it has ended.

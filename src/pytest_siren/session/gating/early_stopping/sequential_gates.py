@@ -13,7 +13,7 @@ import pytest
 from pytest_siren.metrics.gates.selection import applies_to, in_group, runs_of_jobs
 from pytest_siren.metrics.rates.choices import Unexposed
 from pytest_siren.metrics.rates.measures import PassAtKByJob, PassAtKTracker
-from pytest_siren.metrics.sequential import Outcome, SequentialGate, Step, advance, can_be_settled
+from pytest_siren.metrics.sequential import Outcome, SequentialGate, Step, advance, can_stop_early
 from pytest_siren.payloads import RunReport
 from pytest_siren.session.config.figure_options import option_gates, unexposed_counts_as
 from pytest_siren.session.config.processes import is_worker
@@ -69,7 +69,7 @@ def stopper(
     if not gates:
         return "there is no gate"
     for gate in gates:
-        if not can_be_settled(gate):
+        if not can_stop_early(gate):
             return f"only all runs can decide {gate.text}"
     table = plan_table([plan])
     keys = list(zip(table["identity"], table["task_id"], table["run_index"], strict=True))
