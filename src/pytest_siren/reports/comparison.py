@@ -13,7 +13,7 @@ from pytest_siren.jobs.baselines.baseline import Source
 from pytest_siren.jobs.differences import Difference, differences
 from pytest_siren.jobs.reading.read import load_config
 from pytest_siren.metrics.compare.paired import Comparison
-from pytest_siren.metrics.compare.significance import Tested
+from pytest_siren.metrics.compare.significance import PairedTestResult
 
 _SHARED = ("agent", "model", "attack")
 
@@ -57,7 +57,7 @@ class ComparisonReport:
         return bool(self.comparison.worse or self.comparison.not_shown)
 
     @property
-    def undecided(self) -> tuple[Tested, ...]:
+    def undecided(self) -> tuple[PairedTestResult, ...]:
         """Measures over all pairs whose interval and q contradict each other.
 
         None with a margin that was shown: then the interval says by how little B is worse.
@@ -165,12 +165,12 @@ def _names(runs: pd.DataFrame, column: str) -> Sequence[str]:
     return sorted(str(name) for name in runs[column].dropna().unique())
 
 
-def _changed(test: Tested) -> str:
+def _changed(test: PairedTestResult) -> str:
     group = "" if test.group == "all" else f" ({test.group})"
     return f"{test.measure}{group} {test.left:.3f} -> {test.right:.3f}, q {p_text(test.q)}"
 
 
-def _contrary(test: Tested) -> str:
+def _contrary(test: PairedTestResult) -> str:
     found = test.difference
     return (
         f"the interval of {test.measure}, {found.low:+.3f} to {found.high:+.3f}, excludes zero on "

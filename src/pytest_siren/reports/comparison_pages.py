@@ -8,7 +8,7 @@ from pytest_siren.metrics.compare.effects import Pooled
 from pytest_siren.metrics.compare.paired import Compared
 from pytest_siren.metrics.compare.pairing import Alone, Unscored
 from pytest_siren.metrics.compare.selective import Selective
-from pytest_siren.metrics.compare.significance import Tested
+from pytest_siren.metrics.compare.significance import PairedTestResult
 from pytest_siren.metrics.rates.choices import dollars
 from pytest_siren.reports import comparison_pages as words
 from pytest_siren.reports.comparison import ComparisonReport, Side, p_text
@@ -21,7 +21,7 @@ def head(confidence: float) -> tuple[str, ...]:
     return ("", "pairs", "A", "B", "B - A", interval, "p", "q", "")
 
 
-def row(test: Tested, level: float) -> tuple[str, ...]:
+def row(test: PairedTestResult, level: float) -> tuple[str, ...]:
     """Return one test as the cells of a table."""
     found = test.difference
     return (
@@ -41,7 +41,7 @@ def row(test: Tested, level: float) -> tuple[str, ...]:
     )
 
 
-def sizes(test: Tested) -> Iterator[str]:
+def sizes(test: PairedTestResult) -> Iterator[str]:
     """Yield sizes of the effect over all pairs, and further tests."""
     counts, found = test.mcnemar, test.effects
     yield (
@@ -132,7 +132,7 @@ def _trusted(name: str, found: Selective) -> str:
     return f"{name} {best.risk:.3f} at coverage {best.coverage:.3f}"
 
 
-def _word(test: Tested) -> str:
+def _word(test: PairedTestResult) -> str:
     return "worse" if test.worsening > 0.0 else "better"
 
 

@@ -26,7 +26,7 @@ from pytest_siren.metrics.compare.selective import Selective, selective
 from pytest_siren.metrics.compare.significance import (
     HIGHER_IS_WORSE,
     How,
-    Tested,
+    PairedTestResult,
     benjamini_hochberg,
     put_to_tests,
 )
@@ -194,7 +194,7 @@ class Compared:
     balance: Balance
     overlap: Increase
     """The pairs, and what was left out of them; left is the baseline."""
-    tests: tuple[Tested, ...]
+    tests: tuple[PairedTestResult, ...]
     """Of all pairs first, then of subgroups; none where no pair is scored on both sides."""
     meta: MetaAnalysis | None
     """Over the first of the columns that divides the pairs; ``None`` where none does."""
@@ -220,7 +220,7 @@ class Comparison:
     """Why a side is no single thing to compare: several configurations of the same runs."""
 
     @property
-    def tests(self) -> tuple[Tested, ...]:
+    def tests(self) -> tuple[PairedTestResult, ...]:
         """All tests of all measures."""
         return tuple(test for one in self.measures for test in one.tests)
 
@@ -234,13 +234,13 @@ class Comparison:
         )
 
     @property
-    def worse(self) -> tuple[Tested, ...]:
+    def worse(self) -> tuple[PairedTestResult, ...]:
         """Tests in which the right side is worse, significantly so over all tests."""
         level = 1.0 - self.confidence
         return tuple(test for test in self.tests if test.q < level and test.worsening > 0.0)
 
     @property
-    def undecided(self) -> tuple[Tested, ...]:
+    def undecided(self) -> tuple[PairedTestResult, ...]:
         """Tests whose interval shows the right side worse while their q does not."""
         level = 1.0 - self.confidence
         return tuple(
@@ -250,7 +250,7 @@ class Comparison:
         )
 
     @property
-    def not_shown(self) -> tuple[Tested, ...]:
+    def not_shown(self) -> tuple[PairedTestResult, ...]:
         """Measures over all pairs that may have worsened by the margin; none without a margin."""
         return tuple(
             test
@@ -317,7 +317,7 @@ def _compared(
     made = pair(left, right, rename=True)
     before, after = left.iloc[made.left], right.iloc[made.right]
     matched = match(before, after, measure, cluster=cluster)
-    tests: list[Tested] = []
+    tests: list[PairedTestResult] = []
     meta = None
     if len(matched.before):
         tests.append(put_to_tests(str(measure), measure.stem, "all", matched, how))
@@ -377,7 +377,7 @@ def _subgroups(rows: pd.DataFrame, by: Sequence[str]) -> dict[str, dict[str, Boo
     return found
 
 
-def _meta(tests: Sequence[Tested], confidence: float) -> MetaAnalysis:
+def _meta(tests: Sequence[PairedTestResult], confidence: float) -> MetaAnalysis:
     return meta_analysis(
         [test.difference.value for test in tests],
         [test.difference.error for test in tests],

@@ -146,7 +146,7 @@ class How:
 
 
 @dataclass(frozen=True)
-class Tested:
+class PairedTestResult:
     """How one measure differs between the sides of one group of pairs."""
 
     measure: str
@@ -189,7 +189,9 @@ class Tested:
         return self.difference.low > 0.0 or self.difference.high < 0.0
 
 
-def put_to_tests(measure: str, stem: str, group: str, matched: Matched, how: How) -> Tested:
+def put_to_tests(
+    measure: str, stem: str, group: str, matched: Matched, how: How
+) -> PairedTestResult:
     """Return all tests of ``matched``, at least one unit; ``q`` is ``p`` until more is known."""
     values = matched.after - matched.before
     clusters, higher_is_worse = matched.clusters, stem in HIGHER_IS_WORSE
@@ -205,7 +207,7 @@ def put_to_tests(measure: str, stem: str, group: str, matched: Matched, how: How
     binary = bool(np.all((scores == 0.0) | (scores == 1.0)))
     exact = binary and difference.clusters == difference.units == int(matched.runs.sum())
     p = counted.p if exact else permutation_p
-    return Tested(
+    return PairedTestResult(
         measure=measure,
         group=group,
         pairs=int(matched.runs.sum()),

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from pytest_siren.metrics.compare.paired import Compared, Comparison, Increase
 from pytest_siren.metrics.compare.pairing import Alone, Unscored
-from pytest_siren.metrics.compare.significance import Tested
+from pytest_siren.metrics.compare.significance import PairedTestResult
 from pytest_siren.reports.html.numbers import plural
 
 
@@ -17,7 +17,7 @@ class Line:
     measure: str
     group: str
     """Empty for all pairs."""
-    tested: Tested | None
+    tested: PairedTestResult | None
     """``None`` where no pair has a score on both sides."""
     verdict: str
     """``better``, ``worse`` or ``unclear``, over all tests."""
@@ -44,7 +44,7 @@ def _lines(one: Compared, level: float) -> list[Line]:
     ]
 
 
-def _verdict(test: Tested, level: float) -> str:
+def _verdict(test: PairedTestResult, level: float) -> str:
     if test.q >= level or not test.worsening:
         return "unclear"
     return "worse" if test.worsening > 0 else "better"
