@@ -28,7 +28,7 @@ from pytest_siren.metrics.compare.significance import (
     How,
     PairedTestResult,
     benjamini_hochberg,
-    put_to_tests,
+    run_tests,
 )
 from pytest_siren.metrics.rates.choices import Cluster, Errors
 from pytest_siren.metrics.rates.measures import Measure, run_scores
@@ -320,13 +320,11 @@ def _compared(
     tests: list[PairedTestResult] = []
     meta = None
     if len(matched.before):
-        tests.append(put_to_tests(str(measure), measure.stem, "all", matched, how))
+        tests.append(run_tests(str(measure), measure.stem, "all", matched, how))
         groups = _subgroups(before.iloc[matched.rows], by)
         for column, masks in groups.items():
             found = [
-                put_to_tests(
-                    str(measure), measure.stem, f"{column}={value}", matched.only(mask), how
-                )
+                run_tests(str(measure), measure.stem, f"{column}={value}", matched.only(mask), how)
                 for value, mask in masks.items()
             ]
             tests += found

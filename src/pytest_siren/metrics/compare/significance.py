@@ -189,9 +189,7 @@ class PairedTestResult:
         return self.difference.low > 0.0 or self.difference.high < 0.0
 
 
-def put_to_tests(
-    measure: str, stem: str, group: str, matched: Matched, how: How
-) -> PairedTestResult:
+def run_tests(measure: str, stem: str, group: str, matched: Matched, how: How) -> PairedTestResult:
     """Return all tests of ``matched``, at least one unit; ``q`` is ``p`` until more is known."""
     values = matched.after - matched.before
     clusters, higher_is_worse = matched.clusters, stem in HIGHER_IS_WORSE
