@@ -25,8 +25,8 @@ from pytest_siren.metrics.compare.pairing import (
 from pytest_siren.metrics.compare.selective import Selective, selective
 from pytest_siren.metrics.compare.significance import (
     HIGHER_IS_WORSE,
-    How,
     PairedTestResult,
+    PairedTestSettings,
     benjamini_hochberg,
     run_tests,
 )
@@ -277,7 +277,7 @@ def compare(
     those two are compared whatever they are called. Raises ``ValueError`` for a margin that is not
     above 0.
     """
-    how = How(confidence, margin, seed)
+    how = PairedTestSettings(confidence, margin, seed)
     notes: list[str] = []
     measures = [
         found
@@ -308,7 +308,7 @@ def _compared(
     measure: Measure,
     by: Sequence[str],
     cluster: Cluster,
-    how: How,
+    how: PairedTestSettings,
     notes: list[str],
 ) -> Compared | None:
     left, right, firsts = both_about(left, right, measure)

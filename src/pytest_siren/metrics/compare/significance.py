@@ -136,7 +136,7 @@ HIGHER_IS_WORSE = ("asr", "attack_pass", "error_rate", "incomplete_rate", "refus
 
 
 @dataclass(frozen=True)
-class How:
+class PairedTestSettings:
     """How differences are tested."""
 
     confidence: float = 0.95
@@ -189,7 +189,9 @@ class PairedTestResult:
         return self.difference.low > 0.0 or self.difference.high < 0.0
 
 
-def run_tests(measure: str, stem: str, group: str, matched: Matched, how: How) -> PairedTestResult:
+def run_tests(
+    measure: str, stem: str, group: str, matched: Matched, how: PairedTestSettings
+) -> PairedTestResult:
     """Return all tests of ``matched``, at least one unit; ``q`` is ``p`` until more is known."""
     values = matched.after - matched.before
     clusters, higher_is_worse = matched.clusters, stem in HIGHER_IS_WORSE
