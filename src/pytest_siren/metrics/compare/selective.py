@@ -41,7 +41,7 @@ class Selective:
 
 
 @dataclass(frozen=True)
-class Doubted:
+class RunConfidences:
     """Runs with the loss of each and the confidence that was had in it."""
 
     confidences: Floats
@@ -94,7 +94,7 @@ def aurc(confidences: Floats, losses: Floats, weights: Floats | None = None) -> 
     return float(np.sum(mean * weight / total + (lost - before * mean) * logs))
 
 
-def others_agree(losses: Floats, units: Ints) -> Doubted:
+def others_agree(losses: Floats, units: Ints) -> RunConfidences:
     """Return the confidence in each run: the share of the task's *other* runs that went well.
 
     ``losses`` has one number of 0..1 for each run, and ``units`` tells which are of the same task.
@@ -107,7 +107,7 @@ def others_agree(losses: Floats, units: Ints) -> Doubted:
     kept = number[unit] > 1
     of, own = unit[kept], losses[kept]
     others = (totals[of] - own) / (number[of] - 1)
-    return Doubted(1.0 - others, own, 1.0 / number[of], int(np.count_nonzero(number > 1)))
+    return RunConfidences(1.0 - others, own, 1.0 / number[of], int(np.count_nonzero(number > 1)))
 
 
 def selective(losses: Floats, units: Ints) -> Selective | None:
