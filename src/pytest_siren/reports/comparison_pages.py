@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pytest_siren.metrics.compare.effects import Pooled
 from pytest_siren.metrics.compare.paired import Compared
 from pytest_siren.metrics.compare.pairing import Alone, Unscored
-from pytest_siren.metrics.compare.selective import Selective
+from pytest_siren.metrics.compare.selective import SelectiveRisk
 from pytest_siren.metrics.compare.significance import PairedTestResult
 from pytest_siren.metrics.rates.choices import dollars
 from pytest_siren.reports import comparison_pages as words
@@ -125,7 +125,7 @@ def side(found: Side) -> str:
     return f"{found.target} ({found.where}): {', '.join(parts)}; {'; '.join(found.contents)}"
 
 
-def _trusted(name: str, found: Selective) -> str:
+def _trusted(name: str, found: SelectiveRisk) -> str:
     best = found.points[0]
     if best.threshold < 1.0:
         return f"{name} nothing"

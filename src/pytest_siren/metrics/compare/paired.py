@@ -22,7 +22,7 @@ from pytest_siren.metrics.compare.pairing import (
     pair,
     unscored,
 )
-from pytest_siren.metrics.compare.selective import Selective, selective
+from pytest_siren.metrics.compare.selective import SelectiveRisk, selective
 from pytest_siren.metrics.compare.significance import (
     HIGHER_IS_WORSE,
     PairedTestResult,
@@ -198,7 +198,7 @@ class Compared:
     """Of all pairs first, then of subgroups; none where no pair is scored on both sides."""
     meta: MetaAnalysis | None
     """Over the first of the columns that divides the pairs; ``None`` where none does."""
-    selective: tuple[Selective, Selective] | None
+    selective: tuple[SelectiveRisk, SelectiveRisk] | None
     """Left and right, over the pairs: how often a run went badly among those whose task's other
     runs went well; ``None`` where no task has two pairs."""
 
@@ -344,7 +344,7 @@ def _compared(
 
 def _selective(
     before: pd.DataFrame, after: pd.DataFrame, measure: Measure, scored: Bools
-) -> tuple[Selective, Selective] | None:
+) -> tuple[SelectiveRisk, SelectiveRisk] | None:
     sides = before[scored], after[scored]
     labels = [sides[0]["task_id"], sides[0]["dataset"], *(one["identity"] for one in sides)]
     units = np.zeros(len(labels[0]), dtype=np.int64)

@@ -27,7 +27,7 @@ class Point:
 
 
 @dataclass(frozen=True)
-class Selective:
+class SelectiveRisk:
     """A risk-coverage curve."""
 
     points: tuple[Point, ...]
@@ -110,13 +110,13 @@ def others_agree(losses: Floats, units: Ints) -> RunConfidences:
     return RunConfidences(1.0 - others, own, 1.0 / number[of], int(np.count_nonzero(number > 1)))
 
 
-def selective(losses: Floats, units: Ints) -> Selective | None:
+def selective(losses: Floats, units: Ints) -> SelectiveRisk | None:
     """Return the curve for the agreement of other runs; ``None`` where no task has two runs."""
     found = others_agree(losses, units)
     if not found.tasks:
         return None
     area = aurc(found.confidences, found.losses, found.weights)
-    return Selective(
+    return SelectiveRisk(
         points=risk_coverage(found.confidences, found.losses, found.weights),
         aurc=area,
         excess=max(0.0, area - aurc(-found.losses, found.losses, found.weights)),
