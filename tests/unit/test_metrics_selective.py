@@ -15,7 +15,7 @@ from pytest_siren.metrics.compare.selective import (
     aurc,
     others_agree,
     risk_coverage,
-    selective,
+    selective_risk,
 )
 from pytest_siren.reports.comparison_pages import trusted
 from tests.unit.gates_sample import run, runs
@@ -92,18 +92,18 @@ def test_agreement_of_runs_that_are_independent_is_worth_nothing() -> None:
     random = np.random.default_rng(4)
     losses = (random.random(40_000) < 0.3).astype(np.float64)
     units = np.repeat(np.arange(8_000), 5)
-    found = selective(losses, units)
+    found = selective_risk(losses, units)
     assert found is not None
     assert found.aurc == pytest.approx(0.3, abs=0.01)
     assert [point.risk for point in found.points[:3]] == pytest.approx([0.3] * 3, abs=0.02)
-    alike = selective(np.repeat(losses[:8_000], 5), units)
+    alike = selective_risk(np.repeat(losses[:8_000], 5), units)
     assert alike is not None
     assert alike.excess == 0.0
     assert alike.points[0].risk == 0.0
 
 
 def test_tasks_of_a_single_run_have_no_curve() -> None:
-    assert selective(np.array([1.0, 0.0]), np.array([0, 1])) is None
+    assert selective_risk(np.array([1.0, 0.0]), np.array([0, 1])) is None
     with pytest.raises(ValueError, match="at least one run"):
         aurc(np.array([]), np.array([]))
 

@@ -22,7 +22,7 @@ from pytest_siren.metrics.compare.pairing import (
     pair,
     unscored,
 )
-from pytest_siren.metrics.compare.selective import SelectiveRisk, selective
+from pytest_siren.metrics.compare.selective import SelectiveRisk, selective_risk
 from pytest_siren.metrics.compare.significance import (
     HIGHER_IS_WORSE,
     PairedTestResult,
@@ -355,7 +355,7 @@ def _selective(
     for side in sides:
         scores = run_scores(side, measure, Errors.EXCLUDE)
         losses = scores if measure.stem in HIGHER_IS_WORSE else 1.0 - scores
-        found.append(selective(losses, units))
+        found.append(selective_risk(losses, units))
     left, right = found
     return None if left is None or right is None else (left, right)
 

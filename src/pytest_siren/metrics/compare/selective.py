@@ -110,7 +110,7 @@ def others_agree(losses: Floats, units: Ints) -> RunConfidences:
     return RunConfidences(1.0 - others, own, 1.0 / number[of], int(np.count_nonzero(number > 1)))
 
 
-def selective(losses: Floats, units: Ints) -> SelectiveRisk | None:
+def selective_risk(losses: Floats, units: Ints) -> SelectiveRisk | None:
     """Return the curve for the agreement of other runs; ``None`` where no task has two runs."""
     found = others_agree(losses, units)
     if not found.tasks:
