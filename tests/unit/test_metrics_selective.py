@@ -13,7 +13,7 @@ from pytest_siren.metrics.compare.paired import compare
 from pytest_siren.metrics.compare.selective import (
     Point,
     aurc,
-    others_agree,
+    leave_one_out_confidences,
     risk_coverage,
     selective_risk,
 )
@@ -80,7 +80,9 @@ def test_the_best_confidence_has_no_excess_and_the_worst_the_largest_area() -> N
 
 
 def test_a_run_says_nothing_of_the_confidence_in_itself() -> None:
-    found = others_agree(np.array([1.0, 0.0, 0.0, 1.0, 0.5, 1.0]), np.array([7, 7, 7, 2, 2, 5]))
+    found = leave_one_out_confidences(
+        np.array([1.0, 0.0, 0.0, 1.0, 0.5, 1.0]), np.array([7, 7, 7, 2, 2, 5])
+    )
     assert found.confidences.tolist() == [1.0, 0.5, 0.5, 0.5, 0.0]
     assert found.losses.tolist() == [1.0, 0.0, 0.0, 1.0, 0.5]
     assert found.weights == pytest.approx([1 / 3, 1 / 3, 1 / 3, 1 / 2, 1 / 2])

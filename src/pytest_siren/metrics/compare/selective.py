@@ -94,7 +94,7 @@ def aurc(confidences: Floats, losses: Floats, weights: Floats | None = None) -> 
     return float(np.sum(mean * weight / total + (lost - before * mean) * logs))
 
 
-def others_agree(losses: Floats, units: Ints) -> RunConfidences:
+def leave_one_out_confidences(losses: Floats, units: Ints) -> RunConfidences:
     """Return the confidence in each run: the share of the task's *other* runs that went well.
 
     ``losses`` has one number of 0..1 for each run, and ``units`` tells which are of the same task.
@@ -112,7 +112,7 @@ def others_agree(losses: Floats, units: Ints) -> RunConfidences:
 
 def selective_risk(losses: Floats, units: Ints) -> SelectiveRisk | None:
     """Return the curve for the agreement of other runs; ``None`` where no task has two runs."""
-    found = others_agree(losses, units)
+    found = leave_one_out_confidences(losses, units)
     if not found.tasks:
         return None
     area = aurc(found.confidences, found.losses, found.weights)
