@@ -9,14 +9,14 @@ from statsmodels.stats.proportion import proportion_confint
 
 from pytest_siren.metrics.compare.difference import mean_difference
 from pytest_siren.metrics.compare.paired import Increase, increase
-from pytest_siren.metrics.compare.pairing import Alone, Unscored
+from pytest_siren.metrics.compare.pairing import UnpairedRuns, Unscored
 from pytest_siren.metrics.frame import empty
 from pytest_siren.metrics.rates.choices import Cluster
 from pytest_siren.metrics.rates.measures import Measure
 from tests.unit.paired_sample import couples, runs_of
 
 ASR = Measure.of("asr")
-NONE = Alone(0, 0, (), ())
+NONE = UnpairedRuns(0, 0, (), ())
 
 
 def test_pairs_are_compared_run_by_run() -> None:
@@ -45,8 +45,8 @@ def test_a_renamed_task_is_on_one_side_only_and_named() -> None:
     after = couples({"u0:m0": [0.0], "u1-new:m0": [1.0, 1.0]})
     found = increase(before, after, ASR)
     assert (found.pairs, found.complete) == (1, False)
-    assert found.only_baseline == Alone(1, 1, ("u1:m0",), ())
-    assert found.only_runs == Alone(2, 1, ("u1-new:m0",), ())
+    assert found.only_baseline == UnpairedRuns(1, 1, ("u1:m0",), ())
+    assert found.only_runs == UnpairedRuns(2, 1, ("u1-new:m0",), ())
 
 
 def test_a_baseline_of_another_dataset_gives_no_pair_and_is_named() -> None:
@@ -54,13 +54,13 @@ def test_a_baseline_of_another_dataset_gives_no_pair_and_is_named() -> None:
     after = couples({"u0:m0": [0.0]}, dataset="agentdojo-banking")
     found = increase(before, after, ASR)
     assert (found.difference, found.pairs, found.complete) == (None, 0, False)
-    assert found.only_baseline == Alone(1, 0, (), ("agentdojo-slack",))
-    assert found.only_runs == Alone(1, 0, (), ("agentdojo-banking",))
+    assert found.only_baseline == UnpairedRuns(1, 0, (), ("agentdojo-slack",))
+    assert found.only_runs == UnpairedRuns(1, 0, (), ("agentdojo-banking",))
 
 
 def test_runs_that_the_baseline_lacks_are_named() -> None:
     found = increase(couples({"u0:m0": [0.0]}), couples({"u0:m0": [0.0, 1.0]}), ASR)
-    assert found.only_runs == Alone(1, 0, ("u0:m0 (run 1)",), ())
+    assert found.only_runs == UnpairedRuns(1, 0, ("u0:m0 (run 1)",), ())
 
 
 def test_another_attack_is_no_counterpart() -> None:

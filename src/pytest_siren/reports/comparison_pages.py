@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from pytest_siren.metrics.compare.effects import Pooled
 from pytest_siren.metrics.compare.paired import Compared
-from pytest_siren.metrics.compare.pairing import Alone, Unscored
+from pytest_siren.metrics.compare.pairing import UnpairedRuns, Unscored
 from pytest_siren.metrics.compare.selective import SelectiveRisk
 from pytest_siren.metrics.compare.significance import PairedTestResult
 from pytest_siren.metrics.rates.choices import dollars
@@ -150,7 +150,7 @@ def _unscored(name: str, found: Unscored) -> Iterator[str]:
             yield f"{name}: {count:,} {what}"
 
 
-def _alone(name: str, found: Alone) -> Iterator[str]:
+def _alone(name: str, found: UnpairedRuns) -> Iterator[str]:
     if not found.runs:
         return
     parts = [f"datasets {', '.join(found.datasets)}"] if found.datasets else []

@@ -12,9 +12,9 @@ import pandas as pd
 from pytest_siren.metrics.compare.difference import Difference, mean_difference
 from pytest_siren.metrics.compare.effects import MetaAnalysis, meta_analysis
 from pytest_siren.metrics.compare.pairing import (
-    Alone,
     Matched,
     Pairing,
+    UnpairedRuns,
     Unscored,
     both_about,
     match,
@@ -112,8 +112,8 @@ class Increase:
     """Pairs of which a side, or both, is not scored."""
     unscored_baseline: Unscored
     unscored_runs: Unscored
-    only_baseline: Alone
-    only_runs: Alone
+    only_baseline: UnpairedRuns
+    only_runs: UnpairedRuns
 
     @property
     def complete(self) -> bool:

@@ -23,7 +23,7 @@ _MOST_EXAMPLES = 5
 
 
 @dataclass(frozen=True)
-class Alone:
+class UnpairedRuns:
     """Runs of one side that have no counterpart on the other."""
 
     runs: int
@@ -41,8 +41,8 @@ class Pairing:
 
     left: Ints
     right: Ints
-    only_left: Alone
-    only_right: Alone
+    only_left: UnpairedRuns
+    only_right: UnpairedRuns
     renamed: tuple[str, str] | None
     """The attack of each side, where they have different names and were paired all the same."""
     by_model: bool
@@ -165,7 +165,7 @@ def _occurrence(keys: Ints) -> Ints:
 
 def _alone(
     runs: pd.DataFrame, paired: Ints, dataset: tuple[Ints, Ints], task: tuple[Ints, Ints]
-) -> Alone:
+) -> UnpairedRuns:
     """Describe the runs of a side, the first of ``dataset`` and ``task``, that are not paired."""
     alone = np.ones(len(runs), dtype=bool)
     alone[paired] = False
@@ -177,7 +177,7 @@ def _alone(
         f"{name} (run {index})"
         for name, index in zip(others["task_id"], others["run_index"], strict=True)
     ]
-    return Alone(
+    return UnpairedRuns(
         runs=int(alone.sum()),
         tasks=len(np.unique(task[0][unknown])),
         examples=tuple(str(name) for name in named[:_MOST_EXAMPLES]),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pytest_siren.metrics.compare.paired import Compared, Comparison, Increase
-from pytest_siren.metrics.compare.pairing import Alone, Unscored
+from pytest_siren.metrics.compare.pairing import UnpairedRuns, Unscored
 from pytest_siren.metrics.compare.significance import PairedTestResult
 from pytest_siren.reports.html.numbers import plural
 
@@ -71,7 +71,7 @@ def _unscored(found: Unscored, where: str) -> list[str]:
     return [f"{told} in {where}"] if told else []
 
 
-def _alone(found: Alone, where: str) -> list[str]:
+def _alone(found: UnpairedRuns, where: str) -> list[str]:
     if not found.runs:
         return []
     named = ", ".join([*found.datasets, *found.examples][:5])
