@@ -12,7 +12,7 @@ import pandas as pd
 from pytest_siren.metrics.compare.difference import Difference, mean_difference
 from pytest_siren.metrics.compare.effects import MetaAnalysis, meta_analysis
 from pytest_siren.metrics.compare.pairing import (
-    Matched,
+    MatchedScores,
     Pairing,
     UnpairedRuns,
     Unscored,
@@ -154,7 +154,7 @@ def over_pairs(
     made: Pairing,
     before: pd.DataFrame,
     after: pd.DataFrame,
-    matched: Matched,
+    matched: MatchedScores,
     measure: Measure,
     confidence: float,
 ) -> Increase:

@@ -199,7 +199,7 @@ class Unscored:
 
 
 @dataclass(frozen=True)
-class Matched:
+class MatchedScores:
     """The two values of every unit that has pairs, and the rows that they come from."""
 
     before: Floats
@@ -212,7 +212,7 @@ class Matched:
     scored: npt.NDArray[np.bool_]
     """Which of all pairs are scored on both sides."""
 
-    def only(self, mask: npt.NDArray[np.bool_]) -> Matched:
+    def only(self, mask: npt.NDArray[np.bool_]) -> MatchedScores:
         """Return the units for which ``mask`` is true."""
         return replace(
             self,
@@ -226,7 +226,7 @@ class Matched:
 
 def match(
     before: pd.DataFrame, after: pd.DataFrame, measure: Measure, *, cluster: Cluster
-) -> Matched:
+) -> MatchedScores:
     """Return the values of ``measure`` for the units of pairs: row by row of the two tables."""
     scores = run_scores(before, measure, Errors.EXCLUDE) + run_scores(
         after, measure, Errors.EXCLUDE
@@ -241,7 +241,7 @@ def match(
     identity = pd.Categorical(both)
     one = units(left.assign(identity=identity), measure, cluster=cluster)
     other = units(right.assign(identity=identity, **shared), measure, cluster=cluster)
-    return Matched(one.values, other.values, one.clusters, one.runs, kept[one.rows], scored)
+    return MatchedScores(one.values, other.values, one.clusters, one.runs, kept[one.rows], scored)
 
 
 def unscored(paired: pd.DataFrame, measure: Measure) -> Unscored:

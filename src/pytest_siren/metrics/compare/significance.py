@@ -18,7 +18,7 @@ from pytest_siren.metrics.compare.difference import (
     non_inferior,
 )
 from pytest_siren.metrics.compare.effects import Effects, effects, minimum_detectable
-from pytest_siren.metrics.compare.pairing import Matched
+from pytest_siren.metrics.compare.pairing import MatchedScores
 
 
 @dataclass(frozen=True)
@@ -190,7 +190,7 @@ class PairedTestResult:
 
 
 def run_tests(
-    measure: str, stem: str, group: str, matched: Matched, how: PairedTestSettings
+    measure: str, stem: str, group: str, matched: MatchedScores, how: PairedTestSettings
 ) -> PairedTestResult:
     """Return all tests of ``matched``, at least one unit; ``q`` is ``p`` until more is known."""
     values = matched.after - matched.before
