@@ -49,7 +49,7 @@ class Pairing:
     """Whether agent and model had to be the same: each side holds several."""
 
 
-def about(runs: pd.DataFrame, measure: Measure) -> pd.DataFrame:
+def runs_with_measure(runs: pd.DataFrame, measure: Measure) -> pd.DataFrame:
     """Return those of ``runs`` that ``measure`` speaks of, scored or not."""
     return runs[stem_applies_to(runs, measure.stem)]
 
@@ -62,7 +62,7 @@ def both_about(
     Where tasks of either side ended early these are the first runs of both, for later ones are no
     fair sample: then the last value is true.
     """
-    sides = about(left, measure), about(right, measure)
+    sides = runs_with_measure(left, measure), runs_with_measure(right, measure)
     if not any(ended_early(side).any() for side in sides):
         return *sides, False
     first, other = (side[(side["run_index"] == 0).to_numpy()] for side in sides)
