@@ -16,7 +16,7 @@ from pytest_siren.metrics.compare.pairing import (
     Pairing,
     UnpairedRuns,
     Unscored,
-    both_about,
+    comparable_runs,
     match,
     mixed,
     pair,
@@ -145,7 +145,7 @@ def paired(
     baseline: pd.DataFrame, runs: pd.DataFrame, measure: Measure
 ) -> tuple[Pairing, pd.DataFrame, pd.DataFrame]:
     """Return the pairs that ``measure`` is of, and the runs of either side, row by row."""
-    left, right, _ = both_about(baseline, runs, measure)
+    left, right, _ = comparable_runs(baseline, runs, measure)
     made = pair(left, right)
     return made, left.iloc[made.left], right.iloc[made.right]
 
@@ -311,7 +311,7 @@ def _compared(
     how: PairedTestSettings,
     notes: list[str],
 ) -> Compared | None:
-    left, right, firsts = both_about(left, right, measure)
+    left, right, firsts = comparable_runs(left, right, measure)
     if not len(left) and not len(right):
         return None
     made = pair(left, right, rename=True)

@@ -54,7 +54,7 @@ def runs_with_measure(runs: pd.DataFrame, measure: Measure) -> pd.DataFrame:
     return runs[stem_applies_to(runs, measure.stem)]
 
 
-def both_about(
+def comparable_runs(
     left: pd.DataFrame, right: pd.DataFrame, measure: Measure
 ) -> tuple[pd.DataFrame, pd.DataFrame, bool]:
     """Return those runs of both sides that can be compared in ``measure``, which is no pass@k.
