@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from pytest_siren.metrics.compare.effects import Pooled
-from pytest_siren.metrics.compare.paired import Compared
+from pytest_siren.metrics.compare.paired import MeasureComparison
 from pytest_siren.metrics.compare.pairing import UnpairedRuns, Unscored
 from pytest_siren.metrics.compare.selective import SelectiveRisk
 from pytest_siren.metrics.compare.significance import PairedTestResult
@@ -63,7 +63,7 @@ def sizes(test: PairedTestResult) -> Iterator[str]:
         yield f"a true difference of {test.detectable:.3f} would be found 80 % of the time"
 
 
-def together(one: Compared) -> Iterator[str]:
+def together(one: MeasureComparison) -> Iterator[str]:
     """Yield what the datasets say together."""
     if one.meta is not None:
         found = one.meta
@@ -74,7 +74,7 @@ def together(one: Compared) -> Iterator[str]:
         )
 
 
-def trusted(one: Compared) -> Iterator[str]:
+def trusted(one: MeasureComparison) -> Iterator[str]:
     """Yield how often a run went badly where the others of its task had gone well."""
     if one.selective is None:
         return
@@ -86,7 +86,7 @@ def trusted(one: Compared) -> Iterator[str]:
     )
 
 
-def left_out(one: Compared) -> Iterator[str]:
+def left_out(one: MeasureComparison) -> Iterator[str]:
     """Yield what is not in the pairs, and why."""
     overlap = one.overlap
     if overlap.left_out:
@@ -198,7 +198,7 @@ def text_lines(report: ComparisonReport) -> Iterator[str]:
     yield report.verdict
 
 
-def _measure(one: Compared, confidence: float) -> Iterator[str]:
+def _measure(one: MeasureComparison, confidence: float) -> Iterator[str]:
     yield f"{one.measure}: {words.counted(one.overlap.pairs, 'pair')} scored on both sides"
     if one.tests:
         rows = [words.row(test, 1.0 - confidence) for test in one.tests]
@@ -235,7 +235,7 @@ def _blocks(report: ComparisonReport) -> Iterator[str]:
     yield table(("", "A", "B"), words.usage_rows(report), right=(1, 2))
 
 
-def _comparison_markdown_measure(one: Compared, confidence: float) -> Iterator[str]:
+def _comparison_markdown_measure(one: MeasureComparison, confidence: float) -> Iterator[str]:
     pairs = words.counted(one.overlap.pairs, "pair")
     yield f"### {quoted(one.measure)}: {pairs} scored on both sides\n"
     if one.tests:

@@ -187,7 +187,7 @@ SUBGROUPS = ("dataset", "suite", "attack")
 
 
 @dataclass(frozen=True)
-class Compared:
+class MeasureComparison:
     """One measure of both sides."""
 
     measure: str
@@ -211,7 +211,7 @@ class Comparison:
     margin: float | None
     cluster: str
     seed: int
-    measures: tuple[Compared, ...]
+    measures: tuple[MeasureComparison, ...]
     left: Usage
     right: Usage
     notes: tuple[str, ...]
@@ -310,7 +310,7 @@ def _compared(
     cluster: Cluster,
     how: PairedTestSettings,
     notes: list[str],
-) -> Compared | None:
+) -> MeasureComparison | None:
     left, right, firsts = comparable_runs(left, right, measure)
     if not len(left) and not len(right):
         return None
@@ -332,7 +332,7 @@ def _compared(
     notes += _notes(made, left, right)
     if firsts:
         notes.append("only first runs are compared: tasks of one side may have ended early")
-    return Compared(
+    return MeasureComparison(
         measure=str(measure),
         balance=Balance(len(left), len(right)),
         overlap=over_pairs(made, before, after, matched, measure, how.confidence),

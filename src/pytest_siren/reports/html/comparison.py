@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pytest_siren.metrics.compare.paired import Compared, Comparison, Increase
+from pytest_siren.metrics.compare.paired import Comparison, Increase, MeasureComparison
 from pytest_siren.metrics.compare.pairing import UnpairedRuns, Unscored
 from pytest_siren.metrics.compare.significance import PairedTestResult
 from pytest_siren.reports.html.numbers import plural
@@ -33,7 +33,7 @@ def lines(comparison: Comparison | None) -> list[Line]:
     return [line for one in comparison.measures for line in _lines(one, level)]
 
 
-def _lines(one: Compared, level: float) -> list[Line]:
+def _lines(one: MeasureComparison, level: float) -> list[Line]:
     apart = tuple(_apart(one.overlap))
     if not one.tests:
         return [Line(one.measure, "", None, "unclear", apart)]
