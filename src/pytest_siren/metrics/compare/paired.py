@@ -138,7 +138,7 @@ def increase(
     """
     made, before, after = paired(baseline, runs, measure)
     matched = match(before, after, measure, cluster=cluster)
-    return over_pairs(made, before, after, matched, measure, confidence)
+    return increase_over_pairs(made, before, after, matched, measure, confidence)
 
 
 def paired(
@@ -150,7 +150,7 @@ def paired(
     return made, left.iloc[made.left], right.iloc[made.right]
 
 
-def over_pairs(
+def increase_over_pairs(
     made: Pairing,
     before: pd.DataFrame,
     after: pd.DataFrame,
@@ -335,7 +335,7 @@ def _compared(
     return MeasureComparison(
         measure=str(measure),
         balance=Balance(len(left), len(right)),
-        overlap=over_pairs(made, before, after, matched, measure, how.confidence),
+        overlap=increase_over_pairs(made, before, after, matched, measure, how.confidence),
         tests=tuple(tests),
         meta=meta,
         selective=_selective(before, after, measure, matched.scored),

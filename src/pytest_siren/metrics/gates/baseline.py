@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from pytest_siren.metrics.compare.paired import over_pairs, paired
+from pytest_siren.metrics.compare.paired import increase_over_pairs, paired
 from pytest_siren.metrics.compare.pairing import match
 from pytest_siren.metrics.gates.estimates import GateEstimate
 from pytest_siren.metrics.gates.explanations import few
@@ -57,7 +57,7 @@ def estimate_change(
     measure = Measure.of(base(gate.measure))
     made, earlier, later = paired(before, runs, measure)
     matched = match(earlier, later, measure, cluster=cluster)
-    found = over_pairs(made, earlier, later, matched, measure, confidence)
+    found = increase_over_pairs(made, earlier, later, matched, measure, confidence)
     change = found.difference
     if change is None:
         return None
