@@ -136,12 +136,12 @@ def increase(
     where tasks of either side ended early. What cannot be
     compared is counted and named, never guessed, and raises nothing.
     """
-    made, before, after = paired(baseline, runs, measure)
+    made, before, after = paired_runs(baseline, runs, measure)
     matched = match(before, after, measure, cluster=cluster)
     return increase_over_pairs(made, before, after, matched, measure, confidence)
 
 
-def paired(
+def paired_runs(
     baseline: pd.DataFrame, runs: pd.DataFrame, measure: Measure
 ) -> tuple[Pairing, pd.DataFrame, pd.DataFrame]:
     """Return the pairs that ``measure`` is of, and the runs of either side, row by row."""

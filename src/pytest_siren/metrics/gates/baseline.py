@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from pytest_siren.metrics.compare.paired import increase_over_pairs, paired
+from pytest_siren.metrics.compare.paired import increase_over_pairs, paired_runs
 from pytest_siren.metrics.compare.pairing import match
 from pytest_siren.metrics.gates.estimates import GateEstimate
 from pytest_siren.metrics.gates.explanations import few
@@ -55,7 +55,7 @@ def estimate_change(
         best = 0.0 if gate.bad_score else 1.0
         before = with_scores(before, unscored(before, gate.measure), gate.measure, best)
     measure = Measure.of(base(gate.measure))
-    made, earlier, later = paired(before, runs, measure)
+    made, earlier, later = paired_runs(before, runs, measure)
     matched = match(earlier, later, measure, cluster=cluster)
     found = increase_over_pairs(made, earlier, later, matched, measure, confidence)
     change = found.difference
@@ -76,7 +76,7 @@ def change_counts(
     ``None`` where pairs lack a score on either side, so that more of them do not settle it alone.
     """
     measure = Measure.of(base(gate.measure))
-    _, earlier, later = paired(baseline_runs(gate, baseline), runs, measure)
+    _, earlier, later = paired_runs(baseline_runs(gate, baseline), runs, measure)
     one, other = (run_scores(side, measure, Errors.EXCLUDE) for side in (earlier, later))
     differences = one - other if gate.measure.endswith("_drop") else other - one
     if np.isnan(differences).any():
