@@ -61,7 +61,7 @@ class LabelEncoder(Generic[T]):
     def __init__(self) -> None:
         self._numbers: dict[T | None, int] = {None: MISSING}
 
-    def of(self, values: Sequence[T | None]) -> npt.NDArray[np.int64]:
+    def encode(self, values: Sequence[T | None]) -> npt.NDArray[np.int64]:
         """Return the number of each value, shape ``(len(values),)``."""
         numbers = self._numbers
         # The values in their order, for a set's order differs from one process to the next.
@@ -202,12 +202,12 @@ def runs_of(reports: Iterable[RunReport], decided: Mapping[str, str] | None = No
         return empty()
     keys = dict.fromkeys((one.job, one.task_id, one.run_index) for one in told)
     run = LabelEncoder[tuple[str, str, int]]()
-    number = run.of([(one.job, one.task_id, one.run_index) for one in told])
+    number = run.encode([(one.job, one.task_id, one.run_index) for one in told])
     sums = aggregate_attempts(_attempts(told, number), len(keys))
     chosen = [told[place] for place in last(number, len(keys))]
     columns: dict[str, Any] = {name: _texts(chosen, name) for name in _TEXTS}
     tasks = LabelEncoder[str]()
-    codes = tasks.of([one.task_id for one in chosen])
+    codes = tasks.encode([one.task_id for one in chosen])
     attacked = np.asarray([one.attack is not None for one in chosen], dtype=np.bool_)
     columns |= task_columns(codes, tasks.values, attacked)
     columns |= vars(sums)
@@ -237,4 +237,4 @@ def _attempts(told: list[RunReport], run: Any) -> Attempts:
 
 def _texts(chosen: list[RunReport], name: str) -> Any:
     codes = LabelEncoder[str]()
-    return codes.column(codes.of([getattr(one, name) for one in chosen]))
+    return codes.column(codes.encode([getattr(one, name) for one in chosen]))

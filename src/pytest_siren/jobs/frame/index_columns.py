@@ -204,7 +204,7 @@ class Indexes:
     finishes: LabelEncoder[str] = field(default_factory=LabelEncoder)
 
     def __post_init__(self) -> None:
-        self.statuses.of(_STATUSES)
+        self.statuses.encode(_STATUSES)
 
     def runs(
         self,
@@ -252,13 +252,13 @@ class Indexes:
             naming.measure(values)
             naming.name(values, status)
         columns: Columns = {
-            "run": runs.of(values["identity"]),
-            "place": places.of(values["path"]),
-            "task": self.tasks.of(values["task_id"]),
-            "vectors": self.vectors.of([one or None for one in values["vectors"]]),
-            "status": self.statuses.of(status),
-            "error": self.errors.of(values["exception_type"]),
-            "finish": self.finishes.of(values["finish"]),
+            "run": runs.encode(values["identity"]),
+            "place": places.encode(values["path"]),
+            "task": self.tasks.encode(values["task_id"]),
+            "vectors": self.vectors.encode([one or None for one in values["vectors"]]),
+            "status": self.statuses.encode(status),
+            "error": self.errors.encode(values["exception_type"]),
+            "finish": self.finishes.encode(values["finish"]),
         }
         columns |= {name: np.asarray(values[name], dtype=np.int64) for name in _INTEGERS}
         columns |= {name: np.asarray(values[name], dtype=np.float64) for name in _FLOATS}
