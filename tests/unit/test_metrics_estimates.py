@@ -38,7 +38,7 @@ def test_the_variance_is_that_of_the_mean_over_clusters() -> None:
     means = values.reshape(20, 3).mean(axis=1)
     found = cluster_variance(values, clusters)
     assert found.variance == pytest.approx(DescrStatsW(means).std_mean ** 2)
-    assert (found.number, found.alike) == (20, 20)
+    assert (found.number, found.n_eff_if_identical) == (20, 20)
 
 
 def korn_graubard(values: np.ndarray, runs: int) -> tuple[float, float]:
@@ -84,7 +84,7 @@ def test_clusters_of_unequal_sizes() -> None:
     found = cluster_variance(values, clusters)
     # Sums of residuals 1.2, -0.6 and -0.6.
     assert found.variance == pytest.approx(3 / 2 * (1.2**2 + 0.6**2 + 0.6**2) / 25)
-    assert found.alike == pytest.approx(25 / 11)
+    assert found.n_eff_if_identical == pytest.approx(25 / 11)
 
 
 @pytest.mark.parametrize("value", [0.0, 1.0])

@@ -89,7 +89,7 @@ class Clusters:
     """Mean over units."""
     number: int
     """Clusters."""
-    alike: float
+    n_eff_if_identical: float
     """Independent observations that the units are worth if those of a cluster are all the same."""
     variance: float
     """Variance of ``mean``, from the spread between clusters; infinite for a single cluster."""
@@ -154,9 +154,9 @@ def effective_size(found: Clusters, runs: int, confidence: float = 0.95) -> floa
     raw = binomial / max(found.variance, binomial / (10.0 * runs))
     fewer = min(found.mean, 1.0 - found.mean) * raw
     size = raw
-    if raw > found.alike:
+    if raw > found.n_eff_if_identical:
         weight = exp(-((fewer / _ENOUGH) ** _STEEP))
-        size = raw ** (1.0 - weight) * found.alike**weight
+        size = raw ** (1.0 - weight) * found.n_eff_if_identical**weight
     tail = (1.0 + confidence) / 2.0
     degrees = max(runs, found.number) - 1
     factor = float(stdtrit(degrees, tail) / stdtrit(found.number - 1, tail)) ** 2
