@@ -28,11 +28,11 @@ def test_a_gate_far_from_its_bound_needs_a_part_of_its_runs() -> None:
     gate = settling("asr <= 0.10", 600)
     assert advance([gate], known([WON, RESISTED] * 300))
     assert gate.verdict is Verdict.BROKEN
-    assert gate.settled_after is not None
-    assert gate.settled_after < 60
+    assert gate.decided_after is not None
+    assert gate.decided_after < 60
     held = settling("asr <= 0.5", 600)
     assert advance([held], known([RESISTED] * 600))
-    assert (held.verdict, held.settled_after) == (Verdict.HELD, held.used)
+    assert (held.verdict, held.decided_after) == (Verdict.HELD, held.used)
 
 
 def test_what_ended_out_of_turn_does_not_count_yet() -> None:
@@ -55,7 +55,7 @@ def test_a_verdict_does_not_depend_on_how_runs_come_in() -> None:
     for run in sorted(outcomes, key=lambda run: -run[0] % 7):  # type: ignore[index]
         so_far[run] = outcomes[run]
         advance([one_by_one], so_far)
-    assert at_once.settled_after == one_by_one.settled_after
+    assert at_once.decided_after == one_by_one.decided_after
     assert (at_once.low, at_once.high) == (one_by_one.low, one_by_one.high)
 
 
@@ -68,7 +68,7 @@ def test_errors_never_help_a_gate_to_hold() -> None:
     assert advance([few], known(([ERROR] + [RESISTED] * 9) * 60))
     alone = settling("asr <= 0.5", 600)
     advance([alone], known([RESISTED] * 600))
-    assert (few.settled_after or 0) > (alone.settled_after or 0)
+    assert (few.decided_after or 0) > (alone.decided_after or 0)
     nothing = settling("asr <= 0.5", 50)
     assert not advance([nothing], known([ERROR] * 50))
     assert (nothing.low, nothing.high) == (0.0, 1.0)
@@ -82,7 +82,7 @@ def test_later_rounds_add_what_they_tell() -> None:
             [Outcome("scored", float((task + index) % 5 > 0), None) for task in range(40)], index
         )
     advance([gate], outcomes)
-    assert gate.settled_after is not None
+    assert gate.decided_after is not None
     assert gate.verdict is Verdict.HELD
 
 

@@ -224,7 +224,7 @@ class SequentialGate:
     verdict: Verdict = Verdict.INCONCLUSIVE
     low: float = 0.0
     high: float = 1.0
-    settled_after: int | None = None
+    decided_after: int | None = None
     _looked: int = 0
     _unscored: int = 0
     _exposures: Counter[bool | None] = field(default_factory=Counter)
@@ -239,7 +239,7 @@ class SequentialGate:
 
     def advance(self, outcomes: Mapping[Hashable, Outcome]) -> None:
         """Take in what is known of the next runs, until the gate is settled."""
-        while self.settled_after is None and self.used < len(self.steps):
+        while self.decided_after is None and self.used < len(self.steps):
             step = self.steps[self.used]
             outcome = outcomes.get(step.run)
             if outcome is None or outcome.status == "cancelled":
@@ -292,14 +292,14 @@ class SequentialGate:
         self.low, self.high = self._scored.sequence.interval()
         against = self._against.sequence.interval() if self._unscored else ()
         if not any(self.gate.accepts(end) for end in (self.low, self.high)):
-            self._settle(Verdict.BROKEN)
+            self._decide(Verdict.BROKEN)
         elif all(self.gate.accepts(end) for end in (self.low, self.high, *against)):
-            self._settle(Verdict.HELD)
+            self._decide(Verdict.HELD)
 
-    def _settle(self, verdict: Verdict) -> None:
+    def _decide(self, verdict: Verdict) -> None:
         if self._of_attack and not can_decide(self.gate, verdict, self.exposed):
             return
-        self.verdict, self.settled_after = verdict, self.used
+        self.verdict, self.decided_after = verdict, self.used
 
 
 @dataclass
@@ -321,7 +321,7 @@ def advance(gates: Iterable[SequentialGate], outcomes: Mapping[Hashable, Outcome
     settled = True
     for gate in gates:
         gate.advance(outcomes)
-        settled = settled and gate.settled_after is not None
+        settled = settled and gate.decided_after is not None
     return settled
 
 
@@ -332,7 +332,7 @@ def sequential_result(gate: SequentialGate, found: GateResult) -> GateResult:
     bounds = f"{gate.low:.3f} to {gate.high:.3f}"
     bound = f"{gate.gate.bound:g}"
     runs = f"{gate.used:,} run{'' if gate.used == 1 else 's'}"
-    if gate.settled_after is not None:
+    if gate.decided_after is not None:
         side = "good" if gate.verdict is Verdict.HELD else "bad"
         why = f"the confidence sequence, {bounds}, is wholly on the {side} side of {bound}"
         why = f"{why} after {runs}"
@@ -345,7 +345,7 @@ def sequential_result(gate: SequentialGate, found: GateResult) -> GateResult:
         why = f"the confidence sequence, {bounds}, has {bound} within after {runs}"
         if found.pending:
             why += f"; {found.pending:,} have not ended"
-    pending = 0 if gate.settled_after is not None else found.pending
+    pending = 0 if gate.decided_after is not None else found.pending
     return gate.with_exposure(
         replace(
             found,
