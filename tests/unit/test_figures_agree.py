@@ -95,9 +95,9 @@ def of_summary(row: SummaryRow) -> dict[str, Figure]:
 
 
 def of_gates(runs: pd.DataFrame, names: list[str], cluster: Cluster) -> dict[str, Figure]:
-    judging = GateSettings(cluster=cluster, advice=False)
+    settings = GateSettings(cluster=cluster, advice=False)
     gates = [parse_gate(f"{name} <= 0.5", "--gate") for name in names]
-    found = evaluate(gates, runs, judging=judging)
+    found = evaluate(gates, runs, settings=settings)
     return {
         name: None if one.value is None else (one.value, one.low or 0.0, one.high or 0.0)
         for name, one in zip(names, found, strict=True)

@@ -41,7 +41,7 @@ def judged(
     (result,) = evaluate(
         [parse_gate(text, "--gate")],
         table(scores, benign=benign),
-        judging=GateSettings(baseline=baseline, advice=advice),
+        settings=GateSettings(baseline=baseline, advice=advice),
     )
     return result
 

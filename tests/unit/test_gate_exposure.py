@@ -27,8 +27,8 @@ HELD, BROKEN, INCONCLUSIVE = Verdict.HELD, Verdict.BROKEN, Verdict.INCONCLUSIVE
 NOTHING = "so they show nothing about the attack"
 
 
-def judged(text: str, table: pd.DataFrame, **judging: Any) -> GateResult:
-    return evaluate([parse_gate(text, "")], table, judging=GateSettings(**judging))[0]
+def judged(text: str, table: pd.DataFrame, **settings: Any) -> GateResult:
+    return evaluate([parse_gate(text, "")], table, settings=GateSettings(**settings))[0]
 
 
 def of_80(**values: Any) -> pd.DataFrame:

@@ -19,20 +19,20 @@ POINT = GateSettings(point=True)
 
 
 def judged(
-    text: str, rows: list[dict[str, Any]], judging: GateSettings | None = None, pending: Any = None
+    text: str, rows: list[dict[str, Any]], settings: GateSettings | None = None, pending: Any = None
 ) -> GateResult:
     over = runs(*rows) if rows else empty()
     [result] = evaluate(
         [parse_gate(text, "--gate")],
         over,
         pending=runs(*pending) if pending else None,
-        judging=judging,
+        settings=settings,
     )
     return result
 
 
-def verdict(text: str, rows: list[dict[str, Any]], judging: GateSettings | None = None) -> Verdict:
-    return judged(text, rows, judging or GateSettings(advice=False)).verdict
+def verdict(text: str, rows: list[dict[str, Any]], settings: GateSettings | None = None) -> Verdict:
+    return judged(text, rows, settings or GateSettings(advice=False)).verdict
 
 
 def test_the_whole_interval_decides() -> None:
@@ -70,8 +70,8 @@ def test_the_bare_estimate_decides_when_asked_to() -> None:
 def test_a_pending_run_keeps_a_gate_from_holding() -> None:
     rows = couples(0, 200)
     assert verdict("asr <= 0.05", rows) is HELD
-    for judging in (None, POINT):
-        result = judged("asr <= 0.05", rows, judging, without_score(200, "pending"))
+    for settings in (None, POINT):
+        result = judged("asr <= 0.05", rows, settings, without_score(200, "pending"))
         assert result.verdict is INCONCLUSIVE
         assert result.pending == 200
         assert result.why == (
@@ -313,8 +313,8 @@ def test_no_gate_holds_by_runs_in_which_nothing_was_said() -> None:
     )
     for finish in UNFINISHED:
         for text in gates:
-            for judging in (None, POINT):
-                result = judged(text, silent(80, finish), judging)
+            for settings in (None, POINT):
+                result = judged(text, silent(80, finish), settings)
                 assert result.verdict is INCONCLUSIVE, text
                 assert result.why == (
                     "none of the 80 runs was scored: 80 with an unknown score "

@@ -167,10 +167,12 @@ def test_first_runs_are_compared_where_either_side_ended_early() -> None:
 
 
 def judged(
-    text: str, over: Any, pending: Any = (), judging: GateSettings | None = None
+    text: str, over: Any, pending: Any = (), settings: GateSettings | None = None
 ) -> GateResult:
     waiting = runs(*pending) if pending else None
-    [result] = evaluate([parse_gate(text, "--gate")], runs(*over), pending=waiting, judging=judging)
+    [result] = evaluate(
+        [parse_gate(text, "--gate")], runs(*over), pending=waiting, settings=settings
+    )
     return result
 
 
@@ -211,17 +213,17 @@ def test_a_gate_waits_for_no_run_of_a_decided_task() -> None:
 def test_a_part_of_the_tasks_cannot_break_a_gate_by_what_was_decided_first() -> None:
     over = [*tasks(30, "u", 1.0), *tasks(70, "v", 0.0)]
     left = [*waiting(30, "u", 1, 2, 3, 4), *waiting(70, "v", 1, 2, 3, 4)]
-    for judging in (None, GateSettings(point=True)):
-        result = judged("attack_pass@5 <= 0.5", over, left, judging)
+    for settings in (None, GateSettings(point=True)):
+        result = judged("attack_pass@5 <= 0.5", over, left, settings)
         assert (result.verdict, result.pending) == (Verdict.INCONCLUSIVE, 280)
     assert judged("attack_pass@5 <= 0.1", over, left).verdict is Verdict.BROKEN
 
 
 def test_errors_can_neither_make_a_gate_hold_nor_break() -> None:
     over = [*tasks(30, "u", 1.0), *tasks(70, "v", None, 0.0, 0.0, 0.0, 0.0)]
-    for judging in (None, GateSettings(point=True)):
-        assert judged("attack_pass@5 <= 0.5", over, (), judging).verdict is Verdict.INCONCLUSIVE
-        assert judged("attack_pass@5 >= 0.5", over, (), judging).verdict is Verdict.INCONCLUSIVE
+    for settings in (None, GateSettings(point=True)):
+        assert judged("attack_pass@5 <= 0.5", over, (), settings).verdict is Verdict.INCONCLUSIVE
+        assert judged("attack_pass@5 >= 0.5", over, (), settings).verdict is Verdict.INCONCLUSIVE
     few = [*tasks(90, "u", None, 1.0), *tasks(10, "v", 0.0, 0.0, 0.0, 0.0, 0.0)]
     assert judged("attack_pass@5 >= 0.7", few).verdict is Verdict.HELD
 

@@ -84,7 +84,7 @@ def evaluate(
     runs: pd.DataFrame,
     *,
     pending: pd.DataFrame | None = None,
-    judging: GateSettings | None = None,
+    settings: GateSettings | None = None,
 ) -> list[GateResult]:
     """Return what came of each gate.
 
@@ -92,11 +92,11 @@ def evaluate(
     was planned and was not tried, with the status ``pending``.
     """
     table = runs if pending is None else concatenated(runs, pending)
-    judging = judging or GateSettings()
-    return [_judge(gate, table, judging) for gate in gates]
+    settings = settings or GateSettings()
+    return [_evaluate(gate, table, settings) for gate in gates]
 
 
-def _judge(gate: Gate, table: pd.DataFrame, judging: GateSettings) -> GateResult:
+def _evaluate(gate: Gate, table: pd.DataFrame, settings: GateSettings) -> GateResult:
     of_gate = runs_of_jobs(table, gate)
     chosen = of_gate[in_group(of_gate, gate.group)]
     if not len(chosen):
@@ -105,44 +105,46 @@ def _judge(gate: Gate, table: pd.DataFrame, judging: GateSettings) -> GateResult
         )
     chosen = counted_runs(chosen[applies_to(chosen, gate.measure)], gate.measure)
     if score_column(gate.measure) != "attack_score":
-        return _judged(gate, chosen, judging)
+        return _evaluate_runs(gate, chosen, settings)
     exposed = count_exposed(chosen)
     # More runs of the kind that nobody reads would decide nothing.
-    judging = replace(judging, advice=judging.advice and not exposed.none)
-    if judging.unexposed is Unexposed.UNKNOWN:
+    settings = replace(settings, advice=settings.advice and not exposed.none)
+    if settings.unexposed is Unexposed.UNKNOWN:
         chosen = unexposed_as_unknown(chosen)
-    return with_exposure(gate, _judged(gate, chosen, judging), exposed)
+    return with_exposure(gate, _evaluate_runs(gate, chosen, settings), exposed)
 
 
-def _judged(gate: Gate, chosen: pd.DataFrame, judging: GateSettings) -> GateResult:
+def _evaluate_runs(gate: Gate, chosen: pd.DataFrame, settings: GateSettings) -> GateResult:
     """Judge ``gate`` by ``chosen``, the runs that it is about."""
     counts, pending = _counted(chosen, gate.measure)
     over = chosen[~pending]
-    found = _find(gate, over, judging)
+    found = _find(gate, over, settings)
     if found is None:
-        why = _nothing(gate, over, counts, judging)
+        why = _nothing(gate, over, counts, settings)
         return _result(gate, Verdict.INCONCLUSIVE, None, counts, why)
-    verdict = _side(gate, found, judging)
+    verdict = _side(gate, found, settings)
     if verdict is Verdict.HELD:
-        doubt = _doubt(gate, found, over, counts, judging)
-    elif verdict is Verdict.BROKEN and judging.point and (counts.pending or found.undecided):
-        doubt = _way_out(gate, chosen, pending, judging)
+        doubt = _doubt(gate, found, over, counts, settings)
+    elif verdict is Verdict.BROKEN and settings.point and (counts.pending or found.undecided):
+        doubt = _way_out(gate, chosen, pending, settings)
     elif verdict is Verdict.INCONCLUSIVE:
-        return _undecided(gate, found, over, counts, judging)
+        return _undecided(gate, found, over, counts, settings)
     else:
         doubt = None
     if doubt is not None:
         return _result(gate, Verdict.INCONCLUSIVE, found, counts, doubt)
-    return _result(gate, verdict, found, counts, words.decided(gate, found, verdict, judging.point))
+    return _result(
+        gate, verdict, found, counts, words.decided(gate, found, verdict, settings.point)
+    )
 
 
 def _undecided(
-    gate: Gate, found: GateEstimate, over: pd.DataFrame, counts: Counts, judging: GateSettings
+    gate: Gate, found: GateEstimate, over: pd.DataFrame, counts: Counts, settings: GateSettings
 ) -> GateResult:
     """Return the result for an interval that has the bound within."""
     why = words.across(gate, found, counts)
-    asked = judging.advice and not counts.pending
-    need = required(gate, found, over, judging) if asked else None
+    asked = settings.advice and not counts.pending
+    need = required(gate, found, over, settings) if asked else None
     if need is not None:
         why = f"{why}; {needed(need, gate, found)}"
     result = _result(gate, Verdict.INCONCLUSIVE, found, counts, why)
@@ -157,12 +159,12 @@ def _missing(gate: Gate, runs: pd.DataFrame) -> str:
     return words.no_runs(gate)
 
 
-def _nothing(gate: Gate, over: pd.DataFrame, counts: Counts, judging: GateSettings) -> str:
+def _nothing(gate: Gate, over: pd.DataFrame, counts: Counts, settings: GateSettings) -> str:
     """Say why there is no estimate."""
     if gate.measure in CHANGES and counts.scored:
-        if judging.baseline is None:
+        if settings.baseline is None:
             return words.no_baseline(gate)
-        return incomparable(over, gate, judging.baseline)
+        return incomparable(over, gate, settings.baseline)
     return words.nothing_scored(gate, counts)
 
 
@@ -178,9 +180,9 @@ def _counted(runs: pd.DataFrame, measure: str) -> tuple[Counts, Mask]:
 
 
 def _find(
-    gate: Gate, runs: pd.DataFrame, judging: GateSettings, *, worst: bool = False
+    gate: Gate, runs: pd.DataFrame, settings: GateSettings, *, worst: bool = False
 ) -> GateEstimate | None:
-    cluster, confidence, baseline = judging.cluster, judging.confidence, judging.baseline
+    cluster, confidence, baseline = settings.cluster, settings.confidence, settings.baseline
     if gate.measure not in CHANGES:
         return estimate_measure(runs, gate.measure, cluster=cluster, confidence=confidence)
     if baseline is None:
@@ -190,9 +192,9 @@ def _find(
     )
 
 
-def _side(gate: Gate, found: GateEstimate, judging: GateSettings) -> Verdict:
+def _side(gate: Gate, found: GateEstimate, settings: GateSettings) -> Verdict:
     """Tell on which side of the bound the interval, or the estimate, lies as a whole."""
-    ends = (found.value,) if judging.point else (found.low, found.high)
+    ends = (found.value,) if settings.point else (found.low, found.high)
     good = [gate.accepts(end) for end in ends]
     if all(good):
         return Verdict.HELD
@@ -204,7 +206,7 @@ def _doubt(
     found: GateEstimate,
     over: pd.DataFrame,
     counts: Counts,
-    judging: GateSettings,
+    settings: GateSettings,
 ) -> str | None:
     """Return what keeps a gate from holding that would hold by its scored runs alone."""
     if counts.pending:
@@ -212,26 +214,26 @@ def _doubt(
     if gate.measure in TOTALS:
         unpriced = int(over["unpriced"].sum()) if gate.measure == "cost" else 0
         return words.unpriced(unpriced, over) if unpriced else None
-    baseline = judging.baseline if gate.measure in CHANGES else None
+    baseline = settings.baseline if gate.measure in CHANGES else None
     if baseline and (problem := unmatched(over, gate, baseline)):
         return problem
     lacking = unscored(over, gate.measure)
     if lacking.any() or baseline:
         worst = with_scores(over, lacking, gate.measure, gate.bad_score)
-        against = _find(gate, worst, judging, worst=True)
-        if against is None or _side(gate, against, judging) is not Verdict.HELD:
+        against = _find(gate, worst, settings, worst=True)
+        if against is None or _side(gate, against, settings) is not Verdict.HELD:
             return words.against(counts, against)
     return words.short(gate, found) if found.short else None
 
 
-def _way_out(gate: Gate, chosen: pd.DataFrame, pending: Mask, judging: GateSettings) -> str | None:
+def _way_out(gate: Gate, chosen: pd.DataFrame, pending: Mask, settings: GateSettings) -> str | None:
     """Return why a gate that is broken so far may yet hold; ``None`` if it cannot."""
     if gate.measure in TOTALS:
         return None if gate.upper else words.unfinished_broken()
     # Errors of tasks that end early keep them undecided, which the estimate does not show.
     errors = unscored(chosen, gate.measure) & decided_by(chosen, Measure.of(base(gate.measure)))
     best = with_scores(chosen, pending | errors, gate.measure, 1.0 - gate.bad_score)
-    found = _find(gate, best, judging)
+    found = _find(gate, best, settings)
     return words.unfinished_broken() if found and gate.accepts(found.value) else None
 
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 def required(
-    gate: Gate, found: GateEstimate, runs: pd.DataFrame, judging: GateSettings
+    gate: Gate, found: GateEstimate, runs: pd.DataFrame, settings: GateSettings
 ) -> RequiredRuns | None:
     """Return the runs or tasks that would settle ``gate``, which ``found`` leaves open.
 
@@ -40,19 +40,19 @@ def required(
         return RequiredRuns(paired=changes)
     if decided_by(runs, Measure.of(base(gate.measure))).any():
         return None
-    question = _question(gate, runs, judging)
+    question = _question(gate, runs, settings)
     return question.required() if question is not None else None
 
 
-def _question(gate: Gate, runs: pd.DataFrame, judging: GateSettings) -> GateSimulation | None:
+def _question(gate: Gate, runs: pd.DataFrame, settings: GateSettings) -> GateSimulation | None:
     if gate.measure in CHANGES:
-        return _of_change(gate, runs, judging)
+        return _of_change(gate, runs, settings)
     if gate.measure in WORST:
-        return _of_worst(gate, runs, judging.confidence)
-    return _of_rate(gate, runs, judging)
+        return _of_worst(gate, runs, settings.confidence)
+    return _of_rate(gate, runs, settings)
 
 
-def _of_rate(gate: Gate, runs: pd.DataFrame, judging: GateSettings) -> GateSimulation:
+def _of_rate(gate: Gate, runs: pd.DataFrame, settings: GateSettings) -> GateSimulation:
     measure = Measure.of(gate.measure)
 
     def interval(counts: OutcomeCounts, against: bool) -> tuple[float, float]:
@@ -70,11 +70,11 @@ def _of_rate(gate: Gate, runs: pd.DataFrame, judging: GateSettings) -> GateSimul
             counts.clusters[enough],
             runs=int(number.sum()),
             k=measure.k,
-            confidence=judging.confidence,
+            confidence=settings.confidence,
         )
         return made.low, made.high
 
-    return GateSimulation(gate, _counts(runs, gate, judging.cluster), interval)
+    return GateSimulation(gate, _counts(runs, gate, settings.cluster), interval)
 
 
 def _of_worst(gate: Gate, runs: pd.DataFrame, confidence: float) -> GateSimulation:
@@ -91,15 +91,15 @@ def _of_worst(gate: Gate, runs: pd.DataFrame, confidence: float) -> GateSimulati
     return GateSimulation(gate, counts, interval, others=False, own_rates=True)
 
 
-def _of_change(gate: Gate, runs: pd.DataFrame, judging: GateSettings) -> GateSimulation | None:
-    assert judging.baseline is not None
-    counts = change_counts(runs, gate, judging.baseline, judging.cluster)
+def _of_change(gate: Gate, runs: pd.DataFrame, settings: GateSettings) -> GateSimulation | None:
+    assert settings.baseline is not None
+    counts = change_counts(runs, gate, settings.baseline, settings.cluster)
     if counts is None:
         return None
 
     def interval(counts: OutcomeCounts, against: bool) -> tuple[float, float]:
         values = counts.sums / counts.scored
-        made = mean_difference(values, counts.clusters, confidence=judging.confidence)
+        made = mean_difference(values, counts.clusters, confidence=settings.confidence)
         return made.low, made.high
 
     return GateSimulation(gate, counts, interval, paired=True)

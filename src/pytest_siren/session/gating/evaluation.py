@@ -29,7 +29,7 @@ def judge(
     baseline: Baseline | None,
 ) -> list[GateResult]:
     """Return what came of ``gates``, given what was planned and the reports of this session."""
-    judging = GateSettings(
+    settings = GateSettings(
         point=on_point(config),
         cluster=chosen_cluster(config),
         baseline=baseline,
@@ -39,7 +39,7 @@ def judge(
         ended = {(one.identity, one.job, one.task_id, one.run_index) for one in reports}
         decided = config.stash.get(DECIDED, {})
         pending = plan_table(plan, ended, decided)
-        return evaluate(gates, runs_of(reports, decided), pending=pending, judging=judging)
+        return evaluate(gates, runs_of(reports, decided), pending=pending, settings=settings)
 
 
 def judge_settled(
