@@ -22,6 +22,7 @@ from pytest_siren.yamlpos.reader import (
     Node,
     NotAMappingError,
     Place,
+    branch,
     moved,
     node_of,
     with_value,
@@ -208,19 +209,15 @@ def with_options(
     Another agent than the file's keeps the file's model if it ``keeps_model``, and nothing else of
     its config.
     """
-    current = root.at(("agent", "type"))
-    if agent is not None and (current is None or agent != current.value):
-        place = Place(file, None, f"--agent {agent}")
-        file_model = root.at(_MODEL)
-        root = with_value(root, ("agent",), node_of({"type": agent}, place))
-        if file_model is not None and keeps_model:
-            root = with_value(root, _MODEL, file_model)
+    if agent is not None:
+        node = node_of(agent, Place(file, None, f"--agent {agent}"))
+        root = with_agent_type(root, node, keeps_model=keeps_model)
     if model is not None:
         root = _option(root, _MODEL, model, "--model", file)
     if selection.runs is not None:
-        if root.at(_RUNS_ALIAS) is not None:
-            root = without(root, _RUNS_ALIAS)
-        root = _option(root, ("runs",), selection.runs, "--runs", file)
+        root = with_runs(
+            root, node_of(selection.runs, Place(file, None, f"--runs {selection.runs}"))
+        )
     if selection.task_ids:
         task_ids = list(dict.fromkeys(selection.task_ids))
         root = _option(root, ("task_ids",), task_ids, "--task-ids", file)
@@ -230,6 +227,26 @@ def with_options(
         default = selection.default_concurrency
         root = _option(root, _CONCURRENCY, default, "siren_concurrency", file)
     return root
+
+
+def with_agent_type(root: Node, agent: Node, *, keeps_model: bool) -> Node:
+    """Return ``root`` with the agent of the type ``agent``.
+
+    Another one than before keeps the model if it ``keeps_model``, and nothing else of the config.
+    """
+    current = root.at(("agent", "type"))
+    if current is not None and agent.value == current.value:
+        return root
+    model = root.at(_MODEL)
+    root = with_value(root, ("agent",), branch({"type": agent}, agent.place))
+    return with_value(root, _MODEL, model) if model is not None and keeps_model else root
+
+
+def with_runs(root: Node, runs: Node) -> Node:
+    """Return ``root`` with that many runs of each task, however it spells them."""
+    if root.at(_RUNS_ALIAS) is not None:
+        root = without(root, _RUNS_ALIAS)
+    return with_value(root, ("runs",), runs)
 
 
 def _option(root: Node, path: KeyPath, value: Any, option: str, file: Path) -> Node:

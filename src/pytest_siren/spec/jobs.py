@@ -20,7 +20,9 @@ from pytest_siren.spec.components import (
     apply_to_attack,
     apply_to_file,
     conflicts,
+    with_agent_type,
     with_options,
+    with_runs,
 )
 from pytest_siren.spec.documents import (
     PRESETS,
@@ -51,9 +53,18 @@ from pytest_siren.spec.schema import (
     TelemetrySection,
     UsageLimitsSection,
 )
+from pytest_siren.spec.sweep import AGENT, ATTACK, MODEL, Point, outdone, points
 from pytest_siren.yamlpos.problems import KeyPath, Problem
 from pytest_siren.yamlpos.problems import shown as as_shown
-from pytest_siren.yamlpos.reader import Node, Place, branch, node_of, read_yaml, with_value
+from pytest_siren.yamlpos.reader import (
+    Node,
+    Place,
+    branch,
+    node_of,
+    read_yaml,
+    with_value,
+    without,
+)
 
 DATASETS = files("pytest_siren.datasets") / "presets"
 """The dataset presets that are built in, one ``NAME.yaml`` each."""
@@ -370,6 +381,7 @@ def _without_texts(tree: Node) -> Node:
 
 
 _TEXTS = ("attack", "attacks", "dataset", "hydra")
+_SWEEP = ("sweep",)
 
 
 @dataclass(frozen=True)
@@ -399,23 +411,37 @@ class _Loading:
         self._selection = selection
         self._file_overrides = [one for one in overrides if not one.for_attacks]
         self._attack_overrides = [one for one in overrides if one.for_attacks]
+        self._warnings: tuple[str, ...] = ()
 
     def jobs(self, root: Node) -> Iterator[JobSpec]:
         selection = self._selection
         agents = tuple(dict.fromkeys(selection.agents)) or (None,)
         models = tuple(dict.fromkeys(selection.models)) or (None,)
-        root = self.sections.resolved(root)
-        for cell, agent, model in product(cells(self._file_overrides), agents, models):
-            tree = self._changed(root, cell, agent, model)
+        swept_points = self._points(root)
+        bare = without(root, _SWEEP) if root.at(_SWEEP) is not None else root
+        root = self.sections.resolved(bare)
+        made: set[object] = set()
+        for point, cell, agent, model in product(
+            swept_points, cells(self._file_overrides), agents, models
+        ):
+            there = self._at(root, point)
+            tree = self._changed(there, cell, agent, model)
             notes: tuple[str, ...] = ()
             name = tree.at(("agent", "type"))
-            if model is not None and name and not self.components.needs_model(name.value):
+            needs_model = name is None or self.components.needs_model(name.value)
+            if model is not None and name and not needs_model:
                 if model != models[0]:
                     continue  # each would make the same job again
-                tree = self._changed(root, cell, agent, None)
+                tree = self._changed(there, cell, agent, None)
                 given = ",".join(selection.models)
                 notes = (f"--model {given} has no effect: the agent {name.value} needs no model",)
-            yield from self._jobs_of(tree, cell, notes)
+            for job in self._jobs_of(tree, cell, point, notes):
+                attack = job.attack and job.attack.name
+                values = point.telling(attacked=attack is not None, with_model=needs_model)
+                alike = (attack, values, tuple(job.cell.items()), agent, model)
+                if alike not in made:  # cells that differ in what this job has no use for
+                    made.add(alike)
+                    yield job
 
     def _changed(self, root: Node, cell: Cell, agent: str | None, model: str | None) -> Node:
         """Return the eval file as options and the overrides in ``cell`` change it."""
@@ -425,7 +451,47 @@ class _Loading:
             tree = self.sections.resolved(apply_to_file(tree, change, self.components))
         return with_agent(tree)
 
-    def _jobs_of(self, tree: Node, cell: Cell, notes: tuple[str, ...]) -> Iterator[JobSpec]:
+    def _points(self, root: Node) -> tuple[Point, ...]:
+        """Return the cells of the file's sweep that the options leave."""
+        overrides = (*self._file_overrides, *self._attack_overrides)
+        sweep = root.at(_SWEEP)
+        if any(one.path == _SWEEP for one in overrides):
+            self._file_overrides = [one for one in self._file_overrides if one.path != _SWEEP]
+            if sweep is None:
+                message = "there is no sweep to leave out"
+                self.components.problems.append(
+                    Place(self._shown, None, "--set ~sweep").problem(message)
+                )
+            return (Point(),)
+        selection = self._selection
+        replaced = [".".join(one.path) for one in overrides]
+        replaced += [MODEL] if selection.models else []
+        replaced += [AGENT] if selection.agents else []
+        replaced += [ATTACK] if selection.attacks or selection.benign else []
+        gives_runs = selection.runs is not None
+        if (axes := outdone(sweep)) and sweep is not None:
+            self._warnings = (
+                f"line {sweep.place.line}: sweep.trials win over its axes: {', '.join(axes)} "
+                "have no effect",
+            )
+        return points(sweep, replaced, self.components.problems, runs=gives_runs)
+
+    def _at(self, root: Node, point: Point) -> Node:
+        """Return the tree of the file at ``point`` of its sweep."""
+        if (agent := point.of(AGENT)) is not None:
+            keeps_model = self.components.needs_model(agent.node.value)
+            root = with_agent_type(root, agent.node, keeps_model=keeps_model)
+        name = root.at(("agent", "type"))
+        needs_model = name is None or self.components.needs_model(name.value)
+        if (model := point.of(MODEL)) is not None and needs_model:
+            root = with_value(root, ("agent", "config", "model"), model.node)
+        for change in point.file_changes:
+            root = self.sections.resolved(apply_to_file(root, change, self.components))
+        return root if point.runs is None else with_runs(root, point.runs)
+
+    def _jobs_of(
+        self, tree: Node, cell: Cell, point: Point, notes: tuple[str, ...]
+    ) -> Iterator[JobSpec]:
         self.components.problems += missing(_without_texts(tree))
         name = tree.at(("agent", "type"))
         needs_model = name is None or self.components.needs_model(name.value)
@@ -434,14 +500,20 @@ class _Loading:
         )
         dataset = self._component(Kind.DATASET, tree, "dataset", None)
         agent = self._component(Kind.AGENT, tree, "agent", envelope.model)
-        attacks = list(self._attacks(tree))
+        attacks = list(self._attacks(tree, point))
         if envelope.file is None or dataset is None or agent is None:
             return
         if needs_model and envelope.model is None:
             return
         envelope = replace(envelope, warnings=(*envelope.warnings, *notes))
         for attacked in attacks:
-            yield self._job(envelope, dataset, agent, attacked, swept((*cell, *attacked.cell)))
+            labels = {
+                key: text
+                for key, text in point.labels.items()
+                if attacked.spec is not None or not key.startswith("attack.config.")
+            }
+            chosen = {**labels, **swept((*cell, *attacked.cell))}
+            yield self._job(envelope, dataset, agent, attacked, chosen)
 
     def _component(
         self, kind: Kind, tree: Node, key: str, model: str | None
@@ -449,7 +521,7 @@ class _Loading:
         section = tree.child(key)
         return None if section is None else self.components.spec(kind, section, (key,), model)
 
-    def _attacks(self, tree: Node) -> Iterator[_Attacked]:
+    def _attacks(self, tree: Node, point: Point) -> Iterator[_Attacked]:
         """Yield the attacks to run; one that is ``None`` stands for the benign tasks."""
         selection = self._selection
         in_file = file_attacks(tree, self.presets)
@@ -458,6 +530,9 @@ class _Loading:
             chosen = {
                 name: Place(self._shown, None, f"--attack {name}") for name in selection.attacks
             }
+        elif (value := point.of(ATTACK)) is not None:
+            name = value.node.value
+            chosen = {} if name is None else {str(name): value.node.place}
         if selection.benign or not chosen:
             yield _Attacked(None)
         if self._attack_overrides and not chosen:
@@ -470,12 +545,12 @@ class _Loading:
         for name, place in chosen.items():
             found = self.presets.find(name, place, in_file.defined)
             if found is not None:
-                yield from self._cells_of(found)
+                yield from self._cells_of(found, point)
 
-    def _cells_of(self, definition: Definition) -> Iterator[_Attacked]:
+    def _cells_of(self, definition: Definition, point: Point) -> Iterator[_Attacked]:
         for cell in cells(self._attack_overrides):
             section = definition.section
-            for change in cell:
+            for change in (*point.attack_changes, *cell):
                 section = apply_to_attack(section, change, self.components)
             self.components.problems += missing(section, ("attack",))
             spec = self.components.spec(Kind.ATTACK, section, definition.at)
@@ -513,6 +588,6 @@ class _Loading:
             cell=cell,
             snapshot={},
             # A recorded job had its warnings when it was made.
-            warnings=() if self._tree.recorded else envelope.warnings,
+            warnings=() if self._tree.recorded else (*envelope.warnings, *self._warnings),
         )
         return replace(job, snapshot=snapshot(job, file, self._shown))

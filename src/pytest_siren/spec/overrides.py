@@ -68,6 +68,9 @@ def interpolated(
 
 
 def _is_text_of_the_evaluation(path: KeyPath) -> bool:
+    if path[:1] == ("sweep",):
+        keys = (str(part).partition(".config.")[2].partition(".")[0] for part in path[1:])
+        return not {*_DATASET_TEXTS, *_ATTACK_TEXTS}.isdisjoint(keys)
     texts = _DATASET_TEXTS if path[:1] == ("dataset",) else _ATTACK_TEXTS
     return len(path) > 1 and path[-2] == "config" and path[-1] in texts
 
@@ -229,6 +232,10 @@ def _parse(
     path = tuple(key.split("."))
     if path[0] == "include":
         problems.append(place.problem("files are included by eval files only"))
+        return None
+    if path[0] == "sweep" and (action is not Action.DELETE or len(path) > 1):
+        message = "the sweep of an eval file can only be left out: ~sweep (KEY=A,B sweeps, too)"
+        problems.append(place.problem(message))
         return None
     if action is Action.DELETE:
         return Override(action, key, path, place)

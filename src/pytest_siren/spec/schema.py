@@ -214,6 +214,9 @@ class EvalFile(Section):
         default=None, ge=1, le=MOST_RUNS_OF_TASK, description="Runs of each task; 1 if not given"
     )
     execution: ExecutionSection | None = Field(default=None, description="See `execution`")
+    sweep: dict[str, Any] | None = Field(
+        default=None, description="Keys to values, of which each combination is a job; see `sweep`"
+    )
     usage_limits: UsageLimitsSection | None = Field(
         default=UsageLimitsSection(), description="See `usage_limits`; `null` lifts all limits"
     )
