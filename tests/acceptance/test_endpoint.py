@@ -93,13 +93,18 @@ def test_the_local_model_says_how_to_fetch_its_weights(
     result.stdout.fnmatch_lines(["*Interrupted: weights of local:*: siren models pull *"])
 
 
+@pytest.mark.inside
 def test_the_local_model_runs_in_every_process(distributed: Project) -> None:
     try:
         locate("smollm2-135m")
     except WeightsMissingError as missing:
         pytest.skip(str(missing))
     distributed.run(
-        "evals", "--attack=template_string", "--model=local:smollm2-135m", "--task-ids=summary"
+        "evals",
+        "--attack=template_string",
+        "--model=local:smollm2-135m",
+        "--task-ids=summary",
+        "--set=+agent.config.model_settings.max_tokens=16",
     )
     results = distributed.results()
     assert [found["status"] for found in results] == ["scored"] * 2

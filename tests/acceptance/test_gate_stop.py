@@ -6,6 +6,7 @@ import pytest
 import yaml
 
 from tests.acceptance.conftest import Project
+from tests.acceptance.inside import Inside
 from tests.acceptance.simulated import ARGS, asked, simulate
 
 HELD, BROKEN = pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED
@@ -34,7 +35,7 @@ def used(line: str) -> int:
 @pytest.mark.parametrize("dist", ["alone", "-n2"])
 def test_a_gate_far_from_its_bound_is_settled_early(simulated: Project, dist: str) -> None:
     if dist == "-n2":
-        simulated = Project(simulated.pytester, ["-n2"])
+        simulated = Inside(simulated.pytester, ["-n2"])
     simulated.write("evals/test_last.py", "def test_good():\n    pass\n")
     result = simulated.run(*ARGS, "--gate=asr <= 0.10")
     assert result.ret == BROKEN
@@ -62,7 +63,7 @@ def test_a_gate_far_from_its_bound_is_settled_early(simulated: Project, dist: st
 def test_recorded_runs_are_reported_though_gates_are_settled_without_them(
     simulated: Project,
 ) -> None:
-    simulated = Project(simulated.pytester, ["-n2", "--concurrency=1", "--task-ids=m0,m1"])
+    simulated = Inside(simulated.pytester, ["-n2", "--concurrency=1", "--task-ids=m0,m1"])
     first = simulated.run("evals", "--attack=template_string")
     [job] = simulated.jobs()
     gates = ("--gate-stop", "--gate=asr <= 0.9")

@@ -33,10 +33,7 @@ def quick(project: Project) -> Project:
 @pytest.fixture(params=["inside", "-n2"])
 def either(project: Project, request: pytest.FixtureRequest) -> Project:
     """The same project in both ways in which gates learn of what was planned."""
-    if request.param == "inside":
-        return Inside(project.pytester, ["-p", "no:xdist"])
-    project.args = ["-n2"]
-    return project
+    return Inside(project.pytester, ["-p", "no:xdist"] if request.param == "inside" else ["-n2"])
 
 
 @pytest.fixture

@@ -51,6 +51,7 @@ def test_a_root_folder_that_cannot_be_written_costs_no_run(
     [["-p", "no:xdist"], pytest.param(["-n2"], marks=pytest.mark.nightly)],
     ids=["no-xdist", "n2"],
 )
+@pytest.mark.inside
 @pytest.mark.parametrize("obstacle", ["a dangling link", "a file"])
 def test_a_jobs_folder_that_cannot_be_made_is_one_line_and_runs_nothing(
     project: Project, dist: list[str], obstacle: str

@@ -75,6 +75,7 @@ def test_ordinary_tests_go_on(project: Project) -> None:
         assert result.ret == pytest.ExitCode.INTERRUPTED
 
 
+@pytest.mark.inside
 @pytest.mark.parametrize("dist", ["-n2"], indirect=True)
 @pytest.mark.usefixtures("without_key")
 def test_so_it_is_on_several_processes(distributed: Project) -> None:
@@ -87,6 +88,7 @@ def test_so_it_is_on_several_processes(distributed: Project) -> None:
     assert "pending: 20 of 40 runs" in text
 
 
+@pytest.mark.inside
 @pytest.mark.usefixtures("without_key")
 @pytest.mark.parametrize(
     "dist", ["no-xdist", pytest.param("-n2", marks=pytest.mark.nightly)], indirect=True
@@ -121,6 +123,7 @@ def test_a_session_that_cannot_begin_leaves_no_job(
     assert project.jobs() == [job]
 
 
+@pytest.mark.inside
 @pytest.mark.usefixtures("without_key")
 def test_no_job_of_an_unavailable_model_is_left(distributed: Project) -> None:
     result = distributed.run("--model=openai:gpt-5,scripted:echo")

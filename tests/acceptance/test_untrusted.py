@@ -59,7 +59,6 @@ def hostile(project: Project) -> Project:
 
 @pytest.mark.parametrize("attack", [(), ("--attack=template_string",)])
 def test_task_ids_cannot_leave_the_jobs_folder(hostile: Project, attack: tuple[str, ...]) -> None:
-    before = {path for path in hostile.path.parent.rglob("*") if hostile.path not in path.parents}
     result = hostile.run("evals", *attack)
     result.assert_outcomes(passed=len(HOSTILE_IDS))
     (job,) = hostile.jobs()
@@ -68,10 +67,10 @@ def test_task_ids_cannot_leave_the_jobs_folder(hostile: Project, attack: tuple[s
     assert all(len(folder.name.encode()) <= 120 for folder in folders)
     suffix = ":../evil" if attack else ""
     assert {found["task_id"] for found in hostile.results()} == {i + suffix for i in HOSTILE_IDS}
-    after = {path for path in hostile.path.parent.rglob("*") if hostile.path not in path.parents}
-    assert {
-        path for path in after - before if "escaped" in path.name or "evil" in path.name
-    } == set()
+    inside = set(job.rglob("*"))
+    for folder in [*hostile.path.rglob("*"), hostile.path, *hostile.path.parents]:
+        strays = {*folder.glob("*escaped*"), *folder.glob("*evil*")} - inside
+        assert strays == set()
 
 
 def test_every_run_of_hostile_ids_has_its_own_folder(hostile: Project) -> None:
