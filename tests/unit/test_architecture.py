@@ -65,6 +65,14 @@ def test_a_controller_need_not_load_what_runs_are_made_of_to_learn_what_was_plan
     assert {"pydantic_ai", "pandas", "scipy"}.isdisjoint(done.stdout.split())
 
 
+def test_what_every_session_with_evaluations_begins_with_is_light() -> None:
+    """The rest is loaded by the process that executes runs, or by the option that needs it."""
+    code = "import sys, pytest_siren.session.lifecycle.begin; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    heavy = {"pydantic", "pydantic_core", "pydantic_ai", "yaml", "rich", "pandas", "jinja2"}
+    assert heavy & set(done.stdout.split()) == set()
+
+
 MODULES = sorted(
     ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__")
     for path in PACKAGE.rglob("*.py")

@@ -15,7 +15,7 @@ from pytest_siren.jobs.frame.table import read_runs
 from pytest_siren.jobs.reading.job_config import RecordError, job_facts
 from pytest_siren.jobs.reading.prompt_siren import named
 from pytest_siren.jobs.reading.read import iter_index, load_config, load_execution, load_result
-from pytest_siren.jobs.records.schema import DROPPED_FILE
+from pytest_siren.jobs.records.naming import DROPPED_FILE
 from pytest_siren.jobs.writing.repair import repair, up_to_date
 from pytest_siren.jobs.writing.store import History, JobStore
 from pytest_siren.payloads import RunInfo

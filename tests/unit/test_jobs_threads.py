@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
-from pytest_siren.jobs.records.schema import INDEX_FILE, RESULT_FILE
+from pytest_siren.jobs.records.naming import INDEX_FILE, RESULT_FILE
 from pytest_siren.jobs.writing.store import JobStore
 from tests.unit import jobs_sample as sample
 

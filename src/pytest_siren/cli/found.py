@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pytest_siren.cli.say import complain
-from pytest_siren.jobs.records.schema import INDEX_FILE
+from pytest_siren.jobs.records.naming import INDEX_FILE
 from pytest_siren.jobs.sweeps import SweepError, find_jobs, job_names
 
 

@@ -12,7 +12,7 @@ import pandas as pd
 from pytest_siren.jobs.baselines.files import SUFFIX, BaselineError, read_baseline
 from pytest_siren.jobs.frame.table import read_runs
 from pytest_siren.jobs.reading.job_config import of_baseline_line
-from pytest_siren.jobs.records.schema import CONFIG_FILE
+from pytest_siren.jobs.records.naming import CONFIG_FILE
 from pytest_siren.jobs.sweeps import SweepError, find_jobs
 from pytest_siren.metrics.frame import COLUMNS, table
 

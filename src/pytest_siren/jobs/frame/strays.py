@@ -9,8 +9,7 @@ from pathlib import Path
 
 from pytest_siren.jobs.reading.job_config import RecordError
 from pytest_siren.jobs.reading.read import load_result
-from pytest_siren.jobs.records.naming import is_run_id
-from pytest_siren.jobs.records.schema import RESULT_FILE
+from pytest_siren.jobs.records.naming import RESULT_FILE, is_run_id
 from pytest_siren.jobs.writing.write import written_now
 
 

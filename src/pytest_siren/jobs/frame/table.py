@@ -14,7 +14,7 @@ import pandas as pd
 from pytest_siren.jobs.frame.index_columns import Columns, Indexes
 from pytest_siren.jobs.frame.strays import strays
 from pytest_siren.jobs.reading.job_config import JobFacts, RecordError, job_facts, not_needed_line
-from pytest_siren.jobs.records.schema import INDEX_FILE
+from pytest_siren.jobs.records.naming import INDEX_FILE
 from pytest_siren.metrics.frame import (
     FLOATS,
     INTEGERS,

@@ -10,7 +10,8 @@ from typing import Annotated, Any
 import msgspec
 
 from pytest_siren.jobs.reading.job_config import RecordError, read_record
-from pytest_siren.jobs.records.schema import EXECUTION_FILE, MOST_COUNT, RESULT_FILE
+from pytest_siren.jobs.records.naming import EXECUTION_FILE, RESULT_FILE
+from pytest_siren.jobs.records.schema import MOST_COUNT
 
 UNKNOWN = float("nan")
 _Count = Annotated[int, msgspec.Meta(ge=0, le=MOST_COUNT)]

@@ -22,12 +22,9 @@ from pytest_siren.jobs.reading.job_config import (
     read_record,
 )
 from pytest_siren.jobs.reading.job_config import load_document as load_document
+from pytest_siren.jobs.records.naming import CONFIG_FILE, EXECUTION_FILE, INDEX_FILE, RESULT_FILE
 from pytest_siren.jobs.records.schema import (
-    CONFIG_FILE,
-    EXECUTION_FILE,
-    INDEX_FILE,
     MOST_COUNT,
-    RESULT_FILE,
     SCHEMA_VERSION,
     Execution,
     IndexEntry,

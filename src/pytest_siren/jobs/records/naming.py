@@ -7,6 +7,12 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from hashlib import sha256
 
+CONFIG_FILE = "config.yaml"
+INDEX_FILE = "index.jsonl"
+DROPPED_FILE = "index.jsonl.dropped"
+RESULT_FILE = "result.json"
+EXECUTION_FILE = "execution.json"
+
 _UNSAFE = re.compile(r"[^A-Za-z0-9-]+")
 _RUN_ID = re.compile(r"[0-9a-f]{8}")
 _LONGEST_TASK = 100

@@ -74,11 +74,6 @@ Moment: TypeAlias = Annotated[datetime, AfterValidator(bounded)]
 Usage: TypeAlias = Annotated[dict[str, Any], AfterValidator(_counted)]
 
 
-CONFIG_FILE = "config.yaml"
-INDEX_FILE = "index.jsonl"
-DROPPED_FILE = "index.jsonl.dropped"
-RESULT_FILE = "result.json"
-EXECUTION_FILE = "execution.json"
 SCHEMA_VERSION = 1
 """Raised when a reader of older files would misunderstand newer ones; added fields do not."""
 

@@ -20,15 +20,16 @@ from pytest_siren.jobs.reading.read import (
     load_result,
 )
 from pytest_siren.jobs.records.attempt import data_of, index_entry_of
-from pytest_siren.jobs.records.naming import is_run_id, task_directory, task_parts
-from pytest_siren.jobs.records.schema import (
+from pytest_siren.jobs.records.naming import (
     CONFIG_FILE,
     DROPPED_FILE,
     INDEX_FILE,
     RESULT_FILE,
-    IndexEntry,
-    Result,
+    is_run_id,
+    task_directory,
+    task_parts,
 )
+from pytest_siren.jobs.records.schema import IndexEntry, Result
 from pytest_siren.jobs.writing.write import (
     append_lines,
     forget_dead_writers,

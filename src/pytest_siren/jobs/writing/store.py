@@ -25,16 +25,16 @@ from pytest_siren.jobs.records.attempt import (
     index_entry_of,
     result_of,
 )
-from pytest_siren.jobs.records.naming import check_job_name, check_run_id, run_directory
-from pytest_siren.jobs.records.schema import (
+from pytest_siren.jobs.records.naming import (
     CONFIG_FILE,
     EXECUTION_FILE,
     INDEX_FILE,
     RESULT_FILE,
-    IndexEntry,
-    JobConfig,
-    error_types,
+    check_job_name,
+    check_run_id,
+    run_directory,
 )
+from pytest_siren.jobs.records.schema import IndexEntry, JobConfig, error_types
 from pytest_siren.jobs.redact import ENVIRONMENT, Redactor
 from pytest_siren.jobs.writing.write import (
     Form,

@@ -21,7 +21,7 @@ import yaml
 from pydantic_core import to_json
 
 from pytest_siren.jobs.records.jsonable import Plain, PlainRecord, plain
-from pytest_siren.jobs.records.schema import CONFIG_FILE
+from pytest_siren.jobs.records.naming import CONFIG_FILE
 from pytest_siren.jobs.redact import ENVIRONMENT, Redactor
 from pytest_siren.sharing.board import lives, started_at
 from pytest_siren.yamlpos.reader import NOT_IN_1_1

@@ -8,8 +8,8 @@ import pytest
 
 if TYPE_CHECKING:
     from pytest_siren.jobs.writing.store import History
+    from pytest_siren.session.config.invocation import SessionInfo
     from pytest_siren.session.execution.executor import Evaluations
-    from pytest_siren.session.lifecycle.info import SessionInfo
 
 SESSION: pytest.StashKey[SessionInfo] = pytest.StashKey()
 """What the session is; absent until ``begin`` has been called."""

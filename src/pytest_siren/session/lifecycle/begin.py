@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_siren.session.config.figure_options import check_stop, option_gates, results_asked
+from pytest_siren.session.config.figure_options import (
+    check_stop,
+    on_github,
+    option_gates,
+    results_asked,
+    targets,
+)
 from pytest_siren.session.config.processes import is_worker
 from pytest_siren.session.config.stash import SESSION
 from pytest_siren.session.execution.gc_tuning import leave_quickly
 from pytest_siren.session.gating.plugin import Gating, baseline
 from pytest_siren.session.lifecycle.info import decide
-from pytest_siren.session.reporting.files import ReportFiles
 from pytest_siren.session.reporting.progress.plugin import ProgressReporting
 from pytest_siren.session.reporting.terminal import LostRecords, Reporting
 
@@ -33,7 +38,10 @@ def begin(config: pytest.Config, *, failed: bool = False) -> None:
         gates = option_gates(config)
         compared = baseline(config, gates)
         plugins.register(Gating(config, gates, compared, failed), "siren-gating")
-        plugins.register(ReportFiles(config, compared), "siren-report-files")
+        if targets(config) or on_github(config):
+            from pytest_siren.session.reporting.files import ReportFiles
+
+            plugins.register(ReportFiles(config, compared), "siren-report-files")
         plugins.register(LostRecords(config), "siren-lost-records")
         if results_asked(config):
             from pytest_siren.session.reporting.results import Results

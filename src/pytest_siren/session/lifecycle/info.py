@@ -1,47 +1,18 @@
-"""What one session knows of itself; the same on the controller and on every worker."""
+"""Decides what a session is, the same on the controller and on every worker."""
 
 from __future__ import annotations
 
 import secrets
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
-from pytest_siren.session.config.invocation import Invocation
+from pytest_siren.session.config.invocation import Invocation, Resume, SessionInfo
 from pytest_siren.session.config.options import chosen_jobs_dir
 from pytest_siren.session.config.processes import executor_of
-from pytest_siren.session.resume.resolve import Resume, resumed, set_aside
-
-
-@dataclass(frozen=True)
-class SessionInfo:
-    """Decided once, on the controller."""
-
-    id: str
-    started_at: float
-    """Seconds since the epoch."""
-    jobs_dir: str | None
-    """Where the user wants jobs; ``None`` when neither option nor ini key says."""
-    records_id: str
-    """Processes with the same one share jobs; those of ``--dist each`` have one each."""
-    invocation: dict[str, Any] = field(default_factory=dict)
-    """What the user asked for, as ``Invocation.plain`` gives it."""
-    resume: Resume | None = None
-    """What this session goes on with."""
-    set_aside: str | None = None
-    """How to resume the evaluations that this session leaves alone; it collects none then."""
-
-    @property
-    def started(self) -> datetime:
-        return datetime.fromtimestamp(self.started_at, UTC)
-
-    @property
-    def sweep(self) -> str:
-        """Name of the sweep that its jobs belong to."""
-        known = self.resume.sweep if self.resume else None
-        return known or self.started.strftime("%Y-%m-%d_%H-%M-%S")
+from pytest_siren.session.resume.resolve import resumed, set_aside
 
 
 def decide(config: pytest.Config) -> SessionInfo:

@@ -17,13 +17,14 @@ import pytest
 
 from pytest_siren.jobs.reading.prompt_siren import named
 from pytest_siren.jobs.reading.read import Unreadable, iter_index
-from pytest_siren.jobs.records.naming import job_name
-from pytest_siren.jobs.records.schema import CONFIG_FILE, IndexEntry, Result
+from pytest_siren.jobs.records.naming import CONFIG_FILE, job_name
+from pytest_siren.jobs.records.schema import IndexEntry, Result
 from pytest_siren.jobs.writing.config_update import amend
 from pytest_siren.jobs.writing.repair import finished_attempt
 from pytest_siren.jobs.writing.store import History, JobStore, Past, Recorded, Transcripts
 from pytest_siren.jobs.writing.write import mark
 from pytest_siren.payloads import JobInfo, RunAttempt, RunInfo
+from pytest_siren.session.config.invocation import Resume
 from pytest_siren.session.config.processes import executor_of
 from pytest_siren.session.config.stash import EARLY, HISTORIES, SESSION
 from pytest_siren.session.execution.event_loop import Lull
@@ -31,7 +32,6 @@ from pytest_siren.session.execution.gc_tuning import no_collections
 from pytest_siren.session.items.job import Job
 from pytest_siren.session.items.report import redactor
 from pytest_siren.session.recording.shared_folder import spare_jobs
-from pytest_siren.session.resume.resolve import Resume
 
 if TYPE_CHECKING:
     from pytest_siren.session.items.job import RunItem

@@ -14,8 +14,7 @@ from typing import Any
 import pytest
 
 from pytest_siren.evaluation.isolation import UserInterrupt, one_line
-from pytest_siren.jobs.records.naming import run_directory
-from pytest_siren.jobs.records.schema import RESULT_FILE
+from pytest_siren.jobs.records.naming import RESULT_FILE, run_directory
 from pytest_siren.payloads import RunReport
 from pytest_siren.session.config.figure_options import chosen_cluster
 from pytest_siren.session.config.processes import Part, executor_of, is_worker

@@ -13,16 +13,16 @@ import pytest
 from pytest_siren.evaluation.scores import Status
 from pytest_siren.jobs.reading.job_config import RecordError
 from pytest_siren.jobs.reading.prompt_siren import named
-from pytest_siren.jobs.records.schema import CONFIG_FILE
+from pytest_siren.jobs.records.naming import CONFIG_FILE
 from pytest_siren.jobs.writing.repair import Repaired, as_it_would_be, up_to_date
 from pytest_siren.jobs.writing.store import History
 from pytest_siren.jobs.writing.write import claim, release
+from pytest_siren.session.config.invocation import Resume
 from pytest_siren.session.config.mode_options import writes_nothing
 from pytest_siren.session.config.processes import is_worker
 from pytest_siren.session.config.stash import EVALUATIONS, HISTORIES
 from pytest_siren.session.execution.gc_tuning import no_collections
 from pytest_siren.session.items.job import RunItem
-from pytest_siren.session.resume.resolve import Resume
 from pytest_siren.text.words import shown
 
 _PATIENCE = 30.0

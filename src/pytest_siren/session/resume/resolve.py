@@ -5,23 +5,18 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_siren.evaluation.components import Registry
 from pytest_siren.jobs.redact import shown_override
-from pytest_siren.session.config.invocation import Invocation, given_again
+from pytest_siren.session.config.invocation import Invocation, Resume, given_again
 from pytest_siren.session.config.mode_options import RunMode, run_mode
 from pytest_siren.session.config.options import chosen_jobs_dir
 from pytest_siren.session.config.processes import executor_of
-from pytest_siren.session.items.job import Workshop
 from pytest_siren.session.resume.last_session import CACHE_KEY
-from pytest_siren.spec.components import Selection
-from pytest_siren.spec.jobs import load_jobs
-from pytest_siren.text.words import shown
 
 if TYPE_CHECKING:
     from pytest_siren.jobs.records.schema import JobConfig
@@ -42,41 +37,6 @@ _FIXED = {
     "job_name": "--job-name",
 }
 """Fields of an invocation that cannot change, and the options that set them."""
-
-
-@dataclass(frozen=True)
-class Resume:
-    """What a session goes on with; the same on the controller and on every worker."""
-
-    how: str
-    """``--lf`` or ``--resume TARGET``, for messages."""
-    jobs: Mapping[str, str]
-    """Identity of a job's configuration to the path of its folder."""
-    sweep: str | None
-    jobs_dir: str | None
-    """Where jobs are that begin now; ``None`` leaves it to option, ini key and eval file."""
-    only: bool
-    """Whether nothing but these jobs is run; else a configuration that changed is a new job."""
-    retry: Sequence[str] | None
-    """Types of errors, in lower case, after which a run is executed again; ``None``: all."""
-    invocations: Mapping[str, Mapping[str, Any]]
-    """With ``only``: identity of a job to what its session had been asked for."""
-    files: Mapping[str, str]
-    """With ``only``: identity of a job to its eval file, relative to the root folder."""
-    override: Mapping[str, Any]
-    """What the user changes, as the job's history of overrides keeps it; may be empty."""
-    target: str | None = None
-    """What ``--resume`` was given."""
-    kept: Mapping[str, Any] = field(default_factory=dict)
-    """What the next ``--lf`` is to go on with: what was asked for at first, with the overrides."""
-
-    def of_file(self, file: str) -> dict[str, Mapping[str, Any]]:
-        """Return the jobs of the eval file ``file`` with their invocations."""
-        return {
-            identity: self.invocations[identity]
-            for identity, source in self.files.items()
-            if source == file
-        }
 
 
 def resumed(config: pytest.Config) -> Resume | None:
@@ -235,6 +195,7 @@ def _of_folders(
     """Return how to go on with the jobs in ``folders`` and with nothing else."""
     from pytest_siren.jobs.reading.job_config import RecordError
     from pytest_siren.jobs.reading.read import load_config
+    from pytest_siren.session.resume.foreign_jobs import adopted
 
     try:
         jobs = {folder: adopted(config, folder, load_config(folder), how) for folder in folders}
@@ -377,61 +338,3 @@ def _check_elsewhere(config: pytest.Config) -> None:
                 f"the last evaluations were run with the root folder {folder}, not "
                 f"{config.rootpath}: run pytest --lf there, or put an empty pytest.ini into it"
             )
-
-
-def adopted(config: pytest.Config, folder: Path, job: JobConfig, how: str) -> JobConfig:
-    """Return ``job`` as if it had been started here, where prompt-siren wrote it.
-
-    Nothing is written: that is left to the first run. Raises ``pytest.UsageError`` when its
-    configuration makes no job here.
-    """
-    from pytest_siren.jobs.reading.prompt_siren import is_config
-
-    if not is_config(job.values):
-        return job
-    from pytest_siren.jobs.records.schema import CONFIG_FILE
-
-    path = folder / CONFIG_FILE
-    place = shown(path, config.rootpath)
-    invocation = Invocation(args=(place.as_posix(),))
-    try:
-        identity = identity_of(config, path, place)
-    except (ValueError, LookupError, ImportError, OSError) as error:
-        raise pytest.UsageError(f"{how}: {error}") from None
-    if others := _of_other_configurations(folder, identity):
-        raise pytest.UsageError(
-            f"{how}: {place} describes another configuration than that of {others:,} recorded "
-            "runs, which would be executed again: another tool has rewritten it. Restore it, or "
-            f"start a new job: pytest {place}"
-        )
-    ours = {"eval_file": place.as_posix(), "invocation": invocation.plain()}
-    return replace(job, identity=identity, values={**job.values, **ours})
-
-
-def _of_other_configurations(folder: Path, identity: str) -> int:
-    """Return how many lines of the index are of runs of other jobs than that of ``identity``."""
-    from pytest_siren.jobs.reading.prompt_siren import unnamed
-    from pytest_siren.jobs.reading.read import Unreadable, iter_index
-    from pytest_siren.spec.jobspec import run_identity
-
-    unreadable: list[Unreadable] = []
-    return sum(
-        one.identity != run_identity(identity, one.task_id, one.run_index)
-        for one in iter_index(folder, unreadable)
-        if not unnamed(one)
-    )
-
-
-def identity_of(config: pytest.Config, path: Path, place: Path) -> str:
-    """Return the identity of the job that ``path`` makes; ``place`` is its name in messages.
-
-    Raises ``SpecError`` for what is wrong with the file, and what its parts raise.
-    """
-    registry = Registry()
-    config.hook.pytest_siren_components_register.call_historic(kwargs={"registry": registry})
-    [spec] = load_jobs(path, place, registry, Selection())
-    workshop = Workshop(registry)
-    try:
-        return workshop.job(spec).identity
-    finally:
-        workshop.close()
