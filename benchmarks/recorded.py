@@ -12,8 +12,8 @@ from typing import Any
 import msgspec
 
 from pytest_siren.jobs.records.naming import INDEX_FILE, run_directory
-from pytest_siren.jobs.records.schema import IndexEntry
 from pytest_siren.jobs.writing.store import JobStore
+from pytest_siren.records import IndexEntry
 
 RUNS_PER_JOB = 10_000
 COUPLES = [

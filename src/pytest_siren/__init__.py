@@ -8,6 +8,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from pytest_siren.version import __version__
+
 if TYPE_CHECKING:
     from pytest_siren.attacks.dictionary import AttackMissingWarning
     from pytest_siren.evaluation.attack import Attack, StaticAttack, Target
@@ -54,8 +56,6 @@ if TYPE_CHECKING:
     from pytest_siren.metrics.gates.result import GateResult, Verdict
     from pytest_siren.payloads import JobInfo, RunAttempt, RunInfo, RunReport
     from pytest_siren.session.gating.plugin import GATES
-
-__version__ = "0.1.0"
 
 _HOMES = {
     "pytest_siren.attacks.dictionary": ("AttackMissingWarning",),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pytest_siren.evaluation.run import RunOutcome
-    from pytest_siren.jobs.records.schema import Result
+    from pytest_siren.records import Result
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,10 @@ from typing import Any
 
 import pandas as pd
 
-from pytest_siren.jobs.records.schema import IndexEntry
 from pytest_siren.jobs.writing.store import JobStore
 from pytest_siren.jobs.writing.write import append
 from pytest_siren.metrics.frame import COLUMNS, INTEGERS, table
+from pytest_siren.records import IndexEntry
 from tests.unit.jobs_sample import CREATED
 
 

@@ -13,7 +13,8 @@ import pytest
 
 from pytest_siren.metrics.compare.paired import compare
 from pytest_siren.metrics.frame import runs_of
-from pytest_siren.metrics.gates.evaluate import GateSettings, evaluate
+from pytest_siren.metrics.gates.baseline import GateSettings
+from pytest_siren.metrics.gates.evaluate import evaluate
 from pytest_siren.metrics.rates.choices import Cluster
 from pytest_siren.metrics.rates.groups import groups
 from pytest_siren.metrics.rates.intervals import Estimate

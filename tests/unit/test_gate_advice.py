@@ -13,8 +13,8 @@ import pandas as pd
 import pytest
 
 from pytest_siren.metrics.compare.difference import mean_difference
-from pytest_siren.metrics.gates.baseline import Baseline
-from pytest_siren.metrics.gates.evaluate import GateSettings, evaluate
+from pytest_siren.metrics.gates.baseline import Baseline, GateSettings
+from pytest_siren.metrics.gates.evaluate import evaluate
 from pytest_siren.metrics.gates.result import GateResult, Verdict
 from pytest_siren.spec.gates import parse_gate
 from tests.unit.gates_sample import run, runs

@@ -8,8 +8,8 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from pytest_siren.metrics.gates.baseline import Baseline
-from pytest_siren.metrics.gates.evaluate import GateSettings, evaluate
+from pytest_siren.metrics.gates.baseline import Baseline, GateSettings
+from pytest_siren.metrics.gates.evaluate import evaluate
 from pytest_siren.metrics.gates.result import GateResult, Verdict
 from pytest_siren.metrics.rates.choices import Unexposed
 from pytest_siren.metrics.rates.measures import Measure, rate

@@ -8,8 +8,8 @@ import pandas as pd
 
 from pytest_siren.evaluation.scores import WORDS
 from pytest_siren.metrics.frame import empty
-from pytest_siren.metrics.gates.baseline import Baseline
-from pytest_siren.metrics.gates.evaluate import GateSettings, evaluate
+from pytest_siren.metrics.gates.baseline import Baseline, GateSettings
+from pytest_siren.metrics.gates.evaluate import evaluate
 from pytest_siren.metrics.gates.result import GateResult, Verdict
 from pytest_siren.spec.gates import parse_gate
 from tests.unit.gates_sample import couples, run, runs, without_score

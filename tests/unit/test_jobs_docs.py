@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import pytest
 import yaml
 
-from pytest_siren.jobs.records.schema import (
+from pytest_siren.records import (
     SCHEMA_VERSION,
     ExceptionInfo,
     Execution,

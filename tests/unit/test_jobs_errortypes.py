@@ -9,7 +9,7 @@ from pydantic_ai import exceptions
 from pydantic_ai.exceptions import ModelHTTPError
 
 from pytest_siren.evaluation.run import ErrorInfo
-from pytest_siren.jobs.records.schema import known_bases
+from pytest_siren.records import known_bases
 
 CATEGORIES = (
     *(None, exceptions.ModelRateLimitError, exceptions.ModelQuotaExceededError),

@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 
 from pytest_siren.jobs.reading.read import Unreadable, iter_index
-from pytest_siren.jobs.records.schema import IndexEntry
 from pytest_siren.jobs.writing.repair import repair, up_to_date
 from pytest_siren.jobs.writing.store import History, JobStore, Past, RunIds
 from pytest_siren.jobs.writing.write import forget_dead_writers, mark, marks
 from pytest_siren.payloads import RunAttempt
+from pytest_siren.records import IndexEntry
 from pytest_siren.session.items.report import Spent
 from tests.unit.jobs_sample import CONFIG, CREATED, JOB_NAME, attempt, run
 

@@ -11,7 +11,8 @@ import pytest
 from pytest_siren.metrics.compare.paired import compare, increase
 from pytest_siren.metrics.compare.pairing import pair
 from pytest_siren.metrics.frame import runs_of as reported
-from pytest_siren.metrics.gates.evaluate import GateSettings, evaluate
+from pytest_siren.metrics.gates.baseline import GateSettings
+from pytest_siren.metrics.gates.evaluate import evaluate
 from pytest_siren.metrics.gates.result import GateResult, Verdict
 from pytest_siren.metrics.rates.choices import Cluster, Errors
 from pytest_siren.metrics.rates.groups import groups

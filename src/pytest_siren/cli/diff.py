@@ -13,8 +13,8 @@ from pytest_siren.cli.say import complain, say
 from pytest_siren.jobs.differences import MISSING, differences
 from pytest_siren.jobs.reading.job_config import RecordError
 from pytest_siren.jobs.reading.read import load_config
-from pytest_siren.jobs.records.schema import JobConfig
 from pytest_siren.jobs.sweeps import SweepError, find_jobs
+from pytest_siren.records import JobConfig
 
 SAME, DIFFERENT, NO_ANSWER = 0, 1, 2
 

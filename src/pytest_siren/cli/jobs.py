@@ -18,8 +18,8 @@ from pytest_siren.jobs.frame.strays import strays
 from pytest_siren.jobs.reading.job_config import RecordError, not_needed
 from pytest_siren.jobs.reading.prompt_siren import is_config, named
 from pytest_siren.jobs.reading.read import Unreadable, iter_index, load_config
-from pytest_siren.jobs.records.schema import IndexEntry, JobConfig
 from pytest_siren.jobs.writing.store import History
+from pytest_siren.records import IndexEntry, JobConfig
 
 if TYPE_CHECKING:
     from pytest_siren.jobs.writing.repair import Repaired

@@ -8,7 +8,6 @@ import sys
 from collections.abc import Sequence
 from io import TextIOWrapper
 
-from pytest_siren import __version__
 from pytest_siren.cli import (
     bless,
     compare,
@@ -22,6 +21,7 @@ from pytest_siren.cli import (
     run,
 )
 from pytest_siren.cli.parser import Parser
+from pytest_siren.version import __version__
 
 NO_ANSWER = 2
 _EXAMPLES = """\

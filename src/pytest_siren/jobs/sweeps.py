@@ -16,8 +16,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, fie
 
 from pytest_siren.jobs.reading.job_config import one_line
 from pytest_siren.jobs.records.naming import CONFIG_FILE
-from pytest_siren.jobs.records.schema import Name
 from pytest_siren.jobs.writing.write import Form, make_folder, write
+from pytest_siren.records import Name
 from pytest_siren.yamlpos.reader import read_bytes
 
 FOLDER = ".sweeps"

@@ -16,7 +16,6 @@ from urllib.parse import quote
 
 import pandas as pd
 
-from pytest_siren import __version__
 from pytest_siren.evaluation.scores import spoken
 from pytest_siren.jobs.reading.job_config import RecordError
 from pytest_siren.jobs.reading.read import load_attacks, load_config
@@ -24,6 +23,7 @@ from pytest_siren.metrics.rates.measures import finishes
 from pytest_siren.reports.data import Hit, ReportData, errors_by_type, hits
 from pytest_siren.reports.formats import write_whole
 from pytest_siren.text.words import escaped
+from pytest_siren.version import __version__
 
 SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
 MOST_RESULTS = 5_000

@@ -14,9 +14,9 @@ import pandas as pd
 
 from pytest_siren.jobs.reading.job_config import decided_of
 from pytest_siren.jobs.records.naming import sanitise, task_parts
-from pytest_siren.jobs.records.schema import MOST_COUNT
 from pytest_siren.jobs.writing.write import make_folder, write_lines
 from pytest_siren.metrics.frame import COLUMNS, INTEGERS, table
+from pytest_siren.records import MOST_COUNT
 from pytest_siren.yamlpos.reader import read_bytes
 
 SCHEMA_VERSION = 1

@@ -17,7 +17,6 @@ from pytest_siren.jobs.reading.job_config import RecordError
 from pytest_siren.jobs.reading.prompt_siren import Numbering, status_of
 from pytest_siren.jobs.reading.prompt_siren_usage import took
 from pytest_siren.jobs.reading.read import leads_out
-from pytest_siren.jobs.records.schema import MOST_AMOUNT, MOST_COUNT
 from pytest_siren.metrics.frame import (
     MISSING,
     Attempts,
@@ -25,6 +24,7 @@ from pytest_siren.metrics.frame import (
     aggregate_attempts,
     first_scored,
 )
+from pytest_siren.records import MOST_AMOUNT, MOST_COUNT
 from pytest_siren.text.words import escaped
 
 _BLOCK = 4_000_000

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import from_json
 
 from pytest_siren.jobs.records.naming import CONFIG_FILE
-from pytest_siren.jobs.records.schema import SCHEMA_VERSION, Count, Name, Number
+from pytest_siren.records import SCHEMA_VERSION, Count, Name, Number
 from pytest_siren.text.words import escaped
 from pytest_siren.yamlpos.reader import decode_yaml, read_bytes, resolve_dumped
 

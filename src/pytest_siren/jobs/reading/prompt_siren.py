@@ -14,7 +14,7 @@ from pydantic import AfterValidator, TypeAdapter
 from pydantic_core import from_json
 
 from pytest_siren.evaluation.scores import Status
-from pytest_siren.jobs.records.schema import (
+from pytest_siren.records import (
     SCHEMA_VERSION,
     ExceptionInfo,
     IndexEntry,

@@ -11,7 +11,7 @@ import msgspec
 
 from pytest_siren.jobs.reading.job_config import RecordError, read_record
 from pytest_siren.jobs.records.naming import EXECUTION_FILE, RESULT_FILE
-from pytest_siren.jobs.records.schema import MOST_COUNT
+from pytest_siren.records import MOST_COUNT
 
 UNKNOWN = float("nan")
 _Count = Annotated[int, msgspec.Meta(ge=0, le=MOST_COUNT)]

@@ -23,7 +23,7 @@ from pytest_siren.jobs.reading.job_config import (
 )
 from pytest_siren.jobs.reading.job_config import load_document as load_document
 from pytest_siren.jobs.records.naming import CONFIG_FILE, EXECUTION_FILE, INDEX_FILE, RESULT_FILE
-from pytest_siren.jobs.records.schema import (
+from pytest_siren.records import (
     MOST_COUNT,
     SCHEMA_VERSION,
     Execution,

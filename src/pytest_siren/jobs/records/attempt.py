@@ -24,7 +24,8 @@ from pytest_siren.evaluation.scores import Status
 from pytest_siren.evaluation.spending import Account
 from pytest_siren.evaluation.tasks import Scores
 from pytest_siren.jobs.records.jsonable import Plain, PlainRecord, plain
-from pytest_siren.jobs.records.schema import (
+from pytest_siren.jobs.redact import ENVIRONMENT
+from pytest_siren.records import (
     SCHEMA_VERSION,
     ExceptionInfo,
     IndexEntry,
@@ -33,7 +34,6 @@ from pytest_siren.jobs.records.schema import (
     Result,
     RetryInfo,
 )
-from pytest_siren.jobs.redact import ENVIRONMENT
 
 if TYPE_CHECKING:
     from pytest_siren.payloads import RunAttempt

@@ -10,9 +10,9 @@ from typing import Any
 from pytest_siren.jobs.reading import prompt_siren as theirs
 from pytest_siren.jobs.reading.read import load_config
 from pytest_siren.jobs.records.naming import CONFIG_FILE
-from pytest_siren.jobs.records.schema import SCHEMA_VERSION
 from pytest_siren.jobs.redact import ENVIRONMENT, Redactor
 from pytest_siren.jobs.writing.write import Form, write
+from pytest_siren.records import SCHEMA_VERSION
 
 _CHANGEABLE = (
     *("execution", "telemetry", "output", "usage_limits", "runs", "gates", "pass_when"),

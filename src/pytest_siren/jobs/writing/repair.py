@@ -29,7 +29,6 @@ from pytest_siren.jobs.records.naming import (
     task_directory,
     task_parts,
 )
-from pytest_siren.jobs.records.schema import IndexEntry, Result
 from pytest_siren.jobs.writing.write import (
     append_lines,
     forget_dead_writers,
@@ -37,6 +36,7 @@ from pytest_siren.jobs.writing.write import (
     marks,
     write_lines,
 )
+from pytest_siren.records import IndexEntry, Result
 
 _OWN = frozenset({CONFIG_FILE, INDEX_FILE, DROPPED_FILE, f"{INDEX_FILE}.lock", "siren.log"})
 """Files of a job; the last two are prompt-siren's."""

@@ -34,7 +34,6 @@ from pytest_siren.jobs.records.naming import (
     check_run_id,
     run_directory,
 )
-from pytest_siren.jobs.records.schema import IndexEntry, JobConfig, error_types
 from pytest_siren.jobs.redact import ENVIRONMENT, Redactor
 from pytest_siren.jobs.writing.write import (
     Form,
@@ -46,6 +45,7 @@ from pytest_siren.jobs.writing.write import (
     put,
     write,
 )
+from pytest_siren.records import IndexEntry, JobConfig, error_types
 
 if TYPE_CHECKING:
     from pytest_siren.payloads import RunAttempt

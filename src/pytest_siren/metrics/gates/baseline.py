@@ -12,8 +12,14 @@ from pytest_siren.metrics.compare.paired import increase_over_pairs, paired_runs
 from pytest_siren.metrics.compare.pairing import match
 from pytest_siren.metrics.gates.estimates import GateEstimate
 from pytest_siren.metrics.gates.explanations import few
-from pytest_siren.metrics.gates.selection import applies_to, base, in_group, unscored, with_scores
-from pytest_siren.metrics.rates.choices import Cluster, Errors
+from pytest_siren.metrics.gates.selection import (
+    applies_to,
+    base,
+    in_group,
+    unscored,
+    with_scores,
+)
+from pytest_siren.metrics.rates.choices import Cluster, Errors, Unexposed
 from pytest_siren.metrics.rates.measures import Measure, cluster_codes, run_scores, unit_codes
 from pytest_siren.metrics.sample_size import OutcomeCounts
 from pytest_siren.spec.errors import listed
@@ -157,3 +163,18 @@ def _counted(tasks: Sequence[object]) -> str:
 
 def _are(tasks: Sequence[object]) -> str:
     return "is" if len(tasks) == 1 else "are"
+
+
+@dataclass(frozen=True)
+class GateSettings:
+    """How gates are judged."""
+
+    point: bool = False
+    """Whether the bare estimate decides rather than its interval."""
+    cluster: Cluster = Cluster.COUPLE
+    confidence: float = 0.95
+    baseline: Baseline | None = None
+    advice: bool = True
+    """Whether an open gate says how many runs would settle it, which takes up to a second."""
+    unexposed: Unexposed = Unexposed.COUNT
+    """What runs count as, in gates on attacks, whose model was not sent planted text."""

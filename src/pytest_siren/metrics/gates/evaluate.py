@@ -8,20 +8,26 @@ that is missing can make it hold.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 
 from pytest_siren.evaluation.scores import spoken
 from pytest_siren.metrics.gates import explanations as words
-from pytest_siren.metrics.gates.baseline import Baseline, estimate_change, incomparable, unmatched
+from pytest_siren.metrics.gates.baseline import (
+    GateSettings,
+    estimate_change,
+    incomparable,
+    unmatched,
+)
 from pytest_siren.metrics.gates.estimates import GateEstimate, estimate_measure, with_exposure
 from pytest_siren.metrics.gates.explanations import needed
 from pytest_siren.metrics.gates.questions import required
 from pytest_siren.metrics.gates.result import GateResult, Verdict
 from pytest_siren.metrics.gates.selection import (
     PENDING,
+    Counts,
     Mask,
     applies_to,
     base,
@@ -35,7 +41,7 @@ from pytest_siren.metrics.gates.selection import (
     unscored,
     with_scores,
 )
-from pytest_siren.metrics.rates.choices import Cluster, Unexposed
+from pytest_siren.metrics.rates.choices import Unexposed
 from pytest_siren.metrics.rates.measures import (
     Measure,
     count_exposed,
@@ -44,39 +50,6 @@ from pytest_siren.metrics.rates.measures import (
     unexposed_as_unknown,
 )
 from pytest_siren.spec.gates import CHANGES, TOTALS, Gate
-
-
-@dataclass(frozen=True)
-class GateSettings:
-    """How gates are judged."""
-
-    point: bool = False
-    """Whether the bare estimate decides rather than its interval."""
-    cluster: Cluster = Cluster.COUPLE
-    confidence: float = 0.95
-    baseline: Baseline | None = None
-    advice: bool = True
-    """Whether an open gate says how many runs would settle it, which takes up to a second."""
-    unexposed: Unexposed = Unexposed.COUNT
-    """What runs count as, in gates on attacks, whose model was not sent planted text."""
-
-
-@dataclass(frozen=True)
-class Counts:
-    """The runs that a gate is about."""
-
-    scored: int
-    errors: int
-    unknown: int
-    """Scored runs without the score that is asked for."""
-    pending: int
-    """Planned runs that have not come to an end, also those that were cancelled."""
-    answers: str = ""
-    """How the answers of runs with an unknown score ended, where not all are whole."""
-
-    @property
-    def planned(self) -> int:
-        return self.scored + self.errors + self.unknown + self.pending
 
 
 def evaluate(

@@ -15,7 +15,7 @@ from pytest_siren.spec.errors import listed, suggestion
 from pytest_siren.spec.gates import CHANGES, TOTALS, WORST, Gate
 
 if TYPE_CHECKING:
-    from pytest_siren.metrics.gates.evaluate import Counts
+    from pytest_siren.metrics.gates.selection import Counts
 
 
 _MOST = 8

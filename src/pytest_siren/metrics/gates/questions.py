@@ -25,7 +25,7 @@ from pytest_siren.metrics.sample_size import GateSimulation, OutcomeCounts, Requ
 from pytest_siren.spec.gates import CHANGES, WORST, Gate
 
 if TYPE_CHECKING:
-    from pytest_siren.metrics.gates.evaluate import GateSettings
+    from pytest_siren.metrics.gates.baseline import GateSettings
 
 
 def required(

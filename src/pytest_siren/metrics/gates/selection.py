@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any
 
@@ -20,6 +21,25 @@ from pytest_siren.metrics.rates.measures import (
     unbiased_runs,
 )
 from pytest_siren.spec.gates import TOTALS, Gate
+
+
+@dataclass(frozen=True)
+class Counts:
+    """The runs that a gate is about."""
+
+    scored: int
+    errors: int
+    unknown: int
+    """Scored runs without the score that is asked for."""
+    pending: int
+    """Planned runs that have not come to an end, also those that were cancelled."""
+    answers: str = ""
+    """How the answers of runs with an unknown score ended, where not all are whole."""
+
+    @property
+    def planned(self) -> int:
+        return self.scored + self.errors + self.unknown + self.pending
+
 
 PENDING = "pending"
 """Status of rows that stand for runs which were planned and have not come to an end."""

@@ -11,13 +11,13 @@ from typing import Any
 
 import pandas as pd
 
-from pytest_siren import __version__
 from pytest_siren.jobs.redact import ENVIRONMENT
 from pytest_siren.metrics.gates.result import GateResult, Verdict
 from pytest_siren.reports.data import ReportData
 from pytest_siren.reports.html.comparison import lines
 from pytest_siren.reports.html.numbers import dollars, percent, points
 from pytest_siren.reports.html.rows import Grouping
+from pytest_siren.version import __version__
 
 
 def content(data: ReportData, tables: list[Grouping]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from pytest_siren.jobs.reading.job_config import RecordError
 from pytest_siren.jobs.reading.read import load_result, load_transcript
-from pytest_siren.jobs.records.schema import Result
+from pytest_siren.records import Result
 from pytest_siren.reports.html.marking import marked
 
 MOST_CHARACTERS = 200_000

@@ -45,10 +45,10 @@ from pytest_siren.evaluation.scores import Status
 from pytest_siren.jobs.reading.job_config import RecordError
 from pytest_siren.jobs.reading.read import load_result
 from pytest_siren.jobs.records.attempt import index_entry_of, make_ready, result_of
-from pytest_siren.jobs.records.schema import IndexEntry, Result
 from pytest_siren.jobs.writing.store import Past, RunIds
 from pytest_siren.models.ratelimit.limiter import RateLimiters
 from pytest_siren.payloads import RunAttempt, RunInfo, RunReport
+from pytest_siren.records import IndexEntry, Result
 from pytest_siren.session.config.options import run_timeout
 from pytest_siren.session.config.processes import executor_of, is_worker
 from pytest_siren.session.config.stash import SESSION

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -45,15 +44,6 @@ def set_aside() -> Iterator[None]:
         yield
     finally:
         gc.set_threshold(*threshold)
-
-
-def leave_quickly() -> None:
-    """Keep Python, when it ends, from looking for garbage in all that was imported.
-
-    The operating system takes it back anyway, and Python needs 0.2 s where scipy is loaded.
-    """
-    atexit.unregister(gc.freeze)
-    atexit.register(gc.freeze)
 
 
 def give_back() -> None:

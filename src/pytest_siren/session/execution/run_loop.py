@@ -13,8 +13,8 @@ import pytest
 
 from pytest_siren.evaluation.isolation import INTERRUPTED, STOP, GuardedTask, Interrupts
 from pytest_siren.jobs.reading.job_config import RecordError
-from pytest_siren.jobs.records.schema import Result
 from pytest_siren.jobs.writing.store import JobExistsError
+from pytest_siren.records import Result
 from pytest_siren.session.config.figure_options import max_cost
 from pytest_siren.session.config.stash import EARLY
 from pytest_siren.session.execution.counts import limit_reached
@@ -27,8 +27,8 @@ from pytest_siren.session.resume.save import remember
 from pytest_siren.sharing.board import Board, Gauge
 
 if TYPE_CHECKING:
-    from pytest_siren.jobs.records.schema import Result
     from pytest_siren.metrics.rates.measures import EndedRun, PassAtKTracker
+    from pytest_siren.records import Result
 
 
 _LONGEST = 0.1

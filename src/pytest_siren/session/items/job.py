@@ -35,9 +35,9 @@ from pytest_siren.evaluation.stage import Agent
 from pytest_siren.evaluation.tasks import BenignTask, Dataset, MaliciousTask
 from pytest_siren.evaluators.python import PROJECT_ROOT, ProjectRoot
 from pytest_siren.jobs.records.naming import run_directory
-from pytest_siren.jobs.records.schema import Result
 from pytest_siren.models.names import find_model
 from pytest_siren.payloads import RunInfo
+from pytest_siren.records import Result
 from pytest_siren.session.config.stash import EVALUATIONS
 from pytest_siren.session.items.report import RunErrorError, RunFailedError
 from pytest_siren.spec.jobspec import (

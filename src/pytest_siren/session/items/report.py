@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     import pytest
 
     from pytest_siren.evaluation.run import RunOutcome
-    from pytest_siren.jobs.records.schema import IndexEntry, Result
     from pytest_siren.jobs.redact import Redactor
+    from pytest_siren.records import IndexEntry, Result
 
 
 _UNSEEN = (

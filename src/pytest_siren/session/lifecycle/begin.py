@@ -13,7 +13,6 @@ from pytest_siren.session.config.figure_options import (
 )
 from pytest_siren.session.config.processes import is_worker
 from pytest_siren.session.config.stash import SESSION
-from pytest_siren.session.execution.gc_tuning import leave_quickly
 from pytest_siren.session.gating.plugin import Gating, baseline
 from pytest_siren.session.lifecycle.info import decide
 from pytest_siren.session.reporting.progress.plugin import ProgressReporting
@@ -29,7 +28,6 @@ def begin(config: pytest.Config, *, failed: bool = False) -> None:
     if SESSION in config.stash:
         return
     session = config.stash[SESSION] = decide(config)
-    leave_quickly()
     plugins = config.pluginmanager
     plugins.register(Reporting(config), "siren-reporting")
     if not is_worker(config):

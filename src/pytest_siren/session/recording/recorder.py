@@ -7,28 +7,26 @@ import errno
 import os
 import threading
 from collections import Counter
-from collections.abc import Awaitable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from queue import SimpleQueue
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import pytest
 
 from pytest_siren.jobs.reading.prompt_siren import named
 from pytest_siren.jobs.reading.read import Unreadable, iter_index
 from pytest_siren.jobs.records.naming import CONFIG_FILE, job_name
-from pytest_siren.jobs.records.schema import IndexEntry, Result
 from pytest_siren.jobs.writing.config_update import amend
 from pytest_siren.jobs.writing.repair import finished_attempt
 from pytest_siren.jobs.writing.store import History, JobStore, Past, Recorded, Transcripts
 from pytest_siren.jobs.writing.write import mark
 from pytest_siren.payloads import JobInfo, RunAttempt, RunInfo
+from pytest_siren.records import IndexEntry, Result
 from pytest_siren.session.config.invocation import Resume
 from pytest_siren.session.config.processes import executor_of
 from pytest_siren.session.config.stash import EARLY, HISTORIES, SESSION
-from pytest_siren.session.execution.event_loop import Lull
-from pytest_siren.session.execution.gc_tuning import no_collections
 from pytest_siren.session.items.job import Job
 from pytest_siren.session.items.report import redactor
 from pytest_siren.session.recording.shared_folder import spare_jobs
@@ -54,6 +52,16 @@ class RecordingError(Exception):
         super().__init__(f"{job} cannot be written: {error.strerror or error}")
 
 
+class IdleMoments(Protocol):
+    """The moments at which the event loop of the runs has nothing to do."""
+
+    def ask(self, call: Callable[[], bool | None]) -> None:
+        """Call ``call`` once, at the next such moment."""
+
+    def forget(self, call: Callable[[], bool | None]) -> None:
+        """Do not call ``call`` after all."""
+
+
 class Writer:
     """Sees to it that recorded attempts reach the disk, many at a time.
 
@@ -63,7 +71,7 @@ class Writer:
     interpreter over and back.
     """
 
-    def __init__(self, lull: Lull) -> None:
+    def __init__(self, lull: IdleMoments) -> None:
         self._lull = lull
         self._gathered: list[_Waiting] = []
         self._timer: asyncio.TimerHandle
@@ -88,7 +96,7 @@ class Writer:
         return future
 
     def hand_over(self) -> bool:
-        """Let the thread see to what is gathered. It always returns ``True``, for ``Lull``."""
+        """Let the thread see to what is gathered. Return ``True``, always."""
         if self._gathered:
             self._timer.cancel()
             self._lull.forget(self.hand_over)
@@ -166,8 +174,7 @@ class PastRuns:
         if folder is None or not (Path(folder) / CONFIG_FILE).exists():
             return History()
         unreadable: list[Unreadable] = []
-        with no_collections():
-            return History.of(named(iter_index(Path(folder), unreadable), identity))
+        return History.of(named(iter_index(Path(folder), unreadable), identity))
 
 
 DEFAULT_JOBS_DIR = "jobs"

@@ -18,7 +18,6 @@ from pytest_siren.metrics.gates.result import GateResult
 from pytest_siren.payloads import RunReport
 from pytest_siren.reports.formats import Kind, ReportError, Target
 from pytest_siren.session.config.figure_options import on_github, targets
-from pytest_siren.session.execution.gc_tuning import no_collections
 
 if TYPE_CHECKING:
     from pytest_siren.metrics.gates.baseline import Baseline
@@ -64,8 +63,7 @@ class ReportFiles:
             wanted, summary = left, summary if gated else None
             if not (wanted or summary):
                 return
-        with no_collections():
-            whole = self._write(wanted, summary)
+        whole = self._write(wanted, summary)
         if not whole and session.exitstatus == pytest.ExitCode.OK:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 

@@ -16,7 +16,6 @@ from pytest_siren.jobs.writing.write import make_folder
 from pytest_siren.payloads import RunReport
 from pytest_siren.session.config.figure_options import chosen_cluster
 from pytest_siren.session.config.stash import DECIDED
-from pytest_siren.session.execution.gc_tuning import no_collections
 
 
 @dataclass(eq=False)
@@ -86,14 +85,13 @@ class Results:
         ks = tuple(dict.fromkeys(self.config.getoption("siren_pass_k"))) or (1,)
         layout = Layout(asked=asked, ks=ks)
         out = StringIO()
-        with no_collections():
-            found = groups(
-                runs_of(self._reports, self.config.stash.get(DECIDED, {})),
-                columns_of(asked),
-                layout.measures,
-                cluster=Cluster(chosen_cluster(self.config)),
-            )
-            write_results(found, layout, self._format(), out, width)
+        found = groups(
+            runs_of(self._reports, self.config.stash.get(DECIDED, {})),
+            columns_of(asked),
+            layout.measures,
+            cluster=Cluster(chosen_cluster(self.config)),
+        )
+        write_results(found, layout, self._format(), out, width)
         return out.getvalue()
 
     def _format(self) -> str:

@@ -20,7 +20,6 @@ from pytest_siren.session.config.figure_options import chosen_cluster
 from pytest_siren.session.config.processes import Part, executor_of, is_worker
 from pytest_siren.session.config.stash import DECIDED, NOT_NEEDED, NOT_NEEDED_LINES, SESSION
 from pytest_siren.session.execution.counts import Facts, facts_of, notes
-from pytest_siren.session.execution.gc_tuning import no_collections
 from pytest_siren.session.items.report import (
     Received,
     from_properties,
@@ -196,9 +195,8 @@ class Reporting:
 
         ks = tuple(dict.fromkeys(self.config.getoption("siren_pass_k"))) or (1,)
         terminalreporter.section("evaluations", sep="=", bold=True)
-        with no_collections():
-            decided = self.config.stash.get(DECIDED, {})
-            table = rows(self._reports, ks, chosen_cluster(self.config), decided)
+        decided = self.config.stash.get(DECIDED, {})
+        table = rows(self._reports, ks, chosen_cluster(self.config), decided)
         for line in render(table, ks, get_terminal_size().columns, Path(self.config.rootpath)):
             terminalreporter.line(line)
         if (facts := self.facts()) is not None:

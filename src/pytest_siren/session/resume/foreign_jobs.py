@@ -11,7 +11,7 @@ from pytest_siren.evaluation.components import Registry
 from pytest_siren.jobs.reading.prompt_siren import is_config, unnamed
 from pytest_siren.jobs.reading.read import Unreadable, iter_index
 from pytest_siren.jobs.records.naming import CONFIG_FILE
-from pytest_siren.jobs.records.schema import JobConfig
+from pytest_siren.records import JobConfig
 from pytest_siren.session.config.invocation import Invocation
 from pytest_siren.session.items.job import Workshop
 from pytest_siren.spec.components import Selection

@@ -21,7 +21,6 @@ from pytest_siren.session.config.invocation import Resume
 from pytest_siren.session.config.mode_options import writes_nothing
 from pytest_siren.session.config.processes import is_worker
 from pytest_siren.session.config.stash import EVALUATIONS, HISTORIES
-from pytest_siren.session.execution.gc_tuning import no_collections
 from pytest_siren.session.items.job import RunItem
 from pytest_siren.text.words import shown
 
@@ -49,9 +48,8 @@ def catch_up(config: pytest.Config, resume: Resume) -> None:
         try:
             if not config.option.collectonly:
                 _claim(config, folder, resume.how)
-            with no_collections():
-                found = look(folder)
-                histories[identity] = History.of(named(found.entries, identity))
+            found = look(folder)
+            histories[identity] = History.of(named(found.entries, identity))
         except RecordError as error:
             raise pytest.UsageError(f"{resume.how}: {error}") from None
         except OSError as error:

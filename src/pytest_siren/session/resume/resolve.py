@@ -19,7 +19,7 @@ from pytest_siren.session.config.processes import executor_of
 from pytest_siren.session.resume.last_session import CACHE_KEY
 
 if TYPE_CHECKING:
-    from pytest_siren.jobs.records.schema import JobConfig
+    from pytest_siren.records import JobConfig
 
 
 _NOTED = frozenset({"sweep", "jobs", "jobs_dir", "invocation", "target", "latest"})

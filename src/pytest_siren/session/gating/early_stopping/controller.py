@@ -8,12 +8,13 @@ import pytest
 
 from pytest_siren.metrics.gates.result import GateResult
 from pytest_siren.metrics.rates.measures import PassAtKTracker, tracker_for
+from pytest_siren.metrics.sequential import sequential_result
 from pytest_siren.payloads import RunReport
 from pytest_siren.session.config.figure_options import unexposed_counts_as
 from pytest_siren.session.config.processes import executor_of
 from pytest_siren.session.config.stash import NOT_NEEDED
 from pytest_siren.session.gating.early_stopping.sequential_gates import Stopper, stopper
-from pytest_siren.session.gating.evaluation import judge_settled
+from pytest_siren.session.gating.evaluation import judge
 from pytest_siren.session.gating.manifest import Planned, file_gates, plan_of
 from pytest_siren.spec.gates import Gate
 from pytest_siren.text.words import printable
@@ -101,3 +102,15 @@ class Sampling:
 
 def _runs(reports: Sequence[RunReport]) -> int:
     return len({(one.identity, one.task_id, one.run_index) for one in reports})
+
+
+def judge_settled(
+    config: pytest.Config,
+    stopper: Stopper,
+    reports: Sequence[RunReport],
+    plan: Sequence[Planned],
+) -> list[GateResult]:
+    """Return what came of the gates of ``stopper``, by the sequences that stopped the session."""
+    left = [] if stopper.settled else plan
+    found = judge(config, [one.gate for one in stopper.gates], reports, left, None)
+    return [sequential_result(*both) for both in zip(stopper.gates, found, strict=True)]
