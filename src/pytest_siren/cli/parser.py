@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from difflib import get_close_matches
 from typing import Any
+
+from pytest_siren.text.words import nearest
 
 
 class Parser(argparse.ArgumentParser):
@@ -15,6 +16,6 @@ class Parser(argparse.ArgumentParser):
             super()._check_value(action, value)
         except argparse.ArgumentError as error:
             known = [str(one) for one in action.choices or ()]
-            if nearest := get_close_matches(str(value), known, n=1):
-                error.message = f"{value!r}: did you mean {nearest[0]!r}? ({', '.join(known)})"
+            if guess := nearest(str(value), known):
+                error.message = f"{value!r}: did you mean {guess!r}? ({', '.join(known)})"
             raise

@@ -56,7 +56,7 @@ def _report(args: argparse.Namespace) -> int:
     from pytest_siren.metrics.rates.choices import Cluster
     from pytest_siren.reports.data import recorded
     from pytest_siren.reports.formats import ReportError, Target
-    from pytest_siren.reports.html.numbers import plural
+    from pytest_siren.text.words import counted
 
     jobs_dir, here = Path(args.jobs_dir), Path.cwd()
     try:
@@ -75,7 +75,7 @@ def _report(args: argparse.Namespace) -> int:
         return NO_ANSWER
     for problem in data.problems:
         complain(problem)
-    what = f"{plural(len(data.runs), 'run')} of {plural(len(jobs), 'job')}"
+    what = f"{counted(len(data.runs), 'run')} of {counted(len(jobs), 'job')}"
     say(f"{what}: {data.shown(target.file)}")
     return OK
 

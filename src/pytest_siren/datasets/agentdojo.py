@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from difflib import get_close_matches
 from functools import cached_property
 from importlib.resources import files
 from itertools import product
@@ -25,6 +24,7 @@ from pytest_siren.evaluation.tasks import (
     MaliciousTask,
     ToolCall,
 )
+from pytest_siren.text.words import suggestion
 
 if TYPE_CHECKING:
     from agentdojo.functions_runtime import TaskEnvironment
@@ -101,9 +101,7 @@ def _system_prompt() -> str:
 
 
 def _unknown(key: str, value: str, known: tuple[str, ...]) -> str:
-    nearest = get_close_matches(value, known, n=1)
-    hint = f" (did you mean {nearest[0]!r}?)" if nearest else ""
-    return f"unknown {key} {value!r}{hint}; known: {', '.join(known)}"
+    return f"unknown {key} {value!r}{suggestion(value, known)}; known: {', '.join(known)}"
 
 
 def _benign(task: Any, pristine: TaskEnvironment, system_prompt: str) -> BenignTask:

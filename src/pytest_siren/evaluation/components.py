@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from enum import StrEnum
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
@@ -12,6 +11,8 @@ from pathlib import Path
 from typing import Any, Protocol, TypeGuard, TypeVar, cast
 
 from pydantic import BaseModel
+
+from pytest_siren.text.words import nearest, suggestion
 
 
 class Kind(StrEnum):
@@ -49,8 +50,8 @@ class UnknownComponentError(LookupError):
 
     def __init__(self, kind: Kind, name: str, known: list[str]) -> None:
         self.kind, self.name, self.known = kind, name, known
-        self.nearest = next(iter(get_close_matches(name, known, n=1)), None)
-        hint = f" (did you mean {self.nearest!r}?)" if self.nearest else ""
+        self.nearest = nearest(name, known)
+        hint = suggestion(name, known)
         super().__init__(f"unknown {kind.noun} {name!r}{hint}; known: {', '.join(known)}")
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from difflib import get_close_matches
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import InitErrorDetails, PydanticCustomError, PydanticKnownError
 
 from pytest_siren.evaluation.tasks import Evaluator
+from pytest_siren.text.words import suggestion
 
 
 class EvaluatorConfig(BaseModel, ABC):
@@ -57,6 +57,5 @@ def located(title: str, problems: Iterable[tuple[Loc, str]]) -> ValidationError:
 def unknown(noun: str, name: str, known: Iterable[str]) -> str:
     """Return a message that names the nearest of ``known`` and lists them all."""
     names = list(known)
-    nearest = get_close_matches(name, names, n=1)
-    hint = f" (did you mean {nearest[0]!r}?)" if nearest else ""
+    hint = suggestion(name, names)
     return f"unknown {noun} {name!r}{hint}; known: {', '.join(names) or 'none'}"

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from difflib import get_close_matches
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
@@ -24,6 +23,7 @@ from pytest_siren.evaluation.isolation import in_thread
 from pytest_siren.evaluation.scores import score_of
 from pytest_siren.evaluation.tasks import Evaluator, Evidence
 from pytest_siren.evaluators.base import EvaluatorConfig, problem
+from pytest_siren.text.words import suggestion
 
 _NAME = r"[^\W\d]\w*(?:\.[^\W\d]\w*)*"
 _IMPORT_PATH = re.compile(f"{_NAME}:{_NAME}")
@@ -133,8 +133,7 @@ def _imported(name: str, path: str, base: Path) -> ModuleType:
             return importlib.import_module(name)
         except ModuleNotFoundError as error:
             if error.name and f"{name}.".startswith(f"{error.name}."):
-                nearest = get_close_matches(error.name, _modules_in(base), n=1)
-                hint = f" (did you mean {nearest[0]!r}?)" if nearest else ""
+                hint = suggestion(error.name, _modules_in(base))
                 raise ModuleMissingError(
                     f"{path!r}: there is no module {error.name!r}{hint}, neither in the folder of "
                     "the eval file nor among the installed ones, nor in the root folder of the "

@@ -14,6 +14,7 @@ from pytest_siren.jobs.differences import Difference, differences
 from pytest_siren.jobs.reading.read import load_config
 from pytest_siren.metrics.compare.paired import Comparison
 from pytest_siren.metrics.compare.significance import PairedTestResult
+from pytest_siren.text.words import counted
 
 _SHARED = ("agent", "model", "attack")
 
@@ -109,7 +110,7 @@ def _side(source: Source) -> Side:
     )
     return Side(
         target=source.target,
-        where=f"{number:,} {kind}{'' if number == 1 else 's'}",
+        where=counted(number, kind),
         contents=tuple(
             f"{column} {', '.join(names)}"
             for column in ("dataset", *_SHARED)

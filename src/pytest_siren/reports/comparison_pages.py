@@ -10,9 +10,9 @@ from pytest_siren.metrics.compare.pairing import UnpairedRuns, Unscored
 from pytest_siren.metrics.compare.selective import SelectiveRisk
 from pytest_siren.metrics.compare.significance import PairedTestResult
 from pytest_siren.metrics.rates.choices import dollars
-from pytest_siren.reports import comparison_pages as words
 from pytest_siren.reports.comparison import ComparisonReport, Side, p_text
 from pytest_siren.reports.markdown import prose, quoted, table
+from pytest_siren.text.words import counted
 
 
 def head(confidence: float) -> tuple[str, ...]:
@@ -175,16 +175,11 @@ def _seconds(value: float | None) -> str:
     return "unknown" if value is None else f"{value:,.1f}"
 
 
-def counted(count: int, noun: str) -> str:
-    """Return a count with its noun, in the plural where it is one."""
-    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
-
-
 def text_lines(report: ComparisonReport) -> Iterator[str]:
     """Yield the lines of the report; names in them are data, to be escaped for a terminal."""
     found = report.comparison
-    yield f"A: {words.side(report.left)}"
-    yield f"B: {words.side(report.right)}"
+    yield f"A: {side(report.left)}"
+    yield f"B: {side(report.right)}"
     if report.differences:
         yield "configuration:"
         yield from (f"  {line}" for line in report.differences)
@@ -193,20 +188,18 @@ def text_lines(report: ComparisonReport) -> Iterator[str]:
         yield ""
         yield from _measure(one, found.confidence)
     yield ""
-    yield from _aligned([("", "A", "B"), *words.usage_rows(report)])
+    yield from _aligned([("", "A", "B"), *usage_rows(report)])
     yield ""
     yield report.verdict
 
 
 def _measure(one: MeasureComparison, confidence: float) -> Iterator[str]:
-    yield f"{one.measure}: {words.counted(one.overlap.pairs, 'pair')} scored on both sides"
+    yield f"{one.measure}: {counted(one.overlap.pairs, 'pair')} scored on both sides"
     if one.tests:
-        rows = [words.row(test, 1.0 - confidence) for test in one.tests]
-        yield from _aligned([words.head(confidence), *rows])
-        yield from (f"  {line}" for line in words.sizes(one.tests[0]))
-    yield from (
-        f"  {line}" for line in (*words.together(one), *words.trusted(one), *words.left_out(one))
-    )
+        rows = [row(test, 1.0 - confidence) for test in one.tests]
+        yield from _aligned([head(confidence), *rows])
+        yield from (f"  {line}" for line in sizes(one.tests[0]))
+    yield from (f"  {line}" for line in (*together(one), *trusted(one), *left_out(one)))
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> Iterator[str]:
@@ -227,26 +220,26 @@ def markdown(report: ComparisonReport) -> str:
 def _blocks(report: ComparisonReport) -> Iterator[str]:
     found = report.comparison
     yield f"**{prose(report.verdict, _LONGEST)}**\n"
-    sides = (f"A: {words.side(report.left)}", f"B: {words.side(report.right)}")
+    sides = (f"A: {side(report.left)}", f"B: {side(report.right)}")
     yield _listed([*sides, *report.differences, *found.notes, *report.notes])
     for one in found.measures:
         yield from _comparison_markdown_measure(one, found.confidence)
     yield "### Tokens and cost\n"
-    yield table(("", "A", "B"), words.usage_rows(report), right=(1, 2))
+    yield table(("", "A", "B"), usage_rows(report), right=(1, 2))
 
 
 def _comparison_markdown_measure(one: MeasureComparison, confidence: float) -> Iterator[str]:
-    pairs = words.counted(one.overlap.pairs, "pair")
+    pairs = counted(one.overlap.pairs, "pair")
     yield f"### {quoted(one.measure)}: {pairs} scored on both sides\n"
     if one.tests:
-        rows = [words.row(test, 1.0 - confidence) for test in one.tests]
+        rows = [row(test, 1.0 - confidence) for test in one.tests]
         yield table(
-            words.head(confidence),
+            head(confidence),
             [(quoted(cells[0]), *cells[1:]) for cells in rows],
             right=range(1, 8),
         )
-        yield _listed(words.sizes(one.tests[0]))
-    yield _listed([*words.together(one), *words.trusted(one), *words.left_out(one)])
+        yield _listed(sizes(one.tests[0]))
+    yield _listed([*together(one), *trusted(one), *left_out(one)])
 
 
 def _listed(lines: Iterable[str]) -> str:

@@ -22,7 +22,7 @@ from pytest_siren.jobs.reading.read import load_attacks, load_config
 from pytest_siren.metrics.rates.measures import finishes
 from pytest_siren.reports.data import Hit, ReportData, errors_by_type, hits
 from pytest_siren.reports.formats import write_whole
-from pytest_siren.text.words import escaped
+from pytest_siren.text.words import counted, escaped
 from pytest_siren.version import __version__
 
 SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
@@ -118,7 +118,7 @@ def _result(
     record = data.shown(Path(hit.job) / hit.path)
     said = (
         f"{_text(hit.attack)} made {_text(hit.model)} do what the attacker wanted in {wins:,} of "
-        f"{scored:,} {'run' if scored == 1 else 'runs'} of {_text(hit.task_id)}."
+        f"{counted(scored, 'run')} of {_text(hit.task_id)}."
     )
     if planted := _planted(Path(hit.job) / hit.path):
         said += f"\nPlanted: {_text(planted, _LONGEST_TEXT)}"
@@ -195,10 +195,7 @@ def _driver(rules: Sequence[str]) -> dict[str, Any]:
 
 def _invocation(data: ReportData, problems: Sequence[str]) -> dict[str, Any]:
     errors = errors_by_type(data.runs)
-    said = [
-        f"{count:,} {'run' if count == 1 else 'runs'} ended in {_text(name)}"
-        for name, count in errors
-    ]
+    said = [f"{counted(count, 'run')} ended in {_text(name)}" for name, count in errors]
     said += _unknown(data.runs)
     if data.pending:
         said.append(f"{data.pending:,} runs have not ended")

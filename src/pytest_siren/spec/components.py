@@ -12,10 +12,11 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from pytest_siren.evaluation.components import Component, Kind, Registry, UnknownComponentError
-from pytest_siren.spec.errors import problems_of, suggestion
+from pytest_siren.spec.errors import problems_of
 from pytest_siren.spec.jobspec import ComponentSpec
 from pytest_siren.spec.overrides import Action, Change, Override
 from pytest_siren.spec.schema import AttackSection, EvalFile, accepts, keys_at
+from pytest_siren.text.words import suggestion
 from pytest_siren.yamlpos.problems import KeyPath, Problem, dotted, within
 from pytest_siren.yamlpos.problems import shown as as_shown
 from pytest_siren.yamlpos.reader import (

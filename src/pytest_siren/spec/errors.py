@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from pytest_siren.spec.schema import keys_at
+from pytest_siren.text.words import listed, nearest, suggestion
 from pytest_siren.yamlpos.problems import KeyPath, Problem, dotted, shown, within
 from pytest_siren.yamlpos.reader import Node
 
@@ -21,22 +21,6 @@ class SpecError(ValueError):
     def __init__(self, problems: Iterable[Problem]) -> None:
         self.problems: tuple[Problem, ...] = tuple(problems)
         super().__init__("\n".join(map(str, self.problems)))
-
-
-def nearest(name: str, known: Iterable[str]) -> str | None:
-    """Return the known name that ``name`` is most likely a misspelling of, if any."""
-    return next(iter(get_close_matches(name, list(known), n=1)), None)
-
-
-def suggestion(name: str, known: Iterable[str]) -> str:
-    """Return `` (did you mean 'x'?)`` with the known name nearest to ``name``, or nothing."""
-    guess = nearest(name, known)
-    return f" (did you mean {guess!r}?)" if guess else ""
-
-
-def listed(names: Iterable[str]) -> str:
-    """Return ``names`` as a comma-separated list."""
-    return ", ".join(names)
 
 
 _NOUNS = {

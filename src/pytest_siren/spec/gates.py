@@ -14,8 +14,7 @@ import re
 from dataclasses import dataclass, replace
 
 from pytest_siren.evaluation.bounds import MOST_RUNS_OF_TASK
-from pytest_siren.spec.errors import listed, suggestion
-from pytest_siren.text.words import escaped
+from pytest_siren.text.words import escaped, listed, suggestion
 
 RATES = (
     *("asr", "utility", "utility_under_attack", "error_rate"),

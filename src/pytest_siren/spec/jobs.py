@@ -32,7 +32,7 @@ from pytest_siren.spec.documents import (
     load_tree,
     preset_names,
 )
-from pytest_siren.spec.errors import SpecError, listed, problems_of, suggestion
+from pytest_siren.spec.errors import SpecError, problems_of
 from pytest_siren.spec.jobspec import (
     AttackSpec,
     ComponentSpec,
@@ -54,6 +54,7 @@ from pytest_siren.spec.schema import (
     UsageLimitsSection,
 )
 from pytest_siren.spec.sweep import AGENT, ATTACK, MODEL, Point, outdone, points
+from pytest_siren.text.words import listed, suggestion
 from pytest_siren.yamlpos.problems import KeyPath, Problem
 from pytest_siren.yamlpos.problems import shown as as_shown
 from pytest_siren.yamlpos.reader import (

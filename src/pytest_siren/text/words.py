@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 
@@ -49,6 +50,11 @@ def printable(text: str, limit: int) -> str:
     return "".join(shown)
 
 
+def counted(number: int, one: str, many: str | None = None) -> str:
+    """Return ``1 run``, ``2 runs``; ``many`` is the plural of a noun that takes more than an s."""
+    return f"{number:,} {one if number == 1 else many or f'{one}s'}"
+
+
 def escaped(text: str) -> str:
     """Return ``text`` on one line, with every character that a terminal might obey escaped."""
     if text.isprintable():
@@ -59,3 +65,22 @@ def escaped(text: str) -> str:
 
 def _spelled(char: str) -> str:
     return char.encode("unicode_escape").decode()
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """Return the known name that ``name`` is most likely a misspelling of, if any."""
+    # Hardly any session has a name that nothing goes by.
+    from difflib import get_close_matches
+
+    return next(iter(get_close_matches(name, list(known), n=1)), None)
+
+
+def suggestion(name: str, known: Iterable[str]) -> str:
+    """Return `` (did you mean 'x'?)`` with the known name nearest to ``name``, or nothing."""
+    guess = nearest(name, known)
+    return f" (did you mean {guess!r}?)" if guess else ""
+
+
+def listed(names: Iterable[str]) -> str:
+    """Return ``names`` as a comma-separated list."""
+    return ", ".join(names)

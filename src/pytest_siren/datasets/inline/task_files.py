@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,6 +13,7 @@ from pytest_siren.datasets.inline.rows import Row, RowError, read_rows
 from pytest_siren.datasets.inline.schema import InlineError, Place, Placed, TaskConfig, line_of
 from pytest_siren.evaluators import json_schema as strict_json
 from pytest_siren.evaluators.base import Loc, unknown
+from pytest_siren.text.words import suggestion
 from pytest_siren.yamlpos.problems import shown
 
 Config = TypeVar("Config", bound=TaskConfig)
@@ -58,8 +58,7 @@ def _problem(error: ErrorDetails, kind: type[TaskConfig]) -> tuple[Loc, str]:
     match error["type"]:
         case "extra_forbidden":
             known = kind.model_fields if len(loc) == 1 else ()
-            nearest = get_close_matches(str(loc[-1]), known, n=1)
-            hint = f" (did you mean {nearest[0]!r}?)" if nearest else ""
+            hint = suggestion(str(loc[-1]), known)
             return loc[:-1], f"unknown key {str(loc[-1])!r}{hint}"
         case "missing":
             return loc[:-1], f"missing key {str(loc[-1])!r}"

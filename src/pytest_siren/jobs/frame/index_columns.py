@@ -25,7 +25,7 @@ from pytest_siren.metrics.frame import (
     first_scored,
 )
 from pytest_siren.records import MOST_AMOUNT, MOST_COUNT
-from pytest_siren.text.words import escaped
+from pytest_siren.text.words import counted, escaped
 
 _BLOCK = 4_000_000
 """Bytes that are decoded at a time."""
@@ -228,7 +228,7 @@ class Indexes:
             if lines:
                 parts.append(self._attempts(lines, runs, places, naming))
         if naming.unmeasured:
-            what = f"{naming.unmeasured:,} run{'s' if naming.unmeasured > 1 else ''}"
+            what = counted(naming.unmeasured, "run")
             notes.append(
                 f"job {escaped(index.parent.name)}: the tokens or times of {what} are not "
                 "known, and are not counted"

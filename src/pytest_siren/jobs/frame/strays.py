@@ -11,6 +11,7 @@ from pytest_siren.jobs.reading.job_config import RecordError
 from pytest_siren.jobs.reading.read import load_result
 from pytest_siren.jobs.records.naming import RESULT_FILE, is_run_id
 from pytest_siren.jobs.writing.write import written_now
+from pytest_siren.text.words import counted
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class Strays:
         """Return a line if rates lack something."""
         if not self.unindexed:
             return []
-        attempts = _plural(self.unindexed, "recorded attempt is", "recorded attempts are")
+        attempts = counted(self.unindexed, "recorded attempt is", "recorded attempts are")
         return [
             f"{self.job}: {attempts} not in the index, and not counted: "
             f"siren jobs repair {self.job.name} adds what is missing, or names what it cannot read"
@@ -37,7 +38,7 @@ class Strays:
         """Return a line if rates count what nobody can look at any more."""
         if not self.gone:
             return []
-        attempts = _plural(self.gone, "attempt", "attempts")
+        attempts = counted(self.gone, "attempt", "attempts")
         return [
             f"{self.job}: {attempts} of the index have no record any more and are counted: "
             f"siren jobs repair {self.job.name} drops them"
@@ -57,10 +58,6 @@ def strays(job: Path, places: Collection[str], *, damaged: bool = True) -> Stray
     finished = [place for place in there - known if counts(job, place)]
     gone = sum(not _is_finished(job, place) for place in known - there) if there else 0
     return Strays(job, 0 if written_now(job) else len(finished), gone)
-
-
-def _plural(count: int, one: str, many: str) -> str:
-    return f"{count:,} {one if count == 1 else many}"
 
 
 def _places(job: Path) -> list[str]:

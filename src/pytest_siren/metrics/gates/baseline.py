@@ -22,8 +22,8 @@ from pytest_siren.metrics.gates.selection import (
 from pytest_siren.metrics.rates.choices import Cluster, Errors, Unexposed
 from pytest_siren.metrics.rates.measures import Measure, cluster_codes, run_scores, unit_codes
 from pytest_siren.metrics.sample_size import OutcomeCounts
-from pytest_siren.spec.errors import listed
 from pytest_siren.spec.gates import Gate
+from pytest_siren.text.words import counted, listed
 
 _WHO = ("model", "agent")
 """Keys that a baseline may have other values under: it is compared all the same."""
@@ -114,9 +114,11 @@ def unmatched(runs: pd.DataFrame, gate: Gate, baseline: Baseline) -> str | None:
         return None
     parts = []
     if gone:
-        parts.append(f"{_counted(gone)} of the baseline {_are(gone)} gone ({_named(gone)})")
+        parts.append(
+            f"{counted(len(gone), 'task')} of the baseline {_are(gone)} gone ({_named(gone)})"
+        )
     if new:
-        parts.append(f"{_counted(new)} {_are(new)} not in it ({_named(new)})")
+        parts.append(f"{counted(len(new), 'task')} {_are(new)} not in it ({_named(new)})")
     what = " and ".join(parts)
     return f"{what}: renamed or removed? bless a new baseline with siren bless"
 
@@ -155,10 +157,6 @@ def _named(tasks: Sequence[tuple[str, str, str]]) -> str:
         name = task if len(datasets) == 1 else f"{dataset} {task}"
         names.append(name if len(attacks) == 1 else f"{name} [{attack}]")
     return listed(few(names))
-
-
-def _counted(tasks: Sequence[object]) -> str:
-    return f"{len(tasks):,} task{'' if len(tasks) == 1 else 's'}"
 
 
 def _are(tasks: Sequence[object]) -> str:

@@ -11,8 +11,8 @@ from pytest_siren.metrics.gates.estimates import GateEstimate
 from pytest_siren.metrics.gates.result import Verdict
 from pytest_siren.metrics.gates.selection import base
 from pytest_siren.metrics.sample_size import MOST_RUNS, MOST_TASKS, RequiredRuns
-from pytest_siren.spec.errors import listed, suggestion
 from pytest_siren.spec.gates import CHANGES, TOTALS, WORST, Gate
+from pytest_siren.text.words import counted, listed, suggestion
 
 if TYPE_CHECKING:
     from pytest_siren.metrics.gates.selection import Counts
@@ -58,9 +58,9 @@ def against(counts: Counts, found: GateEstimate | None) -> str:
     """Say that a gate holds only as long as nobody asks how the missing scores would be."""
     if not counts.errors + counts.unknown:
         return "it would hold, but not if runs of the baseline without a score had gone well"
-    parts = [_counted(counts.errors, "run in error", "runs in error")] if counts.errors else []
+    parts = [counted(counts.errors, "run in error", "runs in error")] if counts.errors else []
     if counts.unknown:
-        parts.append(_counted(counts.unknown, "unknown score", "unknown scores") + _answers(counts))
+        parts.append(counted(counts.unknown, "unknown score", "unknown scores") + _answers(counts))
     few = counts.errors + counts.unknown == 1
     would = f" ({figure(found.value)}, {interval(found)})" if found else ""
     return (
@@ -72,7 +72,7 @@ def against(counts: Counts, found: GateEstimate | None) -> str:
 def short(gate: Gate, found: GateEstimate) -> str:
     """Say that some tasks have too few scored runs."""
     k = gate.measure.replace("^", "@").partition("@")[2]
-    tasks = _counted(found.short, "task has", "tasks have")
+    tasks = counted(found.short, "task has", "tasks have")
     return f"it would hold by the other tasks, but {tasks} fewer than {k} scored runs"
 
 
@@ -84,7 +84,7 @@ def no_baseline(gate: Gate) -> str:
 def unpriced(number: int, runs: pd.DataFrame) -> str:
     """Say that nobody knows the cost."""
     models = runs["model"][(runs["unpriced"] > 0).to_numpy()].dropna().unique()
-    attempts = _counted(number, "attempt has", "attempts have")
+    attempts = counted(number, "attempt has", "attempts have")
     return f"{attempts} no known price ({listed(few(sorted(map(str, models))))})"
 
 
@@ -156,13 +156,9 @@ def _note(found: GateEstimate) -> str:
 
 
 def _pending(counts: Counts) -> str:
-    runs = _counted(counts.planned, "planned run", "planned runs")
+    runs = counted(counts.planned, "planned run", "planned runs")
     have = "has" if counts.pending == 1 else "have"
     return f"{counts.pending:,} of {runs} {have} not ended; finish them first"
-
-
-def _counted(number: int, one: str, more: str) -> str:
-    return f"{number:,} {one if number == 1 else more}"
 
 
 def few(names: Sequence[str]) -> list[str]:

@@ -16,6 +16,7 @@ from pytest_siren.evaluation.scores import UNFINISHED, Finish
 from pytest_siren.metrics.rates.choices import Cluster as Cluster
 from pytest_siren.metrics.rates.choices import Errors as Errors
 from pytest_siren.metrics.rates.intervals import Estimate, estimate_with_undecided
+from pytest_siren.text.words import counted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -498,4 +499,4 @@ def read_note(found: ExposureCounts) -> str:
 
 
 def _runs(number: int) -> str:
-    return f"{number:,} run{'' if number == 1 else 's'}"
+    return counted(number, "run")

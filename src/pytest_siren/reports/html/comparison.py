@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pytest_siren.metrics.compare.paired import Comparison, Increase, MeasureComparison
 from pytest_siren.metrics.compare.pairing import UnpairedRuns, Unscored
 from pytest_siren.metrics.compare.significance import PairedTestResult
-from pytest_siren.reports.html.numbers import plural
+from pytest_siren.text.words import counted
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def _verdict(test: PairedTestResult, level: float) -> str:
 def _apart(one: Increase) -> list[str]:
     said: list[str] = []
     if one.left_out:
-        said.append(f"{plural(one.left_out, 'pair')} without a score on both sides")
+        said.append(f"{counted(one.left_out, 'pair')} without a score on both sides")
     said += _unscored(one.unscored_baseline, "the baseline")
     said += _unscored(one.unscored_runs, "these runs")
     said += _alone(one.only_baseline, "in the baseline only")
@@ -63,7 +63,7 @@ def _apart(one: Increase) -> list[str]:
 
 def _unscored(found: Unscored, where: str) -> list[str]:
     counts = (
-        plural(found.errors, "error") if found.errors else "",
+        counted(found.errors, "error") if found.errors else "",
         f"{found.cancelled:,} cancelled" if found.cancelled else "",
         f"{found.unknown:,} unknown" if found.unknown else "",
     )
@@ -75,4 +75,4 @@ def _alone(found: UnpairedRuns, where: str) -> list[str]:
     if not found.runs:
         return []
     named = ", ".join([*found.datasets, *found.examples][:5])
-    return [f"{plural(found.runs, 'run')} {where}" + (f" ({named})" if named else "")]
+    return [f"{counted(found.runs, 'run')} {where}" + (f" ({named})" if named else "")]

@@ -7,6 +7,8 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import Any
 
+from pytest_siren.text.words import counted
+
 _NONE = "\u2013"
 
 
@@ -53,11 +55,6 @@ def moment(value: datetime) -> str:
     return value.strftime("%Y-%m-%d %H:%M %Z").strip()
 
 
-def plural(number: int, word: str) -> str:
-    """Return ``1 run``, ``2 runs``."""
-    return f"{number:,} {word}{'' if number == 1 else 's'}"
-
-
 FILTERS: Mapping[str, Callable[..., Any]] = MappingProxyType(
     {
         "percent": percent,
@@ -66,6 +63,6 @@ FILTERS: Mapping[str, Callable[..., Any]] = MappingProxyType(
         "dollars": dollars,
         "seconds": seconds,
         "moment": moment,
-        "plural": plural,
+        "plural": counted,
     }
 )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +31,7 @@ from pytest_siren.spec.components import Selection
 from pytest_siren.spec.errors import SpecError
 from pytest_siren.spec.jobs import load_jobs
 from pytest_siren.spec.jobspec import JobSpec
-from pytest_siren.text.words import printable, shown
+from pytest_siren.text.words import nearest, printable, shown, suggestion
 
 _MOST = 3
 """Near names, and datasets, that a message shows."""
@@ -55,8 +54,8 @@ class AskedTaskIds:
             if task_id in known:
                 self._found.add(task_id)
             elif task_id not in self._found:
-                near = get_close_matches(task_id, known, n=1)
-                self._near.setdefault(task_id, []).extend(near)
+                near = self._near.setdefault(task_id, [])
+                near += filter(None, [nearest(task_id, known)])
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_collection_modifyitems(self, session: pytest.Session) -> None:
@@ -180,8 +179,7 @@ def _check(job: Job, ids: Sequence[str]) -> None:
     known = _known(job)
     for task_id in ids:
         if task_id not in known:
-            nearest = get_close_matches(task_id, known, n=1)
-            hint = f" (did you mean {nearest[0]!r}?)" if nearest else ""
+            hint = suggestion(task_id, known)
             raise UnknownTaskError(f"{job.dataset.name} has no task {task_id!r}{hint}")
 
 

@@ -25,6 +25,7 @@ from pytest_siren.session.execution.output_capture import Capture, RunStreams
 from pytest_siren.session.items.job import RunItem
 from pytest_siren.session.resume.save import remember
 from pytest_siren.sharing.board import Board, Gauge
+from pytest_siren.text.words import counted
 
 if TYPE_CHECKING:
     from pytest_siren.metrics.rates.measures import EndedRun, PassAtKTracker
@@ -550,7 +551,7 @@ def broken_collection(session: pytest.Session) -> str | None:
     errors = session.testsfailed
     if not errors or session.config.option.continue_on_collection_errors:
         return None
-    return f"{errors} error{'s' if errors != 1 else ''} during collection"
+    return f"{counted(errors, 'error')} during collection"
 
 
 def window_size(items: list[pytest.Item]) -> int:

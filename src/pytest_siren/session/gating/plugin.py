@@ -15,7 +15,7 @@ from pytest_siren.session.config.options import chosen_jobs_dir
 from pytest_siren.session.config.processes import executor_of
 from pytest_siren.session.config.stash import SESSION
 from pytest_siren.session.items.report import from_properties
-from pytest_siren.text.words import printable
+from pytest_siren.text.words import counted, printable
 
 if TYPE_CHECKING:
     from pytest_siren.metrics.gates.baseline import Baseline
@@ -137,13 +137,13 @@ class Gating:
             lines.append("nothing was judged, so the session fails")
         elif self._fails(results):
             # pytest's last line counts tests, all of which may have passed.
-            lines.append(f"the session fails by its gates: {_counted(results)}")
+            lines.append(f"the session fails by its gates: {_not_held(results)}")
         if self.failed and not self._fails(results):
             lines.append("the session fails for other reasons than its gates")
         return lines
 
 
-def _counted(results: Sequence[GateResult]) -> str:
+def _not_held(results: Sequence[GateResult]) -> str:
     """Return how many gates did not hold, by verdict, such as ``1 of 3 broken``."""
     verdicts = [result.verdict for result in results]
     counts = ((verdicts.count(one), one) for one in (Verdict.BROKEN, Verdict.INCONCLUSIVE))
@@ -211,15 +211,11 @@ def estimate(result: GateResult) -> str:
 
 
 def _counts(result: GateResult) -> str:
-    counts = [_gatelines_counted(result.runs, "run")]
+    counts = [counted(result.runs, "run")]
     if result.units:
-        counts[0] += f" of {_gatelines_counted(result.units, 'task')}"
+        counts[0] += f" of {counted(result.units, 'task')}"
     if result.errors:
-        counts.append(_gatelines_counted(result.errors, "error"))
+        counts.append(counted(result.errors, "error"))
     if result.pending:
         counts.append(f"{result.pending:,} pending")
     return ", ".join(counts)
-
-
-def _gatelines_counted(number: int, noun: str) -> str:
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"

@@ -24,7 +24,7 @@ from pytest_siren.session.items.job import RunItem, Workshop
 from pytest_siren.session.recording.recorder import JsonRecorder, Writer
 from pytest_siren.session.resume.resolve import noted
 from pytest_siren.sharing.board import Board, BoardError, BoardSpend
-from pytest_siren.text.words import printable
+from pytest_siren.text.words import counted, printable
 
 if TYPE_CHECKING:
     from pytest_siren.evaluation.prices import Prices
@@ -78,7 +78,7 @@ def announcement(config: pytest.Config, paid: Mapping[str, tuple[int, bool]]) ->
     if not paid:
         return []
     parts = [
-        f"{runs:,} {'run' if runs == 1 else 'runs'} on {printable(model, _NAME)} "
+        f"{counted(runs, 'run')} on {printable(model, _NAME)} "
         f"({'its price is known' if priced else 'no price is known'})"
         for model, (runs, priced) in paid.items()
     ]

@@ -14,7 +14,7 @@ from pytest_siren.metrics.rates.intervals import Estimate
 from pytest_siren.metrics.rates.measures import sent_note
 from pytest_siren.metrics.rates.summary import SummaryRow, Totals, totals
 from pytest_siren.session.execution.counts import cost_of
-from pytest_siren.text.words import printable
+from pytest_siren.text.words import counted, printable
 
 _NARROWEST = 60
 _INDENT = "  "
@@ -43,7 +43,7 @@ def render(
 
 def _session(total: Totals, width: int) -> list[str]:
     return [
-        f"session | {_counted(total.jobs, 'job')}",
+        f"session | {counted(total.jobs, 'job')}",
         *_flow("", _run_counts(total), width, gap="   "),
         *_flow("", _costs(total, total.models, width), width, gap="   "),
     ]
@@ -139,10 +139,10 @@ def _beside(
     if rate is None and known:
         notes.append("only first runs count" if firsts else f"no task has {k} scored runs")
     if rate is not None and rate.short:
-        notes.append(_counted(rate.units, "task"))
+        notes.append(counted(rate.units, "task"))
     if row.errors:
         after = f" ({row.reached:,} after the goal was reached)" if row.reached else ""
-        notes.append(_counted(row.errors, "error") + after)
+        notes.append(counted(row.errors, "error") + after)
     if row.cancelled:
         notes.append(f"{row.cancelled:,} cancelled")
     for reason, runs in sorted(unknown.items()):
@@ -234,7 +234,3 @@ def _wrap(pieces: Sequence[str], width: int, gap: str, indents: tuple[str, str])
         else:
             lines.append(below + piece)
     return [line.rstrip() for line in lines]
-
-
-def _counted(number: int, noun: str) -> str:
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"

@@ -29,7 +29,7 @@ from pytest_siren.session.items.report import (
 )
 from pytest_siren.session.resume.last_session import forget_latest
 from pytest_siren.session.resume.save import how_to_go_on
-from pytest_siren.text.words import escaped, printable
+from pytest_siren.text.words import counted, escaped, printable
 
 _OUTCOMES = ("passed", "failed", "skipped")
 """pytest's own; plugins that repeat tests have others, and words for them."""
@@ -265,7 +265,7 @@ class LostRecords:
             if not os.path.exists(root / job / place / RESULT_FILE)
         )
         for job, count in lost.items():
-            runs = f"the record of {count:,} run{'s' if count > 1 else ''}"
+            runs = f"the record of {counted(count, 'run')}"
             self._lines.append(
                 escaped(f"ERROR: {runs} was removed from {job} while the session ran")
             )

@@ -17,6 +17,7 @@ import pytest
 from pytest_siren.session.config.options import progress_period
 from pytest_siren.session.config.processes import Part, executor_of
 from pytest_siren.sharing.board import Gauge
+from pytest_siren.text.words import counted
 
 if TYPE_CHECKING:
     from pytest_siren.payloads import RunReport
@@ -364,9 +365,9 @@ def plain(figures: Figures) -> str:
         parts.append(f"ASR {figures.asr:.2f}")
     if figures.utility is not None:
         parts.append(f"utility {figures.utility:.2f}")
-    parts.append(_counted(figures.errors, "error", "errors"))
+    parts.append(counted(figures.errors, "error", "errors"))
     if figures.retries:
-        parts.append(_counted(figures.retries, "retry", "retries"))
+        parts.append(counted(figures.retries, "retry", "retries"))
     if figures.tokens:
         parts.append(f"{_amount(figures.tokens, ' ')} tokens")
     if figures.cost:
@@ -402,7 +403,7 @@ def _by_importance(figures: Figures) -> list[tuple[int, str]]:
     if figures.tokens:
         parts.append((tokens, f"{_amount(figures.tokens)} tokens"))
     if figures.retries:
-        parts.append((retries, _counted(figures.retries, "retry", "retries")))
+        parts.append((retries, counted(figures.retries, "retry", "retries")))
     return parts
 
 
@@ -457,10 +458,6 @@ def _amount(number: int, gap: str = "") -> str:
 def _dollars(figures: Figures) -> str:
     amount = f"${figures.cost:.2f}" if figures.cost >= 0.01 else f"${figures.cost:.4f}"
     return f"{amount}+" if figures.unpriced else amount
-
-
-def _counted(number: int, one: str, many: str) -> str:
-    return f"{number} {one if number == 1 else many}"
 
 
 class PlainLines:
