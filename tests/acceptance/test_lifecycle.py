@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from pytest_siren.jobs.records.schema import CONFIG_FILE
+from pytest_siren.jobs.records.naming import CONFIG_FILE
 
 from tests.acceptance.conftest import Project, with_workers
 
