@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from pytest_siren.jobs.records.naming import CONFIG_FILE
 
+from pytest_siren.jobs.records.naming import CONFIG_FILE
 from tests.acceptance.conftest import Project, with_workers
 
 PARTS = """
