@@ -53,11 +53,12 @@ class Alone:
 
     def execute(self, session: pytest.Session) -> bool:
         """Execute all items, where there are runs among them."""
+        from pytest_siren.session.execution.executor import evaluations_of
         from pytest_siren.session.execution.run_loop import has_runs, run_locally
 
         if not has_runs(session):
             return False
-        run_locally(session, self.config.stash[EVALUATIONS], grace(self.config))
+        run_locally(session, evaluations_of(self.config), grace(self.config))
         return True
 
     def planned(self) -> Sequence[Mapping[str, Any]] | None:

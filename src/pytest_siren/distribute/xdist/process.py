@@ -174,11 +174,12 @@ class Worker:
     def execute(self, session: pytest.Session) -> bool:
         """Execute the items that the controller sends, where there are runs among all of them."""
         from pytest_siren.distribute.xdist.worker import run_on_worker
+        from pytest_siren.session.execution.executor import evaluations_of
         from pytest_siren.session.execution.run_loop import has_runs
 
         if not has_runs(session):
             return False
-        run_on_worker(session, self.config.stash[EVALUATIONS], grace(self.config))
+        run_on_worker(session, evaluations_of(self.config), grace(self.config))
         return True
 
     def planned(self) -> Sequence[Mapping[str, Any]] | None:

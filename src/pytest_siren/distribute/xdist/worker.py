@@ -11,9 +11,8 @@ import pytest
 
 from pytest_siren.evaluation.isolation import INTERRUPTED
 from pytest_siren.jobs.records.attempt import make_ready
-from pytest_siren.session.config.stash import EVALUATIONS, SESSION
-from pytest_siren.session.execution.executor import Evaluations
-from pytest_siren.session.execution.gc_tuning import no_collections
+from pytest_siren.session.config.stash import SESSION
+from pytest_siren.session.execution.executor import Evaluations, evaluations_of
 from pytest_siren.session.execution.run_loop import (
     CANNOT_BEGIN,
     Drive,
@@ -25,6 +24,7 @@ from pytest_siren.session.execution.run_loop import (
 from pytest_siren.session.gating.manifest import tell_planned
 from pytest_siren.session.items.job import RunItem
 from pytest_siren.session.lifecycle.start import paid_runs
+from pytest_siren.session.recording.recorder import RECORDER
 from pytest_siren.session.recording.shared_folder import Collected, SessionFolder, ranges
 
 _END = object()
@@ -89,29 +89,27 @@ def tell_collected(session: pytest.Session, name: str) -> None:
     ``name`` is that of this worker.
     The workers begin together, when the last of them has collected.
     """
-    with no_collections():
-        make_ready()
+    make_ready()
     items = session.items
     runs = ranges([index for index, item in enumerate(items) if isinstance(item, RunItem)])
     jobs: dict[str, str] = {}
     if not (broken_collection(session) or session.config.option.collectonly):
-        recorder = session.config.stash[EVALUATIONS].recorder
+        recorder = session.config.stash[RECORDER]
         try:
             jobs = recorder.begin(item for item in items if isinstance(item, RunItem))
-            with no_collections():
-                session.config.stash[EVALUATIONS].warm_up(items)
+            evaluations_of(session.config).warm_up(items)
         except CANNOT_BEGIN as error:
             session.shouldstop = str(error)
     folder = SessionFolder.of(session.config.stash[SESSION].id)
     tell_planned(session, folder)
     folder.write_pid(name)
-    paid = paid_runs(items, session.config.stash[EVALUATIONS].workshop.prices)
+    paid = paid_runs(items, evaluations_of(session.config).workshop.prices)
     folder.write_collected(Collected(runs, window_size(items), jobs, paid, _recorded(session)))
 
 
 def _recorded(session: pytest.Session) -> list[tuple[int, int]]:
     """Return the positions of runs that are reported from their records."""
-    evaluations = session.config.stash[EVALUATIONS]
+    evaluations = evaluations_of(session.config)
     if session.config.stash[SESSION].resume is None or session.config.option.collectonly:
         return []
     places = enumerate(session.items)

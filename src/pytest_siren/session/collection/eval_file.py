@@ -20,8 +20,9 @@ from pytest_siren.jobs.redact import ENVIRONMENT, REDACTED, Redactor, of_config
 from pytest_siren.session.config.figure_options import max_cost
 from pytest_siren.session.config.invocation import Invocation, Resume
 from pytest_siren.session.config.options import default_concurrency, names
-from pytest_siren.session.config.stash import EVALUATIONS, SESSION
+from pytest_siren.session.config.stash import SESSION
 from pytest_siren.session.execution.counts import check_priced
+from pytest_siren.session.execution.executor import evaluations_of
 from pytest_siren.session.execution.gc_tuning import no_collections
 from pytest_siren.session.gating.manifest import note_gates
 from pytest_siren.session.items.job import Job, RunItem, Workshop
@@ -239,7 +240,7 @@ class EvalFile(pytest.File):
         return screened(found, redactor(self.config)) if isinstance(found, str) else found
 
     def _runs(self) -> Iterator[RunItem]:
-        workshop = self.config.stash[EVALUATIONS].workshop
+        workshop = evaluations_of(self.config).workshop
         place = shown(self.path, self.config.rootpath)
         resume = self.config.stash[SESSION].resume
         if resume is not None and resume.only:

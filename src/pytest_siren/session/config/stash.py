@@ -2,14 +2,36 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
 
 if TYPE_CHECKING:
     from pytest_siren.jobs.writing.store import History
     from pytest_siren.session.config.invocation import SessionInfo
-    from pytest_siren.session.execution.executor import Evaluations
+    from pytest_siren.sharing.board import Board
+
+
+class ProcessEvaluations(Protocol):
+    """What any part of a session may ask of this process's ``Evaluations``."""
+
+    board: Board
+    """The numbers that all processes of the session share."""
+
+    @property
+    def total(self) -> int:
+        """Runs that this process is to execute."""
+        ...
+
+    @property
+    def unavailable_named(self) -> bool:
+        """Whether the session ends with the reasons why models are unavailable."""
+        ...
+
+    def tell(self, item: Any) -> None:
+        """Tell pytest what the run of ``item`` came to: raise unless it passes."""
+        ...
+
 
 SESSION: pytest.StashKey[SessionInfo] = pytest.StashKey()
 """What the session is; absent until ``begin`` has been called."""
@@ -25,6 +47,7 @@ DECIDED = pytest.StashKey[dict[str, str]]()
 that decided them, as ``metrics/frame.py`` has them."""
 NOT_NEEDED_LINES = pytest.StashKey[list[str]]()
 """What a reader of the session's table must know of runs that were left out."""
-EVALUATIONS: pytest.StashKey[Evaluations] = pytest.StashKey()
+EVALUATIONS: pytest.StashKey[ProcessEvaluations] = pytest.StashKey()
+"""Absent until this process has seen an eval file."""
 SECRETS = pytest.StashKey[set[str]]()
 """Values of the eval files that must be neither shown nor recorded."""

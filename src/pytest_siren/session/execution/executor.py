@@ -51,7 +51,7 @@ from pytest_siren.payloads import RunAttempt, RunInfo, RunReport
 from pytest_siren.records import IndexEntry, Result
 from pytest_siren.session.config.options import run_timeout
 from pytest_siren.session.config.processes import executor_of, is_worker
-from pytest_siren.session.config.stash import SESSION
+from pytest_siren.session.config.stash import EVALUATIONS, SESSION
 from pytest_siren.session.execution.event_loop import Lull, RunEventLoop
 from pytest_siren.session.execution.output_capture import OUTPUT, RunOutput
 from pytest_siren.session.items.job import Job, RunItem, Workshop, describe, judge, task_id
@@ -518,3 +518,10 @@ def _conclude(ended: Ended) -> Any:
         pytest.skip(ended.message)
     if not ended.passed:
         raise RunFailedError(ended.message)
+
+
+def evaluations_of(config: pytest.Config) -> Evaluations:
+    """Return the evaluations of this process, which has seen an eval file."""
+    found = config.stash[EVALUATIONS]
+    assert isinstance(found, Evaluations)
+    return found

@@ -10,7 +10,7 @@ import pytest
 
 from pytest_siren.session.config.figure_options import INI
 from pytest_siren.session.config.processes import executor_of
-from pytest_siren.session.config.stash import EARLY, EVALUATIONS, SESSION
+from pytest_siren.session.config.stash import EARLY, SESSION
 from pytest_siren.session.recording.shared_folder import SessionFolder
 from pytest_siren.spec.gates import Gate, parse_gate
 
@@ -120,12 +120,13 @@ def planned(config: pytest.Config, items: Iterable[pytest.Item]) -> Planned:
     """Return what this process has collected."""
     # A controller reads what its workers have told: it need not load what runs are made of.
     from pytest_siren.session.items.job import RunItem
+    from pytest_siren.session.recording.recorder import RECORDER
 
     jobs: dict[int, int] = {}
     facts: list[Mapping[str, str | None]] = []
     runs: dict[tuple[int, str, str | None], list[int]] = {}
     rounds = 1
-    recorder = config.stash[EVALUATIONS].recorder if EVALUATIONS in config.stash else None
+    recorder = config.stash.get(RECORDER, None)
     for item in items:
         if not isinstance(item, RunItem) or recorder is None:
             continue

@@ -17,11 +17,11 @@ from pytest_siren.session.config.options import names, run_timeout
 from pytest_siren.session.config.processes import executor_of, is_worker
 from pytest_siren.session.config.stash import EVALUATIONS
 from pytest_siren.session.execution.event_loop import Lull
-from pytest_siren.session.execution.executor import Evaluations
+from pytest_siren.session.execution.executor import Evaluations, evaluations_of
 from pytest_siren.session.execution.gc_tuning import give_back
 from pytest_siren.session.execution.run_loop import OtherPlugins
 from pytest_siren.session.items.job import RunItem, Workshop
-from pytest_siren.session.recording.recorder import JsonRecorder, Writer
+from pytest_siren.session.recording.recorder import RECORDER, JsonRecorder, Writer
 from pytest_siren.session.resume.resolve import noted
 from pytest_siren.sharing.board import Board, BoardError, BoardSpend
 from pytest_siren.text.words import counted, printable
@@ -110,6 +110,7 @@ def start(config: pytest.Config) -> Evaluations:
             run_timeout=run_timeout(config).seconds,
         )
         config.stash[EVALUATIONS] = evaluations
+        config.stash[RECORDER] = recorder
         config.pluginmanager.register(evaluations, "siren-evaluations")
         if is_unasked(config) and not is_worker(config):
             config.pluginmanager.register(FirstSpend(evaluations), "siren-first-spend")
@@ -118,7 +119,7 @@ def start(config: pytest.Config) -> Evaluations:
             config.pluginmanager.register(AskedTaskIds(asked), "siren-task-ids")
         # Also where the hook of another plugin fails before the session is finished.
         config.add_cleanup(evaluations.close)
-    return config.stash[EVALUATIONS]
+    return evaluations_of(config)
 
 
 def _board(config: pytest.Config) -> Board:

@@ -345,3 +345,7 @@ def transcripts(config: pytest.Config) -> Transcripts:
     """Return which transcripts the options want."""
     option = config.getoption
     return Transcripts(option("siren_transcripts") or "full", bool(option("siren_compress")))
+
+
+RECORDER: pytest.StashKey[JsonRecorder] = pytest.StashKey()
+"""What records the attempts of this process; absent until it has seen an eval file."""

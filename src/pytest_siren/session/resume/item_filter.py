@@ -20,8 +20,9 @@ from pytest_siren.jobs.writing.write import claim, release
 from pytest_siren.session.config.invocation import Resume
 from pytest_siren.session.config.mode_options import writes_nothing
 from pytest_siren.session.config.processes import is_worker
-from pytest_siren.session.config.stash import EVALUATIONS, HISTORIES
+from pytest_siren.session.config.stash import HISTORIES
 from pytest_siren.session.items.job import RunItem
+from pytest_siren.session.recording.recorder import RECORDER
 from pytest_siren.text.words import shown
 
 _PATIENCE = 30.0
@@ -169,7 +170,7 @@ class Resuming:
 
     def executes(self, run: RunItem) -> bool:
         """Whether this session executes ``run``; else it reports what is recorded."""
-        past_runs = self._config.stash[EVALUATIONS].recorder.past_runs
+        past_runs = self._config.stash[RECORDER].past_runs
         settled = past_runs.settled(past_runs.of(run.job.identity, run.identity))
         if settled is None:
             return run.needed
@@ -184,7 +185,7 @@ class Resuming:
         return "not needed" if state == "pending" and not run.needed else state
 
     def _look(self, run: RunItem) -> str:
-        past_runs = self._config.stash[EVALUATIONS].recorder.past_runs
+        past_runs = self._config.stash[RECORDER].past_runs
         past = past_runs.of(run.job.identity, run.identity)
         deciding = past.deciding
         if deciding is None:

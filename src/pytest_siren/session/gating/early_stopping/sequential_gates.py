@@ -17,7 +17,7 @@ from pytest_siren.metrics.sequential import Outcome, SequentialGate, Step, advan
 from pytest_siren.payloads import RunReport
 from pytest_siren.session.config.figure_options import option_gates, unexposed_counts_as
 from pytest_siren.session.config.processes import is_worker
-from pytest_siren.session.config.stash import EARLY, EVALUATIONS, SESSION
+from pytest_siren.session.config.stash import EARLY, SESSION
 from pytest_siren.session.gating.early_stopping.eligibility import (
     NOTHING_TO_STOP,
     find_early,
@@ -28,7 +28,7 @@ from pytest_siren.session.gating.early_stopping.eligibility import (
 from pytest_siren.session.gating.manifest import LEFT_OUT, Planned, file_gates, planned
 from pytest_siren.session.gating.pending_frame import plan_table
 from pytest_siren.session.items.job import RunItem
-from pytest_siren.session.recording.recorder import PastRuns
+from pytest_siren.session.recording.recorder import RECORDER, PastRuns
 from pytest_siren.spec.gates import Gate
 
 
@@ -115,7 +115,7 @@ def prepare(session: pytest.Session) -> None:
         raise pytest.UsageError(NOTHING_TO_STOP)
     if config.stash[SESSION].resume is None:
         return
-    past_runs = config.stash[EVALUATIONS].recorder.past_runs
+    past_runs = config.stash[RECORDER].past_runs
     if isinstance(known, str):
         left = _undecided(every, past_runs, early)
     else:
