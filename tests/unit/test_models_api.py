@@ -15,8 +15,9 @@ from pytest_siren.evaluation.lifecycle import SupportsClose
 from pytest_siren.evaluation.models import ModelKind
 from pytest_siren.models.api import ApiModelSource, ModelNameError, api_model
 from pytest_siren.models.control import ControlSource
+from pytest_siren.models.find import find_model
 from pytest_siren.models.llamacpp import LlamaServer
-from pytest_siren.models.names import find_model, spoken_name
+from pytest_siren.models.names import spoken_name
 from pytest_siren.models.weights import locate
 from tests.unit.models_sample import NAME, RUN, fetch_weights
 

@@ -24,9 +24,9 @@ from pydantic_ai.tools import ToolDefinition
 from pytest_siren.evaluation.components import Registry
 from pytest_siren.evaluation.lifecycle import SupportsClose
 from pytest_siren.evaluation.models import ModelKind
+from pytest_siren.models.find import find_model
 from pytest_siren.models.llamacpp import LlamaServer
 from pytest_siren.models.local import LocalSource
-from pytest_siren.models.names import find_model
 from pytest_siren.models.weights import WeightsMissingError, locate
 from tests.unit.models_sample import NAME, RUN, fetch_weights
 

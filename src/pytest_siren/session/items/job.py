@@ -35,7 +35,7 @@ from pytest_siren.evaluation.stage import Agent
 from pytest_siren.evaluation.tasks import BenignTask, Dataset, MaliciousTask
 from pytest_siren.evaluators.python import PROJECT_ROOT, ProjectRoot
 from pytest_siren.jobs.records.naming import run_directory
-from pytest_siren.models.names import find_model
+from pytest_siren.models.find import find_model
 from pytest_siren.payloads import RunInfo
 from pytest_siren.records import Result
 from pytest_siren.session.config.stash import EVALUATIONS
