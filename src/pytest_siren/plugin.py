@@ -64,18 +64,9 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> EvalFile |
         return None
     if not file_path.name.startswith("eval_") and not parent.session.isinitpath(file_path):
         return None
-    from pytest_siren.session.execution.gc_tuning import no_collections
+    from pytest_siren.session.lifecycle.begin import collect
 
-    with no_collections():
-        from pytest_siren.session.collection.eval_file import EvalFile
-        from pytest_siren.session.lifecycle.begin import begin
-        from pytest_siren.session.lifecycle.start import start
-
-        begin(parent.config, failed=parent.session.testsfailed > 0)
-        if parent.config.stash[SESSION].set_aside is not None:
-            return None
-        start(parent.config)
-    return EvalFile.from_parent(parent, path=file_path)
+    return collect(file_path, parent)
 
 
 @pytest.hookimpl(tryfirst=True)

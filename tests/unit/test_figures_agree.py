@@ -15,9 +15,8 @@ from pytest_siren.metrics.compare.paired import compare
 from pytest_siren.metrics.frame import runs_of
 from pytest_siren.metrics.gates.baseline import GateSettings
 from pytest_siren.metrics.gates.evaluate import evaluate
-from pytest_siren.metrics.rates.choices import Cluster
+from pytest_siren.metrics.rates.choices import Cluster, Estimate
 from pytest_siren.metrics.rates.groups import groups
-from pytest_siren.metrics.rates.intervals import Estimate
 from pytest_siren.metrics.rates.summary import SummaryRow, rows
 from pytest_siren.payloads import RunReport
 from pytest_siren.reports.data import job_figures

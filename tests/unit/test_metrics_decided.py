@@ -14,9 +14,8 @@ from pytest_siren.metrics.frame import runs_of as reported
 from pytest_siren.metrics.gates.baseline import GateSettings
 from pytest_siren.metrics.gates.evaluate import evaluate
 from pytest_siren.metrics.gates.result import GateResult, Verdict
-from pytest_siren.metrics.rates.choices import Cluster, Errors
+from pytest_siren.metrics.rates.choices import Cluster, Errors, Estimate
 from pytest_siren.metrics.rates.groups import groups
-from pytest_siren.metrics.rates.intervals import Estimate
 from pytest_siren.metrics.rates.measures import (
     Measure,
     PassAtK,

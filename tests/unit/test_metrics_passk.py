@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import hypergeom
 
-from pytest_siren.metrics.rates.choices import Cluster
-from pytest_siren.metrics.rates.intervals import Estimate, estimate
+from pytest_siren.metrics.rates.choices import Cluster, Estimate
+from pytest_siren.metrics.rates.intervals import estimate
 from pytest_siren.metrics.rates.measures import Measure, pass_at_k_of_units, rate
 from tests.unit.gates_sample import run, runs
 

@@ -14,8 +14,7 @@ import pandas as pd
 from pytest_siren.jobs.frame.table import read_runs
 from pytest_siren.metrics.compare.paired import Comparison, Increase, compare
 from pytest_siren.metrics.gates.result import GateResult
-from pytest_siren.metrics.rates.choices import Cluster, cluster_note
-from pytest_siren.metrics.rates.intervals import Estimate
+from pytest_siren.metrics.rates.choices import Cluster, Estimate, cluster_note
 from pytest_siren.metrics.rates.measures import (
     ExposureCounts,
     Measure,

@@ -10,8 +10,7 @@ from pathlib import Path
 from pytest_siren.evaluation.scores import spoken
 from pytest_siren.jobs.redact import ENVIRONMENT
 from pytest_siren.metrics.gates.result import GateResult, Verdict
-from pytest_siren.metrics.rates.choices import dollars
-from pytest_siren.metrics.rates.intervals import Estimate
+from pytest_siren.metrics.rates.choices import Estimate, dollars
 from pytest_siren.metrics.rates.measures import ExposureCounts
 from pytest_siren.reports.data import (
     Change,

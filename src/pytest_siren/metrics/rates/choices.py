@@ -1,8 +1,13 @@
-"""Choices of how rates are computed, and money in text. Standard library only."""
+"""Choices of how rates are computed, the estimates that result, and money in text.
+
+Standard library only.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import StrEnum
+from math import nan
 
 
 class Errors(StrEnum):
@@ -46,3 +51,24 @@ def cluster_note(cluster: Cluster) -> tuple[str, ...]:
 def dollars(amount: float) -> str:
     """Return US dollars with as many digits as prices of single runs need."""
     return "under $0.0001" if 0 < amount < 0.0001 else f"${amount:,.4f}"
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over units with its interval; all of 0..1."""
+
+    value: float
+    low: float
+    high: float
+    units: int
+    """Tasks or couples, in one configuration each, that it is the mean of."""
+    runs: int
+    """Runs behind them."""
+    clusters: int
+    """Clusters of units that resemble each other."""
+    method: str
+    """How the interval was made: ``mid-P``, or ``exact`` where all or none succeeded."""
+    effective: float = nan
+    """Independent observations that would leave the mean as uncertain as it is."""
+    short: int = 0
+    """Units left out, because they have fewer runs than the measure needs."""

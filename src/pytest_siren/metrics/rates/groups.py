@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from pytest_siren.metrics.rates.choices import Cluster, Errors
-from pytest_siren.metrics.rates.intervals import Estimate, estimate_with_undecided
+from pytest_siren.metrics.rates.choices import Cluster, Errors, Estimate
+from pytest_siren.metrics.rates.intervals import estimate_with_undecided
 from pytest_siren.metrics.rates.measures import Measure, units
 
 Ints = npt.NDArray[np.int64]

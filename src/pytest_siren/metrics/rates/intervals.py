@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from math import exp, fsum, inf, nan, sqrt
+from math import exp, fsum, inf, sqrt
 
 import numpy as np
 import numpy.typing as npt
 from scipy.special import betainc, betaincinv, stdtrit
+
+from pytest_siren.metrics.rates.choices import Estimate
 
 Floats = npt.NDArray[np.float64]
 
@@ -166,27 +168,6 @@ def effective_size(found: Clusters, runs: int, confidence: float = 0.95) -> floa
 
 _LEAST = 1e-12
 """A value below it is taken for 0."""
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A mean over units with its interval; all of 0..1."""
-
-    value: float
-    low: float
-    high: float
-    units: int
-    """Tasks or couples, in one configuration each, that it is the mean of."""
-    runs: int
-    """Runs behind them."""
-    clusters: int
-    """Clusters of units that resemble each other."""
-    method: str
-    """How the interval was made: ``mid-P``, or ``exact`` where all or none succeeded."""
-    effective: float = nan
-    """Independent observations that would leave the mean as uncertain as it is."""
-    short: int = 0
-    """Units left out, because they have fewer runs than the measure needs."""
 
 
 def estimate(

@@ -15,7 +15,8 @@ import pandas as pd
 from pytest_siren.evaluation.scores import UNFINISHED, Finish
 from pytest_siren.metrics.rates.choices import Cluster as Cluster
 from pytest_siren.metrics.rates.choices import Errors as Errors
-from pytest_siren.metrics.rates.intervals import Estimate, estimate_with_undecided
+from pytest_siren.metrics.rates.choices import Estimate
+from pytest_siren.metrics.rates.intervals import estimate_with_undecided
 from pytest_siren.text.words import counted
 
 if TYPE_CHECKING:

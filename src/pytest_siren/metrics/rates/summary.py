@@ -9,8 +9,7 @@ from math import fsum
 from typing import TYPE_CHECKING, NamedTuple
 
 from pytest_siren.metrics.frame import runs_of
-from pytest_siren.metrics.rates.choices import Cluster
-from pytest_siren.metrics.rates.intervals import Estimate
+from pytest_siren.metrics.rates.choices import Cluster, Estimate
 from pytest_siren.metrics.rates.measures import ExposureCounts, Measure, rate
 
 if TYPE_CHECKING:

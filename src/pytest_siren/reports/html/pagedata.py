@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from pytest_siren.metrics.rates.intervals import Estimate
+from pytest_siren.metrics.rates.choices import Estimate
 from pytest_siren.reports.data import ReportData
 from pytest_siren.reports.html.chunks import Embedded, Files
 from pytest_siren.reports.html.columns import columns

@@ -12,8 +12,7 @@ import pandas as pd
 
 from pytest_siren.evaluation.scores import spoken
 from pytest_siren.metrics.gates.selection import score_column
-from pytest_siren.metrics.rates.choices import Cluster
-from pytest_siren.metrics.rates.intervals import Estimate
+from pytest_siren.metrics.rates.choices import Cluster, Estimate
 from pytest_siren.metrics.rates.measures import Measure, finishes, rate, unbiased_runs
 
 PLOTTED = ("utility", "utility_under_attack", "asr", "exposure")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 import pytest
 
 from pytest_siren.session.config.figure_options import (
@@ -13,10 +16,14 @@ from pytest_siren.session.config.figure_options import (
 )
 from pytest_siren.session.config.processes import is_worker
 from pytest_siren.session.config.stash import SESSION
+from pytest_siren.session.execution.gc_tuning import no_collections
 from pytest_siren.session.gating.plugin import Gating, baseline
 from pytest_siren.session.lifecycle.info import decide
 from pytest_siren.session.reporting.progress.plugin import ProgressReporting
 from pytest_siren.session.reporting.terminal import LostRecords, Reporting
+
+if TYPE_CHECKING:
+    from pytest_siren.session.collection.eval_file import EvalFile
 
 
 def begin(config: pytest.Config, *, failed: bool = False) -> None:
@@ -51,3 +58,16 @@ def begin(config: pytest.Config, *, failed: bool = False) -> None:
         if not is_worker(config):
             catch_up(config, session.resume)
         plugins.register(Resuming(config, session.resume), "siren-resuming")
+
+
+def collect(path: Path, parent: pytest.Collector) -> EvalFile | None:
+    """Return the eval file at ``path``; ``None`` where this session leaves evaluations alone."""
+    with no_collections():
+        from pytest_siren.session.collection.eval_file import EvalFile
+        from pytest_siren.session.lifecycle.start import start
+
+        begin(parent.config, failed=parent.session.testsfailed > 0)
+        if parent.config.stash[SESSION].set_aside is not None:
+            return None
+        start(parent.config)
+    return EvalFile.from_parent(parent, path=path)

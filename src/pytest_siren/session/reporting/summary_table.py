@@ -9,8 +9,7 @@ from pathlib import Path
 from rich.cells import cell_len
 
 from pytest_siren.evaluation.scores import spoken
-from pytest_siren.metrics.rates.choices import dollars
-from pytest_siren.metrics.rates.intervals import Estimate
+from pytest_siren.metrics.rates.choices import Estimate, dollars
 from pytest_siren.metrics.rates.measures import sent_note
 from pytest_siren.metrics.rates.summary import SummaryRow, Totals, totals
 from pytest_siren.session.execution.counts import cost_of
