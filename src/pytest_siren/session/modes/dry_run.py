@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_siren.jobs.reading.estimates import Configured, EarlierRuns, Estimate
+from pytest_siren.jobs.estimates import Configured, EarlierRuns, Estimate
 from pytest_siren.jobs.writing.write import writers
 from pytest_siren.metrics.rates.choices import dollars
 from pytest_siren.session.config.stash import SESSION

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from pytest_siren.session.config.stash import EVALUATIONS, SESSION
+from pytest_siren.session.config.stash import SESSION
 from pytest_siren.session.execution.run_loop import CANNOT_BEGIN
 from pytest_siren.session.items.job import RunItem
 from pytest_siren.session.modes.base import LONGEST_NAME, Mode, jobs_of, title
+from pytest_siren.session.recording.recorder import RECORDER
 from pytest_siren.session.resume.save import remember
 from pytest_siren.text.words import printable, shown
 
@@ -20,7 +21,7 @@ class GenerateOnly(Mode):
         """Make them, and say how to execute what is in them."""
         if not runs:
             return
-        recorder = self.config.stash[EVALUATIONS].recorder
+        recorder = self.config.stash[RECORDER]
         try:
             remember(self.config, recorder.begin(runs))
         except CANNOT_BEGIN as error:

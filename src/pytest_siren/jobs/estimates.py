@@ -9,8 +9,8 @@ from pathlib import Path
 from pytest_siren.evaluation.scores import Status
 from pytest_siren.jobs.reading.job_config import RecordError, job_facts
 from pytest_siren.jobs.reading.read import Unreadable, iter_index
-from pytest_siren.jobs.records.schema import IndexEntry
 from pytest_siren.jobs.sweeps import job_names
+from pytest_siren.records import IndexEntry
 
 
 @dataclass(frozen=True)
