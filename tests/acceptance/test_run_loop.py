@@ -151,14 +151,14 @@ def test_maxfail_under_xdist_stops_all_workers(slow: Project) -> None:
 
 
 @pytest.mark.inside
-def test_a_run_that_takes_too_long_is_an_error(slow: Project) -> None:
-    slow.write("eval_a.yaml", eval_file({"endless": 600.0, "quick": 0.1}))
-    result = slow.run("-p", "no:xdist", "--siren-run-timeout", "1")
+def test_a_run_that_takes_too_long_is_an_error(modes: Project) -> None:
+    modes.write("eval_a.yaml", eval_file({"endless": 600.0, "quick": 0.1}))
+    result = modes.run("--siren-run-timeout", "1")
     result.assert_outcomes(passed=1, errors=1)
     result.stdout.fnmatch_lines(
         ["*RunTimeoutError: the run took longer than 1 s (--siren-run-timeout)*"]
     )
-    endless, quick = slow.results()
+    endless, quick = modes.results()
     assert (endless["status"], quick["status"]) == ("error", "scored")
     assert endless["duration"] > 0.9
 
