@@ -53,7 +53,8 @@ def test_a_gate_far_from_its_bound_is_settled_early(simulated: Project, dist: st
     [job] = simulated.jobs()
     noted = yaml.safe_load((job / "config.yaml").read_text())
     assert (noted["not_needed"], noted.get("decided")) == (400 - done, None)
-    again = simulated.run("--lf")
+    # From records alone, which needs no workers.
+    again = Inside(simulated.pytester, ["-p", "no:xdist"]).run("--lf")
     assert again.ret == BROKEN
     assert last_lines(again)[1:] == lines[1:]
     assert len(asked(simulated)) == done

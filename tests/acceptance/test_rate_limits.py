@@ -16,6 +16,7 @@ def tasks(count: int) -> str:
     return eval_file({f"t{index:03}": 0 for index in range(count)}, model="openai-chat:gpt-4o-mini")
 
 
+@pytest.mark.inside
 @pytest.mark.parametrize(
     "shape",
     [["-p", "no:xdist", "--concurrency=16"], ["-n2", "--concurrency=8"]],
@@ -77,6 +78,7 @@ def test_an_exhausted_quota_ends_the_session_with_one_message(
     assert server.stats()["requests"] <= (8 if dist == ["-p", "no:xdist"] else 16)
 
 
+@pytest.mark.inside
 def test_a_wrong_address_is_no_reason_to_wait_for_ever(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -90,6 +92,7 @@ def test_a_wrong_address_is_no_reason_to_wait_for_ever(
     )
 
 
+@pytest.mark.inside
 def test_requests_a_minute_are_a_cap_of_all_processes(project: Project, serve: StartServer) -> None:
     server = serve("--latency=0.01", "--text=wait")
     project.write("evals/eval_mail.yaml", tasks(12))
