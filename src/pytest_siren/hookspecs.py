@@ -41,7 +41,8 @@ def pytest_siren_attempt_record(attempt: RunAttempt) -> Awaitable[object] | None
     Called once per attempt, in the process that executed it, on the event loop of the runs. What is
     slow belongs into a thread: an implementation may return an awaitable, which is awaited while
     other runs go on, and before the attempt is recorded and pytest learns of its outcome. What is
-    raised here, or by the awaitable, becomes the error of the run.
+    raised here, or by the awaitable, becomes the error of the run. The JSON records are an
+    implementation too: it wraps all others, waits for them, and records whatever they did.
     """
 
 

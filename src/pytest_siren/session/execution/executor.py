@@ -20,7 +20,6 @@ from pytest_siren.evaluation.isolation import (
     let_go,
     marked_interrupts,
     one_line,
-    undisturbed,
     wait_for_task,
 )
 from pytest_siren.evaluation.lifecycle import (
@@ -35,7 +34,6 @@ from pytest_siren.evaluation.lifecycle import (
 )
 from pytest_siren.evaluation.models import ModelKind, SupportsRateLimit
 from pytest_siren.evaluation.run import (
-    ErrorInfo,
     Execution,
     RunOutcome,
     RunTimeoutError,
@@ -71,6 +69,7 @@ from pytest_siren.session.items.report import (
     without_run,
     without_secrets,
 )
+from pytest_siren.session.recording.attempt_hook import AttemptRecording
 from pytest_siren.session.recording.recorder import JsonRecorder, RecordingError
 from pytest_siren.session.recording.untouched_jobs import remove_untouched
 from pytest_siren.sharing.board import Board, Gauge
@@ -122,6 +121,8 @@ class Evaluations:
         self._on_worker = is_worker(self.config)
         # It is not set as the thread's event loop, which is the tests'.
         self._loop = RunEventLoop(self.lull, self._warn)
+        self._recording = AttemptRecording(self.config, self.recorder, self._in_time)
+        self.config.pluginmanager.register(self._recording, "siren-records")
         self._closed = False
 
     def govern(self, size: int) -> None:
@@ -225,14 +226,15 @@ class Evaluations:
         if unavailable is not None and not (outcome.answers or outcome.usage.total_tokens):
             # The model has not answered: the run is as pending as those that do not begin.
             return Ended(left_out=True)
-        attempt = await self._offered(item, attempt)
-        assert attempt.record is not None
-        result = attempt.record
         try:
-            await undisturbed(self.recorder.record(attempt))
+            attempt = await self._recording.recorded(
+                attempt, item.ihook.pytest_siren_attempt_record
+            )
         except RecordingError as error:
             # What cannot be recorded is paid for in vain.
             return Ended(unavailable=f"{error}; no further runs are started")
+        assert attempt.record is not None
+        result = attempt.record
         if outcome.status is Status.CANCELLED:
             self.board[Gauge.CANCELLED] += 1
         elif known is None and unavailable is None:
@@ -427,42 +429,8 @@ class Evaluations:
             self._loop.abandon(execution.abandoned)
         return outcome
 
-    async def _offered(self, item: RunItem, attempt: RunAttempt) -> RunAttempt:
-        """Offer ``attempt`` to the hooks of others; return it as it is to be recorded.
-
-        A score of which a hook could not take note is an error, as of any other part of the run.
-        """
-        error = await self._hooks_error(item, attempt)
-        if error is None:
-            return attempt
-        outcome = attempt.outcome
-        if outcome.status is not Status.SCORED:
-            text = screened(one_line(error), redactor(self.config))
-            warnings.warn(
-                pytest.PytestWarning(f"pytest_siren_attempt_record: {text}"), stacklevel=2
-            )
-            return attempt
-        outcome = replace(
-            outcome, status=Status.ERROR, error=ErrorInfo.of(error), benign=None, attack=None
-        )
-        outcome = without_secrets(outcome, redactor(self.config))
-        attempt = replace(attempt, outcome=outcome, passed=None, record=None)
-        return replace(attempt, record=result_of(attempt))
-
-    async def _hooks_error(self, item: RunItem, attempt: RunAttempt) -> BaseException | None:
-        """Call the hooks, wait for what they return, and return the first exception."""
-        try:
-            waiting = item.ihook.pytest_siren_attempt_record(attempt=attempt)
-        except UserInterrupt:
-            raise
-        except BaseException as error:  # noqa: BLE001 - becomes the outcome
-            return error
-        errors = [
-            await self._bounded(returned, self.run_timeout)
-            for returned in waiting
-            if inspect.isawaitable(returned)
-        ]
-        return next((error for error in errors if error is not None), None)
+    async def _in_time(self, awaitable: Awaitable[object]) -> BaseException | None:
+        return await self._bounded(awaitable, self.run_timeout)
 
     async def _bounded(
         self, awaitable: Awaitable[object], seconds: float | None

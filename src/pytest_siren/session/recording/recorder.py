@@ -243,8 +243,7 @@ class JsonRecorder:
     def record(self, attempt: RunAttempt) -> Awaitable[object]:
         """Write the attempt's records, and leave the waiting for the disk to a thread.
 
-        It is not called as a hook: no plugin may keep an attempt from being recorded. Raises
-        ``RecordingError``, which the awaitable does too.
+        Raises ``RecordingError``, which the awaitable does too.
         """
         store = self._stores[attempt.run.job.path]
         try:
