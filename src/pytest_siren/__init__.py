@@ -12,7 +12,7 @@ from pytest_siren.version import __version__
 
 if TYPE_CHECKING:
     from pytest_siren.attacks.dictionary import AttackMissingWarning
-    from pytest_siren.evaluation.attack import Attack, StaticAttack, Target
+    from pytest_siren.evaluation.attack import AsksModels, Attack, StaticAttack, Target
     from pytest_siren.evaluation.components import Component, Kind, Registry
     from pytest_siren.evaluation.isolation import waiting
     from pytest_siren.evaluation.lifecycle import (
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
         SupportsWarmup,
     )
     from pytest_siren.evaluation.models import ModelKind, ModelSource, RunContext, Unknown
-    from pytest_siren.evaluation.scoring import StateScores
     from pytest_siren.evaluation.stage import Agent, Stage
     from pytest_siren.evaluation.states import (
         INJECTED_VECTORS,
@@ -53,13 +52,24 @@ if TYPE_CHECKING:
         ToolCall,
         ToolOutcome,
     )
+    from pytest_siren.evaluation.verdicts import StateScores
     from pytest_siren.metrics.gates.result import GateResult, Verdict
-    from pytest_siren.payloads import JobInfo, RunAttempt, RunInfo, RunReport
+    from pytest_siren.payloads import (
+        CallInfo,
+        JobInfo,
+        OutcomeInfo,
+        RequestInfo,
+        ResponseInfo,
+        RunAttempt,
+        RunInfo,
+        RunReport,
+        ScoreInfo,
+    )
     from pytest_siren.session.gating.plugin import GATES
 
 _HOMES = {
     "pytest_siren.attacks.dictionary": ("AttackMissingWarning",),
-    "pytest_siren.evaluation.attack": ("Attack", "StaticAttack", "Target"),
+    "pytest_siren.evaluation.attack": ("AsksModels", "Attack", "StaticAttack", "Target"),
     "pytest_siren.evaluation.components": ("Component", "Kind", "Registry"),
     "pytest_siren.evaluation.lifecycle": (
         "HasSources",
@@ -71,7 +81,7 @@ _HOMES = {
         "SupportsWarmup",
     ),
     "pytest_siren.evaluation.models": ("ModelKind", "ModelSource", "RunContext", "Unknown"),
-    "pytest_siren.evaluation.scoring": ("StateScores",),
+    "pytest_siren.evaluation.verdicts": ("StateScores",),
     "pytest_siren.evaluation.stage": ("Agent", "Stage"),
     "pytest_siren.evaluation.states": (
         "INJECTED_VECTORS",
@@ -100,7 +110,17 @@ _HOMES = {
         "ToolCall",
         "ToolOutcome",
     ),
-    "pytest_siren.payloads": ("JobInfo", "RunAttempt", "RunInfo", "RunReport"),
+    "pytest_siren.payloads": (
+        "CallInfo",
+        "JobInfo",
+        "OutcomeInfo",
+        "RequestInfo",
+        "ResponseInfo",
+        "RunAttempt",
+        "RunInfo",
+        "RunReport",
+        "ScoreInfo",
+    ),
     "pytest_siren.metrics.gates.result": ("GateResult", "Verdict"),
     "pytest_siren.session.gating.plugin": ("GATES",),
 }
@@ -111,9 +131,11 @@ __all__ = [
     "INJECTED_VECTORS",
     "Agent",
     "AgentState",
+    "AsksModels",
     "Attack",
     "AttackMissingWarning",
     "BenignTask",
+    "CallInfo",
     "Component",
     "CopyableEnvironment",
     "Couple",
@@ -135,13 +157,17 @@ __all__ = [
     "ModelRequestReady",
     "ModelResponseReceived",
     "ModelSource",
+    "OutcomeInfo",
     "PartError",
     "Prompt",
     "Registry",
+    "RequestInfo",
+    "ResponseInfo",
     "RunAttempt",
     "RunContext",
     "RunInfo",
     "RunReport",
+    "ScoreInfo",
     "Scores",
     "SnapshotEnvironment",
     "Source",

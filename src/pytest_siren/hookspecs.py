@@ -14,7 +14,16 @@ import pytest
 if TYPE_CHECKING:
     from pytest_siren.evaluation.components import Registry
     from pytest_siren.metrics.gates.result import GateResult
-    from pytest_siren.payloads import RunAttempt, RunInfo, RunReport
+    from pytest_siren.payloads import (
+        CallInfo,
+        OutcomeInfo,
+        RequestInfo,
+        ResponseInfo,
+        RunAttempt,
+        RunInfo,
+        RunReport,
+        ScoreInfo,
+    )
 
 
 @pytest.hookspec(historic=True)
@@ -32,6 +41,36 @@ def pytest_siren_run_start(run: RunInfo) -> None:
 
     Called in the process that executes it, on the event loop of the runs.
     """
+
+
+@pytest.hookspec
+def pytest_siren_request_before(request: RequestInfo) -> Awaitable[object] | None:
+    """A request is about to be sent to a model: the agent's, an attacker's or a judge's.
+
+    This hook and the four that follow are called in the process that executes the run, on the event
+    loop of the runs and in the task of the run. Each may return an awaitable, for which the run
+    waits. What is raised becomes the error of the run.
+    """
+
+
+@pytest.hookspec
+def pytest_siren_request_after(response: ResponseInfo) -> Awaitable[object] | None:
+    """A model answered, or the request failed."""
+
+
+@pytest.hookspec
+def pytest_siren_call_before(call: CallInfo) -> Awaitable[object] | None:
+    """A tool call is about to be executed."""
+
+
+@pytest.hookspec
+def pytest_siren_call_after(outcome: OutcomeInfo) -> Awaitable[object] | None:
+    """A tool call was executed, or the environment failed."""
+
+
+@pytest.hookspec
+def pytest_siren_state_score(score: ScoreInfo) -> Awaitable[object] | None:
+    """A state of a run was scored: the one in which it ended, or one that the attack asked for."""
 
 
 @pytest.hookspec

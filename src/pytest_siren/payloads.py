@@ -7,7 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pydantic_ai.messages import ModelMessage, ModelResponse
+    from pydantic_ai.tools import ToolDefinition
+
     from pytest_siren.evaluation.run import RunOutcome
+    from pytest_siren.evaluation.tasks import ToolCall, ToolOutcome
+    from pytest_siren.evaluation.verdicts import StateScores
     from pytest_siren.records import Result
 
 
@@ -45,6 +52,73 @@ class RunInfo:
     """0-based."""
     identity: str
     """Hash of the job's configuration, the task and the run index."""
+
+
+@dataclass(frozen=True)
+class RequestInfo:
+    """A request that is about to be sent to a model."""
+
+    run: RunInfo
+    role: str
+    """Who asks: ``agent``, ``attacker`` or ``judge``."""
+    model: str
+    """As the user wrote it, such as ``openai:gpt-5``."""
+    messages: Sequence[ModelMessage]
+    """The conversation, which must not be changed."""
+    tools: Sequence[ToolDefinition]
+    """What the model is offered."""
+
+
+@dataclass(frozen=True)
+class ResponseInfo:
+    """What became of a request."""
+
+    run: RunInfo
+    role: str
+    """Who asked: ``agent``, ``attacker`` or ``judge``."""
+    model: str
+    messages: Sequence[ModelMessage]
+    response: ModelResponse | None
+    """The answer, with its cost in ``usage``; ``None`` when there was none."""
+    error: BaseException | None
+    """Why there was none."""
+    seconds: float
+    """Since the request, waits for rate limits and further attempts included."""
+
+
+@dataclass(frozen=True)
+class CallInfo:
+    """A tool call that is about to be executed."""
+
+    run: RunInfo
+    call: ToolCall
+    replayed: bool
+    """Whether it is executed once more, to restore an earlier state of the environment."""
+
+
+@dataclass(frozen=True)
+class OutcomeInfo:
+    """What became of a tool call."""
+
+    run: RunInfo
+    call: ToolCall
+    replayed: bool
+    """Whether it was executed once more, to restore an earlier state of the environment."""
+    outcome: ToolOutcome | None
+    """Result or error as the model reads it; ``None`` when the environment itself failed."""
+    error: BaseException | None
+    """How the environment failed."""
+    seconds: float
+
+
+@dataclass(frozen=True)
+class ScoreInfo:
+    """A state of a run was scored."""
+
+    run: RunInfo
+    scores: StateScores
+    final: bool
+    """Whether the run ended in this state; else an attack asked for its scores."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +170,8 @@ class RunReport:
     finished_at: float
     """Seconds since the epoch."""
     cost: float | None = None
-    """US dollars; ``None`` when the price of any answer is unknown."""
+    """US dollars, what judges and the attacker's models cost included; ``None`` when the price of
+    any answer is unknown."""
     recorded: bool = False
     """Whether this is an earlier attempt, told again from its record."""
     other_attempts: int = 0
@@ -128,7 +203,12 @@ class RunReport:
     unmeasured: bool = False
     """Whether the cost is unknown because an answer does not tell all of its tokens."""
     judge_input_tokens: int = 0
-    """What models used that evaluators of this attempt asked; in none of the figures above."""
+    """What models used that evaluators of this attempt asked; not in the tokens above."""
     judge_output_tokens: int = 0
     judge_cost: float | None = 0.0
-    """US dollars; ``None`` when the price of any of their answers is unknown."""
+    """US dollars, a part of ``cost``; ``None`` when any of their answers has no price."""
+    attacker_input_tokens: int = 0
+    """What models used that the attack of this attempt asked; not in the tokens above."""
+    attacker_output_tokens: int = 0
+    attacker_cost: float | None = 0.0
+    """US dollars, a part of ``cost``; ``None`` when any of their answers has no price."""

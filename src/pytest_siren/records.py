@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cache
 from inspect import getmembers, isclass
+from math import fsum
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 from pydantic import AfterValidator, Field, Strict
@@ -112,7 +113,7 @@ class JudgementInfo:
 
 @dataclass(frozen=True)
 class JudgeUse:
-    """What a model used that evaluators asked."""
+    """What a model used that evaluators, or the attack, asked."""
 
     usage: Usage
     cost: Amount | None
@@ -174,6 +175,19 @@ class Result:
     """What models found that evaluators asked."""
     judges: dict[str, JudgeUse] = field(default_factory=dict, kw_only=True)
     """What these models used, by name."""
+    attackers: dict[str, JudgeUse] = field(default_factory=dict, kw_only=True)
+    """What the models used that the attack asked, by name."""
+
+    @property
+    def total_cost(self) -> float | None:
+        """US dollars, what judges and an attacker's models cost included.
+
+        ``None`` when the price of any answer is unknown.
+        """
+        others = (*self.judges.values(), *self.attackers.values())
+        costs = [self.cost, *(one.cost for one in others)]
+        known = [cost for cost in costs if cost is not None]
+        return fsum(known) if len(known) == len(costs) else None
 
 
 @dataclass(frozen=True)

@@ -132,6 +132,7 @@ class Job:
     limits: UsageLimits
     spec: Spec = Spec()
     judges: Mapping[str, Model] = field(default_factory=dict)
+    attackers: Mapping[str, Model] = field(default_factory=dict)
 
 
 def jobs(*models: str, limit: str | None = None) -> Any:

@@ -105,7 +105,7 @@ class PlainAgent:
 
     async def _ask(self, state: ModelRequestReady, stage: Stage) -> ModelResponseReceived:
         # What the whole run has used: an attack may have gone back from other ways.
-        stage.limits.check_before_request(stage.account.usage)
+        stage.limits.check_before_request(stage.used)
         if implements(stage.model, ObservesState):
             stage.model.observe(state.env_state)
         messages = (*state.messages, state.request)
@@ -114,7 +114,7 @@ class PlainAgent:
         )
         if stage.limits.count_tokens_before_request:
             counted = await stage.model.count_tokens(list(messages), self._settings, parameters)
-            stage.limits.check_before_request(stage.account.usage + counted)
+            stage.limits.check_before_request(stage.used + counted)
             stage.limits.check_per_request_input_tokens(counted.input_tokens)
         response = await stage.ask(messages, self._settings, parameters)
         usage = state.usage + response.usage
@@ -125,7 +125,7 @@ class PlainAgent:
         )
         stage.latest = reached
         stage.limits.check_per_request_input_tokens(response.usage.input_tokens)
-        stage.account.check(stage.limits)
+        stage.check_limits()
         return reached
 
     async def _act(self, state: ModelResponseReceived, stage: Stage) -> AgentState:
@@ -136,7 +136,7 @@ class PlainAgent:
             return End(**_carried(state), reason=EndReason.ANSWERED)
         usage = copy(state.usage)
         usage.tool_calls += len(calls)
-        stage.limits.check_before_tool_call(_with_calls(stage.account.usage, len(calls)))
+        stage.limits.check_before_tool_call(_with_calls(stage.used, len(calls)))
         env_state, outcomes = await stage.execute(state, calls)
         after = {
             **_carried(state),

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from pytest_siren.evaluation.models import ModelSource, RunContext
 from pytest_siren.evaluation.stage import Stage
@@ -44,6 +44,15 @@ class Attack(Protocol):
     async def run(self, stage: Stage, target: Target) -> End:
         """Attack, and return the state in which the agent ended."""
         ...
+
+
+@runtime_checkable
+class AsksModels(Protocol):
+    """An attack that asks models of its own, which ``Stage.open_model`` opens."""
+
+    models: Iterable[str]
+    """Their names, as agents name theirs. They are made, and their keys and prices checked, before
+    anything runs; they keep to the rate limits of the session, and are closed when it ends."""
 
 
 class StaticAttack(ABC):

@@ -9,12 +9,14 @@ from typing import Protocol, TypeAlias, runtime_checkable
 
 from pydantic_ai.messages import ModelMessage, ModelResponse
 from pydantic_ai.models import ModelRequestParameters
+from pydantic_ai.usage import UsageLimits
 
+from pytest_siren.evaluation.asking import Asking
 from pytest_siren.evaluation.components import implements
-from pytest_siren.evaluation.models import BillsErrors, ModelSource, RunContext
-from pytest_siren.evaluation.prices import Prices
-from pytest_siren.evaluation.spending import Account, Spend
+from pytest_siren.evaluation.models import ModelSource, RunContext
+from pytest_siren.evaluation.spending import Role
 from pytest_siren.evaluation.tasks import BenignTask, Evaluator, Evidence, MaliciousTask
+from pytest_siren.evaluation.verdicts import Judgement
 
 
 @dataclass(frozen=True)
@@ -23,16 +25,6 @@ class Verdict:
 
     score: float
     """0..1."""
-    reason: str
-
-
-@dataclass(frozen=True)
-class Judgement:
-    """A verdict of a run, as it is recorded."""
-
-    evaluator: str
-    model: str
-    score: float
     reason: str
 
 
@@ -58,12 +50,9 @@ class Judging:
 
     context: RunContext
     sources: Mapping[str, ModelSource] = field(default_factory=dict)
-    prices: Prices | None = None
-    spend: Spend | None = None
+    asking: Asking = field(default_factory=lambda: Asking(UsageLimits(request_limit=None)))
     stopped: bool = False
     """Whether the run was asked to stop."""
-    accounts: dict[str, Account] = field(default_factory=dict)
-    """By model."""
 
     async def judge(self, name: str, judge: ModelJudge, evidence: Evidence) -> Judgement:
         """Ask ``judge``, which is called ``name``, and return its verdict."""
@@ -78,16 +67,10 @@ class Judging:
     async def _ask(self, source: ModelSource, messages: Sequence[ModelMessage]) -> ModelResponse:
         if self.stopped:
             raise asyncio.CancelledError("the run was stopped")
-        account = self.accounts.setdefault(source.id, Account(source.id, self.prices, self.spend))
+        self.asking.check_before_request()
         model = await source.bind(self.context)
-        try:
-            response = await model.request(list(messages), None, ModelRequestParameters())
-        finally:
-            if implements(model, BillsErrors):
-                for billed in model.take_billed():
-                    account.add(billed)
-        account.add(response)
-        return response
+        parameters = ModelRequestParameters()
+        return await self.asking.ask(Role.JUDGE, source.id, model, messages, None, parameters)
 
 
 def judge_models(tasks: Iterable[BenignTask | MaliciousTask]) -> list[str]:

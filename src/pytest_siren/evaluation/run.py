@@ -14,6 +14,7 @@ from pydantic_ai.messages import ModelMessage
 from pydantic_ai.models import Model
 from pydantic_ai.usage import RunUsage, UsageLimits
 
+from pytest_siren.evaluation.asking import Asking
 from pytest_siren.evaluation.attack import Attack, Target
 from pytest_siren.evaluation.components import implements
 from pytest_siren.evaluation.isolation import (
@@ -24,7 +25,7 @@ from pytest_siren.evaluation.isolation import (
     message_of,
     wait_for_task,
 )
-from pytest_siren.evaluation.judging import Judgement, Judging, is_judge
+from pytest_siren.evaluation.judging import Judging, is_judge
 from pytest_siren.evaluation.lifecycle import Part, open_parts
 from pytest_siren.evaluation.models import (
     CountsRetries,
@@ -34,14 +35,15 @@ from pytest_siren.evaluation.models import (
     RunContext,
     Unknown,
 )
+from pytest_siren.evaluation.observing import Observing, StageObserver
 from pytest_siren.evaluation.prices import Prices
 from pytest_siren.evaluation.responses import (
     finishes_of,
 )
 from pytest_siren.evaluation.scores import SCORED_BY_DEFAULT, Finish
 from pytest_siren.evaluation.scores import Status as Status
-from pytest_siren.evaluation.scoring import Scoring, StateScores, asked_calls
-from pytest_siren.evaluation.spending import Account, Spend
+from pytest_siren.evaluation.scoring import Scoring, asked_calls
+from pytest_siren.evaluation.spending import Account, Accounts, Spend
 from pytest_siren.evaluation.stage import Agent, Stage
 from pytest_siren.evaluation.states import End
 from pytest_siren.evaluation.tasks import (
@@ -50,6 +52,7 @@ from pytest_siren.evaluation.tasks import (
     Scores,
     SelectiveEnvironment,
 )
+from pytest_siren.evaluation.verdicts import Judgement, StateScores
 
 
 @dataclass(frozen=True)
@@ -130,6 +133,10 @@ class RunPlan:
     """How an answer may end to be scored; any other leaves the scores unknown."""
     judges: Mapping[str, ModelSource] = field(default_factory=dict)
     """The models that evaluators ask, by name."""
+    attackers: Mapping[str, ModelSource] = field(default_factory=dict)
+    """The models that the attack asks, by name."""
+    observer: StageObserver | None = None
+    """Watches the run."""
     parts: tuple[Part, ...] = ()
     """Those that hold something for each run (``SupportsRun``), in the order of opening."""
 
@@ -180,6 +187,8 @@ class RunOutcome:
     """What models found that evaluators asked."""
     judged: Mapping[str, Account] = field(default_factory=dict)
     """What these models used, by name; it is not in ``usage``."""
+    attackers: Mapping[str, Account] = field(default_factory=dict)
+    """What the models used that the attack asked, by name; it is not in ``usage``."""
 
     @property
     def benign_score(self) -> float | None:
@@ -220,6 +229,8 @@ class Execution:
     _stage: Stage | None = None
     _model: Model | None = None
     _reached: bool | None = None
+    _accounts: Accounts = field(init=False)
+    _asking: Asking = field(init=False)
     _judging: Judging = field(init=False)
     _scoring: Scoring = field(init=False)
     _judgements: list[Judgement] = field(default_factory=list)
@@ -227,7 +238,9 @@ class Execution:
 
     def __post_init__(self) -> None:
         plan = self.plan
-        self._judging = Judging(plan.context, plan.judges, plan.prices, plan.spend)
+        self._accounts = Accounts(plan.model.id, plan.prices, plan.spend)
+        self._asking = Asking(plan.limits, self._accounts, Observing(plan.observer))
+        self._judging = Judging(plan.context, plan.judges, self._asking)
         attacked = plan.attack is not None
         self._scoring = Scoring(plan.context, plan.model, self._judging, attacked, plan.scored)
 
@@ -288,7 +301,8 @@ class Execution:
             tool_calls=len(asked_calls(end.messages)),
             span=self._span,
             judgements=tuple(self._judgements),
-            judged=self._judging.accounts,
+            judged=self._accounts.judges,
+            attackers=self._accounts.attackers,
         )
 
     def failed(self, error: BaseException) -> RunOutcome:
@@ -318,7 +332,8 @@ class Execution:
             goal_reached=self._reached,
             span=self._span,
             judgements=tuple(self._judgements),
-            judged=self._judging.accounts,
+            judged=self._accounts.judges,
+            attackers=self._accounts.attackers,
         )
 
     async def _scored(self) -> tuple[End, StateScores]:
@@ -335,12 +350,14 @@ class Execution:
             limits=plan.limits,
             rewinds=plan.attack is not None and plan.attack.rewinds,
             stopped=self.stopped,
-            account=Account(plan.model.id, plan.prices, plan.spend),
+            asking=self._asking,
+            models=plan.attackers,
             scoring=self._scoring,
         )
         async with self._stage as stage:
             try:
                 end = await _drive(plan, stage)
+                self._asking.observing.check()
             except (UserInterrupt, GeneratorExit):
                 raise
             except BaseException as error:
@@ -350,7 +367,10 @@ class Execution:
             # Within the lifetime of all that the evidence holds.
             evidence = await stage.evidence(end)
             nothing = stage.exposure.nothing_planted
-            return end, await self._scoring.score(evidence, nothing, self._judgements)
+            self._accounts.final = True
+            scores = await self._scoring.score(evidence, nothing, self._judgements)
+            await self._asking.observing.state_score(scores, final=True)
+            return end, scores
 
 
 async def execute(

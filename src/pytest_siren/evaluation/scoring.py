@@ -10,42 +10,13 @@ from typing import Any
 from pydantic_ai.messages import ModelMessage, ModelResponse
 
 from pytest_siren.evaluation.components import implements
-from pytest_siren.evaluation.judging import Judgement, Judging, ModelJudge
-from pytest_siren.evaluation.models import ModelKind, ModelSource, RunContext, Unknown
+from pytest_siren.evaluation.judging import Judging, ModelJudge
+from pytest_siren.evaluation.models import ModelKind, ModelSource, RunContext
 from pytest_siren.evaluation.responses import decode_calls, finish_of_run, has_words, words_of
 from pytest_siren.evaluation.scores import SCORED_BY_DEFAULT, Finish, score_of, why_unknown
 from pytest_siren.evaluation.states import State
 from pytest_siren.evaluation.tasks import Evaluator, Evidence, Scores, ToolCall
-
-
-@dataclass(frozen=True)
-class StateScores:
-    """The scores of one state of a run."""
-
-    benign: Scores | None
-    """Utility; ``None`` if it is unknown."""
-    attack: Scores | None
-    """The attacker's success; ``None`` without a malicious task, or if it is unknown."""
-    unknown: Unknown
-    """Why a score is unknown."""
-    output: str
-    """Text of the model's last message; empty when it had none."""
-    finish: Finish
-    """How the last answer ended."""
-    finish_reason: str | None
-    """The provider's own word for that; ``None`` where it has none."""
-    judgements: tuple[Judgement, ...] = ()
-    """The verdicts of the evaluators that asked a model."""
-
-    @property
-    def benign_score(self) -> float | None:
-        """Utility, 0..1."""
-        return self.benign.mean if self.benign else None
-
-    @property
-    def attack_score(self) -> float | None:
-        """The attacker's success, 0..1."""
-        return self.attack.mean if self.attack else None
+from pytest_siren.evaluation.verdicts import Judgement, StateScores
 
 
 @dataclass

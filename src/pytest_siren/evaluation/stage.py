@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
@@ -10,16 +11,18 @@ from typing import Any, Protocol, TypeVar
 
 from pydantic_ai.messages import ModelMessage, ModelRequest, ModelResponse
 from pydantic_ai.models import Model, ModelRequestParameters
+from pydantic_ai.models.wrapper import WrapperModel
 from pydantic_ai.settings import ModelSettings
 from pydantic_ai.usage import RunUsage, UsageLimits
 
+from pytest_siren.evaluation.asking import Asking
 from pytest_siren.evaluation.components import implements
 from pytest_siren.evaluation.isolation import waiting
-from pytest_siren.evaluation.models import BillsErrors, ObservesContents
+from pytest_siren.evaluation.models import ModelSource, ObservesContents
 from pytest_siren.evaluation.open_states import OpenStates
 from pytest_siren.evaluation.responses import check_calls
-from pytest_siren.evaluation.scoring import Scoring, StateScores, evidence_of
-from pytest_siren.evaluation.spending import Account
+from pytest_siren.evaluation.scoring import Scoring, evidence_of
+from pytest_siren.evaluation.spending import Account, Role
 from pytest_siren.evaluation.states import (
     AgentState,
     End,
@@ -37,6 +40,7 @@ from pytest_siren.evaluation.tasks import (
     ToolCall,
     ToolOutcome,
 )
+from pytest_siren.evaluation.verdicts import StateScores
 
 S = TypeVar("S", bound=State)
 
@@ -81,8 +85,10 @@ class Stage:
     """Whether the run takes no further step, for it was cancelled."""
     latest: State | None = None
     """The last state reached, for the record of a run that ends in an error."""
-    account: Account = field(default_factory=Account)
-    """What the run has used so far, also on ways that were gone back from."""
+    asking: Asking = field(default=None)  # type: ignore[assignment]
+    """How models are asked; without it nobody observes the run, and no price is known."""
+    models: Mapping[str, ModelSource] = field(default_factory=dict)
+    """The models that the attack may open, by name."""
     exposure: Exposure = field(default_factory=Exposure)
     """Whether the model was sent planted content so far, also on ways that were gone back from."""
     scoring: Scoring | None = None
@@ -94,6 +100,7 @@ class Stage:
     _states: OpenStates = field(init=False)
 
     def __post_init__(self) -> None:
+        self.asking = self.asking or Asking(self.limits)
         self._states = OpenStates(self.environment, self.task, kept=self.rewinds)
         self.exposure.marked = marks_vectors(self.agent)
         self.exposure.watched = not marks_vectors(self.environment)
@@ -103,6 +110,27 @@ class Stage:
 
     async def __aexit__(self, *exc_info: object) -> None:
         await self._states.aclose()
+
+    @property
+    def account(self) -> Account:
+        """What the agent has used so far, also on ways that were gone back from."""
+        return self.asking.accounts.agent
+
+    @property
+    def used(self) -> RunUsage:
+        """All that the run has used so far and its limits bind.
+
+        That is the agent's model on all ways, the attacker's models, and the models of evaluators
+        that the attack asked.
+        """
+        return self.asking.accounts.total.usage
+
+    def check_limits(self) -> None:
+        """Raise ``UsageLimitExceeded`` when ``used`` has passed a limit of cost or tokens.
+
+        Raises ``CostUnknownError`` or ``UsageUnknownError`` when nobody can tell whether it has.
+        """
+        self.asking.check()
 
     async def begin(self, contents: Mapping[str, str]) -> InitialRequest:
         """Open the environment with ``contents``. Raises ``ValueError`` for unknown vectors."""
@@ -142,7 +170,7 @@ class Stage:
         for message in reached.messages[len(state.messages) :]:
             if isinstance(message, ModelResponse):
                 check_calls(message)
-        self.account.check(self.limits)
+        self.check_limits()
         return reached
 
     async def ask(
@@ -158,19 +186,27 @@ class Stage:
         ways that were gone back from.
         """
         self._check_stopped()
-        self.account.check(self.limits)
-        self.limits.check_before_request(self.account.usage)
+        self.asking.check_before_request()
         self.tools = len(parameters.function_tools)
         carried = self.exposure.sending(messages, self._contents)
-        try:
-            response = await self.model.request(list(messages), settings, parameters)
-        finally:
-            if implements(self.model, BillsErrors):
-                for billed in self.model.take_billed():
-                    self.account.add(billed)
+        response = await self.asking.ask(
+            Role.AGENT, self.account.model_id, self.model, messages, settings, parameters
+        )
         self.exposure.answered(carried)
-        self.account.add(response)
         return response
+
+    async def open_model(self, name: str) -> Model:
+        """Return a model of the attacker's own, as a pydantic-ai model.
+
+        Its requests count towards the limits and the cost of the run, under the role ``attacker``.
+        Raises ``ValueError`` unless the attack names it in ``models`` (``AsksModels``), and what
+        the model's source raises.
+        """
+        source = self.models.get(name)
+        if source is None or self.scoring is None:
+            known = ", ".join(map(repr, self.models)) or "none"
+            raise ValueError(f"the attack has no model {name!r} in its `models` ({known})")
+        return AttackerModel(await source.bind(self.scoring.context), source.id, self)
 
     async def finish(self, state: AgentState) -> End:
         """Step until the agent ends."""
@@ -252,7 +288,9 @@ class Stage:
             self._states.lent(evidence.post_state) as after,
         ):
             evidence = replace(evidence, pre_state=before, post_state=after)
-            return await self.scoring.score(evidence, self.exposure.nothing_planted)
+            scores = await self.scoring.score(evidence, self.exposure.nothing_planted)
+        await self.asking.observing.state_score(scores, final=False)
+        return scores
 
     def evidence_at_error(self) -> Evidence | None:
         """Return the evidence of what was reached before an error, half a step included."""
@@ -278,7 +316,7 @@ class Stage:
         else:
             # Before they are executed: one that fails may have changed the environment, too.
             self._states.executed(env_state, done)
-        self.account.usage.tool_calls += len(calls)
+        self.asking.accounts.called(len(calls))
         outcomes = [await self._call(env_state, call) for call in calls]
         return env_state, tuple(outcomes)
 
@@ -309,21 +347,64 @@ class Stage:
         env_state, _ = await self._opened(state.contents, state.executed)
         return replace(state, env_state=env_state)
 
-    async def _call(self, env_state: Any, call: ToolCall) -> ToolOutcome:
+    async def _call(self, env_state: Any, call: ToolCall, replayed: bool = False) -> ToolOutcome:
         self._check_stopped()
         if call.problem is not None:
             return ToolOutcome(call.problem, error=True)
-        return await self.environment.call(env_state, call)
+        observing = self.asking.observing
+        if not observing.active:
+            return await self.environment.call(env_state, call)
+        await observing.call_before(call, replayed)
+        began = time.monotonic()
+        try:
+            outcome = await self.environment.call(env_state, call)
+        except BaseException as error:
+            await observing.call_after(call, replayed, None, error, time.monotonic() - began)
+            raise
+        await observing.call_after(call, replayed, outcome, None, time.monotonic() - began)
+        return outcome
 
     async def _opened(
         self, contents: Mapping[str, str], calls: Sequence[ToolCall]
     ) -> tuple[Any, tuple[ToolOutcome, ...]]:
         """Open the environment with ``contents`` and replay ``calls``."""
         env_state = await self._open(contents, len(calls))
-        return env_state, tuple([await self._call(env_state, call) for call in calls])
+        outcomes = [await self._call(env_state, call, replayed=True) for call in calls]
+        return env_state, tuple(outcomes)
 
     async def _open(self, contents: Mapping[str, str], executed: int = 0) -> Any:
         self.exposure.plant(contents)
         if implements(self.model, ObservesContents):
             self.model.planted(contents)
         return await self._states.open(contents, executed)
+
+
+class AttackerModel(WrapperModel):
+    """A model of an attacker, whose requests the stage counts, limits and observes."""
+
+    def __init__(self, model: Model, model_id: str, stage: Stage) -> None:
+        super().__init__(model)
+        self._id, self._stage = model_id, stage
+
+    async def request(
+        self,
+        messages: list[ModelMessage],
+        model_settings: ModelSettings | None,
+        model_request_parameters: ModelRequestParameters,
+    ) -> ModelResponse:
+        """Return the answer. Raises as ``Stage.ask`` does."""
+        stage = self._stage
+        stage._check_stopped()
+        stage.asking.check_before_request()
+        return await stage.asking.ask(
+            Role.ATTACKER,
+            self._id,
+            self.wrapped,
+            messages,
+            model_settings,
+            model_request_parameters,
+        )
+
+    def request_stream(self, *args: Any, **kwargs: Any) -> Any:
+        """Raise ``NotImplementedError``: nobody could count an answer that is never whole."""
+        raise NotImplementedError("an attacker's model gives whole answers: use request")

@@ -178,6 +178,7 @@ def result_of(attempt: RunAttempt) -> Result:
             for one in outcome.judgements
         ),
         judges={name: _used(account) for name, account in outcome.judged.items()},
+        attackers={name: _used(account) for name, account in outcome.attackers.items()},
     )
 
 
@@ -187,7 +188,7 @@ def data_of(record: Result | IndexEntry) -> PlainRecord:
     for name in ("started_at", "finished_at", "timestamp"):
         if name in found:
             found[name] = found[name].isoformat()
-    for name in ("exception_info", "retries", "judgements", "judges"):
+    for name in ("exception_info", "retries", "judgements", "judges", "attackers"):
         if found.get(name):
             found[name] = plain(found[name])
     return found
@@ -232,7 +233,7 @@ def index_entry_of(result: Result, path: str) -> IndexEntry:
         duration=result.duration,
         input_tokens=result.usage["input_tokens"],
         output_tokens=result.usage["output_tokens"],
-        cost=result.cost,
+        cost=result.total_cost,
         attack_outcome=result.attack_outcome,
         vectors=result.vectors,
         exposed=result.exposed,
@@ -267,9 +268,7 @@ def config_of(
 
 
 def _used(account: Account) -> JudgeUse:
-    cost = account.usage.cost
-    known = cost is not None and not account.unpriced
-    return JudgeUse(dump_usage(account.usage), float(cost or 0) if known else None)
+    return JudgeUse(dump_usage(account.usage), account.cost)
 
 
 def _scores(outcome: RunOutcome) -> tuple[Scores | None, Scores | None]:

@@ -92,9 +92,16 @@ class SummaryRow:
     """What models used that evaluators asked, in the attempts that count."""
     judge_output_tokens: int = 0
     judge_cost: float = 0.0
-    """US dollars, as far as it is known."""
+    """US dollars, as far as it is known; a part of ``cost``."""
     judge_unpriced: int = 0
     """Attempts whose judges' cost is unknown."""
+    attacker_input_tokens: int = 0
+    """What models used that the attack asked, in the attempts that count."""
+    attacker_output_tokens: int = 0
+    attacker_cost: float = 0.0
+    """US dollars, as far as it is known; a part of ``cost``."""
+    attacker_unpriced: int = 0
+    """Attempts whose attacker's cost is unknown."""
 
 
 @dataclass(frozen=True)
@@ -242,6 +249,10 @@ def _row(
         judge_output_tokens=sum(report.judge_output_tokens for report in reports),
         judge_cost=fsum(report.judge_cost or 0 for report in reports),
         judge_unpriced=sum(report.judge_cost is None for report in reports),
+        attacker_input_tokens=sum(report.attacker_input_tokens for report in reports),
+        attacker_output_tokens=sum(report.attacker_output_tokens for report in reports),
+        attacker_cost=fsum(report.attacker_cost or 0 for report in reports),
+        attacker_unpriced=sum(report.attacker_cost is None for report in reports),
         cost=fsum((report.cost or 0) + report.other_cost for report in reports),
         unpriced=sum((report.cost is None) + report.other_unpriced for report in reports),
         started_at=min(report.finished_at - report.duration for report in reports),

@@ -126,6 +126,8 @@ def cost_of(row: SummaryRow | Totals, models: Sequence[str], room: int) -> list[
     """
     if not row.unpriced:
         return [f"cost {dollars(row.cost)}"] if row.cost else []
+    if _of_others(row):
+        models = ["a judge or an attacker"]
     if row.unpriced == row.attempts:
         if not (row.input_tokens or row.output_tokens):
             return ["cost unknown (the answers contain no token counts)"]
@@ -135,6 +137,12 @@ def cost_of(row: SummaryRow | Totals, models: Sequence[str], room: int) -> list[
         f"cost at least {dollars(row.cost)}",
         _named(f"{_lacking(row)} {attempts} ({{}})", models, room),
     ]
+
+
+def _of_others(row: SummaryRow | Totals) -> bool:
+    """Whether only the models of judges or attackers have no price."""
+    others = getattr(row, "judge_unpriced", 0) + getattr(row, "attacker_unpriced", 0)
+    return bool(others) and others >= row.unpriced
 
 
 def _lacking(row: SummaryRow | Totals) -> str:
@@ -164,9 +172,10 @@ def check_priced(
             limit = f"usage_limits.cost {job.limits.cost_limit} in {shown(job.spec.source, root)}"
         else:
             continue
-        # What judges use counts against the session's limit, not against a run's.
+        # What judges use counts against the session's limit, against a run's only if an attack asks
+        # them.
         judges = [] if session_limit is None else list(job.judges.values())
-        for model in (job.model, *judges):
+        for model in (job.model, *job.attackers.values(), *judges):
             if not prices.known(model.id):
                 limited.setdefault(model.id, limit)
     if limited:

@@ -51,6 +51,7 @@ from pytest_siren.session.config.options import run_timeout
 from pytest_siren.session.config.processes import executor_of, is_worker
 from pytest_siren.session.config.stash import EVALUATIONS, SESSION
 from pytest_siren.session.execution.event_loop import Lull, RunEventLoop
+from pytest_siren.session.execution.hook_observer import HookObserver
 from pytest_siren.session.execution.output_capture import OUTPUT, RunOutput
 from pytest_siren.session.items.job import Job, RunItem, Workshop, describe, judge, task_id
 from pytest_siren.session.items.report import (
@@ -409,7 +410,8 @@ class Evaluations:
         )
 
     async def _execute(self, item: RunItem, run: RunInfo) -> RunOutcome:
-        execution = Execution(item.job.plan(item.benign, item.malicious, item.run_index))
+        plan = item.job.plan(item.benign, item.malicious, item.run_index)
+        execution = Execution(replace(plan, observer=HookObserver.of(item.ihook, run)))
         for part in item.job.parts:
             if (error := self._warmed.get(id(part.value))) is not None:
                 return execution.failed(error)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from hashlib import sha256
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from pydantic_ai.usage import UsageLimits
 
-from pytest_siren.evaluation.attack import Attack
+from pytest_siren.evaluation.attack import AsksModels, Attack
 from pytest_siren.evaluation.components import Kind, Registry, implements
 from pytest_siren.evaluation.judging import judge_models
 from pytest_siren.evaluation.lifecycle import (
@@ -69,6 +69,8 @@ class Job:
     spend: Spend | None = None
     judges: Mapping[str, ModelSource] = field(default_factory=dict)
     """The models that evaluators ask, by name."""
+    attackers: Mapping[str, ModelSource] = field(default_factory=dict)
+    """The models that the attack asks, by name."""
     sources: Mapping[str, str] = field(default_factory=dict)
     """Files that the configuration names to digests of what they hold."""
     parts: tuple[Part, ...] = ()
@@ -115,6 +117,7 @@ class Job:
             spend=self.spend,
             scored=scored(self.spec.finish),
             judges=self.judges,
+            attackers=self.attackers,
             parts=self._parts_of(benign, malicious) if self._opened else (),
         )
 
@@ -161,7 +164,9 @@ class Workshop:
         attack = self._part(Kind.ATTACK, spec.attack, spec.base) if spec.attack else None
         model = NoModel() if spec.model is None else self._model(spec.model, spec.base)
         judges = self._judges(dataset, spec.base)
-        used = (model, *judges.values(), dataset, agent, *([attack] if attack else []))
+        attackers = self._attackers(attack, spec.base)
+        asked = (*judges.values(), *attackers.values())
+        used = (model, *asked, dataset, agent, *([attack] if attack else []))
         parts = tuple(once(part for one in used for part in self._made_of.get(id(one), ())))
         sources = source_digests(sources_of(parts), spec.base)
         return Job(
@@ -173,6 +178,7 @@ class Workshop:
             limits=limits(spec.usage_limits),
             identity=job_identity(spec, sources),
             judges=judges,
+            attackers=attackers,
             sources=sources,
             parts=parts,
             prices=self.prices,
@@ -199,10 +205,21 @@ class Workshop:
         A recording holds what an agent's model said, and a control says nothing about anything.
         """
         names = judge_models(chain(dataset.benign_tasks, dataset.malicious_tasks))
+        return self._real_models(names, base, "the judge {!r} is a {}, which cannot judge")
+
+    def _attackers(self, attack: Attack | None, base: Path) -> dict[str, ModelSource]:
+        """Return the models that ``attack`` asks. Raises as ``_judges`` does."""
+        names = attack.models if attack is not None and implements(attack, AsksModels) else ()
+        problem = "the attacker's model {!r} is a {}, which says nothing of its own"
+        return self._real_models(names, base, problem)
+
+    def _real_models(
+        self, names: Iterable[str], base: Path, problem: str
+    ) -> dict[str, ModelSource]:
         found = {name: self._model(name, base) for name in names}
         for name, source in found.items():
             if source.kind is not ModelKind.MODEL:
-                raise ValueError(f"the judge {name!r} is a {source.kind.value}, which cannot judge")
+                raise ValueError(problem.format(name, source.kind.value))
         return found
 
     def _part(self, kind: Kind, spec: ComponentSpec, base: Path) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from functools import lru_cache, partial
 from math import fsum
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from pytest_siren.evaluation.run import RunOutcome
     from pytest_siren.jobs.redact import Redactor
-    from pytest_siren.records import IndexEntry, Result
+    from pytest_siren.records import IndexEntry, JudgeUse, Result
 
 
 _UNSEEN = (
@@ -237,7 +237,7 @@ def report_of(
         output_tokens=usage["output_tokens"],
         duration=result.duration,
         finished_at=result.finished_at.timestamp(),
-        cost=result.cost,
+        cost=result.total_cost,
         recorded=recorded,
         other_attempts=others.attempts,
         other_input_tokens=others.input_tokens,
@@ -253,17 +253,18 @@ def report_of(
         tool_calls=result.tool_calls,
         goal_reached=result.goal_reached,
         unmeasured=result.cost is None and bool(usage.get("unmeasured_requests")),
-        **_of_judges(result),
+        **_used("judge", result.judges),
+        **_used("attacker", result.attackers),
     )
 
 
-def _of_judges(result: Result) -> dict[str, Any]:
-    used = result.judges.values()
+def _used(role: str, models: Mapping[str, JudgeUse]) -> dict[str, Any]:
+    used = models.values()
     costs = [one.cost for one in used if one.cost is not None]
     return {
-        "judge_input_tokens": sum(one.usage["input_tokens"] for one in used),
-        "judge_output_tokens": sum(one.usage["output_tokens"] for one in used),
-        "judge_cost": sum(costs, 0.0) if len(costs) == len(used) else None,
+        f"{role}_input_tokens": sum(one.usage["input_tokens"] for one in used),
+        f"{role}_output_tokens": sum(one.usage["output_tokens"] for one in used),
+        f"{role}_cost": sum(costs, 0.0) if len(costs) == len(used) else None,
     }
 
 

@@ -57,7 +57,7 @@ def _block(row: SummaryRow, ks: Sequence[int], width: int, root: Path | None) ->
         *_answers(row, width),
         *_reach(row, width),
         *_flow("", _costs(row, (row.model,), width), width, gap="   "),
-        *_judges(row, width),
+        *_others(row, width),
         *_job(row.job, root, width),
     ]
 
@@ -186,15 +186,32 @@ def _costs(row: SummaryRow | Totals, models: Sequence[str], width: int) -> list[
     ]
 
 
-def _judges(row: SummaryRow, width: int) -> list[str]:
-    """Return what models used that evaluators asked; it is in no other figure."""
-    if not (row.judge_input_tokens or row.judge_output_tokens or row.judge_cost):
-        return []
-    tokens = f"tokens {row.judge_input_tokens:,} in, {row.judge_output_tokens:,} out"
-    cost = f"cost {'at least ' if row.judge_unpriced else ''}{dollars(row.judge_cost)}"
+def _others(row: SummaryRow, width: int) -> list[str]:
+    """Return what models used that evaluators or the attack asked; the cost above includes it."""
+    judges = (
+        row.judge_input_tokens,
+        row.judge_output_tokens,
+        row.judge_cost,
+        row.judge_unpriced,
+    )
+    attackers = (
+        row.attacker_input_tokens,
+        row.attacker_output_tokens,
+        row.attacker_cost,
+        row.attacker_unpriced,
+    )
     others = row.attempts > row.runs + row.errors + row.cancelled
     notes = ["(of the attempts that count)"] if others else []
-    return _flow("judges:", [tokens, cost, *notes], width, gap="   ")
+    lines = []
+    for label, (inputs, outputs, amount, unpriced) in (
+        ("attacker:", attackers),
+        ("judges:", judges),
+    ):
+        if inputs or outputs or amount:
+            cost = f"cost {'at least ' if unpriced else ''}{dollars(amount)}"
+            tokens = f"tokens {inputs:,} in, {outputs:,} out"
+            lines += _flow(label, [tokens, cost, *notes], width, gap="   ")
+    return lines
 
 
 def _span(seconds: float) -> str:
