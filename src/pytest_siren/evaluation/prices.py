@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from decimal import Decimal
 from fnmatch import fnmatchcase
+from functools import lru_cache
 from typing import Annotated, TypeAlias
 
 from genai_prices.data_snapshot import get_snapshot
-from genai_prices.types import ModelInfo, Provider
+from genai_prices.types import ModelInfo, ModelPrice, Provider
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic_ai.messages import ModelResponse
+from pydantic_ai.usage import RequestUsage
 
 from pytest_siren.evaluation.models import NoModel
 from pytest_siren.evaluation.providers import is_provider
-from pytest_siren.evaluation.rates import Rates
 
 FREE = frozenset({"local", "replay", "control", "test", NoModel.id})
 """What stands before the colon in names of models that run in this process, or are none."""
 
 _Dollars = Annotated[Decimal, Field(strict=False, ge=0)]
-_Tariff: TypeAlias = Callable[[ModelResponse], Decimal | None]
-_MOST_TARIFFS = 1_000
+_Listed: TypeAlias = tuple[Provider, ModelInfo]
+_MOST_LISTED = 1_000
 """Servers make up the names in their answers, so what is kept by them is bounded."""
+_NO_COUNTS = frozenset({"details", "cost", "unmeasured_requests"})
+"""Fields of a usage that are no counts of what a provider charges."""
 
 
 class CostUnknownError(ValueError):
@@ -44,15 +47,29 @@ class Price(BaseModel):
     )
     request: _Dollars = Field(default=Decimal(0), description="Each request, in US dollars")
 
-    def rates(self) -> Rates:
-        """Return the price in the form that requests are charged by."""
-        return Rates(
-            input=self.input_mtok,
-            output=self.output_mtok,
-            cache_read=self.cache_read_mtok,
-            cache_write=self.cache_write_mtok,
-            request=self.request,
+    def charges(self, usage: RequestUsage) -> bool:
+        """Tell whether all that ``usage`` counts is tokens, of which there is a wider kind."""
+        return not any(
+            count
+            for kind, count in vars(usage).items()
+            if kind not in _NO_COUNTS and not kind.endswith("_tokens")
         )
+
+    def cost(self, usage: RequestUsage) -> Decimal:
+        """Return the US dollars of one request. Raises ``ValueError`` for impossible counts."""
+        price = ModelPrice(
+            input_mtok=self.input_mtok,
+            output_mtok=self.output_mtok,
+            cache_read_mtok=self.cache_read_mtok,
+            cache_write_mtok=self.cache_write_mtok,
+            requests_kcount=self.request * 1_000,
+        )
+        return price.calc_price(usage)["total_price"]
+
+    @property
+    def counts_tokens(self) -> bool:
+        """Whether the cost of a request depends on its tokens."""
+        return any((self.input_mtok, self.output_mtok, self.cache_read_mtok, self.cache_write_mtok))
 
 
 class Prices:
@@ -64,48 +81,64 @@ class Prices:
     """
 
     def __init__(self, table: Mapping[str, Price] | None = None) -> None:
-        self._table = {name: price.rates() for name, price in (table or {}).items()}
-        self._tariffs: dict[tuple[str | None, ...], _Tariff] = {}
+        self._table = dict(table or {})
+        self._listed = lru_cache(_MOST_LISTED)(_listed)
 
     def of(self, model_id: str, response: ModelResponse) -> Decimal | None:
         """Return what ``response`` cost in US dollars; ``None`` when nobody can tell."""
-        key = (model_id, response.provider_url, response.provider_name, response.model_name)
-        tariff = self._tariffs.get(key)
-        if tariff is None:
-            if len(self._tariffs) >= _MOST_TARIFFS:
-                self._tariffs.clear()
-            tariff = self._tariffs[key] = self._tariff(model_id, response)
-        return tariff(response)
+        own = self._own(model_id)
+        if own is not None:
+            return _own_cost(own, response)
+        # The service behind an agent without a model may cost something.
+        unknown = model_id == NoModel.id
+        if is_free(model_id) and not unknown:
+            return Decimal(0)
+        if response.usage.cost is not None:
+            return response.usage.cost  # as pydantic-ai's gateway reports what it charged
+        if unknown and not response.usage.total_tokens:
+            return Decimal(0)
+        listed = self._by_answer(response) or self._by_name(model_id)
+        return _listed_cost(*listed, response) if listed is not None else None
 
     def known(self, model_id: str) -> bool:
         """Tell, before it is asked anything, whether the model has a price."""
         return (
-            is_free(model_id) or self._own(model_id) is not None or _by_name(model_id) is not None
+            is_free(model_id)
+            or self._own(model_id) is not None
+            or self._by_name(model_id) is not None
         )
 
-    def _tariff(self, model_id: str, response: ModelResponse) -> _Tariff:
-        own = self._own(model_id)
-        if own is not None:
-            return lambda answer: _cost(own, answer) if own.reach(answer.usage) else None
-        if model_id == NoModel.id:
-            return _as_told
-        if is_free(model_id):
-            return lambda answer: Decimal(0)
-        return _by_answer(response) or _by_name(model_id) or _as_reported
-
-    def _own(self, model_id: str) -> Rates | None:
+    def _own(self, model_id: str) -> Price | None:
         if model_id in self._table:
             return self._table[model_id]
         # "*" is meant for models that cost something.
         prefix = f"{model_id.partition(':')[0]}:" if is_free(model_id) else ""
         return next(
             (
-                rates
-                for pattern, rates in self._table.items()
+                price
+                for pattern, price in self._table.items()
                 if pattern.startswith(prefix) and fnmatchcase(model_id, pattern)
             ),
             None,
         )
+
+    def _by_answer(self, answer: ModelResponse) -> _Listed | None:
+        """Return the model that answered, found as pydantic-ai finds it."""
+        if not answer.model_name:
+            return None
+        url, provider = answer.provider_url, answer.provider_name
+        if url and provider != "openai-decisions":  # which shares OpenAI's address
+            listed = self._listed(answer.model_name, None, url)
+            if listed is not None:
+                return listed
+        return self._listed(answer.model_name, provider, None)
+
+    def _by_name(self, model_id: str) -> _Listed | None:
+        """Return pydantic-ai's model of this name."""
+        provider, _, model = model_id.partition(":")
+        if not model or not is_provider(provider):
+            return None
+        return self._listed(model, provider.removeprefix("gateway/"), None)
 
 
 def is_free(model_id: str) -> bool:
@@ -113,57 +146,27 @@ def is_free(model_id: str) -> bool:
     return model_id.partition(":")[0] in FREE
 
 
-class _Listed:
-    """The tariff of a model that genai-prices lists."""
+def _own_cost(price: Price, answer: ModelResponse) -> Decimal | None:
+    if not price.charges(answer.usage):
+        return None
+    try:
+        cost = price.cost(answer.usage)
+    except (TypeError, ValueError):  # what genai-prices raises for counts that cannot be
+        return None
+    return cost if _measured(answer) or not price.counts_tokens else None
 
-    def __init__(self, provider: Provider, model: ModelInfo) -> None:
-        self._provider, self._model = provider, model
-        lists_it = any(model is one for one in provider.models)
-        self._variants = (model.price_variants or []) if lists_it else []
-        self._rates: dict[tuple[int, ...], Rates | None] = {}
 
-    def __call__(self, answer: ModelResponse) -> Decimal | None:
-        if answer.usage.cost is not None:
-            return answer.usage.cost  # pydantic-ai's gateway has told what it charged
-        try:
-            rates = self._rates_for(answer)
-            if rates is not None and rates.cover(answer.usage):
-                return _cost(rates, answer)
-            return self._calculated(answer)
-        except (TypeError, ValueError):  # what genai-prices raises for counts that cannot be
-            return None
-
-    def _rates_for(self, answer: ModelResponse) -> Rates | None:
-        context = answer.provider_details or {}
-        chosen = [
-            index
-            for index, variant in enumerate(self._variants)
-            if all(context.get(key) == value for key, value in variant.when.items())
-            and (variant.constraint is None or variant.constraint.active(answer.timestamp))
-        ]
-        # The model holds its price lists for as long as this object holds the model.
-        key = (id(self._model.get_prices(answer.timestamp)), *chosen)
-        if key not in self._rates:
-            price = self._model.get_prices(answer.timestamp, context if chosen else None)
-            self._rates[key] = Rates.of(price)
-        return self._rates[key]
-
-    def _calculated(self, answer: ModelResponse) -> Decimal | None:
-        price = self._model.calc_price(
+def _listed_cost(provider: Provider, model: ModelInfo, answer: ModelResponse) -> Decimal | None:
+    try:
+        price = model.calc_price(
             answer.usage,
-            self._provider,
+            provider,
             genai_request_timestamp=answer.timestamp,
             price_context=answer.provider_details,
         )
-        return price.total_price if _measured(answer) else None
-
-
-def _cost(rates: Rates, answer: ModelResponse) -> Decimal | None:
-    try:
-        cost = rates.cost(answer.usage)
     except (TypeError, ValueError):
         return None
-    return cost if _measured(answer) or rates.counts_no_tokens else None
+    return price.total_price if _measured(answer) else None
 
 
 def _measured(answer: ModelResponse) -> bool:
@@ -171,40 +174,9 @@ def _measured(answer: ModelResponse) -> bool:
     return not answer.usage.unmeasured_requests
 
 
-def _as_told(answer: ModelResponse) -> Decimal | None:
-    """Return the cost of a message of an agent without a model, whose service may have one."""
-    if answer.usage.cost is None and not answer.usage.total_tokens:
-        return Decimal(0)
-    tariff = _by_answer(answer) or _as_reported
-    return tariff(answer) if answer.usage.cost is None else answer.usage.cost
-
-
-def _as_reported(answer: ModelResponse) -> Decimal | None:
-    return answer.usage.cost
-
-
-def _by_answer(answer: ModelResponse) -> _Listed | None:
-    """Return the price of the model that answered, found as pydantic-ai finds it."""
-    if not answer.model_name:
-        return None
-    url, provider = answer.provider_url, answer.provider_name
-    if url and provider != "openai-decisions":  # which shares OpenAI's address
-        listed = _listed(answer.model_name, None, url)
-        if listed is not None:
-            return listed
-    return _listed(answer.model_name, provider, None)
-
-
-def _by_name(model_id: str) -> _Listed | None:
-    """Return the price of pydantic-ai's model of this name."""
-    provider, _, model = model_id.partition(":")
-    if not model or not is_provider(provider):
-        return None
-    return _listed(model, provider.removeprefix("gateway/"), None)
-
-
 def _listed(model: str, provider: str | None, url: str | None) -> _Listed | None:
+    """Return the model that genai-prices lists; ``None`` when it lists none."""
     try:
-        return _Listed(*get_snapshot().find_provider_model(model, None, provider, url))
+        return get_snapshot().find_provider_model(model, None, provider, url)
     except LookupError:
         return None

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 from pydantic_ai.models import known_model_names
 
 
-def provider_names() -> set[str]:
+@cache
+def provider_names() -> frozenset[str]:
     """Return what stands before the colon in pydantic-ai's own list of models."""
-    return {known.partition(":")[0] for known in known_model_names() if ":" in known}
+    return frozenset(known.partition(":")[0] for known in known_model_names() if ":" in known)
 
 
 def is_provider(name: str) -> bool:
