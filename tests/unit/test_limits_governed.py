@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from pydantic_ai.exceptions import ModelHTTPError
+from pydantic_ai.exceptions import ModelAPIError, ModelHTTPError
 from pydantic_ai.messages import ModelRequest, UserPromptPart
 from pydantic_ai.models import Model, ModelRequestParameters
 from pydantic_ai.models.test import TestModel as PydanticTestModel
@@ -79,6 +79,22 @@ def test_faults_in_a_row_end_after_six_tries(monkeypatch: pytest.MonkeyPatch) ->
     assert len(model.retries) == 5
     assert isinstance(raised, ModelHTTPError)
     assert raised.__notes__ == ["given up after 6 tries in a row"]
+
+
+def test_a_connection_that_breaks_is_not_one_that_never_came_about(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def run() -> None:
+        async with serving(Answer(reset=True)) as server, governed(server, monkeypatch) as source:
+            model = await bound(source)
+            # An address without a server would make the model unavailable after four tries.
+            with pytest.raises(ModelAPIError) as raised:
+                await ask(model)
+            assert raised.value.__notes__ == ["given up after 6 tries in a row"]
+            assert [retry.reason for retry in model.retries] == ["connection"] * 5
+            assert len(server.arrivals) == 6
+
+    asyncio.run(run())
 
 
 def test_a_refusal_between_faults_begins_a_new_row(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import nullcontext
 
 import httpx2
 import pytest
@@ -86,3 +87,32 @@ def test_of_many_answers_at_once_each_leads_to_its_request_before_the_next_is_re
         assert len(arrived) == 40
 
     asyncio.run(run())
+
+
+def test_requests_without_a_turn_have_no_order() -> None:
+    """The order is for models of ours; the same transport leaves all other requests alone."""
+    begun: list[str] = []
+
+    async def answer(request: httpx2.Request) -> httpx2.Response:
+        begun.append(request.url.path)
+        await asyncio.sleep(1.0)
+        return httpx2.Response(200)
+
+    async def run(ordered: bool) -> float:
+        transport = SequencedTransport(httpx2.MockTransport(answer))
+        loop = asyncio.get_running_loop()
+        answered: list[float] = []
+
+        async def ask(client: httpx2.AsyncClient) -> None:
+            async with transport.turn() if ordered else nullcontext():
+                await client.get("http://provider.invalid/")
+                answered.append(loop.time())
+
+        async with httpx2.AsyncClient(transport=transport) as client:
+            await asyncio.gather(*(ask(client) for _ in range(3)))
+        return max(answered) - min(answered)
+
+    assert run_simulated(run(ordered=False)) == 0.0
+    # Each of these answers leads to no request, and is looked at for as long as that is possible.
+    assert run_simulated(run(ordered=True)) == pytest.approx(0.02)
+    assert len(begun) == 6

@@ -51,7 +51,7 @@ class Estimate:
         return max(1.0, _text(messages) / _CHARACTERS + self._beyond)
 
     def learn(self, messages: Sequence[ModelMessage], tokens: int) -> None:
-        """Take notice that a request with ``messages`` has cost ``tokens``."""
+        """Learn that a request with ``messages`` has cost ``tokens``."""
         beyond = tokens - _text(messages) / _CHARACTERS
         self._beyond += (beyond - self._beyond) * (_SMOOTHING if self._beyond else 1.0)
 

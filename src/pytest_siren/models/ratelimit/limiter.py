@@ -70,7 +70,7 @@ class RefusalShare:
         return self._refused / self._all if self._all else 0.0
 
     def add(self, refused: bool, now: float, memory: float) -> None:
-        """Take notice of an answer at ``now``."""
+        """Add an answer at ``now``."""
         kept = math.exp(-max(0.0, now - self._at) / memory)
         self._all = self._all * kept + 1.0
         self._refused = self._refused * kept + refused
@@ -141,7 +141,7 @@ class AdaptiveLimit:
         return max(0.0, until - self._clock()) if until else 0.0
 
     def succeeded(self, latency: float, advice: Advice) -> None:
-        """Take notice of an answer after ``latency`` seconds."""
+        """Learn from an answer after ``latency`` seconds."""
         cells = self._cells
         self.latency += (latency - self.latency) * (_SMOOTHING if self.latency else 1.0)
         if not cells[Cell.SUCCEEDED] or cells[Cell.REFUSALS]:
@@ -156,7 +156,7 @@ class AdaptiveLimit:
                 self._pause(min(advice.resets_in, _LONGEST_HINT))
 
     def refused(self, advice: Advice) -> None:
-        """Take notice of a refusal."""
+        """Learn from a refusal."""
         cells = self._cells
         with cells.lock():
             now = self._clock()
@@ -250,7 +250,7 @@ class RateLimiter:
     ) -> None:
         self.waits = waits or Waits(None)
         self.unavailable = unavailable or (lambda: None)
-        """Tells why no request can succeed any more; ``None`` while one may."""
+        """Returns why no request can succeed any more; ``None`` while one may."""
         self.limit = AdaptiveLimit(cells, ceiling * processes, clock)
         self._cells = cells
         self._ceiling = ceiling
@@ -313,11 +313,11 @@ class RateLimiter:
         asyncio.get_running_loop().call_later(wait, self.release)
 
     def succeeded(self, latency: float, advice: Advice = NO_ADVICE) -> None:
-        """Take notice that a request was answered after ``latency`` seconds."""
+        """Learn that a request was answered after ``latency`` seconds."""
         self.limit.succeeded(latency, advice)
 
     def refused(self, advice: Advice = NO_ADVICE) -> None:
-        """Take notice that the provider refused a request because there are too many."""
+        """Learn that the provider refused a request because there are too many."""
         self.limit.refused(advice)
 
     @property
@@ -387,7 +387,7 @@ class RateLimiter:
         return 0.0
 
     def _admit_waiters(self, *, polled: bool = False) -> None:
-        """Let those go that may, in their order, and come back when the next may."""
+        """Admit the waiters that may go, in their order, and come back when the next one may."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
