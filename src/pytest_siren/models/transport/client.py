@@ -17,7 +17,7 @@ from pydantic_ai.models import Model, get_user_agent, infer_model
 from pydantic_ai.providers import Provider, infer_provider, infer_provider_class
 
 from pytest_siren.models.transport.sequencing import SequencedTransport
-from pytest_siren.models.wire.exchange import Answers
+from pytest_siren.models.wire.exchange import Answers, remember_tools
 
 _TIMEOUT = httpx2.Timeout(600.0, connect=30.0)
 """pydantic-ai's, with more time for a connection: many are opened at once."""
@@ -51,6 +51,7 @@ async def opened(
 
     async with client:
         model = infer_model(name, provider_factory=provider)
+        remember_tools(model)
         async with model:
             yield model, sequenced if taken else None
 
