@@ -19,7 +19,8 @@ def wins(run, rate):
     return int.from_bytes(digest[:4], "big") / 2**32 < rate
 
 def recorded():
-    return sum(len(path.read_text().splitlines()) for path in Path("jobs").glob("*/index.jsonl"))
+    indexes = [*Path("jobs").glob("*/index.jsonl"), *Path("jobs").glob("*/.index/*.jsonl")]
+    return sum(len(path.read_text().splitlines()) for path in indexes)
 
 class Simulated(Source):
     def __init__(self, argument):

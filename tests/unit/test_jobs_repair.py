@@ -119,10 +119,13 @@ def test_marks_of_the_living_and_of_other_machines_stay(store: JobStore) -> None
 
 def _write(job: Path, process: int, records: int) -> None:
     store = JobStore(job, sync=frozenset())
+    writing = mark(job)
     ids = RunIds()
     for number in range(records):
         attempt = attempt_at(job, process * records + number)
-        store.record(replace(attempt, run_id=ids()))
+        store.settle([store.put(replace(attempt, run_id=ids()))])
+    writing.unlink()
+    store.index.merge()
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import yaml
 
 from pytest_siren.jobs.reading.read import iter_index, load_config, load_execution, load_result
 from pytest_siren.jobs.writing.store import JobExistsError, JobStore, RunIds
+from pytest_siren.jobs.writing.write import mark
 from tests.unit.jobs_sample import CONFIG, CREATED, JOB_NAME, attempt, error_attempt, run
 
 SPAWN = multiprocessing.get_context("spawn")
@@ -98,7 +99,10 @@ def _open_many(jobs_dir: Path, session: str, process: int, barrier: Any) -> None
     for number in range(30):
         barrier.wait()
         store = JobStore.open(jobs_dir, f"job{number}", session, CONFIG)
-        store.record(attempt(run_id=f"{process:04x}{number:04x}"))
+        writing = mark(store.path)
+        store.settle([store.put(attempt(run_id=f"{process:04x}{number:04x}"))])
+        writing.unlink()
+        store.index.merge()
 
 
 def test_processes_of_one_session_share_a_job_and_other_sessions_get_their_own(
@@ -189,9 +193,11 @@ def disk(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     real_open, real_sync, real_replace = os.open, os.fsync, os.replace
 
     def open_(path: Any, flags: int, *args: Any, **kwargs: Any) -> int:
+        opened = real_open(path, flags, *args, **kwargs)
         if flags & os.O_CREAT:
-            asked.append(f"write {Path(path).name}")
-        return real_open(path, flags, *args, **kwargs)
+            of_index = Path(path).parent.name == ".index"
+            asked.append("write the index" if of_index else f"write {Path(path).name}")
+        return opened
 
     def sync(descriptor: int) -> None:
         asked.append(f"sync {Path(os.readlink(f'/proc/self/fd/{descriptor}')).name}")
@@ -218,7 +224,7 @@ def test_the_result_is_written_after_the_execution_and_before_the_index(
         "write .result.json.tmp",
         "name result.json",
         "sync result.json",
-        "write index.jsonl",
+        "write the index",
     ]
 
 
@@ -241,7 +247,7 @@ def test_several_attempts_are_settled_together(tmp_path: Path, disk: list[str]) 
     assert not list(iter_index(store.path))
     disk.clear()
     store.settle(recorded)
-    assert disk == ["sync result.json"] * 3 + ["write index.jsonl"]
+    assert disk == ["sync result.json"] * 3 + ["write the index"]
     assert len(list(iter_index(store.path))) == 3
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pytest_siren.cli.say import complain
-from pytest_siren.jobs.records.naming import INDEX_FILE
+from pytest_siren.jobs.records.naming import INDEX_FILE, INDEX_FOLDER
 from pytest_siren.jobs.sweeps import SweepError, find_jobs, job_names
 
 
@@ -31,7 +31,8 @@ def _all(folder: Path, *, damaged: bool) -> list[Path]:
         raise SweepError(f"there is no folder {folder}: name another one with --jobs-dir")
     names = set(job_names(folder))
     if damaged:
-        names |= {path.parent.name for path in folder.glob(f"*/{INDEX_FILE}")}
+        for name in (INDEX_FILE, INDEX_FOLDER):
+            names |= {path.parent.name for path in folder.glob(f"*/{name}")}
     if not names:
         raise SweepError(f"there are no jobs in {folder}")
     return [folder / name for name in sorted(names)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -60,6 +61,13 @@ class Alone:
             return False
         run_locally(session, evaluations_of(self.config), grace(self.config))
         return True
+
+    def finish(self, jobs: Sequence[Path]) -> None:
+        """Merge the indexes of ``jobs``."""
+        from pytest_siren.jobs.writing.index import merge_index
+
+        for job in jobs:
+            merge_index(job)
 
     def planned(self) -> Sequence[Mapping[str, Any]] | None:
         """Return ``None``: this process has collected."""

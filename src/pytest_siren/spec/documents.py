@@ -114,6 +114,7 @@ def _is_hydras(default: Default) -> bool:
 
 
 _INDEX, _RESULT = "index.jsonl", "result.json"
+_OF_WRITERS = ".index/*.jsonl"
 
 
 def with_origin(root: Node, path: Path) -> Node:
@@ -140,14 +141,15 @@ def with_origin(root: Node, path: Path) -> Node:
 
 def _first_record(job: Path) -> dict[str, Any] | None:
     """Return the first line of the index of ``job`` that a session of ours wrote."""
-    try:
-        lines = read_bytes(job / _INDEX).split(b"\n")
-    except OSError:
-        return None
-    for line in lines:
-        found = _parsed(line) if b'"nodeid"' in line else {}
-        if isinstance(found.get("nodeid"), str) and found["nodeid"]:
-            return found
+    for index in (job / _INDEX, *sorted(job.glob(_OF_WRITERS))):
+        try:
+            lines = read_bytes(index).split(b"\n")
+        except OSError:
+            continue
+        for line in lines:
+            found = _parsed(line) if b'"nodeid"' in line else {}
+            if isinstance(found.get("nodeid"), str) and found["nodeid"]:
+                return found
     return None
 
 

@@ -197,6 +197,18 @@ class Controller:
         finally:
             alarm.cancel()
 
+    @pytest.hookimpl(trylast=True)
+    def pytest_sessionfinish(self) -> None:
+        """Merge what the workers, which have ended by now, added to the indexes of their jobs."""
+        collected = SessionFolder.of(self._config.stash[SESSION].id).collected()
+        if collected is None:
+            return
+        from pytest_siren.jobs.writing.index import merge_index
+
+        for job in map(Path, collected.jobs.values()):
+            if job.exists():
+                merge_index(job)
+
     def pytest_unconfigure(self) -> None:
         """Remove what the processes shared."""
         folder = SessionFolder.of(self._config.stash[SESSION].id)

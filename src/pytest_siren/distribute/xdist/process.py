@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -79,6 +80,9 @@ class Controlling:
     def execute(self, session: pytest.Session) -> bool:
         """Leave it to xdist's loop."""
         return False
+
+    def finish(self, jobs: Sequence[Path]) -> None:
+        """Never happens: a controller writes no records."""
 
     def planned(self) -> Sequence[Mapping[str, Any]] | None:
         """Return what workers have told."""
@@ -181,6 +185,18 @@ class Worker:
             return False
         run_on_worker(session, evaluations_of(self.config), grace(self.config))
         return True
+
+    def finish(self, jobs: Sequence[Path]) -> None:
+        """Merge the indexes of ``jobs`` that no other worker writes to; else the controller does.
+
+        With ``--dist each`` every worker has jobs of its own, and the controller does not know all.
+        """
+        from pytest_siren.jobs.writing.index import merge_index
+
+        session = self.config.stash[SESSION]
+        if session.records_id != session.id:
+            for job in jobs:
+                merge_index(job)
 
     def planned(self) -> Sequence[Mapping[str, Any]] | None:
         """Return ``None``: this process has collected."""

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from operator import attrgetter
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, BinaryIO, Literal
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from pytest_siren.evaluation.scores import Finish, Status
+from pytest_siren.jobs.reading.index_files import RawLine, opened_index
 from pytest_siren.jobs.reading.job_config import RecordError
 from pytest_siren.jobs.reading.prompt_siren import Numbering, status_of
 from pytest_siren.jobs.reading.prompt_siren_usage import took
 from pytest_siren.jobs.reading.read import leads_out
+from pytest_siren.jobs.records.naming import INDEX_FILE
 from pytest_siren.metrics.frame import (
     MISSING,
     Attempts,
@@ -29,6 +32,8 @@ from pytest_siren.text.words import counted, escaped
 
 _BLOCK = 4_000_000
 """Bytes that are decoded at a time."""
+_OF_WRITERS = 5_000
+"""Lines of writers that are decoded at a time."""
 _MOST_NAMED = 5
 """Lines of one index that are named; the others are counted."""
 
@@ -71,30 +76,54 @@ _numbers_of = attrgetter(*_NUMBERS)
 _decoder = msgspec.json.Decoder(Line)
 
 
-def blocks(path: Path, problems: list[str]) -> Iterator[list[Line]]:
-    """Yield the lines of the index ``path``, in their order, a few thousand at a time.
+@dataclass
+class Blocks:
+    """The lines of the index of ``job``, a few thousand at a time."""
 
-    What cannot be read is told in ``problems``. Raises ``RecordError`` when the file cannot be.
-    """
-    bad: list[str] = []
+    job: Path
+    problems: list[str]
+    """What cannot be read is added here once all has been."""
+    merged: int = 0
+    """Lines that were read of ``index.jsonl``; they come before those of writers."""
+
+    def __iter__(self) -> Iterator[list[Line]]:
+        """Yield them in their order. Raises ``RecordError`` when a file cannot be read."""
+        path = self.job / INDEX_FILE
+        bad: list[str] = []
+        try:
+            with opened_index(self.job) as files:
+                if files.merged is not None:
+                    for lines in _blocks(path, files.merged, bad):
+                        self.merged += len(lines)
+                        yield lines
+                rest = files.lines()
+                while raw := list(islice(rest, _OF_WRITERS)):
+                    yield _of_writers(raw, bad)
+        except OSError as error:
+            raise RecordError(f"cannot read {error.filename}: {error.strerror}") from error
+        self.problems += bad[:_MOST_NAMED]
+        if len(bad) > _MOST_NAMED:
+            self.problems.append(f"{path}: {len(bad) - _MOST_NAMED:,} more lines cannot be read")
+
+
+def _blocks(path: Path, file: BinaryIO, bad: list[str]) -> Iterator[list[Line]]:
     number = 1
-    try:
-        with path.open("rb") as file:
-            rest = b""
-            while block := file.read(_BLOCK):
-                held = rest + block if rest else block
-                end = held.rfind(b"\n") + 1
-                rest = held[end:]
-                if end:
-                    yield _decoded(path, memoryview(held)[:end], number, bad)
-                    number += held.count(b"\n")
-            if rest:
-                yield _decoded(path, memoryview(rest), number, bad)
-    except OSError as error:
-        raise RecordError(f"cannot read {path}: {error.strerror}") from error
-    problems += bad[:_MOST_NAMED]
-    if len(bad) > _MOST_NAMED:
-        problems.append(f"{path}: {len(bad) - _MOST_NAMED:,} more lines cannot be read")
+    rest = b""
+    while block := file.read(_BLOCK):
+        held = rest + block if rest else block
+        end = held.rfind(b"\n") + 1
+        rest = held[end:]
+        if end:
+            yield _decoded(path, memoryview(held)[:end], number, bad)
+            number += held.count(b"\n")
+    if rest:
+        yield _decoded(path, memoryview(rest), number, bad)
+
+
+def _of_writers(lines: Sequence[RawLine], bad: list[str]) -> list[Line]:
+    return [
+        line for raw in lines for line in _decoded(raw.path, memoryview(raw.text), raw.number, bad)
+    ]
 
 
 def _decoded(path: Path, block: memoryview, number: int, bad: list[str]) -> list[Line]:
@@ -208,13 +237,13 @@ class Indexes:
 
     def runs(
         self,
-        index: Path,
+        job: Path,
         identity: str,
         problems: list[str],
         places: LabelEncoder[str],
         notes: list[str],
     ) -> Columns | None:
-        """Return the columns of the runs of ``index``, in the order of their first attempts.
+        """Return the columns of the runs of ``job``, in the order of their first attempts.
 
         ``identity`` is that of the job's configuration; ``places`` is filled with the folders that
         the index names, ``notes`` with what is not known of them. Of several attempts at a run the
@@ -222,21 +251,22 @@ class Indexes:
         ``RecordError`` when the file cannot be read.
         """
         runs = LabelEncoder[str]()
-        naming = _Naming(index.parent, Numbering(identity), self.tasks)
+        naming = _Naming(job, Numbering(identity), self.tasks)
         parts = naming.parts
-        for lines in blocks(index, problems):
+        blocks = Blocks(job, problems)
+        for lines in blocks:
             if lines:
                 parts.append(self._attempts(lines, runs, places, naming))
         if naming.unmeasured:
             what = counted(naming.unmeasured, "run")
             notes.append(
-                f"job {escaped(index.parent.name)}: the tokens or times of {what} are not "
+                f"job {escaped(job.name)}: the tokens or times of {what} are not "
                 "known, and are not counted"
             )
         if not parts:
             return None
         attempts = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-        return _folded(_once(attempts, index, problems))
+        return _folded(_once(attempts, blocks))
 
     def _attempts(
         self,
@@ -268,14 +298,22 @@ class Indexes:
         return columns
 
 
-def _once(attempts: Columns, index: Path, problems: list[str]) -> Columns:
-    """Return the attempts without those that the index names again."""
+def _once(attempts: Columns, blocks: Blocks) -> Columns:
+    """Return the attempts without those that the index names again.
+
+    A line that is moved to ``index.jsonl`` at this moment may be there twice, which is no problem.
+    """
     again = len(attempts["place"]) - int(attempts["place"].max()) - 1
     if not again:
         return attempts
     _, first = np.unique(attempts["place"], return_index=True)
-    problems.append(f"{index}: attempts that it names again, and that count once: {again:,}")
     first.sort()
+    in_merged = blocks.merged - int(np.searchsorted(first, blocks.merged))
+    if in_merged:
+        blocks.problems.append(
+            f"{blocks.job / INDEX_FILE}: attempts that it names again, and that count once: "
+            f"{in_merged:,}"
+        )
     once = {name: values[first] for name, values in attempts.items()}
     # A run may have lost all its lines.
     once["run"] = np.unique(once["run"], return_inverse=True)[1]

@@ -13,6 +13,7 @@ import pandas as pd
 
 from pytest_siren.jobs.frame.index_columns import Columns, Indexes
 from pytest_siren.jobs.frame.strays import strays
+from pytest_siren.jobs.reading.index_files import has_index
 from pytest_siren.jobs.reading.job_config import JobFacts, RecordError, job_facts, not_needed_line
 from pytest_siren.jobs.records.naming import INDEX_FILE
 from pytest_siren.metrics.frame import (
@@ -93,13 +94,13 @@ def _runs(
     job: Path, identity: str, indexes: Indexes, problems: list[str], notes: list[str]
 ) -> Columns | None:
     index = job / INDEX_FILE
-    if not os.path.lexists(index):
+    if not has_index(job):
         raise RecordError(
             f"{index}: not there, so nothing is known of the job's runs; "
             "'siren jobs repair' builds it from their records"
         )
     places = LabelEncoder[str]()
-    columns = indexes.runs(index, identity, problems, places, notes)
+    columns = indexes.runs(job, identity, problems, places, notes)
     try:
         found = strays(job, places.values)
     except OSError as error:

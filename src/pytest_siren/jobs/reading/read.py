@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from pytest_siren.jobs.reading import prompt_siren as theirs
+from pytest_siren.jobs.reading.index_files import IndexFiles, opened_index
 from pytest_siren.jobs.reading.job_config import RecordError as RecordError
 from pytest_siren.jobs.reading.job_config import (
     check_settings,
@@ -92,18 +93,39 @@ def iter_index(job: Path, unreadable: list[Unreadable] | None = None) -> Iterato
 
 
 def index_lines(job: Path) -> Iterator[IndexLine]:
-    """Yield the lines of the job's index, those that cannot be read among them."""
-    path = job / INDEX_FILE
-    if not path.exists():
-        return
-    # Text would be split at more than newlines, and one torn character would spoil it all.
-    for number, line in enumerate(read_record(path).split(b"\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            yield IndexLine(line, _index_entry(line))
-        except ValueError as error:
-            yield IndexLine(line, Unreadable(path, number, one_line(error)))
+    """Yield the lines of the job's index, those that cannot be read among them.
+
+    Lines of ``index.jsonl`` come first, then those of writers that it does not have yet.
+    """
+    try:
+        with opened_index(job) as files:
+            yield from _lines(job / INDEX_FILE, files)
+    except OSError as error:
+        raise RecordError(f"cannot read {error.filename}: {error.strerror}") from error
+
+
+def _lines(path: Path, files: IndexFiles) -> Iterator[IndexLine]:
+    known: set[str] = set()
+    if files.merged is not None:
+        # Text would be split at more than newlines, and one torn character would spoil it all.
+        for number, text in enumerate(files.merged.read().split(b"\n"), start=1):
+            if text.strip():
+                line = _index_line(text, path, number)
+                if files.writers and isinstance(line.read, IndexEntry):
+                    known.add(line.read.path)
+                yield line
+    for raw in files.lines():
+        if raw.text.strip():
+            line = _index_line(raw.text, raw.path, raw.number)
+            if not isinstance(line.read, IndexEntry) or line.read.path not in known:
+                yield line
+
+
+def _index_line(text: bytes, path: Path, number: int) -> IndexLine:
+    try:
+        return IndexLine(text, _index_entry(text))
+    except ValueError as error:
+        return IndexLine(text, Unreadable(path, number, one_line(error)))
 
 
 def load_result(run_dir: Path) -> Result:

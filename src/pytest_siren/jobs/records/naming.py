@@ -9,6 +9,8 @@ from hashlib import sha256
 
 CONFIG_FILE = "config.yaml"
 INDEX_FILE = "index.jsonl"
+INDEX_FOLDER = ".index"
+"""Holds the files of processes whose lines are not in ``INDEX_FILE`` yet."""
 DROPPED_FILE = "index.jsonl.dropped"
 RESULT_FILE = "result.json"
 EXECUTION_FILE = "execution.json"

@@ -11,6 +11,7 @@ from pydantic_core import from_json
 
 from pytest_siren.evaluation.scores import Status
 from pytest_siren.jobs.reading import prompt_siren as theirs
+from pytest_siren.jobs.reading.index_files import has_index
 from pytest_siren.jobs.reading.job_config import RecordError
 from pytest_siren.jobs.reading.read import (
     IndexLine,
@@ -29,6 +30,7 @@ from pytest_siren.jobs.records.naming import (
     task_directory,
     task_parts,
 )
+from pytest_siren.jobs.writing.index import index_locked, merge_index
 from pytest_siren.jobs.writing.write import (
     append_lines,
     forget_dead_writers,
@@ -148,7 +150,8 @@ def repair(job: Path, *, thorough: bool = True) -> Repaired:
     the others only that they are there. Processes that are writing into the job meanwhile are
     waited for where the file system has locks. Raises ``OSError``.
     """
-    with locked(job / INDEX_FILE):
+    merge_index(job)
+    with index_locked(job), locked(job / INDEX_FILE):
         found = _examine(job, thorough=thorough)
         if found.changed:
             found.entries = _in_order(found.entries)
@@ -164,6 +167,7 @@ def up_to_date(job: Path) -> Repaired:
     That is a process that was killed while it wrote, a line that cannot be read, or a task whose
     folder is gone. The records themselves are not looked at. Raises ``OSError``.
     """
+    merge_index(job)
     return _trusted(job) or repair(job, thorough=False)
 
 
@@ -178,7 +182,7 @@ def as_it_would_be(job: Path) -> Repaired:
 
 def _trusted(job: Path) -> Repaired | None:
     """Return what the index of ``job`` says; ``None`` if anything speaks against it."""
-    if marks(job) or not (job / INDEX_FILE).exists():
+    if marks(job) or not has_index(job):
         return None
     found = Repaired(job)
     found.entries = list(iter_index(job, found.torn))

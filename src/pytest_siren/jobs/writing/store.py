@@ -35,10 +35,10 @@ from pytest_siren.jobs.records.naming import (
     run_directory,
 )
 from pytest_siren.jobs.redact import ENVIRONMENT, Redactor
+from pytest_siren.jobs.writing.index import IndexWriter
 from pytest_siren.jobs.writing.write import (
     Form,
     Written,
-    append,
     check_room,
     folder_error,
     make_folder,
@@ -112,6 +112,7 @@ class JobStore:
     jobs/<job>/
         config.yaml
         index.jsonl
+        .index/<host>-<pid>-<n>.jsonl
         <task>/<run id>/result.json, execution.json or execution.json.gz
 
     Any number of processes, and of threads in each, may write to the same job at the same time.
@@ -123,6 +124,10 @@ class JobStore:
     transcripts: Transcripts = Transcripts()
     redactor: Redactor = ENVIRONMENT
     """Knows the secrets that must not be written."""
+    index: IndexWriter = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "index", IndexWriter(self.path))
 
     @property
     def name(self) -> str:
@@ -163,12 +168,14 @@ class JobStore:
         return cls(job, transcripts=transcripts, redactor=redactor)
 
     def record(self, attempt: RunAttempt) -> Path:
-        """Write the files of ``attempt``, then its line in the index; return its folder.
+        """Write the files of ``attempt``, then its line in ``index.jsonl``; return its folder.
 
+        Whoever records many attempts uses ``put`` and ``settle``, and merges the index at the end.
         Raises ``FileExistsError`` when the job has a run of that id already.
         """
         recorded = self.put(attempt)
         self.settle([recorded])
+        self.index.merge()
         return recorded.folder
 
     def put(self, attempt: RunAttempt) -> Recorded:
@@ -200,7 +207,8 @@ class JobStore:
     def settle(self, recorded: Sequence[Recorded]) -> None:
         """Wait until ``recorded`` have reached the disk, and add their lines to the index.
 
-        Several take hardly longer than one. Raises ``OSError`` when the disk refuses.
+        They go to the file of this process in ``.index/``; ``merge_index`` moves them. Several take
+        hardly longer than one. Raises ``OSError`` when the disk refuses.
         """
         with ExitStack() as opened:
             for one in recorded:
@@ -208,8 +216,7 @@ class JobStore:
             for one in recorded if RESULT_FILE in self.sync else ():
                 one.written.sync()
         lines = [data_of(one.entry) for one in recorded]
-        sync = INDEX_FILE in self.sync
-        append(self.path / INDEX_FILE, lines, sync=sync, redactor=self.redactor)
+        self.index.append(lines, sync=INDEX_FILE in self.sync, redactor=self.redactor)
 
 
 def _ensure(folder: str) -> None:

@@ -132,7 +132,12 @@ def append(
 
     Raises ``OSError`` when the disk refuses.
     """
-    _append(path, b"".join(_json(record, redactor=redactor) for record in records), sync)
+    _append(path, json_lines(records, redactor), sync)
+
+
+def json_lines(records: Iterable[Mapping[str, Any]], redactor: Redactor = ENVIRONMENT) -> bytes:
+    """Return a line for each of ``records``, as JSON Lines files have them."""
+    return b"".join(_json(record, redactor=redactor) for record in records)
 
 
 def append_lines(path: Path, lines: Iterable[bytes]) -> None:
@@ -412,6 +417,18 @@ def forget_dead_writers(job: Path) -> None:
         pid = _pid(path)
         if pid is not None and not _is_alive(pid, _noted(path)):
             path.unlink(missing_ok=True)
+
+
+def is_writing(job: Path, process: str) -> bool:
+    """Whether ``process``, which is ``HOST-PID``, may record more attempts of ``job``.
+
+    One of another machine may until it has removed its mark.
+    """
+    path = job / f"{_WRITING}{process}"
+    if not path.exists():
+        return False
+    pid = _pid(path)
+    return pid is None or _is_alive(pid, _noted(path))
 
 
 def written_now(job: Path) -> bool:

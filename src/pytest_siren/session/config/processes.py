@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
@@ -102,6 +103,13 @@ class Executor(Protocol):
 
         ``False`` leaves them to pytest's own loop. Raises what that loop raises when the session is
         stopped.
+        """
+        ...
+
+    def finish(self, jobs: Sequence[Path]) -> None:
+        """Take notice that this process has written all that it will into the folders ``jobs``.
+
+        The process that ends last merges what all of them have added to the indexes.
         """
         ...
 

@@ -269,6 +269,7 @@ class JsonRecorder:
             for path in self._marks:
                 path.unlink(missing_ok=True)
         self._marks.clear()
+        executor_of(self.config).finish([job for job in self._stores if job.exists()])
 
     def _resumed(self, job: Job) -> JobStore | None:
         """Return the store of the job that is gone on with; ``None`` for a new one."""

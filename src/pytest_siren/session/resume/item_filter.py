@@ -76,7 +76,10 @@ def _claim(config: pytest.Config, folder: Path, how: str) -> None:
 
 
 def _said_of(found: Repaired, name: Path, rebuilt: str) -> list[str]:
-    lines = [f"{name}/index.jsonl:{one.line}: {one.reason}" for one in found.torn[:_MOST]]
+    lines = [
+        f"{name / one.path.relative_to(found.job)}:{one.line}: {one.reason}"
+        for one in found.torn[:_MOST]
+    ]
     lines += [str(problem) for problem in found.problems[:_MOST]]
     more = len(found.torn) + len(found.problems) - len(lines)
     if more > 0:
