@@ -66,8 +66,7 @@ def test_an_exhausted_quota_ends_the_session_with_one_message(
     with open(project.path / "conftest.py", "a", encoding="utf-8") as conftest:
         # Nothing takes the place of such a run, however long its record needs to reach the disk.
         conftest.write(
-            "\nfrom pytest_siren.session.recording import batch_writer\n"
-            "\nbatch_writer._LINGER = 0.5\n"
+            "\nfrom pytest_siren.session.recording import recorder\n\nrecorder._LINGER = 0.5\n"
         )
     result = project.run("evals", *dist, "--concurrency", "8")
     assert result.ret == pytest.ExitCode.INTERRUPTED

@@ -380,22 +380,20 @@ def test_a_run_that_read_no_planted_text_says_so(browser: Browser, report: Path)
     assert "1 unknown" in cell.inner_text()
 
 
-def test_10_000_runs_stay_quick(chromium: sync_api.Browser, tmp_path: Path) -> None:
+def test_of_10_000_runs_the_page_shows_a_few_at_a_time(
+    chromium: sync_api.Browser, tmp_path: Path
+) -> None:
     rows = many_rows(10_000)
     write_html(tmp_path / "x.html", data(rows, root=tmp_path))
     page = chromium.new_page()
     page.goto((tmp_path / "x.html").as_uri())
-    timed = """async (text) => {
-        const began = performance.now();
+    filtered = """async (text) => {
         const field = document.getElementById('text');
         field.value = text;
         field.dispatchEvent(new Event('input', { bubbles: true }));
         await new Promise(requestAnimationFrame);
-        return performance.now() - began;
     }"""
-    page.evaluate(timed, "warm")
-    assert page.evaluate(timed, "user_task_7 succeeded") < 1000
+    page.evaluate(filtered, "user_task_7 succeeded")
     assert page.locator("#found").inner_text().endswith("of 10,000 runs")
-    opened = page.evaluate("performance.timing.domComplete - performance.timing.responseEnd")
-    assert opened < 5000
+    assert 0 < page.locator("#list .open").count() <= 200
     page.close()

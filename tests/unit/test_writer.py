@@ -2,13 +2,13 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pytest_siren.session.execution.event_loop import Lull
+from pytest_siren.session.recording import recorder
 from pytest_siren.session.recording.recorder import RecordingError, Writer
 
 
@@ -45,15 +45,16 @@ def test_what_comes_within_a_short_time_goes_to_the_thread_together(
 
 
 def test_the_thread_begins_when_nothing_else_can_go_on(
-    loop: asyncio.AbstractEventLoop, lull: Lull
+    loop: asyncio.AbstractEventLoop, lull: Lull, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(recorder, "_LINGER", 0.0)
+    monkeypatch.setattr(recorder, "_LATEST", 1_000.0)
     writer, disk = Writer(lull), Disk()
     seen: list[int] = []
 
     async def busy() -> None:
         settled = writer.settle(disk, 1)  # type: ignore[arg-type]
-        until = time.monotonic() + 0.03
-        while time.monotonic() < until:
+        for _ in range(1_000):
             seen.append(len(disk.batches))
             await asyncio.sleep(0)
         await settled
@@ -69,14 +70,13 @@ def test_a_batch_does_not_wait_for_a_lull_for_ever(
 ) -> None:
     writer, disk = Writer(lull), Disk()
 
-    async def busy() -> bool:
+    async def busy() -> None:
         settled = writer.settle(disk, 1)  # type: ignore[arg-type]
-        until = time.monotonic() + 5
-        while not settled.done() and time.monotonic() < until:
+        while not settled.done():
             await asyncio.sleep(0)
-        return settled.done()
 
-    assert loop.run_until_complete(busy())
+    loop.run_until_complete(busy())
+    assert disk.batches == [[1]]
     writer.close()
 
 
