@@ -195,3 +195,43 @@ def test_more_models_than_there_is_room_for_are_refused_at_collection(
     line = "evals/eval_mail.yaml: more than 2 models in one session; choose fewer with --model"
     assert str(result.stdout).count(line) == 1
     assert not (project.path / "jobs").exists()
+
+
+@pytest.mark.inside
+@pytest.mark.usefixtures("without_key")
+def test_an_attackers_model_without_a_key_stops_the_runs_of_that_attack(project: Project) -> None:
+    with open(project.path / "conftest.py", "a", encoding="utf-8") as conftest:
+        conftest.write(
+            """
+
+from pytest_siren import StaticAttack
+
+
+class Writer(StaticAttack):
+    models = ["openai:gpt-5"]
+
+    def contents(self, target):
+        return {}
+
+    async def run(self, stage, target):
+        await stage.open_model("openai:gpt-5")
+
+
+class WriterConfig(BaseModel):
+    pass
+
+
+others = pytest_siren_components_register
+
+
+def pytest_siren_components_register(registry):
+    others(registry)
+    registry.add(Kind.ATTACK, "writer", Component(WriterConfig, lambda config, base: Writer()))
+"""
+        )
+    result = project.run("evals", "--attack=writer", "--benign", "--runs=3", "--concurrency=1")
+    text = str(result.stdout)
+    assert text.count(NO_KEY) == 1
+    assert result.ret == pytest.ExitCode.INTERRUPTED
+    assert {one["attack"] for one in project.results()} == {None}
+    assert all(one["status"] == "scored" for one in project.results())

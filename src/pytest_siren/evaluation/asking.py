@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from pydantic_ai.messages import ModelMessage, ModelResponse
@@ -12,7 +13,7 @@ from pydantic_ai.settings import ModelSettings
 from pydantic_ai.usage import UsageLimits
 
 from pytest_siren.evaluation.components import implements
-from pytest_siren.evaluation.models import BillsErrors
+from pytest_siren.evaluation.models import BillsErrors, ModelUnavailableError
 from pytest_siren.evaluation.observing import Observing
 from pytest_siren.evaluation.spending import Accounts, Role
 
@@ -24,6 +25,24 @@ class Asking:
     limits: UsageLimits
     accounts: Accounts = field(default_factory=Accounts)
     observing: Observing = field(default_factory=Observing)
+    _unavailable: tuple[BaseException, str] | None = None
+
+    @contextmanager
+    def of_model(self, model_id: str) -> Iterator[None]:
+        """Note of an error in this block that says that a model is unavailable which one it is."""
+        try:
+            yield
+        except ModelUnavailableError as error:
+            self._unavailable = error, model_id
+            raise
+
+    def unavailable(self, error: BaseException) -> str | None:
+        """Return the model that is unavailable, if that is what ``error`` says."""
+        if not isinstance(error, ModelUnavailableError):
+            return None
+        if self._unavailable is not None and self._unavailable[0] is error:
+            return self._unavailable[1]
+        return self.accounts.model_id
 
     def check(self) -> None:
         """Raise ``UsageLimitExceeded`` when the run has used more than its limits.
@@ -57,7 +76,8 @@ class Asking:
             await observer.request_before(role, model_id, messages, parameters.function_tools)
         began = time.monotonic()
         try:
-            response = await model.request(list(messages), settings, parameters)
+            with self.of_model(model_id):
+                response = await model.request(list(messages), settings, parameters)
         except BaseException as error:
             self._bill(model, role, model_id)
             if observer is not None:

@@ -68,7 +68,8 @@ class Judging:
         if self.stopped:
             raise asyncio.CancelledError("the run was stopped")
         self.asking.check_before_request()
-        model = await source.bind(self.context)
+        with self.asking.of_model(source.id):
+            model = await source.bind(self.context)
         parameters = ModelRequestParameters()
         return await self.asking.ask(Role.JUDGE, source.id, model, messages, None, parameters)
 

@@ -168,6 +168,8 @@ class RunOutcome:
     error: ErrorInfo | None = None
     unavailable: bool = False
     """Whether no other run on the same model could succeed either; ``error`` says why."""
+    unavailable_model: str | None = None
+    """Which model that is: the agent's, a judge's or the attacker's."""
     retries: tuple[Retry, ...] = ()
     """Model requests that were sent again, oldest first."""
     exposed: bool | None = None
@@ -324,6 +326,7 @@ class Execution:
             contents=latest.contents if latest else {},
             error=ErrorInfo.of(error),
             unavailable=isinstance(error, ModelUnavailableError),
+            unavailable_model=self._asking.unavailable(error),
             retries=_retries(self._model),
             exposed=_exposed(self.plan, stage),
             answers=finishes_of(messages),
@@ -446,7 +449,9 @@ def _timed_out(outcome: RunOutcome, limit: str, *, abandoned: bool) -> RunOutcom
     trace = outcome.error.traceback if outcome.error and not abandoned else ""
     kind, now = RunTimeoutError, datetime.now(UTC)
     error = ErrorInfo(kind.__name__, message, trace, now, bases=(TimeoutError.__name__,))
-    return replace(outcome, status=Status.ERROR, error=error, unavailable=False)
+    return replace(
+        outcome, status=Status.ERROR, error=error, unavailable=False, unavailable_model=None
+    )
 
 
 def _retries(model: Model | None) -> tuple[Retry, ...]:

@@ -206,7 +206,8 @@ class Stage:
         if source is None or self.scoring is None:
             known = ", ".join(map(repr, self.models)) or "none"
             raise ValueError(f"the attack has no model {name!r} in its `models` ({known})")
-        return AttackerModel(await source.bind(self.scoring.context), source.id, self)
+        with self.asking.of_model(source.id):
+            return AttackerModel(await source.bind(self.scoring.context), source.id, self)
 
     async def finish(self, state: AgentState) -> End:
         """Step until the agent ends."""

@@ -215,7 +215,7 @@ class Evaluations:
         unavailable = outcome.error.message if outcome.unavailable and outcome.error else None
         if unavailable is not None:
             # Before anything takes its place.
-            self.board.stop_key(item.job.model.id, unavailable)
+            self.board.stop_key(outcome.unavailable_model or item.job.model.id, unavailable)
         # With -x nothing may take the place of a run that makes pytest stop.
         if unavailable or attempt.passed or not self.config.getoption("maxfail"):
             executed(known or result)
@@ -246,8 +246,9 @@ class Evaluations:
         return replace(ended, left_out=True) if unavailable is not None else ended
 
     def leaves_out(self, item: RunItem) -> bool:
-        """Whether ``item`` need not begin: its model is unavailable, and it has no record."""
-        return self.board.key_stopped(item.job.model.id) is not None and not self.is_recorded(item)
+        """Whether ``item`` need not begin: a model of it is unavailable, and it has no record."""
+        stopped = any(self.board.key_stopped(one) is not None for one in item.job.model_ids)
+        return stopped and not self.is_recorded(item)
 
     def is_recorded(self, item: RunItem) -> bool:
         """Whether ``item`` is reported from its record, without being executed."""

@@ -86,6 +86,12 @@ class Job:
         return self.spec.attack.name if self.spec.attack else None
 
     @cached_property
+    def model_ids(self) -> tuple[str, ...]:
+        """The models without which no run can succeed: of the agent, the judges and the attack."""
+        sources = (self.model, *self.judges.values(), *self.attackers.values())
+        return tuple(dict.fromkeys(source.id for source in sources))
+
+    @cached_property
     def label(self) -> str:
         """What tells this job's runs from another job's in a node id."""
         parts = [self.attack_name or "benign"]
