@@ -14,6 +14,7 @@ from pytest_siren.cli.say import complain, say
 from pytest_siren.reports.grouping import FORMATS, GROUPS, asked_groups, columns_of, group_names
 
 if TYPE_CHECKING:
+    from pytest_siren.jobs.reading.job_config import JobFacts
     from pytest_siren.metrics.rates.groups import Group
 
 OK, NO_ANSWER = 0, 2
@@ -89,14 +90,23 @@ def _results(args: argparse.Namespace) -> int:
     from pytest_siren.reports.results_text import Layout, write_results
 
     theirs = args.names == "prompt-siren"
-    read = read_runs(jobs, facts_of=type_facts if theirs else job_facts)
+    cells: dict[str, dict[str, str]] = {}
+
+    def facts_of(job: Path) -> JobFacts:
+        facts = type_facts(job) if theirs else job_facts(job)
+        if facts.cell:
+            cells[facts.identity] = dict(facts.cell)
+        return facts
+
+    read = read_runs(jobs, facts_of=facts_of)
     for problem in read.problems:
         complain(problem)
     if not len(read.runs):
         complain(_nothing(args.jobs_dir, len(jobs), read.read))
         return NO_ANSWER
     asked = asked_groups(args.group_by or ([_THEIR_GROUPS] if theirs else []))
-    layout = Layout(asked=asked, ks=tuple(dict.fromkeys(args.k or [1])), errors=args.errors)
+    ks = tuple(dict.fromkeys(args.k or [1]))
+    layout = Layout(asked=asked, ks=ks, errors=args.errors, cells=cells)
     found = groups(
         read.runs,
         columns_of(asked),

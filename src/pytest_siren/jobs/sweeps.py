@@ -14,6 +14,7 @@ from typing import Annotated, TypeAlias
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, field_validator
 
+from pytest_siren.jobs.cells import Cell, cells_of, chosen
 from pytest_siren.jobs.reading.job_config import one_line
 from pytest_siren.jobs.records.naming import CONFIG_FILE
 from pytest_siren.jobs.writing.write import Form, make_folder, write
@@ -45,12 +46,20 @@ class _SweepFile(BaseModel):
     job_names: list[_JobName] = []
     identities: dict[str, _JobName] = {}
     launcher: str | None = None
+    cells: list[Cell] = []
 
     @field_validator("identities", mode="before")
     @classmethod
     def _none_of_theirs(cls, value: object) -> object:
         """prompt-siren has no identities."""
         return {} if value is None else value
+
+    def all_cells(self, jobs_dir: Path) -> list[Cell]:
+        """Return the cells of all jobs; those that the file does not describe are read."""
+        known = {cell.job: cell for cell in self.cells}
+        read = cells_of(jobs_dir, [name for name in self.job_names if name not in known])
+        known |= {cell.job: cell for cell in read}
+        return [known[name] for name in self.job_names if name in known]
 
 
 class SweepError(ValueError):
@@ -68,6 +77,8 @@ class Sweep:
     """Identity of a job's configuration to the name of its folder."""
     guessed: bool = False
     """Whether the jobs were found by the time in their names, for want of the sweep's file."""
+    cells: tuple[Cell, ...] = ()
+    """What the jobs differ in, in their order."""
 
 
 def write_sweep(jobs_dir: Path, sweep: Sweep, launcher: str) -> None:
@@ -80,6 +91,7 @@ def write_sweep(jobs_dir: Path, sweep: Sweep, launcher: str) -> None:
     names = list(dict.fromkeys([*before.job_names, *sweep.jobs]))
     if names != before.job_names or identities != before.identities:
         now = before.model_copy(update={"job_names": names, "identities": identities})
+        now = now.model_copy(update={"cells": now.all_cells(jobs_dir)})
         write(path, _content(sweep.id, now, launcher), Form.DOCUMENT)
 
 
@@ -92,6 +104,7 @@ def _content(sweep_id: str, file: _SweepFile, launcher: str | None) -> dict[str,
         "launcher": launcher,
         "config_name": None,
         "identities": file.identities,
+        "cells": [cell.model_dump() for cell in file.cells],
     }
 
 
@@ -106,7 +119,8 @@ def forget_jobs(jobs_dir: Path, sweep_id: str, names: Sequence[str]) -> None:
             path.parent.rmdir()
             return
         kept = {one: name for one, name in before.identities.items() if name in left}
-        now = before.model_copy(update={"job_names": left, "identities": kept})
+        cells = [cell for cell in before.cells if cell.job in left]
+        now = before.model_copy(update={"job_names": left, "identities": kept, "cells": cells})
         write(path, _content(sweep_id, now, before.launcher), Form.DOCUMENT)
 
 
@@ -118,25 +132,28 @@ def read_sweep(jobs_dir: Path, sweep_id: str) -> Sweep | None:
     path = jobs_dir / FOLDER / f"{sweep_id}.json"
     if os.path.lexists(path):
         content = _load(path)
-        return Sweep(sweep_id, tuple(content.job_names), content.identities)
+        cells = tuple(content.all_cells(jobs_dir))
+        return Sweep(sweep_id, tuple(content.job_names), content.identities, cells=cells)
     if not _TIMESTAMP.fullmatch(sweep_id):
         return None
     names = tuple(name for name in job_names(jobs_dir) if sweep_id in name)
-    return Sweep(sweep_id, names, guessed=True) if names else None
+    cells = tuple(cells_of(jobs_dir, names))
+    return Sweep(sweep_id, names, guessed=True, cells=cells) if names else None
 
 
 def find_jobs(jobs_dir: Path, target: str, base: Path) -> tuple[list[Path], Sweep | None]:
     """Return the folders of the jobs that ``target`` names, and the sweep if it is one.
 
-    ``target`` is the name or the path (from ``base``) of a job, the id of a sweep, or a glob over
-    names of jobs, tried in this order. Raises ``SweepError`` when nothing goes by that name.
+    ``target`` is the name or the path (from ``base``) of a job, the id of a sweep, that with cells
+    (``ID:2``, ``ID:model=a,attack=b``), or a glob over names of jobs, tried in this order. Raises
+    ``SweepError`` when nothing goes by that name.
     """
     for path in (jobs_dir / target, base / target):
         if os.path.isfile(path / CONFIG_FILE):
             return [path], None
-    sweep = read_sweep(jobs_dir, target)
-    if sweep is not None:
-        there = [jobs_dir / name for name in sweep.jobs if (jobs_dir / name / CONFIG_FILE).exists()]
+    if (found_sweep := _named_sweep(jobs_dir, target)) is not None:
+        sweep, names = found_sweep
+        there = [jobs_dir / name for name in names if (jobs_dir / name / CONFIG_FILE).exists()]
         if not there:
             raise SweepError(f"none of the jobs of the sweep {target} are left in {jobs_dir}")
         return there, sweep
@@ -147,6 +164,22 @@ def find_jobs(jobs_dir: Path, target: str, base: Path) -> tuple[list[Path], Swee
             f"no job, sweep or glob {target!r} in {jobs_dir} (the latest jobs: {some})"
         )
     return found, None
+
+
+def _named_sweep(jobs_dir: Path, target: str) -> tuple[Sweep, Sequence[str]] | None:
+    """Return the sweep that ``target`` names, and the names of its jobs that it means.
+
+    Raises ``SweepError`` for cells that the sweep does not have.
+    """
+    if (sweep := read_sweep(jobs_dir, target)) is not None:
+        return sweep, sweep.jobs
+    sweep_id, colon, selector = target.partition(":")
+    if not colon or (sweep := read_sweep(jobs_dir, sweep_id)) is None:
+        return None
+    try:
+        return sweep, chosen(sweep.cells, sweep.jobs, selector)
+    except ValueError as error:
+        raise SweepError(f"sweep {sweep_id}: {error}") from None
 
 
 def job_names(jobs_dir: Path) -> list[str]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, TextIO
 
 from pytest_siren.evaluation.scores import WORDS
+from pytest_siren.jobs.cells import short_names
 from pytest_siren.metrics.rates.choices import dollars
 from pytest_siren.metrics.rates.groups import Group
 from pytest_siren.metrics.rates.measures import FINISHES, Measure
@@ -51,6 +52,8 @@ class Layout:
     ks: tuple[int, ...]
     errors: str = "exclude"
     """What runs in error count as."""
+    cells: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """Identity of a configuration to the values of the keys that its sweep is over."""
 
     @cached_property
     def measures(self) -> list[Measure]:
@@ -114,6 +117,8 @@ def record(group: Group, layout: Layout) -> dict[str, Any]:
     if not group.attacked:
         names["attack_type"] = "benign"
     row = {**names, **{name: group.keys.get(ours) for name, ours in layout.own.items()}}
+    values = layout.cells.get(group.keys.get("identity") or "", {})
+    cell_text = ",".join(f"{key}={value}" for key, value in values.items())
     for name in layout.recorded:
         rate = group.rates[name]
         row[name] = None if rate is None else rate.value
@@ -138,6 +143,7 @@ def record(group: Group, layout: Layout) -> dict[str, Any]:
         "n_unpriced": group.unpriced,
         "n_jobs": group.different["job"],
         "configuration": group.keys.get("identity"),
+        "cell": cell_text or None,
         "n_configurations": group.different["identity"],
         "errors": layout.errors,
     }
@@ -154,6 +160,7 @@ def _shown(group: Group, layout: Layout) -> dict[str, str]:
     if not group.attacked:
         row["attack_type"] = "benign"
     row |= {name: group.keys.get(ours) or "(none)" for name, ours in layout.own.items()}
+    row |= _cell_columns(group, layout)
     for name in layout.rates:
         if name == EXPOSURE:
             row[name] = _exposure(group) if group.attacked else ""
@@ -175,6 +182,13 @@ def _shown(group: Group, layout: Layout) -> dict[str, str]:
         "configuration": group.keys.get("identity") or f"({group.different['identity']})",
     }
     return {name: escaped(text) for name, text in row.items()}
+
+
+def _cell_columns(group: Group, layout: Layout) -> dict[str, str]:
+    """Return a column for each key that a sweep is over."""
+    keys = list(dict.fromkeys(key for values in layout.cells.values() for key in values))
+    values = layout.cells.get(group.keys.get("identity") or "", {})
+    return {name: values.get(key, "") for key, name in short_names(keys).items()}
 
 
 def _rate(group: Group, name: str) -> str:

@@ -139,6 +139,10 @@ class JobFacts:
     """Those of them that nobody needs."""
     decided: str | None = None
     """Measures by which its tasks may have ended early, as in ``metrics/frame.py``."""
+    cell: tuple[tuple[str, str], ...] = ()
+    """Keys that its sweep is over, apart from model, agent and attack, with its values of them."""
+    runs: int | None = None
+    """Runs of each task, as they were asked for at first."""
 
 
 def job_facts(job: Path) -> JobFacts:
@@ -189,6 +193,8 @@ def facts_of(path: Path, values: Mapping[str, Any]) -> JobFacts:
         planned=settings.planned_runs,
         not_needed=settings.not_needed or 0,
         decided=_decided(path, values),
+        cell=tuple((key, str(value)) for key, value in (settings.cell or {}).items()),
+        runs=settings.n_runs_per_task,
     )
 
 

@@ -150,7 +150,8 @@ def add_options(parser: pytest.Parser, group: OptionNames) -> None:
         action="append",
         default=[],
         metavar="JOB|SWEEP|GLOB",
-        help="resume a job (name or path), the jobs of a sweep, or jobs whose names match a "
+        help="resume a job (name or path), the jobs of a sweep or a cell of it (SWEEP:2, "
+        "SWEEP:model=M), or jobs whose names match a "
         "glob: scored runs are reported from their records; --lf does it for the last session",
     )
     add(

@@ -12,10 +12,11 @@ from typing import Any
 
 import pytest
 
+from pytest_siren.jobs.sweeps import SweepError, read_sweep
 from pytest_siren.jobs.writing.write import make_folder
 from pytest_siren.payloads import RunReport
 from pytest_siren.session.config.figure_options import chosen_cluster
-from pytest_siren.session.config.stash import DECIDED
+from pytest_siren.session.config.stash import DECIDED, SESSION
 
 
 @dataclass(eq=False)
@@ -83,7 +84,7 @@ class Results:
 
         asked = asked_groups(self.config.getoption("siren_results_group_by"))
         ks = tuple(dict.fromkeys(self.config.getoption("siren_pass_k"))) or (1,)
-        layout = Layout(asked=asked, ks=ks)
+        layout = Layout(asked=asked, ks=ks, cells=self._cells())
         out = StringIO()
         found = groups(
             runs_of(self._reports, self.config.stash.get(DECIDED, {})),
@@ -93,6 +94,18 @@ class Results:
         )
         write_results(found, layout, self._format(), out, width)
         return out.getvalue()
+
+    def _cells(self) -> dict[str, dict[str, str]]:
+        """Return the values of each job's cell, by the identity of its configuration."""
+        folder = Path(self._reports[0].job).parent
+        try:
+            sweep = read_sweep(folder, self.config.stash[SESSION].sweep)
+        except SweepError:
+            return {}  # whoever is to write the file has warned of it
+        if sweep is None:
+            return {}
+        values = {cell.job: cell.values for cell in sweep.cells if cell.values}
+        return {one: values[job] for one, job in sweep.identities.items() if job in values}
 
     def _format(self) -> str:
         from pytest_siren.reports.grouping import ENDINGS

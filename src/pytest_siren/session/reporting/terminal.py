@@ -191,13 +191,17 @@ class Reporting:
 
     def _table(self, terminalreporter: Any) -> None:
         from pytest_siren.metrics.rates.summary import rows
+        from pytest_siren.session.reporting.cells_table import cells_table
         from pytest_siren.session.reporting.summary_table import render
 
         ks = tuple(dict.fromkeys(self.config.getoption("siren_pass_k"))) or (1,)
         terminalreporter.section("evaluations", sep="=", bold=True)
         decided = self.config.stash.get(DECIDED, {})
         table = rows(self._reports, ks, chosen_cluster(self.config), decided)
-        for line in render(table, ks, get_terminal_size().columns, Path(self.config.rootpath)):
+        width = get_terminal_size().columns
+        for line in render(table, ks, width, Path(self.config.rootpath)):
+            terminalreporter.line(line)
+        for line in cells_table(table, self.config.stash[SESSION].sweep, width):
             terminalreporter.line(line)
         if (facts := self.facts()) is not None:
             for line in notes(facts, how_to_go_on(self.config)):
