@@ -22,7 +22,8 @@ from pytest_siren.evaluation.scores import Status
 from pytest_siren.evaluation.stage import Stage
 from pytest_siren.evaluation.states import End, InjectableModelRequest
 from pytest_siren.session.execution.counts import limit_reached
-from pytest_siren.sharing.board import Board, BoardSpend, Gauge
+from pytest_siren.sharing.board import Board
+from pytest_siren.sharing.state import Gauge, SharedSpend
 from tests.unit.test_cost_runs import outcome, plan
 
 
@@ -128,7 +129,7 @@ def test_a_session_whose_cost_nobody_knows_starts_nothing_more(
         plan(
             lambda turn: ModelResponse([TextPart("done")], usage=usage),
             prices=prices,
-            spend=BoardSpend(board),
+            spend=SharedSpend(board),
         )
     )
     assert (done.status, done.cost) == (Status.SCORED, None)
@@ -162,7 +163,7 @@ class Bills:
 
 
 def test_what_a_failed_request_is_billed_is_counted(board: Board) -> None:
-    done = outcome(plan(model=Bills(), spend=BoardSpend(board)))
+    done = outcome(plan(model=Bills(), spend=SharedSpend(board)))
     assert done.status is Status.ERROR
     assert (done.usage.input_tokens, done.usage.output_tokens) == (100, 10)
     assert done.cost == pytest.approx(0.2)

@@ -25,7 +25,8 @@ from pytest_siren.evaluation.spending import Spend
 from pytest_siren.evaluation.stage import Stage
 from pytest_siren.evaluation.states import End, EndReason, InjectableModelRequest
 from pytest_siren.evaluation.tasks import BenignTask, MaliciousTask
-from pytest_siren.sharing.board import Board, BoardSpend, Gauge
+from pytest_siren.sharing.board import Board
+from pytest_siren.sharing.state import Gauge, SharedSpend
 from tests.unit.test_stage import MailEnvironment
 
 TASK = BenignTask("mail", "Read my mail.", {"utility": lambda evidence: 1.0})
@@ -115,9 +116,9 @@ def test_the_session_learns_of_every_answer_at_once(board: Board) -> None:
         seen.append(tuple(round(board.total(gauge), 6) for gauge in gauges))
         return reads_twice(turn)
 
-    outcome(plan(script, spend=BoardSpend(board)))
+    outcome(plan(script, spend=SharedSpend(board)))
     assert seen == [(0, 0, 0, 0), (100, 10, 0.2, 0), (200, 20, 0.4, 0)]
-    outcome(plan(spend=BoardSpend(board), prices=Prices()))
+    outcome(plan(spend=SharedSpend(board), prices=Prices()))
     assert board[Gauge.INPUT_TOKENS] == 600
     assert board[Gauge.UNPRICED] == 3
     assert board[Gauge.COST] == pytest.approx(0.6)
@@ -232,7 +233,7 @@ class ImpatientAgent(PlainAgent):
 
 def test_an_agent_that_asks_without_the_stage_is_counted_too(board: Board) -> None:
     agent = ImpatientAgent(PlainAgentConfig())
-    done = outcome(plan(agent=agent, spend=BoardSpend(board)))
+    done = outcome(plan(agent=agent, spend=SharedSpend(board)))
     assert done.cost == pytest.approx(EACH)
     assert done.usage.requests == 1
     assert board[Gauge.INPUT_TOKENS] == 100

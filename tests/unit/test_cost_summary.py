@@ -17,7 +17,8 @@ from pytest_siren.metrics.rates.choices import dollars
 from pytest_siren.metrics.rates.summary import rows, totals
 from pytest_siren.session.execution.counts import check_priced, limit_reached
 from pytest_siren.session.reporting.summary_table import render
-from pytest_siren.sharing.board import Board, BoardSpend, Gauge
+from pytest_siren.sharing.board import Board
+from pytest_siren.sharing.state import Gauge, SharedSpend
 from tests.unit.test_metrics_summary import error, report
 
 
@@ -177,9 +178,9 @@ def test_models_with_a_price_and_jobs_without_a_limit_pass() -> None:
 def test_the_limit_of_the_session_is_reached_by_all_processes_together(tmp_path: Path) -> None:
     first, second = (Board.open(tmp_path / "board") for _ in range(2))
     limit = Decimal("3.00")
-    BoardSpend(first).add(10, 1, Decimal("2.9"))
+    SharedSpend(first).add(10, 1, Decimal("2.9"))
     assert limit_reached(second, limit) is None
-    BoardSpend(second).add(10, 1, Decimal("0.1021"))
+    SharedSpend(second).add(10, 1, Decimal("0.1021"))
     assert limit_reached(first, limit) == "--siren-max-cost 3.00 reached: $3.0021 spent"
     assert limit_reached(first, None) is None
 
@@ -187,6 +188,6 @@ def test_the_limit_of_the_session_is_reached_by_all_processes_together(tmp_path:
 def test_thirty_dimes_are_three_dollars(tmp_path: Path) -> None:
     board = Board.open(tmp_path / "board")
     for _ in range(30):
-        BoardSpend(board).add(0, 0, Decimal("0.1"))
+        SharedSpend(board).add(0, 0, Decimal("0.1"))
     assert board[Gauge.COST] != 3
     assert limit_reached(board, Decimal(3)) is not None

@@ -9,7 +9,8 @@ import pytest
 from pytest_siren.models.ratelimit.error_class import NO_ADVICE, Advice
 from pytest_siren.models.ratelimit.limiter import Caps, RateLimiter, RateLimiters
 from pytest_siren.models.ratelimit.shared_cells import Cell, LocalCells
-from pytest_siren.sharing.board import Board, Gauge
+from pytest_siren.sharing.board import Board
+from pytest_siren.sharing.state import Gauge
 from tests.unit.simulated_time import run_simulated
 
 LONGEST_POLL = 0.05

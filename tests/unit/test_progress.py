@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pytest_siren.metrics.rates.summary import rows
 from pytest_siren.payloads import RunReport
 from pytest_siren.session.reporting.progress.plugin import Figures, Progress, Rate
-from pytest_siren.sharing.board import Gauge
+from pytest_siren.sharing.state import Gauge
 from tests.unit.test_metrics_summary import error, report
 
 

@@ -14,7 +14,7 @@ from pytest_siren.session.config.processes import Role
 from pytest_siren.session.config.stash import EVALUATIONS, SESSION
 
 if TYPE_CHECKING:
-    from pytest_siren.sharing.board import Board
+    from pytest_siren.sharing.state import SharedState
 
 
 @dataclass(eq=False)
@@ -29,7 +29,7 @@ class Alone:
     begins_early: bool = False
     deaths: int = 0
 
-    def join(self) -> Board:
+    def join(self) -> SharedState:
         """Return the state of this session, in a temporary folder."""
         from pytest_siren.session.recording.shared_folder import SessionFolder, sweep_temporary
 
@@ -44,7 +44,7 @@ class Alone:
         SessionFolder.of(self.config.stash[SESSION].id).remove()
 
     @property
-    def state(self) -> Board | None:
+    def state(self) -> SharedState | None:
         """The state that ``join`` returned."""
         evaluations = self.config.stash.get(EVALUATIONS, None)
         return None if evaluations is None else evaluations.board

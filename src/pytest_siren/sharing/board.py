@@ -6,12 +6,13 @@ import fcntl
 import mmap
 import os
 import socket
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from decimal import Decimal
-from enum import IntEnum
 from hashlib import sha256
 from pathlib import Path
+
+from pytest_siren.sharing.state import KEY_CELLS, PRESENT, Gauge, SharedStateError
 
 
 def host() -> str:
@@ -48,7 +49,6 @@ def started_at(pid: int) -> str | None:
 _PROCESSES = 512
 MOST_KEYS = 1024
 """Models that one session can have."""
-_KEY_CELLS = 16
 _KEY_NAME = 256
 _STOP_TEXT = 4096
 _TEXT = 512
@@ -60,39 +60,11 @@ _HEADER = 16
 _USED, _STOPPED, _LOST, _KEYS_USED, _SETTLED = range(5)
 
 
-class Gauge(IntEnum):
-    """Cells of a process. The first three tell its present state, the others only grow."""
-
-    RUNNING = 1
-    """Runs in flight."""
-    HELD = 2
-    """Runs in flight that wait for a rate limit."""
-    RESUMES_AT = 3
-    """When the first of those may go on, in seconds since the epoch; 0 when none waits."""
-    REQUESTS = 4
-    """Model requests answered with success."""
-    RETRIES = 5
-    """Model requests that were refused or failed, and were sent again."""
-    INPUT_TOKENS = 6
-    OUTPUT_TOKENS = 7
-    COST = 8
-    """US dollars of priced requests."""
-    UNPRICED = 9
-    """Answers for whose model no price is known."""
-    CANCELLED = 10
-    """Runs that were cancelled in flight."""
-    HUNG = 11
-    """Calls that went on when the process ended, though their runs had been stopped."""
-    ENDED = 12
-    """Runs whose outcome is recorded, in this session or before, as far as pytest may report it."""
-
-
-_PRESENT = frozenset({Gauge.RUNNING, Gauge.HELD, Gauge.RESUMES_AT})
 _GAUGES = 16
 
 _SLOTS_AT = _HEADER
 _KEYS_AT = _SLOTS_AT + _PROCESSES * _GAUGES
-_IN_FLIGHT_AT = _KEYS_AT + MOST_KEYS * _KEY_CELLS
+_IN_FLIGHT_AT = _KEYS_AT + MOST_KEYS * KEY_CELLS
 _WAITING_AT = _IN_FLIGHT_AT + MOST_KEYS * _PROCESSES
 _CELLS = _WAITING_AT + MOST_KEYS * _PROCESSES
 _NAMES_AT = _CELLS * 8
@@ -102,12 +74,14 @@ _KEY_STOPS_AT = _UNPRICED_AT + _TEXT
 _SIZE = _KEY_STOPS_AT + MOST_KEYS * _TEXT
 
 
-class BoardError(Exception):
+class BoardError(SharedStateError):
     """The file is no board, or no process can join it any more."""
 
 
 class Board:
-    """One process's view of the session's board."""
+    """One process's view of the session's board: ``SharedState`` on one host."""
+
+    clock: Callable[[], float] = staticmethod(time.monotonic)
 
     def __init__(self, path: Path) -> None:
         """Join the board at ``path``. Raises ``BoardError``, ``OSError``."""
@@ -135,7 +109,7 @@ class Board:
 
     def close(self) -> None:
         """Leave: nothing is running here any more."""
-        for gauge in _PRESENT:
+        for gauge in PRESENT:
             self[gauge] = 0.0
         self._cells.release()
         self._bytes.close()
@@ -165,7 +139,7 @@ class Board:
         return sum(
             value
             for pid, value in self._column(gauge)
-            if value and (gauge not in _PRESENT or _alive(pid))
+            if value and (gauge not in PRESENT or _alive(pid))
         )
 
     def earliest(self, gauge: Gauge) -> float:
@@ -311,7 +285,7 @@ class SharedKey:
         self.index = index
         self.lock = board.lock
         self._cells = board._cells
-        self._shared = _KEYS_AT + index * _KEY_CELLS
+        self._shared = _KEYS_AT + index * KEY_CELLS
         self._in_flight = _IN_FLIGHT_AT + index * _PROCESSES
         self._waiting = _WAITING_AT + index * _PROCESSES
         self._process = (board._slot - _SLOTS_AT) // _GAUGES
@@ -368,21 +342,3 @@ def _key_name(name: str) -> bytes:
 
 def _alive(pid: int) -> bool:
     return pid != _GONE and lives(pid)
-
-
-class BoardSpend:
-    """Adds the answers of this process to the board."""
-
-    def __init__(self, board: Board) -> None:
-        self._board = board
-
-    def add(
-        self, input_tokens: int, output_tokens: int, cost: Decimal | None, unknown: str = ""
-    ) -> None:
-        board = self._board
-        board[Gauge.INPUT_TOKENS] += input_tokens
-        board[Gauge.OUTPUT_TOKENS] += output_tokens
-        if cost is None:
-            board.unpriced(unknown)
-        elif cost:
-            board[Gauge.COST] += float(cost)

@@ -22,7 +22,7 @@ from pytest_siren.session.items.report import from_properties
 from pytest_siren.session.recording.shared_folder import Collected, SessionFolder
 from pytest_siren.session.recording.untouched_jobs import remove_untouched
 from pytest_siren.session.resume.save import remember
-from pytest_siren.sharing.board import Board
+from pytest_siren.sharing.state import SharedState
 
 if TYPE_CHECKING:
     from pytest_siren.session.reporting.progress.plugin import ProgressReporting
@@ -38,12 +38,12 @@ class Controller:
         self._config = config
         self._dsession = dsession
         self._failures = 0
-        self._board: Board | None = None
+        self._board: SharedState | None = None
         self._scheduling: ChosenScheduling | None = None
         self._remembered = False
 
     @property
-    def board(self) -> Board | None:
+    def board(self) -> SharedState | None:
         """The session's board; ``None`` while no worker has seen an eval file."""
         folder = SessionFolder.of(self._config.stash[SESSION].id)
         if self._board is None and folder.exists():

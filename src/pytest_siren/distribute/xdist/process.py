@@ -17,7 +17,7 @@ from pytest_siren.session.config.stash import EVALUATIONS, SESSION
 
 if TYPE_CHECKING:
     from pytest_siren.distribute.xdist.controller import Controller
-    from pytest_siren.sharing.board import Board
+    from pytest_siren.sharing.state import SharedState
 
 _KEY = "siren_session"
 """Under which a worker finds what the controller decided."""
@@ -62,7 +62,7 @@ class Controlling:
         session = node.config.stash[SESSION]
         node.workerinput[_KEY] = for_process(session, node.gateway.id, own_jobs=self.repeats)
 
-    def join(self) -> Board:
+    def join(self) -> SharedState:
         """Never happens: a controller collects no eval files."""
         raise NotImplementedError
 
@@ -70,7 +70,7 @@ class Controlling:
         """Do nothing: the controller does so when all workers have gone."""
 
     @property
-    def state(self) -> Board | None:
+    def state(self) -> SharedState | None:
         """What the workers share."""
         return None if self._controller is None else self._controller.board
 
@@ -154,7 +154,7 @@ class Worker:
         decided = self.decided
         return decided is not None and decided["resume"] is not None
 
-    def join(self) -> Board:
+    def join(self) -> SharedState:
         """Return the state of the session, in a temporary folder of this machine."""
         from pytest_siren.session.recording.shared_folder import SessionFolder
 
@@ -164,7 +164,7 @@ class Worker:
         """Do nothing: others may need it."""
 
     @property
-    def state(self) -> Board | None:
+    def state(self) -> SharedState | None:
         """The state that ``join`` returned."""
         evaluations = self.config.stash.get(EVALUATIONS, None)
         return None if evaluations is None else evaluations.board

@@ -16,13 +16,13 @@ from pytest_siren.evaluation.isolation import waiting
 from pytest_siren.models.ratelimit.caps import RateCap
 from pytest_siren.models.ratelimit.error_class import NO_ADVICE, Advice
 from pytest_siren.models.ratelimit.shared_cells import Cell, LocalCells, SharedCells
-from pytest_siren.sharing.board import Board, Gauge
+from pytest_siren.sharing.state import Gauge, SharedState
 
 
 class Waits:
     """The waits of one process, and what it counts."""
 
-    def __init__(self, board: Board | None) -> None:
+    def __init__(self, board: SharedState | None) -> None:
         self._board = board
         self._until: dict[object, float] = {}
 
@@ -51,7 +51,7 @@ class Waits:
         if self._board is not None:
             self._board[gauge] += 1
 
-    def _show(self, board: Board) -> None:
+    def _show(self, board: SharedState) -> None:
         board[Gauge.HELD] = len(self._until)
         board[Gauge.RESUMES_AT] = min(self._until.values(), default=0.0)
 
@@ -419,7 +419,7 @@ class RateLimiters:
 
     def __init__(
         self,
-        board: Board | None,
+        board: SharedState | None,
         ceiling: int,
         processes: int = 1,
         rpm: float | None = None,
@@ -443,5 +443,6 @@ class RateLimiters:
                 caps=self._caps,
                 waits=self._waits,
                 unavailable=None if board is None else partial(board.key_stopped, key),
+                clock=time.monotonic if board is None else board.clock,
             )
         return self._limiters[key]

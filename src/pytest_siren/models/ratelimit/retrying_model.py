@@ -35,7 +35,7 @@ from pytest_siren.models.ratelimit.limiter import RateLimiter
 from pytest_siren.models.transport.sequencing import SequencedTransport
 from pytest_siren.models.wire.errors import UnusableAnswerError
 from pytest_siren.models.wire.exchange import TRACE, Notes, Outgoing, RequestTrace, reading
-from pytest_siren.sharing.board import Gauge
+from pytest_siren.sharing.state import Gauge
 
 if TYPE_CHECKING:
     from pydantic_ai.tools import RunContext

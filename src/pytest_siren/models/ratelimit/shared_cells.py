@@ -8,7 +8,7 @@ from typing import Protocol
 
 
 class Cell(IntEnum):
-    """Shared cells of a rate limiter. Times are seconds of the monotonic clock; 0 is never."""
+    """Shared cells of a rate limiter. Times are seconds of ``SharedState.clock``; 0 is never."""
 
     LIMIT = 0
     """Most requests in flight; 0 before the first process has set it."""
@@ -35,7 +35,7 @@ class Cell(IntEnum):
 
 
 class SharedCells(Protocol):
-    """Numbers that are shared by all processes of a session; ``sharing.board.SharedKey`` is one."""
+    """Numbers that are shared by all processes of a session; ``KeyCells`` are such."""
 
     in_flight: int
     """Requests of this process in flight."""

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import pytest
 
 if TYPE_CHECKING:
-    from pytest_siren.sharing.board import Board
+    from pytest_siren.sharing.state import SharedState
 
 
 class Part(Enum):
@@ -76,10 +76,10 @@ class Executor(Protocol):
 
     # What the processes share.
 
-    def join(self) -> Board:
+    def join(self) -> SharedState:
         """Return the state that all processes share, made if this process is the first.
 
-        Raises ``OSError`` and ``BoardError`` where there is no place for it.
+        Raises ``OSError`` and ``SharedStateError`` where there is no place for it.
         """
         ...
 
@@ -88,7 +88,7 @@ class Executor(Protocol):
         ...
 
     @property
-    def state(self) -> Board | None:
+    def state(self) -> SharedState | None:
         """That state, while it is open; ``None`` before any process has seen an eval file."""
         ...
 

@@ -9,13 +9,13 @@ import pytest
 if TYPE_CHECKING:
     from pytest_siren.jobs.writing.store import History
     from pytest_siren.session.config.invocation import SessionInfo
-    from pytest_siren.sharing.board import Board
+    from pytest_siren.sharing.state import SharedState
 
 
 class ProcessEvaluations(Protocol):
     """What any part of a session may ask of this process's ``Evaluations``."""
 
-    board: Board
+    board: SharedState
     """The numbers that all processes of the session share."""
 
     @property

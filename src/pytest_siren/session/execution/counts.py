@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pytest_siren.metrics.rates.summary import SummaryRow, Totals
     from pytest_siren.session.config.processes import Executor
     from pytest_siren.session.items.job import Job
-    from pytest_siren.sharing.board import Board
+    from pytest_siren.sharing.state import SharedState
 
 
 _LONGEST = 500
@@ -65,7 +65,7 @@ def facts_of(executor: Executor) -> Facts | None:
     To be called before the state that they share goes away.
     """
     # Only here: see ``notes``.
-    from pytest_siren.sharing.board import Gauge
+    from pytest_siren.sharing.state import Gauge
 
     state, total = executor.state, executor.total
     if state is None or not total:
@@ -190,12 +190,12 @@ def check_priced(
         )
 
 
-def limit_reached(board: Board, limit: Decimal | None) -> str | None:
+def limit_reached(board: SharedState, limit: Decimal | None) -> str | None:
     """Return the sentence for the stop once the session has spent ``limit`` US dollars.
 
     It stops, too, when nobody can tell how much it has spent.
     """
-    from pytest_siren.sharing.board import Gauge
+    from pytest_siren.sharing.state import Gauge
 
     if limit is None:
         return None

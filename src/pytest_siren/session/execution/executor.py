@@ -73,7 +73,7 @@ from pytest_siren.session.items.report import (
 from pytest_siren.session.recording.attempt_hook import AttemptRecording
 from pytest_siren.session.recording.recorder import JsonRecorder, RecordingError
 from pytest_siren.session.recording.untouched_jobs import remove_untouched
-from pytest_siren.sharing.board import Board, Gauge
+from pytest_siren.sharing.state import Gauge, SharedState
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ class Evaluations:
     config: pytest.Config
     workshop: Workshop
     recorder: JsonRecorder
-    board: Board
+    board: SharedState
     lull: Lull
     """Tells when the event loop has nothing else to do."""
     run_timeout: float | None = None

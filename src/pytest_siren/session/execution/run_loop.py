@@ -24,7 +24,7 @@ from pytest_siren.session.execution.gc_tuning import set_aside
 from pytest_siren.session.execution.output_capture import Capture, RunStreams
 from pytest_siren.session.items.job import RunItem
 from pytest_siren.session.resume.save import remember
-from pytest_siren.sharing.board import Board, Gauge
+from pytest_siren.sharing.state import Gauge, SharedState
 from pytest_siren.text.words import counted
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class Window:
         loop: asyncio.AbstractEventLoop,
         run: Callable[[RunItem, Callable[[Result], None]], Coroutine[None, None, Ended]],
         size: int,
-        board: Board,
+        board: SharedState,
         lull: Lull,
     ) -> None:
         """``lull`` is the selector of ``loop``."""

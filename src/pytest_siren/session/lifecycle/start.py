@@ -23,7 +23,7 @@ from pytest_siren.session.execution.run_loop import OtherPlugins
 from pytest_siren.session.items.job import RunItem, Workshop
 from pytest_siren.session.recording.recorder import RECORDER, JsonRecorder, Writer
 from pytest_siren.session.resume.resolve import noted
-from pytest_siren.sharing.board import Board, BoardError, BoardSpend
+from pytest_siren.sharing.state import SharedSpend, SharedState, SharedStateError
 from pytest_siren.text.words import counted, printable
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ def start(config: pytest.Config) -> Evaluations:
         board = _board(config)
         evaluations = Evaluations(
             config,
-            Workshop(registry, prices(config), BoardSpend(board), ProjectRoot(config.rootpath)),
+            Workshop(registry, prices(config), SharedSpend(board), ProjectRoot(config.rootpath)),
             recorder,
             board,
             lull,
@@ -122,11 +122,11 @@ def start(config: pytest.Config) -> Evaluations:
     return evaluations_of(config)
 
 
-def _board(config: pytest.Config) -> Board:
+def _board(config: pytest.Config) -> SharedState:
     """Join the board of the session. Raises a collection error where there is no place for it."""
     try:
         return executor_of(config).join()
-    except (OSError, BoardError) as error:
+    except (OSError, SharedStateError) as error:
         message = f"evaluations need a temporary folder ($TMPDIR): {error}"
         raise pytest.Collector.CollectError(message) from None
 

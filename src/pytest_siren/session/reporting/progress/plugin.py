@@ -16,7 +16,7 @@ import pytest
 
 from pytest_siren.session.config.options import progress_period
 from pytest_siren.session.config.processes import Part, executor_of
-from pytest_siren.sharing.board import Gauge
+from pytest_siren.sharing.state import Gauge
 from pytest_siren.text.words import counted
 
 if TYPE_CHECKING:
