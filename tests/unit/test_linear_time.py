@@ -14,7 +14,7 @@ from pytest_siren.evaluation.responses import decode_call
 from pytest_siren.evaluators import json_schema as strict_json
 from pytest_siren.evaluators.json_schema import answer
 from pytest_siren.jobs.records.attempt import dump_messages
-from pytest_siren.jobs.records.jsonable import plain
+from pytest_siren.jobs.records.jsonable import to_jsonable
 from pytest_siren.jobs.redact import Redactor, of_config, of_override, shown_override
 from pytest_siren.jobs.writing.write import _json, _yaml
 from pytest_siren.models.ratelimit import error_class as facts
@@ -79,7 +79,7 @@ FUNCTIONS: dict[str, Callable[[str], Any]] = {
     "yaml": lambda text: _yaml({"agent": {"config": {"a": text}}}, (), SECRETS),
     "overrides": lambda text: (of_override(f"a.api_key={text}"), shown_override(f"a={text}")),
     "config": lambda text: of_config({"agent": {"api_key": text, "b": text}}),
-    "plain": lambda text: plain({text: [text]}),
+    "plain": lambda text: to_jsonable({text: [text]}),
     "messages": _messages,
     "calls": _decoded,
     "strict json": _loaded,

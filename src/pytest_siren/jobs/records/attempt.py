@@ -23,7 +23,7 @@ from pytest_siren.evaluation.run import ErrorInfo, RunOutcome
 from pytest_siren.evaluation.scores import Status
 from pytest_siren.evaluation.spending import Account
 from pytest_siren.evaluation.tasks import Scores
-from pytest_siren.jobs.records.jsonable import Plain, PlainRecord, plain
+from pytest_siren.jobs.records.jsonable import Plain, PlainRecord, to_jsonable
 from pytest_siren.jobs.redact import ENVIRONMENT
 from pytest_siren.records import (
     SCHEMA_VERSION,
@@ -51,7 +51,7 @@ def dump_messages(messages: Sequence[ModelMessage]) -> Plain:
     """
     portable = [_portable_message(message) for message in messages]
     dumped = ModelMessagesTypeAdapter.dump_python(
-        portable, mode="json", fallback=plain, warnings=False
+        portable, mode="json", fallback=to_jsonable, warnings=False
     )
     return Plain(dumped)
 
@@ -106,7 +106,7 @@ def _portable(item: Any) -> Any:
             continue
         if changed is item:
             changed = copy(item)
-        setattr(changed, name, plain(value, keep=MULTI_MODAL_CONTENT_TYPES))
+        setattr(changed, name, to_jsonable(value, keep=MULTI_MODAL_CONTENT_TYPES))
     return changed
 
 
@@ -190,7 +190,7 @@ def data_of(record: Result | IndexEntry) -> PlainRecord:
             found[name] = found[name].isoformat()
     for name in ("exception_info", "retries", "judgements", "judges", "attackers"):
         if found.get(name):
-            found[name] = plain(found[name])
+            found[name] = to_jsonable(found[name])
     return found
 
 

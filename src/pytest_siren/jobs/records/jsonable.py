@@ -31,7 +31,7 @@ class PlainRecord(dict[str, Any]):
     """As ``Plain``, with text keys; numbers that are not finite may be left in it, too."""
 
 
-def plain(value: Any, keep: tuple[type, ...] = ()) -> Any:
+def to_jsonable(value: Any, keep: tuple[type, ...] = ()) -> Any:
     r"""Return ``value`` as dicts with text keys, lists, text, numbers, booleans and ``None``.
 
     What JSON or UTF-8 cannot express is spelled as text, so that it can still be read: a lone

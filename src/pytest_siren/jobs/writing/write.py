@@ -20,7 +20,7 @@ from typing import Any
 import yaml
 from pydantic_core import to_json
 
-from pytest_siren.jobs.records.jsonable import Plain, PlainRecord, plain
+from pytest_siren.jobs.records.jsonable import Plain, PlainRecord, to_jsonable
 from pytest_siren.jobs.records.naming import CONFIG_FILE
 from pytest_siren.jobs.redact import ENVIRONMENT, Redactor
 from pytest_siren.sharing.board import lives, started_at
@@ -202,20 +202,20 @@ def config_text(record: Mapping[str, Any], header: Sequence[str] = ()) -> str:
 
 def _yaml(record: Mapping[str, Any], header: Sequence[str], redactor: Redactor) -> bytes:
     # PyYAML loses line separators and the like unless it may escape all but ASCII.
-    content = redactor.config(plain(record))
+    content = redactor.config(to_jsonable(record))
     text = yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=False)
     comments = "".join(f"# {line}\n" for line in header)
     return f"{comments}\n{text}".encode()
 
 
 def _json(record: Any, indent: int | None = None, redactor: Redactor = ENVIRONMENT) -> bytes:
-    ready = record if type(record) is PlainRecord else plain(record, keep=(Plain,))
+    ready = record if type(record) is PlainRecord else to_jsonable(record, keep=(Plain,))
     try:
         data = to_json(ready, indent=indent, inf_nan_mode="strings")
     except ValueError:  # a lone surrogate in what was plain already
-        data = to_json(plain(record), indent=indent)
+        data = to_json(to_jsonable(record), indent=indent)
     if redactor.occurs(data):
-        data = to_json(redactor.record(plain(record)), indent=indent)
+        data = to_json(redactor.record(to_jsonable(record)), indent=indent)
     if data.isascii() and b"\x7f" not in data:
         return data + b"\n"
     return _UNSEEN.sub(lambda found: b"\\u%04x" % ord(found[0].decode()), data) + b"\n"

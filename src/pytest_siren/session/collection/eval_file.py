@@ -14,7 +14,7 @@ from pytest_siren.evaluation.isolation import UserInterrupt, marked_interrupts, 
 from pytest_siren.evaluation.tasks import BenignTask, MaliciousTask
 from pytest_siren.jobs.differences import Difference, differences
 from pytest_siren.jobs.reading.read import load_config
-from pytest_siren.jobs.records.jsonable import plain
+from pytest_siren.jobs.records.jsonable import to_jsonable
 from pytest_siren.jobs.records.naming import check_job_name
 from pytest_siren.jobs.redact import ENVIRONMENT, REDACTED, Redactor, of_config
 from pytest_siren.session.config.figure_options import max_cost
@@ -195,10 +195,10 @@ def changed(
 
     Both sides are compared, and shown, without ``secrets``.
     """
-    before = secrets.config(plain(load_config(folder).values))
+    before = secrets.config(to_jsonable(load_config(folder).values))
     found: list[list[Difference]] = [
         differences(
-            before, {**secrets.config(plain(job.spec.snapshot)), "sources": dict(job.sources)}
+            before, {**secrets.config(to_jsonable(job.spec.snapshot)), "sources": dict(job.sources)}
         )
         for job in jobs
     ]
