@@ -23,7 +23,7 @@ from pytest_siren.evaluation.run import ErrorInfo, RunOutcome
 from pytest_siren.evaluation.scores import Status
 from pytest_siren.evaluation.spending import Account
 from pytest_siren.evaluation.tasks import Scores
-from pytest_siren.jobs.records.jsonable import Plain, PlainRecord, to_jsonable
+from pytest_siren.jobs.records.jsonable import JsonList, PlainRecord, to_jsonable
 from pytest_siren.jobs.redact import ENVIRONMENT
 from pytest_siren.records import (
     SCHEMA_VERSION,
@@ -43,7 +43,7 @@ _ANYTHING = ("args", "metadata", "provider_details", "content")
 """Fields in which models, tools and agents may have put values of any type."""
 
 
-def dump_messages(messages: Sequence[ModelMessage]) -> Plain:
+def dump_messages(messages: Sequence[ModelMessage]) -> JsonList:
     """Return ``messages`` as pydantic-ai's own adapter writes them.
 
     Values of any type in arguments, tool results and metadata are made plain first: pydantic
@@ -53,7 +53,7 @@ def dump_messages(messages: Sequence[ModelMessage]) -> Plain:
     dumped = ModelMessagesTypeAdapter.dump_python(
         portable, mode="json", fallback=to_jsonable, warnings=False
     )
-    return Plain(dumped)
+    return JsonList(dumped)
 
 
 def load_messages(messages: list[Any]) -> tuple[ModelMessage, ...]:
@@ -285,7 +285,7 @@ def _attack_outcome(attempt: RunAttempt, attack: Scores | None) -> str | None:
     return "succeeded" if attack.mean >= 1.0 else "resisted"
 
 
-def _without_credentials(messages: Plain) -> Plain:
+def _without_credentials(messages: JsonList) -> JsonList:
     """Return ``messages`` without a password in the address of their provider."""
     for message in messages:
         if "@" in (message.get("provider_url") or ""):

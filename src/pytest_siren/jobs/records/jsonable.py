@@ -23,12 +23,12 @@ _CONTAINERS = (Mapping, list, tuple, set, frozenset, BaseModel)
 _COMMON_CONTAINERS = frozenset({dict, list, tuple})
 
 
-class Plain(list[Any]):
+class JsonList(list[Any]):
     """JSON data that somebody else has made plain; only lone surrogates may be left in it."""
 
 
 class PlainRecord(dict[str, Any]):
-    """As ``Plain``, with text keys; numbers that are not finite may be left in it, too."""
+    """As ``JsonList``, with text keys; numbers that are not finite may be left in it, too."""
 
 
 def to_jsonable(value: Any, keep: tuple[type, ...] = ()) -> Any:
