@@ -23,7 +23,7 @@ from pytest_siren.evaluation.run import ErrorInfo, RunOutcome
 from pytest_siren.evaluation.scores import Status
 from pytest_siren.evaluation.spending import Account
 from pytest_siren.evaluation.tasks import Scores
-from pytest_siren.jobs.records.jsonable import JsonList, PlainRecord, to_jsonable
+from pytest_siren.jobs.records.jsonable import JsonList, JsonRecord, to_jsonable
 from pytest_siren.jobs.redact import ENVIRONMENT
 from pytest_siren.records import (
     SCHEMA_VERSION,
@@ -182,9 +182,9 @@ def result_of(attempt: RunAttempt) -> Result:
     )
 
 
-def data_of(record: Result | IndexEntry) -> PlainRecord:
+def data_of(record: Result | IndexEntry) -> JsonRecord:
     """Return ``record`` as JSON data."""
-    found = PlainRecord(vars(record))
+    found = JsonRecord(vars(record))
     for name in ("started_at", "finished_at", "timestamp"):
         if name in found:
             found[name] = found[name].isoformat()
@@ -194,13 +194,13 @@ def data_of(record: Result | IndexEntry) -> PlainRecord:
     return found
 
 
-def execution_of(attempt: RunAttempt, usage: dict[str, Any] | None = None) -> PlainRecord:
+def execution_of(attempt: RunAttempt, usage: dict[str, Any] | None = None) -> JsonRecord:
     """Return the content of ``execution.json`` as JSON data.
 
     ``usage`` is that of the attempt as ``result_of`` gives it, to save writing it again.
     """
     outcome = attempt.outcome
-    return PlainRecord(
+    return JsonRecord(
         task_id=attempt.run.task_id,
         run_id=attempt.run_id,
         execution_id=attempt.run_id,

@@ -27,7 +27,7 @@ class JsonList(list[Any]):
     """JSON data that somebody else has made plain; only lone surrogates may be left in it."""
 
 
-class PlainRecord(dict[str, Any]):
+class JsonRecord(dict[str, Any]):
     """As ``JsonList``, with text keys; numbers that are not finite may be left in it, too."""
 
 

@@ -20,7 +20,7 @@ from typing import Any
 import yaml
 from pydantic_core import to_json
 
-from pytest_siren.jobs.records.jsonable import JsonList, PlainRecord, to_jsonable
+from pytest_siren.jobs.records.jsonable import JsonList, JsonRecord, to_jsonable
 from pytest_siren.jobs.records.naming import CONFIG_FILE
 from pytest_siren.jobs.redact import ENVIRONMENT, Redactor
 from pytest_siren.sharing.board import lives, started_at
@@ -209,7 +209,7 @@ def _yaml(record: Mapping[str, Any], header: Sequence[str], redactor: Redactor) 
 
 
 def _json(record: Any, indent: int | None = None, redactor: Redactor = ENVIRONMENT) -> bytes:
-    ready = record if type(record) is PlainRecord else to_jsonable(record, keep=(JsonList,))
+    ready = record if type(record) is JsonRecord else to_jsonable(record, keep=(JsonList,))
     try:
         data = to_json(ready, indent=indent, inf_nan_mode="strings")
     except ValueError:  # a lone surrogate in what was plain already
