@@ -14,7 +14,7 @@ from pytest_siren.cli.say import complain, say
 from pytest_siren.reports.grouping import FORMATS, GROUPS, asked_groups, columns_of, group_names
 
 if TYPE_CHECKING:
-    from pytest_siren.jobs.reading.job_config import JobFacts
+    from pytest_siren.jobs.reading.job_config import JobSummary
     from pytest_siren.metrics.rates.groups import Group
 
 OK, NO_ANSWER = 0, 2
@@ -92,7 +92,7 @@ def _results(args: argparse.Namespace) -> int:
     theirs = args.names == "prompt-siren"
     cells: dict[str, dict[str, str]] = {}
 
-    def facts_of(job: Path) -> JobFacts:
+    def facts_of(job: Path) -> JobSummary:
         facts = type_facts(job) if theirs else job_facts(job)
         if facts.cell:
             cells[facts.identity] = dict(facts.cell)

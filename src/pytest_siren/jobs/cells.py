@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from pytest_siren.jobs.reading.job_config import JobFacts, RecordError, job_facts
+from pytest_siren.jobs.reading.job_config import JobSummary, RecordError, job_facts
 
 BENIGN = "benign"
 """How the cell of a job without an attack is called."""
@@ -52,7 +52,7 @@ def cells_of(jobs_dir: Path, names: Iterable[str]) -> list[Cell]:
     return found
 
 
-def _cell(name: str, facts: JobFacts) -> Cell:
+def _cell(name: str, facts: JobSummary) -> Cell:
     return Cell(
         job=name,
         dataset=facts.dataset,

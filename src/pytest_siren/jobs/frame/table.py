@@ -14,7 +14,7 @@ import pandas as pd
 from pytest_siren.jobs.frame.index_columns import Columns, Indexes
 from pytest_siren.jobs.frame.strays import strays
 from pytest_siren.jobs.reading.index_files import has_index
-from pytest_siren.jobs.reading.job_config import JobFacts, RecordError, job_facts, not_needed_line
+from pytest_siren.jobs.reading.job_config import JobSummary, RecordError, job_facts, not_needed_line
 from pytest_siren.jobs.records.naming import INDEX_FILE
 from pytest_siren.metrics.frame import (
     FLOATS,
@@ -51,7 +51,7 @@ def read_runs(
     jobs: Sequence[Path],
     *,
     paths: bool = False,
-    facts_of: Callable[[Path], JobFacts] = job_facts,
+    facts_of: Callable[[Path], JobSummary] = job_facts,
 ) -> ReadRuns:
     """Return the runs of ``jobs``, which are folders of jobs of pytest-siren or prompt-siren.
 
@@ -62,7 +62,7 @@ def read_runs(
     indexes = Indexes(paths)
     problems: list[str] = []
     planned: dict[str, int] = {}
-    found: list[tuple[str, JobFacts, Columns]] = []
+    found: list[tuple[str, JobSummary, Columns]] = []
     notes: list[str] = []
     read = 0
     for job in _once(jobs):
@@ -120,7 +120,7 @@ def _without_durations(job: str, columns: Columns | None) -> list[str]:
     return [f"job {escaped(job)}: {count:,} runs have a duration below 0, which is not counted"]
 
 
-def _table(found: Sequence[tuple[str, JobFacts, Columns]], indexes: Indexes) -> pd.DataFrame:
+def _table(found: Sequence[tuple[str, JobSummary, Columns]], indexes: Indexes) -> pd.DataFrame:
     if not found:
         made = empty()
         return made.assign(path=[], run_id=[]) if indexes.paths else made

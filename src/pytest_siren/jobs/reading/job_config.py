@@ -123,7 +123,7 @@ DECIDED = re.compile(r"(?:benign|attack)_pass[@^][1-9][0-9]{0,4}")
 
 
 @dataclass(frozen=True)
-class JobFacts:
+class JobSummary:
     """Names of the parts of a job."""
 
     dataset: str
@@ -145,7 +145,7 @@ class JobFacts:
     """Runs of each task, as they were asked for at first."""
 
 
-def job_facts(job: Path) -> JobFacts:
+def job_facts(job: Path) -> JobSummary:
     """Return the facts of the job in the folder ``job``, which prompt-siren may have written.
 
     Raises ``RecordError`` when its configuration is missing, damaged or of a newer version.
@@ -154,7 +154,7 @@ def job_facts(job: Path) -> JobFacts:
     return facts_of(path, load_document(path, _outline))
 
 
-def type_facts(job: Path) -> JobFacts:
+def type_facts(job: Path) -> JobSummary:
     """Return the facts of ``job`` with the names that prompt-siren's tables have.
 
     The dataset goes by its type, and an attack by its type and variant. Raises as ``job_facts``.
@@ -166,7 +166,7 @@ def type_facts(job: Path) -> JobFacts:
     return replace(facts, dataset=str(_part(path, values, "dataset")["type"]), attack=attack)
 
 
-def facts_of(path: Path, values: Mapping[str, Any]) -> JobFacts:
+def facts_of(path: Path, values: Mapping[str, Any]) -> JobSummary:
     """Return the facts that the ``values`` of the configuration ``path`` tell; as ``job_facts``."""
     version = values.get("schema_version")
     if version is not None and version != SCHEMA_VERSION:
@@ -182,7 +182,7 @@ def facts_of(path: Path, values: Mapping[str, Any]) -> JobFacts:
     attacked = values.get("attack") and values.get("execution_mode") != "benign"
     attack = _part(path, values, "attack") if attacked else None
     suite = _suite(values, dataset)
-    return JobFacts(
+    return JobSummary(
         dataset=str(values.get("dataset_name") or _dataset_name(dataset, suite)),
         suite=suite,
         agent=str(agent["type"]),
@@ -296,7 +296,7 @@ def _identity(*parts: Mapping[str, Any] | None) -> str:
 OTHERS = "other rates are those of first runs"
 
 
-def not_needed_line(job: str, facts: JobFacts) -> list[str]:
+def not_needed_line(job: str, facts: JobSummary) -> list[str]:
     """Return what a reader of rates must know, on one line; none where every run is needed."""
     if not (facts.not_needed or facts.decided):
         return []

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 
-from pytest_siren.jobs.reading.job_config import JobFacts, RecordError, job_facts, not_needed_line
+from pytest_siren.jobs.reading.job_config import JobSummary, RecordError, job_facts, not_needed_line
 from pytest_siren.jobs.writing.config_update import settle
 from pytest_siren.metrics.rates.measures import EndedRun, PassAtKByJob, PassAtKTracker, joined_names
 from pytest_siren.payloads import RunReport
@@ -76,7 +76,7 @@ def _left_in_session(
     )
 
 
-def _concluded(job: Path, early: PassAtKByJob, *, settled: bool) -> JobFacts:
+def _concluded(job: Path, early: PassAtKByJob, *, settled: bool) -> JobSummary:
     """Return what is to be said of ``job``, and write it down."""
     facts = job_facts(job)
     if not (facts.decided or facts.not_needed or settled):
