@@ -154,7 +154,7 @@ def job_facts(job: Path) -> JobSummary:
     return facts_of(path, load_document(path, _outline))
 
 
-def type_facts(job: Path) -> JobSummary:
+def job_type_summary(job: Path) -> JobSummary:
     """Return the facts of ``job`` with the names that prompt-siren's tables have.
 
     The dataset goes by its type, and an attack by its type and variant. Raises as ``job_facts``.
