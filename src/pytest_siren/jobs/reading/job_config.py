@@ -151,7 +151,7 @@ def job_facts(job: Path) -> JobSummary:
     Raises ``RecordError`` when its configuration is missing, damaged or of a newer version.
     """
     path = job / CONFIG_FILE
-    return facts_of(path, load_document(path, _outline))
+    return summary_of(path, load_document(path, _outline))
 
 
 def job_type_summary(job: Path) -> JobSummary:
@@ -161,12 +161,12 @@ def job_type_summary(job: Path) -> JobSummary:
     """
     path = job / CONFIG_FILE
     values = load_document(path)
-    facts = facts_of(path, values)
+    facts = summary_of(path, values)
     attack = None if facts.attack is None else _typed_attack(_part(path, values, "attack"))
     return replace(facts, dataset=str(_part(path, values, "dataset")["type"]), attack=attack)
 
 
-def facts_of(path: Path, values: Mapping[str, Any]) -> JobSummary:
+def summary_of(path: Path, values: Mapping[str, Any]) -> JobSummary:
     """Return the facts that the ``values`` of the configuration ``path`` tell; as ``job_facts``."""
     version = values.get("schema_version")
     if version is not None and version != SCHEMA_VERSION:

@@ -15,12 +15,12 @@ from pytest_siren.jobs.reading.index_files import IndexFiles, opened_index
 from pytest_siren.jobs.reading.job_config import RecordError as RecordError
 from pytest_siren.jobs.reading.job_config import (
     check_settings,
-    facts_of,
     job_facts,
     load_json,
     one_line,
     parse_json,
     read_record,
+    summary_of,
 )
 from pytest_siren.jobs.reading.job_config import load_document as load_document
 from pytest_siren.jobs.records.naming import CONFIG_FILE, EXECUTION_FILE, INDEX_FILE, RESULT_FILE
@@ -64,7 +64,7 @@ def load_config(job: Path) -> JobConfig:
     path = job / CONFIG_FILE
     values = load_document(path)
     if theirs.is_config(values):
-        facts = facts_of(path, values)
+        facts = summary_of(path, values)
         version = {"schema_version": SCHEMA_VERSION, "session_id": "", "identity": facts.identity}
         known = {"n_runs_per_task": 1, **values, **version}
     else:
