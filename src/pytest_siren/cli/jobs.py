@@ -15,7 +15,7 @@ from pytest_siren.cli.resume import add_resume
 from pytest_siren.cli.run import add_modes
 from pytest_siren.cli.say import complain, say
 from pytest_siren.jobs.frame.strays import strays
-from pytest_siren.jobs.reading.job_config import RecordError, not_needed
+from pytest_siren.jobs.reading.job_config import RecordError, skipped_runs
 from pytest_siren.jobs.reading.prompt_siren import is_config, named
 from pytest_siren.jobs.reading.read import Unreadable, iter_index, load_config
 from pytest_siren.jobs.writing.store import History
@@ -88,7 +88,7 @@ def _list_read(job: Path, config: JobConfig, entries: Sequence[IndexEntry], unre
     if "planned_runs" not in config.values and is_config(config.values):
         return _list_theirs(job, statuses, unreadable)
     planned = config.values.get("planned_runs") or 0
-    spared = min(not_needed(config.values), max(0, planned - sum(statuses.values())))
+    spared = min(skipped_runs(config.values), max(0, planned - sum(statuses.values())))
     left = max(0, planned - spared - sum(statuses.values()))
     parts = [f"{statuses['scored']:,} of {planned:,} runs scored"]
     parts += [f"{statuses[one]:,} {one}" for one in ("error", "cancelled") if statuses[one]]

@@ -198,7 +198,7 @@ def summary_of(path: Path, values: Mapping[str, Any]) -> JobSummary:
     )
 
 
-def not_needed(values: Mapping[str, Any]) -> int:
+def skipped_runs(values: Mapping[str, Any]) -> int:
     """Return how many planned runs nobody needs, by the values of a job's configuration."""
     return check_settings(values).not_needed or 0
 
