@@ -14,7 +14,12 @@ import pandas as pd
 from pytest_siren.jobs.frame.index_columns import Columns, Indexes
 from pytest_siren.jobs.frame.strays import strays
 from pytest_siren.jobs.reading.index_files import has_index
-from pytest_siren.jobs.reading.job_config import JobSummary, RecordError, job_facts, not_needed_line
+from pytest_siren.jobs.reading.job_config import (
+    JobSummary,
+    RecordError,
+    job_facts,
+    skipped_runs_line,
+)
 from pytest_siren.jobs.records.naming import INDEX_FILE
 from pytest_siren.metrics.frame import (
     FLOATS,
@@ -71,7 +76,7 @@ def read_runs(
             if facts.planned is not None:
                 planned[str(job)] = facts.planned - facts.not_needed
             columns = _runs(job, facts.identity, indexes, problems, notes)
-            notes += not_needed_line(job.name, facts)
+            notes += skipped_runs_line(job.name, facts)
             notes += _without_durations(job.name, columns)
         except RecordError as error:
             problems.append(str(error))

@@ -296,7 +296,7 @@ def _identity(*parts: Mapping[str, Any] | None) -> str:
 OTHERS = "other rates are those of first runs"
 
 
-def not_needed_line(job: str, facts: JobSummary) -> list[str]:
+def skipped_runs_line(job: str, facts: JobSummary) -> list[str]:
     """Return what a reader of rates must know, on one line; none where every run is needed."""
     if not (facts.not_needed or facts.decided):
         return []

@@ -9,7 +9,12 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 
-from pytest_siren.jobs.reading.job_config import JobSummary, RecordError, job_facts, not_needed_line
+from pytest_siren.jobs.reading.job_config import (
+    JobSummary,
+    RecordError,
+    job_facts,
+    skipped_runs_line,
+)
 from pytest_siren.jobs.writing.config_update import settle
 from pytest_siren.metrics.rates.measures import EndedRun, PassAtKByJob, PassAtKTracker, joined_names
 from pytest_siren.payloads import RunReport
@@ -52,7 +57,7 @@ def conclude(
             continue
         if facts.decided:
             decided[identity] = facts.decided
-            lines += not_needed_line(Path(job).name, facts)
+            lines += skipped_runs_line(Path(job).name, facts)
     config.stash[DECIDED] = decided
     config.stash[NOT_NEEDED_LINES] = lines
 
