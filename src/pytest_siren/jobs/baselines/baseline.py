@@ -11,7 +11,7 @@ import pandas as pd
 
 from pytest_siren.jobs.baselines.files import SUFFIX, BaselineError, read_baseline
 from pytest_siren.jobs.frame.table import read_runs
-from pytest_siren.jobs.reading.job_config import of_baseline_line
+from pytest_siren.jobs.reading.job_config import baseline_note
 from pytest_siren.jobs.records.naming import CONFIG_FILE
 from pytest_siren.jobs.sweeps import SweepError, find_jobs
 from pytest_siren.metrics.frame import COLUMNS, table
@@ -57,7 +57,7 @@ def load_source(target: str, jobs_dir: Path, base: Path) -> Source:
     files = _baseline_files(target, base)
     if files:
         runs = _stacked([read_baseline(file) for file in files])
-        notes = tuple(of_baseline_line(runs))
+        notes = tuple(baseline_note(runs))
         return _filled(Source(target, runs, (), tuple(files), {}, notes))
     return load_jobs(target, jobs_dir, base)
 

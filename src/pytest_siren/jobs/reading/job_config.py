@@ -310,7 +310,7 @@ def skipped_runs_line(job: str, facts: JobSummary) -> list[str]:
     return [f"{one}{counts} ({measures} of their tasks was decided); {OTHERS}"]
 
 
-def of_baseline_line(runs: pd.DataFrame) -> Iterator[str]:
+def baseline_note(runs: pd.DataFrame) -> Iterator[str]:
     """Yield the same of each baseline file, which does not tell how many runs were not needed."""
     early = runs[runs["decided"].notna().to_numpy()]
     pairs = zip(early["job"].astype(str), early["decided"].astype(str), strict=True)
