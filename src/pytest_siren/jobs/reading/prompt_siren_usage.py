@@ -36,7 +36,7 @@ _times = msgspec.json.Decoder(_Times)
 
 
 @dataclass(frozen=True)
-class Took:
+class AttemptUsage:
     """What a run took."""
 
     duration: float
@@ -45,12 +45,12 @@ class Took:
     """Read and written; ``None`` where they are not known."""
 
 
-def took(run_dir: Path) -> Took:
+def took(run_dir: Path) -> AttemptUsage:
     """Return what the run in ``run_dir`` took, as far as its records can be read."""
     times = _read(run_dir / RESULT_FILE, _times)
     execution = _read(run_dir / EXECUTION_FILE, _execution)
     usage = execution and execution.usage
-    return Took(
+    return AttemptUsage(
         duration=UNKNOWN if times is None else _seconds(times),
         tokens=usage and (usage.input_tokens, usage.output_tokens),
     )
