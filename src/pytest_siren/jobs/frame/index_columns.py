@@ -17,7 +17,7 @@ from pytest_siren.evaluation.scores import Finish, Status
 from pytest_siren.jobs.reading.index_files import RawLine, opened_index
 from pytest_siren.jobs.reading.job_config import RecordError
 from pytest_siren.jobs.reading.prompt_siren import Numbering, status_of
-from pytest_siren.jobs.reading.prompt_siren_usage import took
+from pytest_siren.jobs.reading.prompt_siren_usage import read_usage
 from pytest_siren.jobs.reading.read import leads_out
 from pytest_siren.jobs.records.naming import INDEX_FILE
 from pytest_siren.metrics.frame import (
@@ -199,7 +199,7 @@ class _Naming:
         """Fill in duration and tokens, where ``values`` are those of lines."""
         for at, path in enumerate(values["path"]):
             if values["identity"][at] is None:
-                found = took(self.job / path)
+                found = read_usage(self.job / path)
                 tokens = found.tokens or (0, 0)
                 values["duration"][at] = found.duration
                 values["input_tokens"][at], values["output_tokens"][at] = tokens

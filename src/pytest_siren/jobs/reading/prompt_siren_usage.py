@@ -45,7 +45,7 @@ class AttemptUsage:
     """Read and written; ``None`` where they are not known."""
 
 
-def took(run_dir: Path) -> AttemptUsage:
+def read_usage(run_dir: Path) -> AttemptUsage:
     """Return what the run in ``run_dir`` took, as far as its records can be read."""
     times = _read(run_dir / RESULT_FILE, _times)
     execution = _read(run_dir / EXECUTION_FILE, _execution)
