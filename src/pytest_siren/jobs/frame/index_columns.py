@@ -18,7 +18,7 @@ from pytest_siren.jobs.reading.index_files import RawLine, opened_index
 from pytest_siren.jobs.reading.job_config import RecordError
 from pytest_siren.jobs.reading.prompt_siren import Numbering, status_of
 from pytest_siren.jobs.reading.prompt_siren_usage import read_usage
-from pytest_siren.jobs.reading.read import leads_out
+from pytest_siren.jobs.reading.read import escapes_job
 from pytest_siren.jobs.records.naming import INDEX_FILE
 from pytest_siren.metrics.frame import (
     MISSING,
@@ -148,7 +148,7 @@ def _one_by_one(path: Path, block: bytes, number: int, bad: list[str]) -> Iterat
             continue
         try:
             line = _whole(_decoder.decode(text))
-            if leads_out(line.path):
+            if escapes_job(line.path):
                 raise ValueError(f"the path {line.path!r} leads out of the job's folder")
         except (msgspec.MsgspecError, ValueError) as error:
             bad.append(f"{path}:{at}: {' '.join(str(error).split())}")

@@ -233,12 +233,12 @@ def _index_entry(line: bytes) -> IndexEntry:
             raise
         entry = found
     path = entry.path
-    if leads_out(path):
+    if escapes_job(path):
         raise ValueError(f"the path {entry.path!r} leads out of the job's folder")
     return entry
 
 
-def leads_out(place: str) -> bool:
+def escapes_job(place: str) -> bool:
     """Tell whether ``place`` is no folder below that of the job."""
     parts = place.split("/")
     return not place or place.startswith("/") or "\0" in place or ".." in parts
