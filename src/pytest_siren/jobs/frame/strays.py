@@ -15,7 +15,7 @@ from pytest_siren.text.words import counted
 
 
 @dataclass(frozen=True)
-class Strays:
+class UnindexedAttempts:
     """Attempts that only one of the two knows."""
 
     job: Path
@@ -45,7 +45,7 @@ class Strays:
         ]
 
 
-def strays(job: Path, places: Collection[str], *, damaged: bool = True) -> Strays:
+def strays(job: Path, places: Collection[str], *, damaged: bool = True) -> UnindexedAttempts:
     """Compare the folders of the attempts of ``job`` with ``places``, those that its index names.
 
     Without ``damaged``, records that cannot be read are left out, as repair cannot add them.
@@ -57,7 +57,7 @@ def strays(job: Path, places: Collection[str], *, damaged: bool = True) -> Stray
     counts = _is_finished if damaged else _is_whole
     finished = [place for place in there - known if counts(job, place)]
     gone = sum(not _is_finished(job, place) for place in known - there) if there else 0
-    return Strays(job, 0 if written_now(job) else len(finished), gone)
+    return UnindexedAttempts(job, 0 if written_now(job) else len(finished), gone)
 
 
 def _places(job: Path) -> list[str]:
