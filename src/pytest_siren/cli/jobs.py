@@ -14,7 +14,7 @@ from pytest_siren.cli.resume import add_parser as add_resume_sweep
 from pytest_siren.cli.resume import add_resume
 from pytest_siren.cli.run import add_modes
 from pytest_siren.cli.say import complain, say
-from pytest_siren.jobs.frame.strays import strays
+from pytest_siren.jobs.frame.strays import find_unindexed
 from pytest_siren.jobs.reading.job_config import RecordError, skipped_runs
 from pytest_siren.jobs.reading.prompt_siren import is_config, named
 from pytest_siren.jobs.reading.read import Unreadable, iter_index, load_config
@@ -72,7 +72,7 @@ def _list_one(job: Path) -> int:
     try:
         config = load_config(job)
         entries = list(named(iter_index(job, unreadable), config.identity))
-        found = strays(job, [entry.path for entry in entries], damaged=False)
+        found = find_unindexed(job, [entry.path for entry in entries], damaged=False)
     except (RecordError, OSError) as error:
         complain(str(error))
         return NO_ANSWER

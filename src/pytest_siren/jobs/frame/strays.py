@@ -45,7 +45,9 @@ class UnindexedAttempts:
         ]
 
 
-def strays(job: Path, places: Collection[str], *, damaged: bool = True) -> UnindexedAttempts:
+def find_unindexed(
+    job: Path, places: Collection[str], *, damaged: bool = True
+) -> UnindexedAttempts:
     """Compare the folders of the attempts of ``job`` with ``places``, those that its index names.
 
     Without ``damaged``, records that cannot be read are left out, as repair cannot add them.

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from pytest_siren.jobs.frame.index_columns import Columns, Indexes
-from pytest_siren.jobs.frame.strays import strays
+from pytest_siren.jobs.frame.strays import find_unindexed
 from pytest_siren.jobs.reading.index_files import has_index
 from pytest_siren.jobs.reading.job_config import (
     JobSummary,
@@ -107,7 +107,7 @@ def _runs(
     places = LabelEncoder[str]()
     columns = indexes.runs(job, identity, problems, places, notes)
     try:
-        found = strays(job, places.values)
+        found = find_unindexed(job, places.values)
     except OSError as error:
         raise RecordError(f"cannot read {job}: {error.strerror}") from error
     problems += found.not_counted()
