@@ -11,7 +11,7 @@ from pytest_siren.cli.arguments import add_jobs_dir
 from pytest_siren.cli.say import complain, say
 
 if TYPE_CHECKING:
-    from pytest_siren.jobs.baselines.bless import Blessing
+    from pytest_siren.jobs.baselines.bless import BaselineUpdate
 
 OK, REFUSED, NO_ANSWER = 0, 1, 2
 _FOLDER = "evals/baselines"
@@ -77,7 +77,7 @@ def _bless(args: argparse.Namespace) -> int:
     return _write(found)
 
 
-def _write(found: Sequence[Blessing]) -> int:
+def _write(found: Sequence[BaselineUpdate]) -> int:
     from pytest_siren.jobs.baselines.files import write_baseline
 
     for one in found:

@@ -22,7 +22,7 @@ Lines = list[dict[str, Any]]
 
 
 @dataclass(frozen=True)
-class Blessing:
+class BaselineUpdate:
     """A baseline file that is about to be written."""
 
     path: Path
@@ -56,7 +56,7 @@ def incomplete(runs: pd.DataFrame, planned: Mapping[str, int]) -> list[str]:
     return said
 
 
-def blessings(runs: pd.DataFrame, folder: Path, file: Path | None) -> list[Blessing]:
+def blessings(runs: pd.DataFrame, folder: Path, file: Path | None) -> list[BaselineUpdate]:
     """Return the files to write for ``runs``: one, or one for each dataset, attack and model.
 
     Raises ``BaselineError`` when a configuration holds the same run twice.
@@ -75,15 +75,15 @@ def blessings(runs: pd.DataFrame, folder: Path, file: Path | None) -> list[Bless
     ]
 
 
-def _blessing(path: Path, runs: pd.DataFrame) -> Blessing:
+def _blessing(path: Path, runs: pd.DataFrame) -> BaselineUpdate:
     lines = lines_of(runs)
     if not os.path.exists(path):
-        return Blessing(path, lines, exists=False, changes=())
+        return BaselineUpdate(path, lines, exists=False, changes=())
     try:
         before = raw_lines(path)
     except BaselineError as error:
-        return Blessing(path, lines, exists=True, changes=(f"unreadable so far: {error}",))
-    return Blessing(path, lines, exists=True, changes=tuple(_changes(before, lines)))
+        return BaselineUpdate(path, lines, exists=True, changes=(f"unreadable so far: {error}",))
+    return BaselineUpdate(path, lines, exists=True, changes=tuple(_changes(before, lines)))
 
 
 def _changes(before: Sequence[Mapping[str, Any]], after: Sequence[Mapping[str, Any]]) -> list[str]:
