@@ -46,7 +46,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 def _bless(args: argparse.Namespace) -> int:
     # pandas takes half a second, which no other command should wait for.
     from pytest_siren.jobs.baselines.baseline import load_jobs
-    from pytest_siren.jobs.baselines.bless import blessings, incomplete
+    from pytest_siren.jobs.baselines.bless import baseline_updates, incomplete
     from pytest_siren.jobs.baselines.files import BaselineError
 
     base = Path.cwd()
@@ -61,7 +61,7 @@ def _bless(args: argparse.Namespace) -> int:
                 "pytest --resume, or bless what there is with --allow-incomplete"
             )
             return REFUSED
-        found = blessings(source.runs, Path(_FOLDER), args.output and Path(args.output))
+        found = baseline_updates(source.runs, Path(_FOLDER), args.output and Path(args.output))
     except BaselineError as error:
         complain(str(error))
         return NO_ANSWER

@@ -56,7 +56,7 @@ def incomplete(runs: pd.DataFrame, planned: Mapping[str, int]) -> list[str]:
     return said
 
 
-def blessings(runs: pd.DataFrame, folder: Path, file: Path | None) -> list[BaselineUpdate]:
+def baseline_updates(runs: pd.DataFrame, folder: Path, file: Path | None) -> list[BaselineUpdate]:
     """Return the files to write for ``runs``: one, or one for each dataset, attack and model.
 
     Raises ``BaselineError`` when a configuration holds the same run twice.
