@@ -127,7 +127,7 @@ _UNCHANGING = frozenset(
 _set = object.__setattr__
 
 
-class Mould(Generic[Model]):
+class ModelCloner(Generic[Model]):
     """Makes deep copies of one model, which must not be changed any more.
 
     Copies share what cannot change. What stands in several places of the model stands as one object
@@ -277,8 +277,8 @@ class EnvironmentLoader(Generic[Env]):
         self._pristine = self._validated({})
         self._items: list[_Item] | None = _items(data, self._pristine)
         self._compared: set[Path] = set()
-        self._mould = Mould(self._pristine, [item.original for item in self._items or ()])
-        self._made: OrderedDict[tuple[Path, _Planted], Mould[BaseModel]] = OrderedDict()
+        self._mould = ModelCloner(self._pristine, [item.original for item in self._items or ()])
+        self._made: OrderedDict[tuple[Path, _Planted], ModelCloner[BaseModel]] = OrderedDict()
 
     def load(self, contents: Mapping[str, str]) -> Env:
         """Return an environment of its own, with ``contents`` planted in it."""
@@ -301,14 +301,14 @@ class EnvironmentLoader(Generic[Env]):
         filled = self._data.filled((), {**self._defaults, **contents}, exact=contents.keys())
         return self._kind.model_validate(filled)
 
-    def _make(self, item: _Item, contents: Mapping[str, str]) -> Mould[BaseModel]:
+    def _make(self, item: _Item, contents: Mapping[str, str]) -> ModelCloner[BaseModel]:
         key = (item.path, tuple((vector, contents.get(vector)) for vector in item.vectors))
         if key in self._made:
             self._made.move_to_end(key)
         else:
             values = {**self._defaults, **contents}
             data = self._data.filled(item.path, values, exact=contents.keys())
-            self._made[key] = Mould(type(item.original).model_validate(data))
+            self._made[key] = ModelCloner(type(item.original).model_validate(data))
             if len(self._made) > _KEPT:
                 self._made.popitem(last=False)
         return self._made[key]
