@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
-from pytest_siren.environments.agentdojo.sharing import sharing_equal
+from pytest_siren.environments.agentdojo.sharing import dedupe_equal_parts
 
 
 class Item(BaseModel):
@@ -34,7 +34,7 @@ def test_equal_parts_are_the_same_objects_meanwhile_and_two_again_afterwards() -
     after.by_name["c"] = Item(name="c", tags=[])
     after.log.pop()
     was, came_to = deepcopy(before), deepcopy(after)
-    with sharing_equal(before, after):
+    with dedupe_equal_parts(before, after):
         assert (before, after) == (was, came_to)
         assert before.items[1] is after.items[1]
         assert before.items[0] is not after.items[0]
@@ -52,7 +52,7 @@ def test_an_evaluator_that_fails_leaves_two_states() -> None:
     before, after = world(), deepcopy(world())
 
     def evaluate() -> None:
-        with sharing_equal(before, after):
+        with dedupe_equal_parts(before, after):
             assert before.items is after.items
             raise ValueError("no")
 

@@ -133,14 +133,14 @@ def _evaluator(
         from agentdojo.functions_runtime import FunctionCall
 
         from pytest_siren.environments.agentdojo.environment import executed_args
-        from pytest_siren.environments.agentdojo.sharing import sharing_equal
+        from pytest_siren.environments.agentdojo.sharing import dedupe_equal_parts
 
         traces = [
             FunctionCall(function=call.name, args=executed_args(call), id=call.id)
             for call in evidence.calls
         ]
         before, after = evidence.pre_state.env, evidence.post_state.env
-        with sharing_equal(before, after) if own else nullcontext():
+        with dedupe_equal_parts(before, after) if own else nullcontext():
             verdict = from_traces(evidence.output, before, after, traces)
             if verdict is None:
                 verdict = from_state(evidence.output, before, after)

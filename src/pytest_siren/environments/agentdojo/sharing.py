@@ -12,7 +12,7 @@ _PARTS = (BaseModel, dict, list)
 
 
 @contextmanager
-def sharing_equal(before: Any, after: Any) -> Iterator[None]:
+def dedupe_equal_parts(before: Any, after: Any) -> Iterator[None]:
     """Let ``before`` hold the very objects of ``after`` meanwhile, wherever both are equal.
 
     Both are models, mappings or lists of the same type. Afterwards ``before`` holds its own objects
