@@ -107,7 +107,7 @@ def _evaluate_runs(gate: Gate, chosen: pd.DataFrame, settings: GateSettings) -> 
     if doubt is not None:
         return _result(gate, Verdict.INCONCLUSIVE, found, counts, doubt)
     return _result(
-        gate, verdict, found, counts, words.decided(gate, found, verdict, settings.point)
+        gate, verdict, found, counts, words.why_decided(gate, found, verdict, settings.point)
     )
 
 

@@ -22,7 +22,7 @@ _MOST = 8
 """Known values that are named."""
 
 
-def decided(gate: Gate, found: GateEstimate, verdict: Verdict, point: bool) -> str:
+def why_decided(gate: Gate, found: GateEstimate, verdict: Verdict, point: bool) -> str:
     """Say on which side of the bound the gate's figures are."""
     exact = gate.measure in TOTALS
     where = _where(gate, verdict is Verdict.HELD)
