@@ -115,7 +115,7 @@ def _undecided(
     gate: Gate, found: GateEstimate, over: pd.DataFrame, counts: Counts, settings: GateSettings
 ) -> GateResult:
     """Return the result for an interval that has the bound within."""
-    why = words.across(gate, found, counts)
+    why = words.why_across(gate, found, counts)
     asked = settings.advice and not counts.pending
     need = required(gate, found, over, settings) if asked else None
     if need is not None:

@@ -36,7 +36,7 @@ def why_decided(gate: Gate, found: GateEstimate, verdict: Verdict, point: bool) 
     return f"{what} is {where} {amount(gate.measure, gate.bound)}{_note(found)}"
 
 
-def across(gate: Gate, found: GateEstimate, counts: Counts) -> str:
+def why_across(gate: Gate, found: GateEstimate, counts: Counts) -> str:
     """Say that the interval reaches over the bound."""
     reach = f"the 95 % interval, {interval(found)}, has {figure(gate.bound)} within{_note(found)}"
     if counts.pending:
