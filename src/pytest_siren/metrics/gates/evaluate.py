@@ -183,7 +183,7 @@ def _doubt(
 ) -> str | None:
     """Return what keeps a gate from holding that would hold by its scored runs alone."""
     if counts.pending:
-        return words.unfinished(counts)
+        return words.why_unfinished(counts)
     if gate.measure in TOTALS:
         unpriced = int(over["unpriced"].sum()) if gate.measure == "cost" else 0
         return words.unpriced(unpriced, over) if unpriced else None

@@ -44,7 +44,7 @@ def why_across(gate: Gate, found: GateEstimate, counts: Counts) -> str:
     return reach
 
 
-def unfinished(counts: Counts) -> str:
+def why_unfinished(counts: Counts) -> str:
     """Say that a gate cannot hold yet."""
     return f"it would hold by what was scored, but {_pending(counts)}"
 
