@@ -202,12 +202,12 @@ def _doubt(
 def _way_out(gate: Gate, chosen: pd.DataFrame, pending: Mask, settings: GateSettings) -> str | None:
     """Return why a gate that is broken so far may yet hold; ``None`` if it cannot."""
     if gate.measure in TOTALS:
-        return None if gate.upper else words.unfinished_broken()
+        return None if gate.upper else words.why_unfinished_broken()
     # Errors of tasks that end early keep them undecided, which the estimate does not show.
     errors = unscored(chosen, gate.measure) & decided_by(chosen, Measure.of(base(gate.measure)))
     best = with_scores(chosen, pending | errors, gate.measure, 1.0 - gate.bad_score)
     found = _find(gate, best, settings)
-    return words.unfinished_broken() if found and gate.accepts(found.value) else None
+    return words.why_unfinished_broken() if found and gate.accepts(found.value) else None
 
 
 def _result(

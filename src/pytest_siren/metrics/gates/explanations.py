@@ -49,7 +49,7 @@ def why_unfinished(counts: Counts) -> str:
     return f"it would hold by what was scored, but {_pending(counts)}"
 
 
-def unfinished_broken() -> str:
+def why_unfinished_broken() -> str:
     """Say that a gate may yet hold."""
     return "it does not hold so far, but could if all pending runs go well; finish them"
 
