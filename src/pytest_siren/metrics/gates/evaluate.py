@@ -195,7 +195,7 @@ def _doubt(
         worst = with_scores(over, lacking, gate.measure, gate.bad_score)
         against = _find(gate, worst, settings, worst=True)
         if against is None or _side(gate, against, settings) is not Verdict.HELD:
-            return words.against(counts, against)
+            return words.why_against(counts, against)
     return words.short(gate, found) if found.short else None
 
 

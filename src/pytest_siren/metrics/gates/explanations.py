@@ -54,7 +54,7 @@ def why_unfinished_broken() -> str:
     return "it does not hold so far, but could if all pending runs go well; finish them"
 
 
-def against(counts: Counts, found: GateEstimate | None) -> str:
+def why_against(counts: Counts, found: GateEstimate | None) -> str:
     """Say that a gate holds only as long as nobody asks how the missing scores would be."""
     if not counts.errors + counts.unknown:
         return "it would hold, but not if runs of the baseline without a score had gone well"
