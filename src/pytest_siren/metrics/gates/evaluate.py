@@ -196,7 +196,7 @@ def _doubt(
         against = _find(gate, worst, settings, worst=True)
         if against is None or _side(gate, against, settings) is not Verdict.HELD:
             return words.why_against(counts, against)
-    return words.short(gate, found) if found.short else None
+    return words.why_short(gate, found) if found.short else None
 
 
 def _way_out(gate: Gate, chosen: pd.DataFrame, pending: Mask, settings: GateSettings) -> str | None:

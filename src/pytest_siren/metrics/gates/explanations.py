@@ -69,7 +69,7 @@ def why_against(counts: Counts, found: GateEstimate | None) -> str:
     )
 
 
-def short(gate: Gate, found: GateEstimate) -> str:
+def why_short(gate: Gate, found: GateEstimate) -> str:
     """Say that some tasks have too few scored runs."""
     k = gate.measure.replace("^", "@").partition("@")[2]
     tasks = counted(found.short, "task has", "tasks have")
