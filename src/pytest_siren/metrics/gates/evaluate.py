@@ -22,7 +22,7 @@ from pytest_siren.metrics.gates.baseline import (
     unmatched,
 )
 from pytest_siren.metrics.gates.estimates import GateEstimate, estimate_measure, with_exposure
-from pytest_siren.metrics.gates.explanations import needed
+from pytest_siren.metrics.gates.explanations import required_runs_text
 from pytest_siren.metrics.gates.questions import required
 from pytest_siren.metrics.gates.result import GateResult, Verdict
 from pytest_siren.metrics.gates.selection import (
@@ -119,7 +119,7 @@ def _undecided(
     asked = settings.advice and not counts.pending
     need = required(gate, found, over, settings) if asked else None
     if need is not None:
-        why = f"{why}; {needed(need, gate, found)}"
+        why = f"{why}; {required_runs_text(need, gate, found)}"
     result = _result(gate, Verdict.INCONCLUSIVE, found, counts, why)
     return replace(result, more_runs=need.runs if need else None)
 

@@ -167,7 +167,7 @@ def few(names: Sequence[str]) -> list[str]:
     return [*names[:_MOST], f"{more:,} more"] if more > 0 else list(names)
 
 
-def needed(need: RequiredRuns, gate: Gate, found: GateEstimate) -> str:
+def required_runs_text(need: RequiredRuns, gate: Gate, found: GateEstimate) -> str:
     """Say how many more runs, or tasks, would decide, and how to have them."""
     if need.runs is None:
         return _none(gate, found)
