@@ -11,7 +11,7 @@ import pandas as pd
 from pytest_siren.metrics.compare.paired import increase_over_pairs, paired_runs
 from pytest_siren.metrics.compare.pairing import match
 from pytest_siren.metrics.gates.estimates import GateEstimate
-from pytest_siren.metrics.gates.explanations import few
+from pytest_siren.metrics.gates.explanations import shortened
 from pytest_siren.metrics.gates.selection import (
     applies_to,
     base,
@@ -156,7 +156,7 @@ def _named(tasks: Sequence[tuple[str, str, str]]) -> str:
     for dataset, task, attack in tasks:
         name = task if len(datasets) == 1 else f"{dataset} {task}"
         names.append(name if len(attacks) == 1 else f"{name} [{attack}]")
-    return listed(few(names))
+    return listed(shortened(names))
 
 
 def _are(tasks: Sequence[object]) -> str:

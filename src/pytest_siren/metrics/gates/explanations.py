@@ -85,7 +85,7 @@ def unpriced(number: int, runs: pd.DataFrame) -> str:
     """Say that nobody knows the cost."""
     models = runs["model"][(runs["unpriced"] > 0).to_numpy()].dropna().unique()
     attempts = counted(number, "attempt has", "attempts have")
-    return f"{attempts} no known price ({listed(few(sorted(map(str, models))))})"
+    return f"{attempts} no known price ({listed(shortened(sorted(map(str, models))))})"
 
 
 def nothing_scored(gate: Gate, counts: Counts) -> str:
@@ -118,7 +118,7 @@ def no_such(key: str, value: str, known: Sequence[str]) -> str:
     if not known:
         return f"no run has {key}={value}, nor any other {key}"
     hint = suggestion(value, known)
-    return f"no run has {key}={value}{hint}; known are {listed(few(known))}"
+    return f"no run has {key}={value}{hint}; known are {listed(shortened(known))}"
 
 
 def no_runs(gate: Gate) -> str:
@@ -161,7 +161,7 @@ def _pending(counts: Counts) -> str:
     return f"{counts.pending:,} of {runs} {have} not ended; finish them first"
 
 
-def few(names: Sequence[str]) -> list[str]:
+def shortened(names: Sequence[str]) -> list[str]:
     """Return the first of ``names``, and how many more there are."""
     more = len(names) - _MOST
     return [*names[:_MOST], f"{more:,} more"] if more > 0 else list(names)
