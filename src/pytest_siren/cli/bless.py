@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_siren.cli.arguments import add_jobs_dir
-from pytest_siren.cli.say import complain, say
+from pytest_siren.cli.say import complain, write_line
 
 if TYPE_CHECKING:
     from pytest_siren.jobs.baselines.bless import BaselineUpdate
@@ -67,13 +67,13 @@ def _bless(args: argparse.Namespace) -> int:
         return NO_ANSWER
     changing = [one for one in found if one.exists and one.changes]
     for one in changing:
-        say(f"{one.path} changes:")
+        write_line(f"{one.path} changes:")
         _list(one.changes)
     if changing and not args.force:
         complain("nothing was written; replace what is there with --force")
         return REFUSED
     for note in source.notes:
-        say(note)
+        write_line(note)
     return _write(found)
 
 
@@ -82,19 +82,19 @@ def _write(found: Sequence[BaselineUpdate]) -> int:
 
     for one in found:
         if one.exists and not one.changes:
-            say(f"{one.path}: unchanged, {one.scored:,} of {one.runs:,} runs scored")
+            write_line(f"{one.path}: unchanged, {one.scored:,} of {one.runs:,} runs scored")
             continue
         try:
             write_baseline(one.path, one.lines)
         except OSError as error:
             complain(f"{one.path} cannot be written: {error.strerror or error}")
             return NO_ANSWER
-        say(f"{one.path}: written, {one.scored:,} of {one.runs:,} runs scored")
+        write_line(f"{one.path}: written, {one.scored:,} of {one.runs:,} runs scored")
     return OK
 
 
 def _list(changes: Sequence[str]) -> None:
     for change in changes[:_MOST_SHOWN]:
-        say(f"  {change}")
+        write_line(f"  {change}")
     if len(changes) > _MOST_SHOWN:
-        say(f"  and {len(changes) - _MOST_SHOWN:,} more")
+        write_line(f"  and {len(changes) - _MOST_SHOWN:,} more")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_siren.cli.arguments import add_cluster, add_jobs_dir
-from pytest_siren.cli.say import complain, say
+from pytest_siren.cli.say import complain, write_line
 
 if TYPE_CHECKING:
     from pytest_siren.reports.comparison import ComparisonReport
@@ -109,7 +109,7 @@ def _show(found: ComparisonReport, form: str) -> None:
             sys.stdout.write(markdown(found))
         case _:
             for line in text_lines(found):
-                say(line)
+                write_line(line)
 
 
 def _complain_of_no_pairs(found: ComparisonReport) -> None:

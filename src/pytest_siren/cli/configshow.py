@@ -10,7 +10,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
-from pytest_siren.cli.say import complain, say
+from pytest_siren.cli.say import complain, write_line
 from pytest_siren.evaluation.components import Kind, Registry
 from pytest_siren.evaluation.models import NoModel
 from pytest_siren.jobs.redact import Redactor, of_override
@@ -70,12 +70,12 @@ def _info(args: argparse.Namespace) -> int:
         sys.stdout.write(json.dumps(found, indent=2) + "\n")
     else:
         for kind_name, components in found.items():
-            say(f"{kind_name}:")
+            write_line(f"{kind_name}:")
             for one in components:
                 keys = ", ".join(one["config"].get("properties", {})) or "none"
-                say(f"  {one['name']} ({one['package']}): {keys}")
+                write_line(f"  {one['name']} ({one['package']}): {keys}")
             if not components:
-                say("  none")
+                write_line("  none")
     for problem in problems:
         complain(problem)
     return PROBLEMS if problems else OK

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pytest_siren.cli.arguments import add_jobs_dir
-from pytest_siren.cli.say import complain, say
+from pytest_siren.cli.say import complain, write_line
 from pytest_siren.jobs.differences import MISSING, differences
 from pytest_siren.jobs.reading.job_config import RecordError
 from pytest_siren.jobs.reading.read import load_config
@@ -49,9 +49,9 @@ def _diff(args: argparse.Namespace) -> int:
         sys.stdout.write(json.dumps(rows, indent=2) + "\n")
     else:
         for one in found:
-            say(str(one))
+            write_line(str(one))
         if not found:
-            say(f"same configuration: {left.identity}")
+            write_line(f"same configuration: {left.identity}")
     return DIFFERENT if found else SAME
 
 

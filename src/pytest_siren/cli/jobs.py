@@ -13,7 +13,7 @@ from pytest_siren.cli.found import found_jobs
 from pytest_siren.cli.resume import add_parser as add_resume_sweep
 from pytest_siren.cli.resume import add_resume
 from pytest_siren.cli.run import add_modes
-from pytest_siren.cli.say import complain, say
+from pytest_siren.cli.say import complain, write_line
 from pytest_siren.jobs.frame.strays import find_unindexed
 from pytest_siren.jobs.reading.job_config import RecordError, skipped_runs
 from pytest_siren.jobs.reading.prompt_siren import is_config, named
@@ -96,7 +96,7 @@ def _list_read(job: Path, config: JobConfig, entries: Sequence[IndexEntry], unre
     parts += [f"{left:,} pending"] if left else []
     parts += [f"{unreadable:,} unreadable lines"] if unreadable else []
     complete = statuses["scored"] + spared == planned and not unreadable
-    say(f"{job.name}: {'complete' if complete else 'incomplete'}: {', '.join(parts)}")
+    write_line(f"{job.name}: {'complete' if complete else 'incomplete'}: {', '.join(parts)}")
     return OK if complete else INCOMPLETE
 
 
@@ -107,7 +107,7 @@ def _list_theirs(job: Path, statuses: Mapping[str, int], unreadable: int) -> int
     parts += [f"{unreadable:,} unreadable lines"] if unreadable else []
     complete = len(parts) == 1
     state = "complete as far as recorded" if complete else "incomplete"
-    say(f"{job.name}: {state}: {', '.join(parts)} (by prompt-siren)")
+    write_line(f"{job.name}: {state}: {', '.join(parts)} (by prompt-siren)")
     return OK if complete else INCOMPLETE
 
 
@@ -135,9 +135,9 @@ def _repair(args: argparse.Namespace) -> int:
 
 def _tell(found: Repaired) -> None:
     for line in found.torn:
-        say(f"{line.path}:{line.line}: {line.reason}")
+        write_line(f"{line.path}:{line.line}: {line.reason}")
     for problem in found.problems:
-        say(str(problem))
+        write_line(str(problem))
     done = (
         f"{found.added:,} added, {found.dropped:,} dropped, {found.corrected:,} corrected, "
         f"{len(found.torn):,} unreadable lines"
@@ -148,4 +148,4 @@ def _tell(found: Repaired) -> None:
         said.append(f"{len(found.problems):,} files that are no records")
     if found.unfinished:
         said.append(f"{found.unfinished:,} folders without a result, whose process died")
-    say(f"{found.job.name}: {'; '.join(said)}")
+    write_line(f"{found.job.name}: {'; '.join(said)}")

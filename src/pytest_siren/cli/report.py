@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_siren.cli.arguments import add_cluster, add_jobs_dir, add_k
-from pytest_siren.cli.say import complain, say
+from pytest_siren.cli.say import complain, write_line
 from pytest_siren.jobs.sweeps import SweepError, find_jobs
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def _report(args: argparse.Namespace) -> int:
     for problem in data.problems:
         complain(problem)
     what = f"{counted(len(data.runs), 'run')} of {counted(len(jobs), 'job')}"
-    say(f"{what}: {data.shown(target.file)}")
+    write_line(f"{what}: {data.shown(target.file)}")
     return OK
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from pytest_siren.cli.arguments import add_cluster, add_jobs_dir, add_k
 from pytest_siren.cli.found import found_jobs
-from pytest_siren.cli.say import complain, say
+from pytest_siren.cli.say import complain, write_line
 from pytest_siren.reports.grouping import FORMATS, GROUPS, asked_groups, columns_of, group_names
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ def _results(args: argparse.Namespace) -> int:
     write_results(found, layout, args.format, sys.stdout)
     for note in read.notes:
         # Whoever reads JSON or CSV has no use for it among the figures.
-        (say if args.format == "table" else complain)(note)
+        (write_line if args.format == "table" else complain)(note)
     return NO_ANSWER if _too_few(found, layout.ks) else OK
 
 

@@ -7,7 +7,7 @@ import sys
 from pytest_siren.text.words import escaped
 
 
-def say(text: str) -> None:
+def write_line(text: str) -> None:
     """Write a line to standard output; what a terminal might obey is escaped."""
     sys.stdout.write(escaped(text) + "\n")
 
