@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_siren.cli.arguments import add_jobs_dir
-from pytest_siren.cli.say import complain, write_line
+from pytest_siren.cli.say import write_error, write_line
 
 if TYPE_CHECKING:
     from pytest_siren.jobs.baselines.bless import BaselineUpdate
@@ -55,22 +55,22 @@ def _bless(args: argparse.Namespace) -> int:
         lacking = [] if args.allow_incomplete else incomplete(source.runs, source.planned)
         if lacking:
             for line in lacking:
-                complain(line)
-            complain(
+                write_error(line)
+            write_error(
                 "a baseline of part of the runs compares less than it seems to: finish them with "
                 "pytest --resume, or bless what there is with --allow-incomplete"
             )
             return REFUSED
         found = baseline_updates(source.runs, Path(_FOLDER), args.output and Path(args.output))
     except BaselineError as error:
-        complain(str(error))
+        write_error(str(error))
         return NO_ANSWER
     changing = [one for one in found if one.exists and one.changes]
     for one in changing:
         write_line(f"{one.path} changes:")
         _list(one.changes)
     if changing and not args.force:
-        complain("nothing was written; replace what is there with --force")
+        write_error("nothing was written; replace what is there with --force")
         return REFUSED
     for note in source.notes:
         write_line(note)
@@ -87,7 +87,7 @@ def _write(found: Sequence[BaselineUpdate]) -> int:
         try:
             write_baseline(one.path, one.lines)
         except OSError as error:
-            complain(f"{one.path} cannot be written: {error.strerror or error}")
+            write_error(f"{one.path} cannot be written: {error.strerror or error}")
             return NO_ANSWER
         write_line(f"{one.path}: written, {one.scored:,} of {one.runs:,} runs scored")
     return OK

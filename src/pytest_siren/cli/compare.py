@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_siren.cli.arguments import add_cluster, add_jobs_dir
-from pytest_siren.cli.say import complain, write_line
+from pytest_siren.cli.say import write_error, write_line
 
 if TYPE_CHECKING:
     from pytest_siren.reports.comparison import ComparisonReport
@@ -82,12 +82,12 @@ def _compare(args: argparse.Namespace) -> int:
             ),
         )
     except (BaselineError, RecordError) as error:
-        complain(str(error))
+        write_error(str(error))
         return NO_ANSWER
     if found.comparison.mixed:
         for line in found.comparison.mixed:
-            complain(line)
-        complain("name jobs of one configuration on either side, or compare them one by one")
+            write_error(line)
+        write_error("name jobs of one configuration on either side, or compare them one by one")
         return NO_ANSWER
     if not found.comparison.tests:
         _complain_of_no_pairs(found)
@@ -115,9 +115,9 @@ def _show(found: ComparisonReport, form: str) -> None:
 def _complain_of_no_pairs(found: ComparisonReport) -> None:
     from pytest_siren.reports.comparison_pages import left_out, side
 
-    complain("nothing can be compared: no run is scored on both sides")
-    complain(f"A: {side(found.left)}")
-    complain(f"B: {side(found.right)}")
+    write_error("nothing can be compared: no run is scored on both sides")
+    write_error(f"A: {side(found.left)}")
+    write_error(f"B: {side(found.right)}")
     for one in found.comparison.measures:
         for line in left_out(one):
-            complain(f"{one.measure}: {line}")
+            write_error(f"{one.measure}: {line}")

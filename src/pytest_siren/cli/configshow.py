@@ -10,7 +10,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
-from pytest_siren.cli.say import complain, write_line
+from pytest_siren.cli.say import write_error, write_line
 from pytest_siren.evaluation.components import Kind, Registry
 from pytest_siren.evaluation.models import NoModel
 from pytest_siren.jobs.redact import Redactor, of_override
@@ -77,7 +77,7 @@ def _info(args: argparse.Namespace) -> int:
             if not components:
                 write_line("  none")
     for problem in problems:
-        complain(problem)
+        write_error(problem)
     return PROBLEMS if problems else OK
 
 

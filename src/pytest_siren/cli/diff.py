@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pytest_siren.cli.arguments import add_jobs_dir
-from pytest_siren.cli.say import complain, write_line
+from pytest_siren.cli.say import write_error, write_line
 from pytest_siren.jobs.differences import MISSING, differences
 from pytest_siren.jobs.reading.job_config import RecordError
 from pytest_siren.jobs.reading.read import load_config
@@ -39,7 +39,7 @@ def _diff(args: argparse.Namespace) -> int:
     try:
         left, right = (_config(Path(args.jobs_dir), name) for name in (args.left, args.right))
     except (SweepError, RecordError) as error:
-        complain(str(error))
+        write_error(str(error))
         return NO_ANSWER
     found = differences(left.values, right.values)
     if args.json:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from pytest_siren.cli.say import complain
+from pytest_siren.cli.say import write_error
 from pytest_siren.jobs.records.naming import INDEX_FILE, INDEX_FOLDER
 from pytest_siren.jobs.sweeps import SweepError, find_jobs, job_names
 
@@ -22,7 +22,7 @@ def found_jobs(folder: Path, targets: Sequence[str], *, damaged: bool = False) -
         jobs = (job for target in targets for job in find_jobs(folder, target, Path.cwd())[0])
         return list(dict.fromkeys(jobs))
     except SweepError as error:
-        complain(str(error))
+        write_error(str(error))
         return None
 
 

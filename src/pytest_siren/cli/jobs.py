@@ -13,7 +13,7 @@ from pytest_siren.cli.found import found_jobs
 from pytest_siren.cli.resume import add_parser as add_resume_sweep
 from pytest_siren.cli.resume import add_resume
 from pytest_siren.cli.run import add_modes
-from pytest_siren.cli.say import complain, write_line
+from pytest_siren.cli.say import write_error, write_line
 from pytest_siren.jobs.frame.strays import find_unindexed
 from pytest_siren.jobs.reading.job_config import RecordError, skipped_runs
 from pytest_siren.jobs.reading.prompt_siren import is_config, named
@@ -74,10 +74,10 @@ def _list_one(job: Path) -> int:
         entries = list(named(iter_index(job, unreadable), config.identity))
         found = find_unindexed(job, [entry.path for entry in entries], damaged=False)
     except (RecordError, OSError) as error:
-        complain(str(error))
+        write_error(str(error))
         return NO_ANSWER
     for line in (*found.not_counted(), *found.not_recorded()):
-        complain(line)
+        write_error(line)
     code = _list_read(job, config, entries, len(unreadable))
     return max(code, INCOMPLETE) if found.unindexed or found.gone else code
 
@@ -124,7 +124,7 @@ def _repair(args: argparse.Namespace) -> int:
             load_config(job)
             found = repair(job)
         except (RecordError, OSError) as error:
-            complain(str(error))
+            write_error(str(error))
             code = NO_ANSWER
             continue
         _tell(found)

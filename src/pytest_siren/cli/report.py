@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_siren.cli.arguments import add_cluster, add_jobs_dir, add_k
-from pytest_siren.cli.say import complain, write_line
+from pytest_siren.cli.say import write_error, write_line
 from pytest_siren.jobs.sweeps import SweepError, find_jobs
 
 if TYPE_CHECKING:
@@ -71,10 +71,10 @@ def _report(args: argparse.Namespace) -> int:
             raise ReportError(f"there is nothing to report: {reasons}")
         target.write(data)
     except (SweepError, BaselineError, ReportError) as error:
-        complain(str(error))
+        write_error(str(error))
         return NO_ANSWER
     for problem in data.problems:
-        complain(problem)
+        write_error(problem)
     what = f"{counted(len(data.runs), 'run')} of {counted(len(jobs), 'job')}"
     write_line(f"{what}: {data.shown(target.file)}")
     return OK

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from pytest_siren.cli.arguments import add_cluster, add_jobs_dir, add_k
 from pytest_siren.cli.found import found_jobs
-from pytest_siren.cli.say import complain, write_line
+from pytest_siren.cli.say import write_error, write_line
 from pytest_siren.reports.grouping import FORMATS, GROUPS, asked_groups, columns_of, group_names
 
 if TYPE_CHECKING:
@@ -100,9 +100,9 @@ def _results(args: argparse.Namespace) -> int:
 
     read = read_runs(jobs, facts_of=facts_of)
     for problem in read.problems:
-        complain(problem)
+        write_error(problem)
     if not len(read.runs):
-        complain(_nothing(args.jobs_dir, len(jobs), read.read))
+        write_error(_nothing(args.jobs_dir, len(jobs), read.read))
         return NO_ANSWER
     asked = asked_groups(args.group_by or ([_THEIR_GROUPS] if theirs else []))
     ks = tuple(dict.fromkeys(args.k or [1]))
@@ -117,7 +117,7 @@ def _results(args: argparse.Namespace) -> int:
     write_results(found, layout, args.format, sys.stdout)
     for note in read.notes:
         # Whoever reads JSON or CSV has no use for it among the figures.
-        (write_line if args.format == "table" else complain)(note)
+        (write_line if args.format == "table" else write_error)(note)
     return NO_ANSWER if _too_few(found, layout.ks) else OK
 
 
@@ -139,5 +139,5 @@ def _too_few(found: Sequence[Group], ks: Sequence[int]) -> bool:
             if without:
                 lacking = True
                 most = f"{len(without):,} of {len(with_one):,} rows"
-                complain(f"{stem}@{k} is n/a in {most}: no task has {k} runs that count")
+                write_error(f"{stem}@{k} is n/a in {most}: no task has {k} runs that count")
     return lacking

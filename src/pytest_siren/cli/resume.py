@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 from pytest_siren.cli.run import add_slurm, wants_slurm
-from pytest_siren.cli.say import complain
+from pytest_siren.cli.say import write_error
 
 NO_ANSWER = 2
 _CANCELLED = "CancelledError"
@@ -64,7 +64,7 @@ def _add_options(resume: argparse.ArgumentParser) -> None:
 
 def _resume(args: argparse.Namespace) -> int:
     if wants_slurm(args):
-        complain("jobs cannot be submitted to SLURM yet; leave --slurm out")
+        write_error("jobs cannot be submitted to SLURM yet; leave --slurm out")
         return NO_ANSWER
     return subprocess.call([sys.executable, "-m", "pytest", *pytest_args(args)])
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pytest_siren.cli.say import complain
+from pytest_siren.cli.say import write_error
 from pytest_siren.spec.documents import load_tree
 from pytest_siren.spec.overrides import parse_overrides
 
@@ -129,7 +129,7 @@ def _run(args: argparse.Namespace) -> int:
     try:
         given = pytest_args(args, Path.cwd())
     except _CannotRunError as error:
-        complain(f"run {args.mode}: {error}")
+        write_error(f"run {args.mode}: {error}")
         return NO_ANSWER
     return subprocess.call([sys.executable, "-m", "pytest", *given])
 

@@ -12,6 +12,6 @@ def write_line(text: str) -> None:
     sys.stdout.write(escaped(text) + "\n")
 
 
-def complain(text: str) -> None:
+def write_error(text: str) -> None:
     """Write a line to standard error, in the name of the command."""
     sys.stderr.write(f"siren: {escaped(text)}\n")
