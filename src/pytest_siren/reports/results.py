@@ -35,7 +35,7 @@ def draw(rows: Sequence[Mapping[str, str]], out: TextIO, width: int | None = Non
 
     What is a terminal, or for one of ``width`` cells, is given no line that is wider.
     """
-    rows = without_idle(rows)
+    rows = without_constant_columns(rows)
     if width is None and not out.isatty():
         lines = _aligned(rows)
     else:
@@ -71,7 +71,7 @@ def _padded(name: str, text: str, width: int) -> str:
     return text + padding if name in LEFT else padding + text
 
 
-def without_idle(rows: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
+def without_constant_columns(rows: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
     """Return ``rows`` without the columns that tell a reader nothing."""
     idle = {
         name

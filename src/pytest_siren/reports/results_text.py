@@ -15,7 +15,7 @@ from pytest_siren.metrics.rates.choices import dollars
 from pytest_siren.metrics.rates.groups import Group
 from pytest_siren.metrics.rates.measures import FINISHES, Measure
 from pytest_siren.reports import results as results_markup
-from pytest_siren.reports.results import LEFT, draw, without_idle
+from pytest_siren.reports.results import LEFT, draw, without_constant_columns
 from pytest_siren.text.words import escaped
 
 NAMES = {
@@ -99,7 +99,7 @@ def write_results(
         return
     if form in ("markdown", "latex"):
         write = results_markup.markdown if form == "markdown" else results_markup.latex
-        shown = without_idle([_shown(group, layout) for group in groups])
+        shown = without_constant_columns([_shown(group, layout) for group in groups])
         out.write(write(shown, LEFT, notes))
         return
     rows = [record(group, layout) for group in groups]
