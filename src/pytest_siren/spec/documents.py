@@ -174,7 +174,7 @@ _CONFIG = ("config",)
 _NEWLINE = "keep_trailing_newline"
 
 
-def as_jinja_has_it(section: Node) -> Node:
+def as_jinja_template(section: Node) -> Node:
     """Return the ``section`` of an attack with the last newline of its template left out.
 
     It stays as it is where the section itself says what becomes of the newline, and where there is
@@ -199,7 +199,7 @@ def as_theirs(section: Node) -> Node:
     copied = section.at(("config", "attack_template"))
     if copied is not None and copied.value in built_in_templates():
         return section
-    return as_jinja_has_it(section)
+    return as_jinja_template(section)
 
 
 @cache
@@ -278,7 +278,7 @@ def as_eval_file(root: Node) -> Node:
         tree = with_value(tree, ("attack", "name"), name)
     attack = tree.child("attack")
     if attack is not None and _is_theirs(root):
-        tree = with_value(tree, ("attack",), as_jinja_has_it(attack))
+        tree = with_value(tree, ("attack",), as_jinja_template(attack))
     return tree
 
 
