@@ -20,7 +20,7 @@ import yaml
 from pytest_siren.jobs.baselines.files import BaselineError, lines_of, raw_lines, read_baseline
 from pytest_siren.jobs.differences import differences
 from pytest_siren.jobs.frame.table import read_runs
-from pytest_siren.jobs.reading.job_config import RecordError, job_facts
+from pytest_siren.jobs.reading.job_config import RecordError, job_summary
 from pytest_siren.jobs.reading.read import (
     iter_index,
     load_attacks,
@@ -284,7 +284,7 @@ def test_configurations(work: Path, cases: Cases) -> None:
         path.write_text(text.replace("'@'", "[" * 300 + "]" * 300))
         where = f"{place}: {name}"
         refused(path, lambda: load_config(job))
-        refused(path, lambda: job_facts(job))
+        refused(path, lambda: job_summary(job))
         rows, said = figures(job)
         # A configuration says nothing of scores, so runs are left out by name or not at all.
         assert (

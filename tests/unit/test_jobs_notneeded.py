@@ -13,7 +13,7 @@ from pytest_siren.cli.main import main
 from pytest_siren.jobs.baselines.bless import incomplete
 from pytest_siren.jobs.baselines.files import BaselineError, lines_of, read_baseline, write_baseline
 from pytest_siren.jobs.frame.table import read_runs
-from pytest_siren.jobs.reading.job_config import job_facts
+from pytest_siren.jobs.reading.job_config import job_summary
 from pytest_siren.jobs.writing.config_update import amend, settle
 from pytest_siren.metrics.rates.measures import Measure, rate
 from tests.unit.paired_sample import a_job, couples
@@ -80,7 +80,7 @@ def test_going_on_unites_measures_and_forgets_what_was_not_needed(tmp_path: Path
     assert keys(job) == {"decided": ["attack_pass@3", "attack_pass^3"]}
     amend(job, now, {})
     assert keys(job) == {"decided": ["attack_pass@3", "attack_pass^3"]}
-    assert job_facts(job).decided == "attack_pass@3 attack_pass^3"
+    assert job_summary(job).decided == "attack_pass@3 attack_pass^3"
     settle(job, ["attack_pass@3"], 2)
     assert keys(job) == {"decided": ["attack_pass@3"], "not_needed": 2}
     settle(job, [], 0)

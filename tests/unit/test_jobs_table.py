@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_siren.jobs.frame.table import read_runs
-from pytest_siren.jobs.reading.job_config import RecordError, job_facts
+from pytest_siren.jobs.reading.job_config import RecordError, job_summary
 from pytest_siren.jobs.reading.read import iter_index
 from pytest_siren.jobs.records.attempt import result_of
 from pytest_siren.jobs.writing.store import History, JobStore
@@ -232,15 +232,15 @@ def test_a_large_configuration_is_not_read_where_the_job_has_its_names(tmp_path:
     named = a_job(tmp_path, "named", dataset=dataset)
     config = yaml.safe_load((named.path / "config.yaml").read_text())
     assert config["dataset"] == dataset
-    facts = job_facts(named.path)
+    facts = job_summary(named.path)
     assert (facts.dataset, facts.suite) == ("agentdojo-workspace", "workspace")
     assert (facts.identity, facts.attack) == (CONFIG["identity"], "template_string")
     path = named.path / "config.yaml"
     path.write_bytes(path.read_bytes().replace(b"    tasks:", b"    tasks: ]broken["))
-    assert job_facts(named.path) == facts
+    assert job_summary(named.path) == facts
     path.write_bytes(path.read_bytes().replace(b"model_label:", b"other:"))
     with pytest.raises(RecordError, match="invalid YAML"):
-        job_facts(named.path)
+        job_summary(named.path)
 
 
 ATTEMPTS = st.lists(

@@ -12,7 +12,7 @@ import pytest
 
 from pytest_siren.cli.main import main
 from pytest_siren.jobs.frame.table import read_runs
-from pytest_siren.jobs.reading.job_config import RecordError, job_facts
+from pytest_siren.jobs.reading.job_config import RecordError, job_summary
 from pytest_siren.jobs.reading.prompt_siren import named
 from pytest_siren.jobs.reading.read import iter_index, load_config, load_execution, load_result
 from pytest_siren.jobs.records.naming import DROPPED_FILE
@@ -43,7 +43,7 @@ def test_their_configuration_is_read(job: TheirJob) -> None:
         *("theirs", "attack"),
         2,
     )
-    assert config.identity == job_facts(job.path).identity
+    assert config.identity == job_summary(job.path).identity
 
 
 def test_a_configuration_that_lacks_more_is_refused(job: TheirJob) -> None:

@@ -84,7 +84,7 @@ def _results(args: argparse.Namespace) -> int:
         return NO_ANSWER
     # pandas is slow to import, and no other command needs it.
     from pytest_siren.jobs.frame.table import read_runs
-    from pytest_siren.jobs.reading.job_config import job_facts, job_type_summary
+    from pytest_siren.jobs.reading.job_config import job_summary, job_type_summary
     from pytest_siren.metrics.rates.choices import Cluster, Errors
     from pytest_siren.metrics.rates.groups import groups
     from pytest_siren.reports.results_text import Layout, write_results
@@ -93,7 +93,7 @@ def _results(args: argparse.Namespace) -> int:
     cells: dict[str, dict[str, str]] = {}
 
     def facts_of(job: Path) -> JobSummary:
-        facts = job_type_summary(job) if theirs else job_facts(job)
+        facts = job_type_summary(job) if theirs else job_summary(job)
         if facts.cell:
             cells[facts.identity] = dict(facts.cell)
         return facts

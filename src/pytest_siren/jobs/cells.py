@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from pytest_siren.jobs.reading.job_config import JobSummary, RecordError, job_facts
+from pytest_siren.jobs.reading.job_config import JobSummary, RecordError, job_summary
 
 BENIGN = "benign"
 """How the cell of a job without an attack is called."""
@@ -45,7 +45,7 @@ def cells_of(jobs_dir: Path, names: Iterable[str]) -> list[Cell]:
     found: list[Cell] = []
     for name in names:
         try:
-            found.append(_cell(name, job_facts(jobs_dir / name)))
+            found.append(_cell(name, job_summary(jobs_dir / name)))
         except RecordError:
             # Whoever reads the job names it; here, its cell cannot be chosen by its values.
             continue

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pytest_siren.evaluation.scores import Status
-from pytest_siren.jobs.reading.job_config import RecordError, job_facts
+from pytest_siren.jobs.reading.job_config import RecordError, job_summary
 from pytest_siren.jobs.reading.read import Unreadable, iter_index
 from pytest_siren.jobs.sweeps import job_names
 from pytest_siren.records import IndexEntry
@@ -91,7 +91,7 @@ class EarlierRuns:
     def _read(self, job: Path, wanted: Collection[tuple[str, str]]) -> None:
         unreadable: list[Unreadable] = []
         try:
-            facts = job_facts(job)
+            facts = job_summary(job)
             configured = Configured(facts.dataset, facts.agent, facts.model, facts.attack)
             if configured.on in wanted:
                 for entry in iter_index(job, unreadable):

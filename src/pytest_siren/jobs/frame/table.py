@@ -17,7 +17,7 @@ from pytest_siren.jobs.reading.index_files import has_index
 from pytest_siren.jobs.reading.job_config import (
     JobSummary,
     RecordError,
-    job_facts,
+    job_summary,
     skipped_runs_line,
 )
 from pytest_siren.jobs.records.naming import INDEX_FILE
@@ -56,7 +56,7 @@ def read_runs(
     jobs: Sequence[Path],
     *,
     paths: bool = False,
-    facts_of: Callable[[Path], JobSummary] = job_facts,
+    facts_of: Callable[[Path], JobSummary] = job_summary,
 ) -> ReadRuns:
     """Return the runs of ``jobs``, which are folders of jobs of pytest-siren or prompt-siren.
 

@@ -145,7 +145,7 @@ class JobSummary:
     """Runs of each task, as they were asked for at first."""
 
 
-def job_facts(job: Path) -> JobSummary:
+def job_summary(job: Path) -> JobSummary:
     """Return the facts of the job in the folder ``job``, which prompt-siren may have written.
 
     Raises ``RecordError`` when its configuration is missing, damaged or of a newer version.
@@ -157,7 +157,7 @@ def job_facts(job: Path) -> JobSummary:
 def job_type_summary(job: Path) -> JobSummary:
     """Return the facts of ``job`` with the names that prompt-siren's tables have.
 
-    The dataset goes by its type, and an attack by its type and variant. Raises as ``job_facts``.
+    The dataset goes by its type, and an attack by its type and variant. Raises as ``job_summary``.
     """
     path = job / CONFIG_FILE
     values = load_document(path)
@@ -167,7 +167,7 @@ def job_type_summary(job: Path) -> JobSummary:
 
 
 def summary_of(path: Path, values: Mapping[str, Any]) -> JobSummary:
-    """Return the facts that the ``values`` of the configuration ``path`` tell; as ``job_facts``."""
+    """Return the summary of a configuration with these ``values``; as ``job_summary``."""
     version = values.get("schema_version")
     if version is not None and version != SCHEMA_VERSION:
         raise RecordError(

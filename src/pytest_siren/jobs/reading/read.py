@@ -15,7 +15,7 @@ from pytest_siren.jobs.reading.index_files import IndexFiles, opened_index
 from pytest_siren.jobs.reading.job_config import RecordError as RecordError
 from pytest_siren.jobs.reading.job_config import (
     check_settings,
-    job_facts,
+    job_summary,
     load_json,
     one_line,
     parse_json,
@@ -147,7 +147,7 @@ def load_result(run_dir: Path) -> Result:
 
 def _their_result(run_dir: Path, document: dict[str, Any]) -> Result:
     job = run_dir.parent.parent
-    facts = job_facts(job)
+    facts = job_summary(job)
     labels = theirs.Labels(facts.dataset, facts.agent, facts.model, facts.model_kind, facts.attack)
     try:
         execution = load_json(_transcript(run_dir))

@@ -12,7 +12,7 @@ import pytest
 from pytest_siren.jobs.reading.job_config import (
     JobSummary,
     RecordError,
-    job_facts,
+    job_summary,
     skipped_runs_line,
 )
 from pytest_siren.jobs.writing.config_update import settle
@@ -83,7 +83,7 @@ def _left_in_session(
 
 def _concluded(job: Path, early: PassAtKByJob, *, settled: bool) -> JobSummary:
     """Return what is to be said of ``job``, and write it down."""
-    facts = job_facts(job)
+    facts = job_summary(job)
     if not (facts.decided or facts.not_needed or settled):
         return facts
     # pandas is slow to import, and most sessions have nothing to note.
