@@ -1,4 +1,4 @@
-"""Copies of models out of a mould."""
+"""Copies of models made by a cloner."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def shelf() -> Shelf:
 
 def test_a_copy_is_equal_in_every_way() -> None:
     original = shelf()
-    copy = ModelCloner(original).cast()
+    copy = ModelCloner(original).clone()
     assert copy == original == deepcopy(original)
     assert copy.model_fields_set == original.model_fields_set
     assert copy.model_extra == original.model_extra
@@ -66,8 +66,8 @@ def test_a_copy_is_equal_in_every_way() -> None:
 
 def test_nothing_that_changes_is_shared() -> None:
     original = shelf()
-    mould, before = ModelCloner(original), deepcopy(original)
-    copy = mould.cast()
+    cloner, before = ModelCloner(original), deepcopy(original)
+    copy = cloner.clone()
     copy.first[0].tags.append("y")
     copy.first.pop()
     copy.by_name.clear()
@@ -78,12 +78,12 @@ def test_nothing_that_changes_is_shared() -> None:
     assert original == before
     assert original._seen == ["a"]
     assert original.model_fields_set == before.model_fields_set
-    assert mould.cast() == before
+    assert cloner.clone() == before
 
 
 def test_what_stands_in_two_places_is_one_object_in_the_copy() -> None:
     original = shelf()
-    copy = ModelCloner(original).cast()
+    copy = ModelCloner(original).clone()
     assert copy.first[0] is copy.by_name["a"] is copy.pair[0]
     assert copy.first[0] is not original.first[0]
 
@@ -91,23 +91,25 @@ def test_what_stands_in_two_places_is_one_object_in_the_copy() -> None:
 def test_a_replaced_part_is_replaced_wherever_it_stands() -> None:
     original = shelf()
     other = Item(name="other")
-    mould = ModelCloner(original, [original.first[0]])
-    copy = mould.cast({id(original.first[0]): other})
+    cloner = ModelCloner(original, [original.first[0]])
+    copy = cloner.clone({id(original.first[0]): other})
     assert copy.first[0] is copy.by_name["a"] is copy.pair[0] is other
     assert copy.first[1] == original.first[1]
-    assert mould.cast() == original
+    assert cloner.clone() == original
 
 
 def test_a_frozen_model_and_one_with_its_own_way_to_copy_are_copied() -> None:
-    frozen = ModelCloner(Shelf(first=[], anything=Frozen(items=[1]))).cast().anything
+    frozen = ModelCloner(Shelf(first=[], anything=Frozen(items=[1]))).clone().anything
     assert frozen == Frozen(items=[1])
-    assert ModelCloner(Shelf(first=[], anything=[Counted()])).cast().anything == [Counted(copies=1)]
+    assert ModelCloner(Shelf(first=[], anything=[Counted()])).clone().anything == [
+        Counted(copies=1)
+    ]
 
 
 def test_a_model_that_holds_itself_is_copied() -> None:
     original = Shelf(first=[])
     original.anything = [original]
-    copy = ModelCloner(original).cast()
+    copy = ModelCloner(original).clone()
     assert copy.anything[0] is copy
     assert copy is not original
 
@@ -115,6 +117,6 @@ def test_a_model_that_holds_itself_is_copied() -> None:
 @pytest.mark.parametrize("value", [{1, 2}, (1, [2]), bytearray(b"x"), 1.5, None, {"a": {"b": []}}])
 def test_values_of_any_type_are_copied(value: Any) -> None:
     original = Shelf(first=[], anything=value)
-    copy = ModelCloner(original).cast().anything
+    copy = ModelCloner(original).clone().anything
     assert copy == value
     assert type(copy) is type(original.anything)

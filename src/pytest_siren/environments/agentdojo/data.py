@@ -145,7 +145,7 @@ class ModelCloner(Generic[Model]):
         except RecursionError:  # it holds itself
             self._make = lambda memo: deepcopy(model, memo)
 
-    def cast(self, instead: Mapping[int, Any] | None = None) -> Model:
+    def clone(self, instead: Mapping[int, Any] | None = None) -> Model:
         """Return a copy. ``instead`` maps ids of replaceable parts to what is to be there."""
         copy: Model = self._make(dict(instead or ()))
         return copy
@@ -277,7 +277,7 @@ class EnvironmentLoader(Generic[Env]):
         self._pristine = self._validated({})
         self._items: list[_Item] | None = _items(data, self._pristine)
         self._compared: set[Path] = set()
-        self._mould = ModelCloner(self._pristine, [item.original for item in self._items or ()])
+        self._cloner = ModelCloner(self._pristine, [item.original for item in self._items or ()])
         self._made: OrderedDict[tuple[Path, _Planted], ModelCloner[BaseModel]] = OrderedDict()
 
     def load(self, contents: Mapping[str, str]) -> Env:
@@ -285,8 +285,8 @@ class EnvironmentLoader(Generic[Env]):
         if self._items is None:
             return self._validated(contents)
         items = [item for item in self._items if not contents.keys().isdisjoint(item.vectors)]
-        environment = self._mould.cast(
-            {id(item.original): self._make(item, contents).cast() for item in items}
+        environment = self._cloner.clone(
+            {id(item.original): self._make(item, contents).clone() for item in items}
         )
         paths = {item.path for item in items}
         if not paths <= self._compared:
