@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_siren.cli.arguments import add_cluster, add_jobs_dir
-from pytest_siren.cli.say import write_error, write_line
+from pytest_siren.cli.output import write_error, write_line
 
 if TYPE_CHECKING:
     from pytest_siren.reports.comparison import ComparisonReport

@@ -10,7 +10,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
-from pytest_siren.cli.say import write_error, write_line
+from pytest_siren.cli.output import write_error, write_line
 from pytest_siren.evaluation.components import Kind, Registry
 from pytest_siren.evaluation.models import NoModel
 from pytest_siren.jobs.redact import Redactor, of_override

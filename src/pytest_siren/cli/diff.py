@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pytest_siren.cli.arguments import add_jobs_dir
-from pytest_siren.cli.say import write_error, write_line
+from pytest_siren.cli.output import write_error, write_line
 from pytest_siren.jobs.differences import MISSING, differences
 from pytest_siren.jobs.reading.job_config import RecordError
 from pytest_siren.jobs.reading.read import load_config

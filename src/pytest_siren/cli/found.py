@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from pytest_siren.cli.say import write_error
+from pytest_siren.cli.output import write_error
 from pytest_siren.jobs.records.naming import INDEX_FILE, INDEX_FOLDER
 from pytest_siren.jobs.sweeps import SweepError, find_jobs, job_names
 

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 from pytest_siren.cli.arguments import add_jobs_dir
 from pytest_siren.cli.found import found_jobs
+from pytest_siren.cli.output import write_error, write_line
 from pytest_siren.cli.resume import add_parser as add_resume_sweep
 from pytest_siren.cli.resume import add_resume
 from pytest_siren.cli.run import add_modes
-from pytest_siren.cli.say import write_error, write_line
 from pytest_siren.jobs.frame.strays import find_unindexed
 from pytest_siren.jobs.reading.job_config import RecordError, skipped_runs
 from pytest_siren.jobs.reading.prompt_siren import is_config, named

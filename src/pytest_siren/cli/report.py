@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_siren.cli.arguments import add_cluster, add_jobs_dir, add_k
-from pytest_siren.cli.say import write_error, write_line
+from pytest_siren.cli.output import write_error, write_line
 from pytest_siren.jobs.sweeps import SweepError, find_jobs
 
 if TYPE_CHECKING:

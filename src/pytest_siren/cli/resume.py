@@ -6,8 +6,8 @@ import argparse
 import subprocess
 import sys
 
+from pytest_siren.cli.output import write_error
 from pytest_siren.cli.run import add_slurm, wants_slurm
-from pytest_siren.cli.say import write_error
 
 NO_ANSWER = 2
 _CANCELLED = "CancelledError"

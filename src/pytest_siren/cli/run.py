@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pytest_siren.cli.say import write_error
+from pytest_siren.cli.output import write_error
 from pytest_siren.spec.documents import load_tree
 from pytest_siren.spec.overrides import parse_overrides
 
