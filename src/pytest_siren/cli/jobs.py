@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_siren.cli.arguments import add_jobs_dir
-from pytest_siren.cli.found import found_jobs
+from pytest_siren.cli.job_lookup import found_jobs
 from pytest_siren.cli.output import write_error, write_line
 from pytest_siren.cli.resume import add_parser as add_resume_sweep
 from pytest_siren.cli.resume import add_resume

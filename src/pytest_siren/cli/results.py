@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_siren.cli.arguments import add_cluster, add_jobs_dir, add_k
-from pytest_siren.cli.found import found_jobs
+from pytest_siren.cli.job_lookup import found_jobs
 from pytest_siren.cli.output import write_error, write_line
 from pytest_siren.reports.grouping import FORMATS, GROUPS, asked_groups, columns_of, group_names
 
