@@ -23,7 +23,7 @@ from pytest_siren.metrics.gates.baseline import (
 )
 from pytest_siren.metrics.gates.estimates import GateEstimate, estimate_measure, with_exposure
 from pytest_siren.metrics.gates.explanations import required_runs_text
-from pytest_siren.metrics.gates.questions import required
+from pytest_siren.metrics.gates.required_runs import required
 from pytest_siren.metrics.gates.result import GateResult, Verdict
 from pytest_siren.metrics.gates.selection import (
     PENDING,
