@@ -191,7 +191,7 @@ def as_jinja_template(section: Node) -> Node:
     return with_value(section, (*_CONFIG, _NEWLINE), Node(False, config.place))
 
 
-def as_theirs(section: Node) -> Node:
+def as_prompt_siren_preset(section: Node) -> Node:
     """Return the ``section`` of a preset file as prompt-siren reads it, whose format that is.
 
     A copy of a built-in preset is that preset.
@@ -419,7 +419,7 @@ def _default(
         return None
     at = default.path(_text(target))
     if at == ("attack",):
-        found = as_theirs(found)
+        found = as_prompt_siren_preset(found)
     return with_value(branch({}, found.place), at, found) if at else found
 
 

@@ -27,7 +27,7 @@ from pytest_siren.spec.components import (
 from pytest_siren.spec.documents import (
     PRESETS,
     Tree,
-    as_theirs,
+    as_prompt_siren_preset,
     built_in_names,
     load_tree,
     preset_names,
@@ -176,7 +176,7 @@ class Presets:
         beside = Path(FOLDER) / f"{name}.yaml"
         if os.path.isfile(self._base / beside):
             found = self._from_file(name, self._base / beside, self._shown.parent / beside)
-            return found and replace(found, section=as_theirs(found.section))
+            return found and replace(found, section=as_prompt_siren_preset(found.section))
         built_in = PRESETS / f"{name}.yaml"
         if name in built_in_names():
             with as_file(built_in) as path:
