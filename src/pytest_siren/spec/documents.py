@@ -254,7 +254,7 @@ def is_job_config(root: Node) -> bool:
 
 def recorded_config(root: Node, path: Path) -> Node:
     """Return the configuration ``root``, read from ``path``, with all that is known of its job."""
-    return with_origin(root, path) if _is_theirs(root) else root
+    return with_origin(root, path) if _is_prompt_siren(root) else root
 
 
 def as_eval_file(root: Node) -> Node:
@@ -266,7 +266,7 @@ def as_eval_file(root: Node) -> Node:
         kept["runs"] = runs
     if mode is not None and mode.value == "benign":
         kept.pop("attack", None)
-        if _is_theirs(root):
+        if _is_prompt_siren(root):
             # prompt-siren's benign mode runs every task.
             kept["malicious_as_benign"] = Node(True, mode.place)
     tree = branch(kept, root.place)
@@ -277,12 +277,12 @@ def as_eval_file(root: Node) -> Node:
     if name is not None and name.value is not None and not named:
         tree = with_value(tree, ("attack", "name"), name)
     attack = tree.child("attack")
-    if attack is not None and _is_theirs(root):
+    if attack is not None and _is_prompt_siren(root):
         tree = with_value(tree, ("attack",), as_jinja_template(attack))
     return tree
 
 
-def _is_theirs(root: Node) -> bool:
+def _is_prompt_siren(root: Node) -> bool:
     """Whether prompt-siren made the job, which may have been resumed here."""
     session = root.child("session_id")
     return session is None or session.value == ""
@@ -295,7 +295,7 @@ def base_of(root: Node, path: Path, shown: Path) -> Path:
     for jobs of prompt-siren, which has no eval files, the current one.
     """
     file = root.child("eval_file")
-    if file is None or not isinstance(file.value, str) or _is_theirs(root):
+    if file is None or not isinstance(file.value, str) or _is_prompt_siren(root):
         return Path.cwd()
     depth = len(shown.parts)
     root_folder = path.absolute().parents[depth - 1] if not shown.is_absolute() else Path.cwd()
