@@ -219,11 +219,13 @@ class GateSimulation:
             return counts.with_runs(had + more, random, own_rates=self.own_rates)
 
         most = MOST_RUNS // len(counts.clusters)
-        found = _smallest(lambda more: self._settles(more, drawn), most)
+        found = smallest_sufficient(lambda more: self._settles(more, drawn), most)
         return None if found is None else had + found
 
     def _tasks(self) -> int | None:
-        return _smallest(lambda more: self._settles(more, self.counts.with_tasks), MOST_TASKS)
+        return smallest_sufficient(
+            lambda more: self._settles(more, self.counts.with_tasks), MOST_TASKS
+        )
 
     def _settles(
         self, more: int, drawn: Callable[[int, np.random.Generator], OutcomeCounts]
@@ -248,7 +250,7 @@ class GateSimulation:
         )
 
 
-def _smallest(enough: Callable[[int], bool], most: int) -> int | None:
+def smallest_sufficient(enough: Callable[[int], bool], most: int) -> int | None:
     """Return the smallest number from 1 that is ``enough``; above a hundred, to 4 % of it.
 
     ``None`` when not even ``most`` is. Larger numbers than one that is enough are taken to be too.
