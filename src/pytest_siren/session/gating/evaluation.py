@@ -18,7 +18,7 @@ from pytest_siren.session.gating.pending_frame import plan_table
 from pytest_siren.spec.gates import Gate
 
 
-def judge(
+def evaluate_gates(
     config: pytest.Config,
     gates: Sequence[Gate],
     reports: Sequence[RunReport],

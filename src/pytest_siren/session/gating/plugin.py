@@ -82,12 +82,12 @@ class Gating:
         gates = [*(gate for gate in self.gates if ran or gate.source != INI), *in_files]
         if not gates:
             return
-        from pytest_siren.session.gating.evaluation import judge
+        from pytest_siren.session.gating.evaluation import evaluate_gates
 
         if self._sampling is not None and self._sampling.stopper is not None:
             results = self._sampling.results(self._reports, plan)
         else:
-            results = judge(self.config, gates, self._reports, plan, self.baseline)
+            results = evaluate_gates(self.config, gates, self._reports, plan, self.baseline)
         self.config.stash[GATES] = results
         for result in results:
             self.config.hook.pytest_siren_gate_report(result=result)

@@ -14,7 +14,7 @@ from pytest_siren.session.config.figure_options import unexposed_counts_as
 from pytest_siren.session.config.processes import executor_of
 from pytest_siren.session.config.stash import NOT_NEEDED
 from pytest_siren.session.gating.early_stopping.sequential_gates import Stopper, stopper
-from pytest_siren.session.gating.evaluation import judge
+from pytest_siren.session.gating.evaluation import evaluate_gates
 from pytest_siren.session.gating.manifest import Planned, file_gates, plan_of
 from pytest_siren.spec.gates import Gate
 from pytest_siren.text.words import printable
@@ -112,5 +112,5 @@ def judge_settled(
 ) -> list[GateResult]:
     """Return what came of the gates of ``stopper``, by the sequences that stopped the session."""
     left = [] if stopper.settled else plan
-    found = judge(config, [one.gate for one in stopper.gates], reports, left, None)
+    found = evaluate_gates(config, [one.gate for one in stopper.gates], reports, left, None)
     return [sequential_result(*both) for both in zip(stopper.gates, found, strict=True)]
