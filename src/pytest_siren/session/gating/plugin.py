@@ -19,7 +19,7 @@ from pytest_siren.text.words import counted, printable
 
 if TYPE_CHECKING:
     from pytest_siren.metrics.gates.baseline import Baseline
-    from pytest_siren.session.gating.early_stopping.controller import Sampling
+    from pytest_siren.session.gating.early_stopping.controller import EarlyStoppingController
     from pytest_siren.session.gating.manifest import Planned
     from pytest_siren.spec.gates import Gate
 
@@ -44,14 +44,16 @@ class Gating:
     failed: bool = False
     """Whether anything but a run failed."""
     _reports: list[RunReport] = field(default_factory=list)
-    _sampling: Sampling | None = None
+    _sampling: EarlyStoppingController | None = None
 
     def pytest_sessionstart(self, session: pytest.Session) -> None:
         """Be ready to stop early, if that is asked for."""
         if self.config.getoption("siren_gate_stop") and not self.config.option.collectonly:
-            from pytest_siren.session.gating.early_stopping.controller import Sampling
+            from pytest_siren.session.gating.early_stopping.controller import (
+                EarlyStoppingController,
+            )
 
-            self._sampling = Sampling(session, self.gates)
+            self._sampling = EarlyStoppingController(session, self.gates)
 
     def pytest_siren_run_report(self, report: RunReport) -> None:
         """Keep what a run came to."""

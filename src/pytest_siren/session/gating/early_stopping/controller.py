@@ -20,7 +20,7 @@ from pytest_siren.spec.gates import Gate
 from pytest_siren.text.words import printable
 
 
-class Sampling:
+class EarlyStoppingController:
     """Watches what runs come to, and lets no more begin once every gate is settled."""
 
     def __init__(self, session: pytest.Session, gates: Sequence[Gate]) -> None:

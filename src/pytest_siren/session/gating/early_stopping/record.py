@@ -24,7 +24,7 @@ from pytest_siren.text.words import printable
 if TYPE_CHECKING:
     import pandas as pd
 
-    from pytest_siren.session.gating.early_stopping.controller import Sampling
+    from pytest_siren.session.gating.early_stopping.controller import EarlyStoppingController
     from pytest_siren.session.gating.manifest import Planned
 
 
@@ -32,7 +32,7 @@ def conclude(
     config: pytest.Config,
     reports: Sequence[RunReport],
     plan: Sequence[Planned],
-    sampling: Sampling | None,
+    sampling: EarlyStoppingController | None,
 ) -> None:
     """Note of each job what of it was not needed, or that nothing was where it is complete.
 
