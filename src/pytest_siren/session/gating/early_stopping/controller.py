@@ -13,7 +13,7 @@ from pytest_siren.payloads import RunReport
 from pytest_siren.session.config.figure_options import unexposed_counts_as
 from pytest_siren.session.config.processes import executor_of
 from pytest_siren.session.config.stash import NOT_NEEDED
-from pytest_siren.session.gating.early_stopping.sequential_gates import Stopper, stopper
+from pytest_siren.session.gating.early_stopping.sequential_gates import SequentialGates, stopper
 from pytest_siren.session.gating.evaluation import evaluate_gates
 from pytest_siren.session.gating.manifest import Planned, file_gates, plan_of
 from pytest_siren.spec.gates import Gate
@@ -33,7 +33,7 @@ class EarlyStoppingController:
         self._stopped = False
         self.deciding: PassAtKTracker | None = None
         """What tasks are decided by; ``None`` where none may end early."""
-        self.stopper: Stopper | None = None
+        self.stopper: SequentialGates | None = None
         """What the gates are settled by; ``None`` where only all runs can decide."""
 
     def report(self, report: RunReport) -> None:
@@ -106,7 +106,7 @@ def _runs(reports: Sequence[RunReport]) -> int:
 
 def judge_settled(
     config: pytest.Config,
-    stopper: Stopper,
+    stopper: SequentialGates,
     reports: Sequence[RunReport],
     plan: Sequence[Planned],
 ) -> list[GateResult]:

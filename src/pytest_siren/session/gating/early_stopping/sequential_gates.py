@@ -33,7 +33,7 @@ from pytest_siren.spec.gates import Gate
 
 
 @dataclass
-class Stopper:
+class SequentialGates:
     """Takes in what runs came to, until every gate is settled."""
 
     gates: Sequence[SequentialGate]
@@ -61,7 +61,7 @@ class Stopper:
 
 def stopper(
     gates: Sequence[Gate], plan: Planned, unexposed: Unexposed = Unexposed.COUNT
-) -> Stopper | str:
+) -> SequentialGates | str:
     """Return what stops the session, or why nothing may: only all runs can decide.
 
     ``unexposed`` says what runs count as that read no planted text.
@@ -83,7 +83,7 @@ def stopper(
         meant = frozenset(chosen.index)
         steps = [Step(keys[at], keys[at][:2], keys[at][2]) for at in order if at in meant]
         settling.append(SequentialGate(gate, steps, plan.rounds, unexposed=unexposed))
-    return Stopper(settling, len(keys) + plan.left_out)
+    return SequentialGates(settling, len(keys) + plan.left_out)
 
 
 def _repeated(runs: pd.DataFrame) -> bool:
@@ -136,7 +136,9 @@ def _every(session: pytest.Session) -> list[RunItem]:
     return [item for item in every if isinstance(item, RunItem)]
 
 
-def _unsettled(every: Sequence[RunItem], past_runs: PastRuns, known: Stopper) -> list[RunItem]:
+def _unsettled(
+    every: Sequence[RunItem], past_runs: PastRuns, known: SequentialGates
+) -> list[RunItem]:
     """Return the runs that would be executed, if records settle all gates without them."""
     left: list[RunItem] = []
     for item in every:
