@@ -13,7 +13,10 @@ from pytest_siren.payloads import RunReport
 from pytest_siren.session.config.figure_options import unexposed_counts_as
 from pytest_siren.session.config.processes import executor_of
 from pytest_siren.session.config.stash import NOT_NEEDED
-from pytest_siren.session.gating.early_stopping.sequential_gates import SequentialGates, stopper
+from pytest_siren.session.gating.early_stopping.sequential_gates import (
+    SequentialGates,
+    make_sequential_gates,
+)
 from pytest_siren.session.gating.evaluation import evaluate_gates
 from pytest_siren.session.gating.manifest import Planned, file_gates, plan_of
 from pytest_siren.spec.gates import Gate
@@ -93,7 +96,7 @@ class EarlyStoppingController:
                 self.deciding = tracker_for(one.early)
             self._not_early = self._not_early or bool(one.not_early)
             gates = [*self._gates, *file_gates([one])]
-            found = stopper(gates, one, unexposed_counts_as(self._config))
+            found = make_sequential_gates(gates, one, unexposed_counts_as(self._config))
             if isinstance(found, str):
                 self._why_not = found
             else:

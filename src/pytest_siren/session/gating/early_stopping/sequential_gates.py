@@ -59,7 +59,7 @@ class SequentialGates:
         return max(gate.used for gate in self.gates)
 
 
-def stopper(
+def make_sequential_gates(
     gates: Sequence[Gate], plan: Planned, unexposed: Unexposed = Unexposed.COUNT
 ) -> SequentialGates | str:
     """Return what stops the session, or why nothing may: only all runs can decide.
@@ -102,7 +102,7 @@ def prepare(session: pytest.Session) -> None:
     every = _every(session)
     plan = planned(config, every)
     gates = [*option_gates(config), *file_gates([plan])]
-    known = stopper(gates, plan, unexposed_counts_as(config))
+    known = make_sequential_gates(gates, plan, unexposed_counts_as(config))
     if isinstance(known, str):
         early, not_early = find_early(config, plan)
     else:
