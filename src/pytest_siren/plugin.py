@@ -76,9 +76,11 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     if EVALUATIONS not in config.stash:
         return
     if config.getoption("siren_gate_stop"):
-        from pytest_siren.session.gating.early_stopping.sequential_gates import prepare
+        from pytest_siren.session.gating.early_stopping.sequential_gates import (
+            order_and_prune_items,
+        )
 
-        prepare(session)
+        order_and_prune_items(session)
     if (mode := config.pluginmanager.get_plugin("siren-mode")) is not None:
         mode.take_collected(session)
     executor_of(config).collected(session)

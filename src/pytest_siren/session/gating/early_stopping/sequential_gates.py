@@ -92,7 +92,7 @@ def _repeated(runs: pd.DataFrame) -> bool:
     return len(units) > len(units[["dataset", "task_id"]].drop_duplicates())
 
 
-def prepare(session: pytest.Session) -> None:
+def order_and_prune_items(session: pytest.Session) -> None:
     """Put a session's runs in order, and leave those out that records have made needless.
 
     To be called in every process, once all is collected: each comes to the same.
