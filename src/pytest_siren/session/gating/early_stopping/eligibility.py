@@ -21,7 +21,7 @@ NOTHING_TO_STOP = (
 )
 
 
-def find_early(config: pytest.Config, plan: Planned) -> tuple[PassAtKByJob, list[str]]:
+def eligible_jobs(config: pytest.Config, plan: Planned) -> tuple[PassAtKByJob, list[str]]:
     """Return the jobs of ``plan`` whose tasks may end early, by identity.
 
     And, a line each, why others may not of which a pass@k is asked: whoever leaves runs out of a

@@ -20,7 +20,7 @@ from pytest_siren.session.config.processes import is_worker
 from pytest_siren.session.config.stash import EARLY, SESSION
 from pytest_siren.session.gating.early_stopping.eligibility import (
     NOTHING_TO_STOP,
-    find_early,
+    eligible_jobs,
     in_rounds,
     nothing_to_stop,
     place,
@@ -104,7 +104,7 @@ def order_and_prune_items(session: pytest.Session) -> None:
     gates = [*option_gates(config), *file_gates([plan])]
     known = make_sequential_gates(gates, plan, unexposed_counts_as(config))
     if isinstance(known, str):
-        early, not_early = find_early(config, plan)
+        early, not_early = eligible_jobs(config, plan)
     else:
         # What the gates no longer need is left out of all jobs.
         early, not_early = {}, []
