@@ -95,7 +95,7 @@ def _questions(
     return sorted(found)
 
 
-def place(identity: str, task: str, run_index: int) -> tuple[int, bytes]:
+def round_key(identity: str, task: str, run_index: int) -> tuple[int, bytes]:
     """Return what runs are sorted by: the round, and a number that is as good as drawn.
 
     ``identity`` is that of the job. Tasks have the same order in every round.
@@ -108,7 +108,7 @@ def in_rounds(items: list[pytest.Item]) -> None:
     places = [index for index, item in enumerate(items) if isinstance(item, RunItem)]
     runs = [item for item in items if isinstance(item, RunItem)]
     runs.sort(
-        key=lambda item: place(
+        key=lambda item: round_key(
             item.job.identity, task_id(item.benign, item.malicious), item.run_index
         )
     )

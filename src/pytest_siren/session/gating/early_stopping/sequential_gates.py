@@ -23,7 +23,7 @@ from pytest_siren.session.gating.early_stopping.eligibility import (
     eligible_jobs,
     in_rounds,
     nothing_to_stop,
-    place,
+    round_key,
 )
 from pytest_siren.session.gating.manifest import LEFT_OUT, Planned, file_gates, planned
 from pytest_siren.session.gating.pending_frame import plan_table
@@ -73,7 +73,7 @@ def make_sequential_gates(
             return f"only all runs can decide {gate.text}"
     table = plan_table([plan])
     keys = list(zip(table["identity"], table["task_id"], table["run_index"], strict=True))
-    order = np.asarray(sorted(range(len(keys)), key=lambda at: place(*keys[at])))
+    order = np.asarray(sorted(range(len(keys)), key=lambda at: round_key(*keys[at])))
     settling = []
     for gate in gates:
         chosen = runs_of_jobs(table, gate)
