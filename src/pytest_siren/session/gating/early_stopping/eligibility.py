@@ -103,7 +103,7 @@ def round_key(identity: str, task: str, run_index: int) -> tuple[int, bytes]:
     return run_index, sha256(f"{identity} {task}".encode()).digest()
 
 
-def in_rounds(items: list[pytest.Item]) -> None:
+def interleave_runs(items: list[pytest.Item]) -> None:
     """Put the runs among ``items`` in order, each at the place of another one."""
     places = [index for index, item in enumerate(items) if isinstance(item, RunItem)]
     runs = [item for item in items if isinstance(item, RunItem)]

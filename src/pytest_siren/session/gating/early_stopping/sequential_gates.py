@@ -21,7 +21,7 @@ from pytest_siren.session.config.stash import EARLY, SESSION
 from pytest_siren.session.gating.early_stopping.eligibility import (
     NOTHING_TO_STOP,
     eligible_jobs,
-    in_rounds,
+    interleave_runs,
     nothing_to_stop,
     round_key,
 )
@@ -98,7 +98,7 @@ def order_and_prune_items(session: pytest.Session) -> None:
     To be called in every process, once all is collected: each comes to the same.
     """
     config = session.config
-    in_rounds(session.items)
+    interleave_runs(session.items)
     every = _every(session)
     plan = planned(config, every)
     gates = [*option_gates(config), *file_gates([plan])]
@@ -132,7 +132,7 @@ def _every(session: pytest.Session) -> list[RunItem]:
     """Return all runs in order, also those that ``--only-failed`` takes for done."""
     resuming: Any = session.config.pluginmanager.get_plugin("siren-resuming")
     every: list[pytest.Item] = list(resuming.runs if resuming is not None else session.items)
-    in_rounds(every)
+    interleave_runs(every)
     return [item for item in every if isinstance(item, RunItem)]
 
 
