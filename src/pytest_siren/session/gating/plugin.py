@@ -77,9 +77,9 @@ class Gating:
             return
         plan, in_files = self._planned(session)
         if self._reports and (self._sampling is not None or self.config.stash[SESSION].resume):
-            from pytest_siren.session.gating.early_stopping.record import conclude
+            from pytest_siren.session.gating.early_stopping.record import record_skipped_runs
 
-            conclude(self.config, self._reports, plan, self._sampling)
+            record_skipped_runs(self.config, self._reports, plan, self._sampling)
         ran = bool(self._reports) or any(one.tasks for one in plan)
         gates = [*(gate for gate in self.gates if ran or gate.source != INI), *in_files]
         if not gates:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from pytest_siren.session.gating.manifest import Planned
 
 
-def conclude(
+def record_skipped_runs(
     config: pytest.Config,
     reports: Sequence[RunReport],
     plan: Sequence[Planned],
