@@ -100,10 +100,10 @@ class Controller:
             NOTHING_TO_STOP,
             nothing_to_stop,
         )
-        from pytest_siren.session.gating.manifest import Planned
+        from pytest_siren.session.gating.manifest import RunManifest
 
         told = SessionFolder.of(self._config.stash[SESSION].id).planned()
-        plan = [Planned.from_plain(data) for data in told]
+        plan = [RunManifest.from_plain(data) for data in told]
         if nothing_to_stop(plan, option_gates(self._config)):
             raise pytest.UsageError(NOTHING_TO_STOP)
 

@@ -13,7 +13,7 @@ from pytest_siren.metrics.gates.result import GateResult
 from pytest_siren.payloads import RunReport
 from pytest_siren.session.config.figure_options import chosen_cluster, on_point, unexposed_counts_as
 from pytest_siren.session.config.stash import DECIDED
-from pytest_siren.session.gating.manifest import Planned
+from pytest_siren.session.gating.manifest import RunManifest
 from pytest_siren.session.gating.pending_frame import plan_table
 from pytest_siren.spec.gates import Gate
 
@@ -22,7 +22,7 @@ def evaluate_gates(
     config: pytest.Config,
     gates: Sequence[Gate],
     reports: Sequence[RunReport],
-    plan: Sequence[Planned],
+    plan: Sequence[RunManifest],
     baseline: Baseline | None,
 ) -> list[GateResult]:
     """Return what came of ``gates``, given what was planned and the reports of this session."""

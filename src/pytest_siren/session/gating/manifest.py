@@ -58,7 +58,7 @@ class PlannedTask:
 
 
 @dataclass(frozen=True)
-class Planned:
+class RunManifest:
     """All that was collected and not deselected."""
 
     jobs: Sequence[Mapping[str, str | None]]
@@ -88,7 +88,7 @@ class Planned:
         }
 
     @classmethod
-    def from_plain(cls, data: Mapping[str, Any]) -> Planned:
+    def from_plain(cls, data: Mapping[str, Any]) -> RunManifest:
         """Return what ``plain`` gave."""
         return cls(
             jobs=data["jobs"],
@@ -116,7 +116,7 @@ def has_gates(config: pytest.Config) -> bool:
     return bool(given or config.getoption("siren_gate_stop"))
 
 
-def planned(config: pytest.Config, items: Iterable[pytest.Item]) -> Planned:
+def planned(config: pytest.Config, items: Iterable[pytest.Item]) -> RunManifest:
     """Return what this process has collected."""
     # A controller reads what its workers have told: it need not load what runs are made of.
     from pytest_siren.session.items.job import RunItem
@@ -139,7 +139,7 @@ def planned(config: pytest.Config, items: Iterable[pytest.Item]) -> Planned:
     tasks = [PlannedTask(*key, indexes) for key, indexes in runs.items()]
     gates = list(config.stash.get(FILE_GATES, {}).values())
     early, not_early = config.stash.get(EARLY, ({}, []))
-    return Planned(facts, tasks, gates, rounds, config.stash.get(LEFT_OUT, 0), early, not_early)
+    return RunManifest(facts, tasks, gates, rounds, config.stash.get(LEFT_OUT, 0), early, not_early)
 
 
 def _facts(job: Job, recorder: JsonRecorder) -> dict[str, str | None]:
@@ -169,7 +169,7 @@ def tell_planned(session: pytest.Session, folder: SessionFolder) -> None:
         folder.write_planned(records, planned(config, session.items).plain())
 
 
-def file_gates(plan: Sequence[Planned]) -> list[Gate]:
+def file_gates(plan: Sequence[RunManifest]) -> list[Gate]:
     """Return the gates of eval files, but not of files whose runs were all deselected."""
     chosen = {str(job["identity"]) for one in plan for job in one.jobs}
     gates: dict[tuple[str, str], Gate] = {}
@@ -182,10 +182,10 @@ def file_gates(plan: Sequence[Planned]) -> list[Gate]:
     return list(gates.values())
 
 
-def plan_of(session: pytest.Session) -> list[Planned]:
+def plan_of(session: pytest.Session) -> list[RunManifest]:
     """Return what each process with jobs of its own has planned; usually that is one."""
     config = session.config
     elsewhere = executor_of(config).planned()
     if elsewhere is not None:
-        return [Planned.from_plain(data) for data in elsewhere]
+        return [RunManifest.from_plain(data) for data in elsewhere]
     return [planned(config, getattr(session, "items", ()))] if has_gates(config) else []

@@ -8,14 +8,14 @@ import pandas as pd
 
 from pytest_siren.metrics.frame import COLUMNS, INTEGERS, table
 from pytest_siren.metrics.gates.selection import PENDING
-from pytest_siren.session.gating.manifest import Planned
+from pytest_siren.session.gating.manifest import RunManifest
 
 Key = tuple[str, str, str, int]
 """Identity and folder of the job, task and run index."""
 
 
 def plan_table(
-    plan: Iterable[Planned],
+    plan: Iterable[RunManifest],
     ended: Collection[Key] = frozenset(),
     decided: Mapping[str, str] | None = None,
 ) -> pd.DataFrame:

@@ -20,7 +20,7 @@ from pytest_siren.text.words import counted, printable
 if TYPE_CHECKING:
     from pytest_siren.metrics.gates.baseline import Baseline
     from pytest_siren.session.gating.early_stopping.controller import EarlyStoppingController
-    from pytest_siren.session.gating.manifest import Planned
+    from pytest_siren.session.gating.manifest import RunManifest
     from pytest_siren.spec.gates import Gate
 
 
@@ -113,7 +113,7 @@ class Gating:
         for line in self._last_words(results):
             terminalreporter.line(line)
 
-    def _planned(self, session: pytest.Session) -> tuple[list[Planned], list[Gate]]:
+    def _planned(self, session: pytest.Session) -> tuple[list[RunManifest], list[Gate]]:
         """Return what was planned, and the gates of eval files; nothing is loaded without runs."""
         if executor_of(self.config).state is None:
             return [], []

@@ -18,7 +18,7 @@ from pytest_siren.session.gating.early_stopping.sequential_gates import (
     make_sequential_gates,
 )
 from pytest_siren.session.gating.evaluation import evaluate_gates
-from pytest_siren.session.gating.manifest import Planned, file_gates, plan_of
+from pytest_siren.session.gating.manifest import RunManifest, file_gates, plan_of
 from pytest_siren.spec.gates import Gate
 from pytest_siren.text.words import printable
 
@@ -52,7 +52,9 @@ class EarlyStoppingController:
             self._stopped = True
             executor_of(self._config).settle()
 
-    def results(self, reports: Sequence[RunReport], plan: Sequence[Planned]) -> list[GateResult]:
+    def results(
+        self, reports: Sequence[RunReport], plan: Sequence[RunManifest]
+    ) -> list[GateResult]:
         """Return what came of the gates, and note how many runs were not needed."""
         assert self.stopper is not None
         if self.stopper.settled:
@@ -111,7 +113,7 @@ def judge_settled(
     config: pytest.Config,
     stopper: SequentialGates,
     reports: Sequence[RunReport],
-    plan: Sequence[Planned],
+    plan: Sequence[RunManifest],
 ) -> list[GateResult]:
     """Return what came of the gates of ``stopper``, by the sequences that stopped the session."""
     left = [] if stopper.settled else plan

@@ -10,7 +10,7 @@ import pytest
 from pytest_siren.metrics.gates.selection import applies_to, in_group, runs_of_jobs
 from pytest_siren.metrics.rates.measures import PassAtK, PassAtKByJob
 from pytest_siren.session.config.figure_options import option_gates
-from pytest_siren.session.gating.manifest import Planned, file_gates
+from pytest_siren.session.gating.manifest import RunManifest, file_gates
 from pytest_siren.session.gating.pending_frame import plan_table
 from pytest_siren.session.items.job import RunItem, task_id
 from pytest_siren.spec.gates import OVER_K, Gate
@@ -21,7 +21,7 @@ NOTHING_TO_STOP = (
 )
 
 
-def eligible_jobs(config: pytest.Config, plan: Planned) -> tuple[PassAtKByJob, list[str]]:
+def eligible_jobs(config: pytest.Config, plan: RunManifest) -> tuple[PassAtKByJob, list[str]]:
     """Return the jobs of ``plan`` whose tasks may end early, by identity.
 
     And, a line each, why others may not of which a pass@k is asked: whoever leaves runs out of a
@@ -48,14 +48,14 @@ def eligible_jobs(config: pytest.Config, plan: Planned) -> tuple[PassAtKByJob, l
     return found, list(dict.fromkeys(problems))
 
 
-def nothing_to_stop(plan: Sequence[Planned], gates: Sequence[Gate]) -> bool:
+def nothing_to_stop(plan: Sequence[RunManifest], gates: Sequence[Gate]) -> bool:
     """Whether there are runs, but neither a gate nor a pass@k that some of them could decide."""
     if gates or file_gates(plan) or any(one.early or one.not_early for one in plan):
         return False
     return any(one.tasks for one in plan)
 
 
-def _gates_of_jobs(plan: Planned, gates: Sequence[Gate]) -> dict[str, list[Gate]]:
+def _gates_of_jobs(plan: RunManifest, gates: Sequence[Gate]) -> dict[str, list[Gate]]:
     """Return the gates that runs of each job have a part in."""
     if not gates:
         return {}

@@ -25,13 +25,13 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from pytest_siren.session.gating.early_stopping.controller import EarlyStoppingController
-    from pytest_siren.session.gating.manifest import Planned
+    from pytest_siren.session.gating.manifest import RunManifest
 
 
 def record_skipped_runs(
     config: pytest.Config,
     reports: Sequence[RunReport],
-    plan: Sequence[Planned],
+    plan: Sequence[RunManifest],
     sampling: EarlyStoppingController | None,
 ) -> None:
     """Note of each job what of it was not needed, or that nothing was where it is complete.
@@ -63,7 +63,7 @@ def record_skipped_runs(
 
 
 def _left_in_session(
-    deciding: PassAtKTracker, reports: Sequence[RunReport], plan: Sequence[Planned]
+    deciding: PassAtKTracker, reports: Sequence[RunReport], plan: Sequence[RunManifest]
 ) -> int:
     """Return how many runs of decided tasks were to be executed, and were not."""
     ended = {(one.identity, one.task_id, one.run_index) for one in reports}

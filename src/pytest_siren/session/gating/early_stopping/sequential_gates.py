@@ -25,7 +25,7 @@ from pytest_siren.session.gating.early_stopping.eligibility import (
     nothing_to_stop,
     round_key,
 )
-from pytest_siren.session.gating.manifest import LEFT_OUT, Planned, file_gates, planned
+from pytest_siren.session.gating.manifest import LEFT_OUT, RunManifest, file_gates, planned
 from pytest_siren.session.gating.pending_frame import plan_table
 from pytest_siren.session.items.job import RunItem
 from pytest_siren.session.recording.recorder import RECORDER, PastRuns
@@ -60,7 +60,7 @@ class SequentialGates:
 
 
 def make_sequential_gates(
-    gates: Sequence[Gate], plan: Planned, unexposed: Unexposed = Unexposed.COUNT
+    gates: Sequence[Gate], plan: RunManifest, unexposed: Unexposed = Unexposed.COUNT
 ) -> SequentialGates | str:
     """Return what stops the session, or why nothing may: only all runs can decide.
 
