@@ -21,7 +21,7 @@ from pytest_siren.session.execution.run_loop import (
     spending_allowed,
     window_size,
 )
-from pytest_siren.session.gating.manifest import tell_planned
+from pytest_siren.session.gating.manifest import publish_manifest
 from pytest_siren.session.items.job import RunItem
 from pytest_siren.session.lifecycle.start import paid_runs
 from pytest_siren.session.recording.recorder import RECORDER
@@ -101,7 +101,7 @@ def tell_collected(session: pytest.Session, name: str) -> None:
         except CANNOT_BEGIN as error:
             session.shouldstop = str(error)
     folder = SessionFolder.of(session.config.stash[SESSION].id)
-    tell_planned(session, folder)
+    publish_manifest(session, folder)
     folder.write_pid(name)
     paid = paid_runs(items, evaluations_of(session.config).workshop.prices)
     folder.write_collected(Collected(runs, window_size(items), jobs, paid, _recorded(session)))

@@ -156,7 +156,7 @@ def _facts(job: Job, recorder: JsonRecorder) -> dict[str, str | None]:
     }
 
 
-def tell_planned(session: pytest.Session, folder: SessionFolder) -> None:
+def publish_manifest(session: pytest.Session, folder: SessionFolder) -> None:
     """Tell the controller, from a worker, what gates must know.
 
     The first of the workers that share jobs does so.
