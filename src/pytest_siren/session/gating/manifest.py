@@ -182,7 +182,7 @@ def file_gates(plan: Sequence[RunManifest]) -> list[Gate]:
     return list(gates.values())
 
 
-def plan_of(session: pytest.Session) -> list[RunManifest]:
+def read_manifests(session: pytest.Session) -> list[RunManifest]:
     """Return what each process with jobs of its own has planned; usually that is one."""
     config = session.config
     elsewhere = executor_of(config).planned()

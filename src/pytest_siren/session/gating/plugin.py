@@ -117,9 +117,9 @@ class Gating:
         """Return what was planned, and the gates of eval files; nothing is loaded without runs."""
         if executor_of(self.config).state is None:
             return [], []
-        from pytest_siren.session.gating.manifest import file_gates, plan_of
+        from pytest_siren.session.gating.manifest import file_gates, read_manifests
 
-        plan = plan_of(session)
+        plan = read_manifests(session)
         return plan, file_gates(plan)
 
     def _fails(self, results: Sequence[GateResult]) -> bool:

@@ -18,7 +18,7 @@ from pytest_siren.session.gating.early_stopping.sequential_gates import (
     make_sequential_gates,
 )
 from pytest_siren.session.gating.evaluation import evaluate_gates
-from pytest_siren.session.gating.manifest import RunManifest, file_gates, plan_of
+from pytest_siren.session.gating.manifest import RunManifest, file_gates, read_manifests
 from pytest_siren.spec.gates import Gate
 from pytest_siren.text.words import printable
 
@@ -93,7 +93,7 @@ class EarlyStoppingController:
 
     def _begin(self) -> None:
         self._begun = True
-        for one in plan_of(self._session):
+        for one in read_manifests(self._session):
             if one.early:
                 self.deciding = tracker_for(one.early)
             self._not_early = self._not_early or bool(one.not_early)
