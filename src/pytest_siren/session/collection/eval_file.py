@@ -24,7 +24,7 @@ from pytest_siren.session.config.stash import SESSION
 from pytest_siren.session.execution.counts import check_priced
 from pytest_siren.session.execution.executor import evaluations_of
 from pytest_siren.session.execution.gc_tuning import no_collections
-from pytest_siren.session.gating.manifest import note_gates
+from pytest_siren.session.gating.manifest import register_gates
 from pytest_siren.session.items.job import Job, RunItem, Workshop
 from pytest_siren.session.items.report import learn, redactor, screened
 from pytest_siren.sharing.board import MOST_KEYS
@@ -321,7 +321,7 @@ class EvalFile(pytest.File):
         except ValueError as error:
             raise self.CollectError(f"{place}: {error}") from None
         if chosen or asked is None:
-            note_gates(self.config, job, place.as_posix(), len(chosen))
+            register_gates(self.config, job, place.as_posix(), len(chosen))
         for benign, malicious, run_index in chosen:
             item = RunItem.of(self, job, benign, malicious, run_index)
             if item.name in seen:

@@ -101,7 +101,7 @@ class RunManifest:
         )
 
 
-def note_gates(config: pytest.Config, job: Job, file: str, runs: int) -> None:
+def register_gates(config: pytest.Config, job: Job, file: str, runs: int) -> None:
     """Keep the gates of ``job`` of an eval file, from which ``runs`` runs were collected."""
     known = config.stash.setdefault(FILE_GATES, {})
     for text in job.spec.gates:
