@@ -14,7 +14,7 @@ from pytest_siren.payloads import RunReport
 from pytest_siren.session.config.figure_options import chosen_cluster, on_point, unexposed_counts_as
 from pytest_siren.session.config.stash import DECIDED
 from pytest_siren.session.gating.manifest import RunManifest
-from pytest_siren.session.gating.pending_frame import plan_table
+from pytest_siren.session.gating.pending_frame import pending_frame
 from pytest_siren.spec.gates import Gate
 
 
@@ -34,5 +34,5 @@ def evaluate_gates(
     )
     ended = {(one.identity, one.job, one.task_id, one.run_index) for one in reports}
     decided = config.stash.get(DECIDED, {})
-    pending = plan_table(plan, ended, decided)
+    pending = pending_frame(plan, ended, decided)
     return evaluate(gates, runs_of(reports, decided), pending=pending, settings=settings)

@@ -14,7 +14,7 @@ Key = tuple[str, str, str, int]
 """Identity and folder of the job, task and run index."""
 
 
-def plan_table(
+def pending_frame(
     plan: Iterable[RunManifest],
     ended: Collection[Key] = frozenset(),
     decided: Mapping[str, str] | None = None,

@@ -11,7 +11,7 @@ from pytest_siren.metrics.gates.selection import applies_to, in_group, runs_of_j
 from pytest_siren.metrics.rates.measures import PassAtK, PassAtKByJob
 from pytest_siren.session.config.figure_options import option_gates
 from pytest_siren.session.gating.manifest import RunManifest, file_gates
-from pytest_siren.session.gating.pending_frame import plan_table
+from pytest_siren.session.gating.pending_frame import pending_frame
 from pytest_siren.session.items.job import RunItem, task_id
 from pytest_siren.spec.gates import OVER_K, Gate
 
@@ -59,7 +59,7 @@ def _gates_of_jobs(plan: RunManifest, gates: Sequence[Gate]) -> dict[str, list[G
     """Return the gates that runs of each job have a part in."""
     if not gates:
         return {}
-    table = plan_table([plan])
+    table = pending_frame([plan])
     found: dict[str, list[Gate]] = {}
     for gate in gates:
         chosen = runs_of_jobs(table, gate)

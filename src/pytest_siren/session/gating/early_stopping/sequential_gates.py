@@ -26,7 +26,7 @@ from pytest_siren.session.gating.early_stopping.eligibility import (
     round_key,
 )
 from pytest_siren.session.gating.manifest import LEFT_OUT, RunManifest, file_gates, planned
-from pytest_siren.session.gating.pending_frame import plan_table
+from pytest_siren.session.gating.pending_frame import pending_frame
 from pytest_siren.session.items.job import RunItem
 from pytest_siren.session.recording.recorder import RECORDER, PastRuns
 from pytest_siren.spec.gates import Gate
@@ -71,7 +71,7 @@ def make_sequential_gates(
     for gate in gates:
         if not can_stop_early(gate):
             return f"only all runs can decide {gate.text}"
-    table = plan_table([plan])
+    table = pending_frame([plan])
     keys = list(zip(table["identity"], table["task_id"], table["run_index"], strict=True))
     order = np.asarray(sorted(range(len(keys)), key=lambda at: round_key(*keys[at])))
     settling = []
