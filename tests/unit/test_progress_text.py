@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_siren.session.reporting.progress.plugin import Figures, live, plain
+from pytest_siren.session.reporting.progress.plugin import Figures, live_text, plain
 
 USUAL = Figures(
     done=412,
@@ -26,12 +26,12 @@ MANY_HELD = replace(USUAL, held=60, resumes_in=130.0, rate=0.4)
 
 
 def test_eighty_columns_hold_the_usual_figures() -> None:
-    line = live(USUAL, 80)
+    line = live_text(USUAL, 80)
     assert line == ("siren 412/949 43%  64 in flight  12.3/s  ETA 44 s  ASR 0.21  util 0.64  err 3")
 
 
 def test_a_wide_terminal_shows_everything() -> None:
-    line = live(replace(FEW_HELD, retries=1), 200)
+    line = live_text(replace(FEW_HELD, retries=1), 200)
     assert line == (
         "siren 412/949 43%  64 in flight  12 held (rate limit), next in 3 s  12.3/s  ETA 44 s"
         "  ASR 0.21  util 0.64  err 3  1.2M tokens  $0.42  1 retry"
@@ -49,43 +49,43 @@ def test_a_wide_terminal_shows_everything() -> None:
     ],
 )
 def test_what_matters_least_is_left_out(width: int, line: str) -> None:
-    assert live(USUAL, width) == line
+    assert live_text(USUAL, width) == line
 
 
 def test_when_most_are_held_that_is_said_before_anything_else() -> None:
-    assert live(MANY_HELD, 80) == (
+    assert live_text(MANY_HELD, 80) == (
         "siren 412/949 43%  64 in flight  60 held (rate limit), next in 2 min 10 s  err 3"
     )
-    assert live(MANY_HELD, 45) == "siren 412/949 43%  64 in flight  60 held"
+    assert live_text(MANY_HELD, 45) == "siren 412/949 43%  64 in flight  60 held"
 
 
 def test_when_few_are_held_their_number_goes_before_utility() -> None:
-    assert live(FEW_HELD, 80) == (
+    assert live_text(FEW_HELD, 80) == (
         "siren 412/949 43%  64 in flight  12 held  12.3/s  ETA 44 s  ASR 0.21  err 3"
     )
 
 
 def test_before_the_first_run_has_ended() -> None:
     figures = Figures(done=0, total=949, running=64)
-    assert live(figures, 80) == "siren 0/949 0%  64 in flight  ETA ?  err 0"
+    assert live_text(figures, 80) == "siren 0/949 0%  64 in flight  ETA ?  err 0"
     assert plain(figures) == "siren: 0/949 (0 %), 64 in flight, ? runs/s, ETA ?, 0 errors"
 
 
 def test_at_the_end_nothing_is_to_be_expected() -> None:
     figures = replace(USUAL, done=949, running=0)
-    assert "ETA" not in live(figures, 200)
+    assert "ETA" not in live_text(figures, 200)
     assert "ETA" not in plain(figures)
-    assert live(figures, 80).startswith("siren 949/949 100%  0 in flight")
+    assert live_text(figures, 80).startswith("siren 949/949 100%  0 in flight")
 
 
 def test_not_all_done_is_not_a_hundred_per_cent() -> None:
-    assert live(Figures(done=9999, total=10000), 25) == "siren 9999/10000 99%"
+    assert live_text(Figures(done=9999, total=10000), 25) == "siren 9999/10000 99%"
 
 
 def test_large_numbers_lose_their_label_first() -> None:
     figures = Figures(done=1_234_567, total=9_490_000, running=64)
-    assert live(figures, 20) == "1234567/9490000 13%"
-    assert live(replace(figures, total=10**12), 20) == "0%  64 in flight"
+    assert live_text(figures, 20) == "1234567/9490000 13%"
+    assert live_text(replace(figures, total=10**12), 20) == "0%  64 in flight"
 
 
 @pytest.mark.parametrize(
@@ -110,7 +110,7 @@ def test_spans(seconds: float, text: str) -> None:
 )
 def test_rates(rate: float, text: str) -> None:
     figures = replace(USUAL, rate=rate)
-    assert f"  {text}/s  " in live(figures, 200)
+    assert f"  {text}/s  " in live_text(figures, 200)
     assert f", {text} runs/s, " in plain(figures)
 
 
@@ -119,7 +119,7 @@ def test_rates(rate: float, text: str) -> None:
     [(0, ""), (999, "999"), (999_499, "999.5k"), (999_999, "1.0M"), (2_500_000_000, "2.5G")],
 )
 def test_tokens(tokens: int, text: str) -> None:
-    line = live(replace(USUAL, tokens=tokens), 200)
+    line = live_text(replace(USUAL, tokens=tokens), 200)
     assert f"  {text} tokens" in line if text else "tokens" not in line
 
 
@@ -134,7 +134,7 @@ def test_tokens(tokens: int, text: str) -> None:
 )
 def test_cost_is_shown_when_something_has_a_price(cost: float, unpriced: bool, text: str) -> None:
     figures = replace(USUAL, cost=cost, unpriced=unpriced)
-    assert live(figures, 200).endswith(f"tokens  {text}" if text else "tokens")
+    assert live_text(figures, 200).endswith(f"tokens  {text}" if text else "tokens")
     assert plain(figures).endswith(f"tokens, {text}" if text else "tokens")
 
 
@@ -151,7 +151,7 @@ def test_the_plain_line_has_every_figure() -> None:
 
 def test_a_line_needs_twenty_columns() -> None:
     with pytest.raises(ValueError, match="at least 20 columns, not 19"):
-        live(USUAL, 19)
+        live_text(USUAL, 19)
 
 
 _COUNTS = st.integers(0, 10**12)
@@ -175,7 +175,7 @@ _FIGURES = st.builds(
 
 @given(_FIGURES, st.integers(20, 200))
 def test_the_line_fits_and_is_printable_ascii(figures: Figures, width: int) -> None:
-    line = live(figures, width)
+    line = live_text(figures, width)
     assert 0 < len(line) <= width
     assert line.isascii()
     assert line.isprintable()

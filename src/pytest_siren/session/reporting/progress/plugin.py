@@ -50,7 +50,7 @@ class ProgressReporting:
         )
         self._fd = self._terminal()
         if self._fd is not None:
-            self._live = LiveLine(self._fd, lambda width: live(progress.figures(), width))
+            self._live = LiveLine(self._fd, lambda width: live_text(progress.figures(), width))
             self._live.start()
         else:
             self._lines = PlainLines(self._config, lambda: plain(progress.figures()), self._period)
@@ -335,7 +335,7 @@ _NARROWEST = 20
 _GAP = "  "
 
 
-def live(figures: Figures, width: int) -> str:
+def live_text(figures: Figures, width: int) -> str:
     """Return one line of at most ``width`` characters; what matters least is left out.
 
     Raises ``ValueError`` for a width below 20.
