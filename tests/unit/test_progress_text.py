@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_siren.session.reporting.progress.plugin import Figures, live_text, plain
+from pytest_siren.session.reporting.progress.plugin import Figures, live_text, plain_line
 
 USUAL = Figures(
     done=412,
@@ -68,13 +68,13 @@ def test_when_few_are_held_their_number_goes_before_utility() -> None:
 def test_before_the_first_run_has_ended() -> None:
     figures = Figures(done=0, total=949, running=64)
     assert live_text(figures, 80) == "siren 0/949 0%  64 in flight  ETA ?  err 0"
-    assert plain(figures) == "siren: 0/949 (0 %), 64 in flight, ? runs/s, ETA ?, 0 errors"
+    assert plain_line(figures) == "siren: 0/949 (0 %), 64 in flight, ? runs/s, ETA ?, 0 errors"
 
 
 def test_at_the_end_nothing_is_to_be_expected() -> None:
     figures = replace(USUAL, done=949, running=0)
     assert "ETA" not in live_text(figures, 200)
-    assert "ETA" not in plain(figures)
+    assert "ETA" not in plain_line(figures)
     assert live_text(figures, 80).startswith("siren 949/949 100%  0 in flight")
 
 
@@ -101,7 +101,7 @@ def test_large_numbers_lose_their_label_first() -> None:
     ],
 )
 def test_spans(seconds: float, text: str) -> None:
-    assert f"ETA {text}," in plain(Figures(done=0, total=1, rate=1 / (seconds or 1e-9)))
+    assert f"ETA {text}," in plain_line(Figures(done=0, total=1, rate=1 / (seconds or 1e-9)))
 
 
 @pytest.mark.parametrize(
@@ -111,7 +111,7 @@ def test_spans(seconds: float, text: str) -> None:
 def test_rates(rate: float, text: str) -> None:
     figures = replace(USUAL, rate=rate)
     assert f"  {text}/s  " in live_text(figures, 200)
-    assert f", {text} runs/s, " in plain(figures)
+    assert f", {text} runs/s, " in plain_line(figures)
 
 
 @pytest.mark.parametrize(
@@ -135,15 +135,15 @@ def test_tokens(tokens: int, text: str) -> None:
 def test_cost_is_shown_when_something_has_a_price(cost: float, unpriced: bool, text: str) -> None:
     figures = replace(USUAL, cost=cost, unpriced=unpriced)
     assert live_text(figures, 200).endswith(f"tokens  {text}" if text else "tokens")
-    assert plain(figures).endswith(f"tokens, {text}" if text else "tokens")
+    assert plain_line(figures).endswith(f"tokens, {text}" if text else "tokens")
 
 
 def test_the_plain_line_has_every_figure() -> None:
-    assert plain(USUAL) == (
+    assert plain_line(USUAL) == (
         "siren: 412/949 (43 %), 64 in flight, 12.3 runs/s, ETA 44 s, ASR 0.21, utility 0.64, "
         "3 errors, 1.2 M tokens, $0.42"
     )
-    assert plain(replace(FEW_HELD, errors=1, retries=7)) == (
+    assert plain_line(replace(FEW_HELD, errors=1, retries=7)) == (
         "siren: 412/949 (43 %), 64 in flight, 12 held (rate limit), next in 3 s, 12.3 runs/s, "
         "ETA 44 s, ASR 0.21, utility 0.64, 1 error, 7 retries, 1.2 M tokens, $0.42"
     )
@@ -183,5 +183,5 @@ def test_the_line_fits_and_is_printable_ascii(figures: Figures, width: int) -> N
 
 @given(_FIGURES)
 def test_the_plain_line_is_one_line_of_ascii(figures: Figures) -> None:
-    assert plain(figures).isascii()
-    assert plain(figures).isprintable()
+    assert plain_line(figures).isascii()
+    assert plain_line(figures).isprintable()

@@ -53,7 +53,9 @@ class ProgressReporting:
             self._live = LiveLine(self._fd, lambda width: live_text(progress.figures(), width))
             self._live.start()
         else:
-            self._lines = PlainLines(self._config, lambda: plain(progress.figures()), self._period)
+            self._lines = PlainLines(
+                self._config, lambda: plain_line(progress.figures()), self._period
+            )
             self._lines.start()
 
     def tick(self) -> None:
@@ -350,7 +352,7 @@ def live_text(figures: Figures, width: int) -> str:
     return _joined(shown)
 
 
-def plain(figures: Figures) -> str:
+def plain_line(figures: Figures) -> str:
     """Return one line for a log, with every figure there is."""
     parts = [
         f"siren: {figures.done}/{figures.total} ({_percent(figures)} %)",
