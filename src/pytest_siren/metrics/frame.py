@@ -1,4 +1,4 @@
-"""The table of runs: what rates, gates, comparisons and reports are computed from."""
+"""The table of runs that rates, gates, comparisons and reports are computed from."""
 
 from __future__ import annotations
 
@@ -22,15 +22,16 @@ CATEGORIES = (
 INTEGERS = ("run_index", "attempts", "input_tokens", "output_tokens", "unpriced")
 FLOATS = ("benign_score", "attack_score", "cost", "duration", "exposed")
 OPTIONAL = ("decided", "exposed", "finish")
-"""Columns that need not be given: nothing is known of them then."""
+"""Columns that a caller may omit; their values are then missing."""
 COLUMNS = (*CATEGORIES, *INTEGERS, *FLOATS)
 
 
 def table(columns: Mapping[str, Sequence[Any]]) -> pd.DataFrame:
-    """Return the table of ``columns``, all of which must be there and of the same length.
+    """Return the table of ``columns``, which all have the same length.
 
-    ``None`` stands for what is missing. Further columns are kept as they are. Raises ``KeyError``
-    for a column that is not given and not in ``OPTIONAL``; without ``decided`` no task ended early.
+    ``None`` marks a missing value. Columns that are not in ``COLUMNS`` are kept unchanged. Without
+    ``decided`` no task ended early. Raises ``KeyError`` for an absent column that is not in
+    ``OPTIONAL``.
     """
     nothing = [None] * len(columns["run_index"])
     columns = {**dict.fromkeys(OPTIONAL, nothing), **columns}
@@ -52,19 +53,19 @@ def empty() -> pd.DataFrame:
 
 T = TypeVar("T", bound=Hashable)
 MISSING = -1
-"""Stands for a value that is not there, as in pandas."""
+"""The code of a missing value, as in pandas."""
 
 
 class LabelEncoder(Generic[T]):
-    """Numbers for values, in the order in which they were first seen; ``None`` is ``MISSING``."""
+    """Encodes labels as integers in the order of first occurrence; ``None`` is ``MISSING``."""
 
     def __init__(self) -> None:
         self._numbers: dict[T | None, int] = {None: MISSING}
 
     def encode(self, values: Sequence[T | None]) -> npt.NDArray[np.int64]:
-        """Return the number of each value, shape ``(len(values),)``."""
+        """Return the code of each value, shape ``(len(values),)``."""
         numbers = self._numbers
-        # The values in their order, for a set's order differs from one process to the next.
+        # A dict keeps the order; the order of a set differs between processes.
         new = [value for value in dict.fromkeys(values) if value not in numbers]
         first = len(numbers) - 1
         numbers.update(zip(new, range(first, first + len(new)), strict=True))
@@ -74,18 +75,18 @@ class LabelEncoder(Generic[T]):
 
     @property
     def values(self) -> list[T]:
-        """The values, each at the place of its number."""
+        """The labels; the code of each is its position."""
         return [value for value in self._numbers if value is not None]
 
     def column(self, codes: npt.NDArray[np.int64], text: Callable[[T], Any] = str) -> Any:
-        """Return a pandas categorical of ``codes``; ``text`` tells what a value is shown as."""
+        """Return a pandas categorical of ``codes``; ``text`` converts a label to its category."""
         return categorical(codes, [text(value) for value in self.values])
 
 
 def categorical(codes: npt.NDArray[np.int64], values: Sequence[str | None]) -> pd.Categorical:
-    """Return the categorical of the values at ``codes``; several places may hold the same value.
+    """Return the categorical of ``values[codes]``; ``values`` may hold the same value repeatedly.
 
-    ``MISSING`` codes, and ``None`` among ``values``, are missing.
+    The result is missing where the code is ``MISSING`` or the value is ``None``.
     """
     known = sorted({value for value in values if value is not None})
     place = {value: number for number, value in enumerate(known)}
@@ -93,14 +94,14 @@ def categorical(codes: npt.NDArray[np.int64], values: Sequence[str | None]) -> p
         [MISSING if value is None else place[value] for value in values] + [MISSING],
         dtype=np.int64,
     )
-    # The code -1 reads the last place, which is missing.
+    # The code -1 indexes the last element, which is MISSING.
     return pd.Categorical.from_codes(moved[codes], categories=pd.Index(known, dtype=object))
 
 
 def split_task_id(task_id: str) -> tuple[str, str | None]:
     """Return the benign and the malicious task of a couple.
 
-    An id that holds more than one colon cannot be taken apart, and counts as a benign task's.
+    An id with more than one colon is ambiguous: it is taken for the id of a benign task.
     """
     ids = task_id.split(":")
     return (ids[0], ids[1]) if len(ids) == 2 else (task_id, None)
@@ -127,12 +128,12 @@ Ints = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Attempts:
-    """Attempts in the order of time; every array has the shape ``(attempts,)``."""
+    """Attempts in chronological order; every array has the shape ``(attempts,)``."""
 
     run: Ints
-    """Which run it is of: a number from 0, none left out."""
+    """Number of the run that the attempt belongs to; the numbers are 0, 1, 2 ... without gaps."""
     tries: Ints
-    """Attempts that this one stands for, itself among them."""
+    """How many attempts the entry stands for, including itself."""
     input_tokens: Ints
     output_tokens: Ints
     cost: Floats
@@ -143,7 +144,7 @@ class Attempts:
 
 @dataclass(frozen=True)
 class RunTotals:
-    """What the attempts at each run come to; every array has the shape ``(runs,)``."""
+    """Sums over the attempts at each run; every array has the shape ``(runs,)``."""
 
     attempts: Ints
     input_tokens: Ints
@@ -154,7 +155,7 @@ class RunTotals:
 
 
 def aggregate_attempts(attempts: Attempts, runs: int) -> RunTotals:
-    """Add up what all attempts at each of ``runs`` runs took."""
+    """Return the sums over all attempts at each of ``runs`` runs."""
     cost: Floats = np.zeros(runs)
     np.add.at(cost, attempts.run, np.nan_to_num(attempts.cost))
     return RunTotals(
@@ -194,8 +195,8 @@ _TEXTS = ("dataset", "suite", "agent", "model", "model_kind", "attack", "job", "
 def runs_of(reports: Iterable[RunReport], decided: Mapping[str, str] | None = None) -> pd.DataFrame:
     """Return the table of ``metrics/frame.py`` for the runs of ``reports``.
 
-    ``decided`` holds what that column says, by identity of the job. Of several reports of a run the
-    last attempt counts, as in the summary of a session.
+    ``decided`` maps the identity of a job to its value of that column. Of several reports of a run
+    the last attempt counts, as in the summary of a session.
     """
     told = sorted(reports, key=lambda report: report.attempt)
     if not told:

@@ -1,4 +1,4 @@
-"""How often the runs of each task had each outcome, and what further runs would look like."""
+"""Simulates further runs and tasks to find how many would decide a gate."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ class OutcomeCounts:
     """Counts of the outcomes of each unit: a task or couple in one configuration."""
 
     outcomes: Floats
-    """The different scores, or differences of scores, shape ``(outcomes,)``."""
+    """The distinct scores, or differences of scores, shape ``(outcomes,)``."""
     counts: Ints
     """Runs of each unit with each outcome, shape ``(units, outcomes)``."""
     lacking: Ints
     """Runs of each unit that ended without a score, shape ``(units,)``."""
     clusters: Ints
-    """Which units resemble each other: the same number, shape ``(units,)``."""
+    """Cluster of each unit, as a number, shape ``(units,)``."""
 
     @classmethod
     def of(cls, scores: Floats, units: Ints, clusters: Ints) -> OutcomeCounts:
-        """Count ``scores`` by unit; NaN stands for a run without a score. All shape ``(runs,)``."""
+        """Count ``scores`` by unit; NaN marks a run without a score. All shapes are ``(runs,)``."""
         _, first, unit = np.unique(units, return_index=True, return_inverse=True)
         known = ~np.isnan(scores)
         outcomes, which = np.unique(scores[known], return_inverse=True)
@@ -57,25 +57,25 @@ class OutcomeCounts:
         return total
 
     def successes(self, score: float = 1.0) -> Ints:
-        """Return how many runs of each unit have exactly ``score``."""
+        """Return the number of runs of each unit with exactly ``score``."""
         number: Ints = self.counts[:, self.outcomes == score].sum(axis=1)
         return number
 
     def with_runs(
         self, each: int, random: np.random.Generator, *, own_rates: bool = False
     ) -> OutcomeCounts:
-        """Return a draw in which every unit has at least ``each`` runs.
+        """Return a simulation in which every unit has at least ``each`` runs.
 
-        A unit's own distribution is drawn from what its runs and those of all units have shown
-        (Dirichlet), the more like its own the more the runs of one unit are alike; with
-        ``own_rates`` it is the one that its runs have shown.
+        The outcome probabilities of a unit are drawn from a Dirichlet distribution: a mix of the
+        unit's own counts and those of all units, in which the unit's own weigh more the stronger
+        the runs of a unit are correlated. With ``own_rates`` they are the observed shares.
         """
         more = np.maximum(each - self.planned, 0)
         chances = self._own_rates() if own_rates else self._chances(random)
         return replace(self, counts=self.counts + random.multinomial(more, chances))
 
     def with_tasks(self, more: int, random: np.random.Generator) -> OutcomeCounts:
-        """Return a draw with ``more`` further units: clusters drawn with replacement."""
+        """Return a simulation with about ``more`` further units, by resampling clusters."""
         known = np.flatnonzero(self.scored > 0)
         groups = np.unique(self.clusters[known], return_inverse=True)[1]
         number = int(groups.max()) + 1
@@ -99,7 +99,7 @@ class OutcomeCounts:
         return np.where(scored > 0, self.counts / np.maximum(scored, 1), self._pooled())
 
     def _pooled(self) -> Floats:
-        """Return the mean over units of the share of each outcome."""
+        """Return the share of each outcome, averaged over units."""
         known = self.counts[self.scored > 0]
         shares: Floats = np.mean(known / known.sum(axis=1, keepdims=True), axis=0)
         return shares
@@ -114,10 +114,10 @@ class OutcomeCounts:
         return np.where(total > 0, parts / np.where(total > 0, total, 1.0), pooled)
 
     def _weight(self) -> float:
-        """Return how many runs of a unit those of all others are worth: ``1 / r - 1``.
+        """Return the weight of the pooled shares, in runs of one unit: ``1 / r - 1``.
 
         ``r`` is the correlation of two runs of one unit, estimated by analysis of variance (Donner
-        1986, International Statistical Review 54, 67-82), and not below 0.
+        1986, International Statistical Review 54, 67-82), and at least 0.
         """
         counts = self.counts[self.scored > 0]
         sizes = counts.sum(axis=1).astype(np.float64)
@@ -139,16 +139,16 @@ class OutcomeCounts:
 
 
 CHANCE = 0.8
-"""Least share of the simulations that the proposed runs settle, if rates stay as observed."""
+"""Share of the simulations that the proposed runs must decide, if rates stay as observed."""
 MOST_RUNS = 10_000_000
-"""Runs beyond which none are proposed."""
+"""Largest number of runs to propose."""
 MOST_TASKS = 50_000
-"""Tasks beyond which none are proposed."""
+"""Largest number of tasks to propose."""
 _SPARE = 0.04
-"""What the share must lie above ``CHANCE``: about one standard error of it."""
+"""Margin above ``CHANCE``: about one standard error of the share."""
 _DRAWS = 100
 _FEW = 20
-"""Draws that are enough where the share is clearly above or below."""
+"""Simulations that are enough if the share is clearly above or below."""
 _SEED = 20_240_601
 
 Interval = Callable[[OutcomeCounts, bool], tuple[float, float]]
@@ -157,39 +157,40 @@ Interval = Callable[[OutcomeCounts, bool], tuple[float, float]]
 
 @dataclass(frozen=True)
 class RequiredRuns:
-    """Runs or tasks that would settle a gate in four of five simulations.
+    """Runs or tasks that would decide a gate in four of five simulations.
 
-    Nothing is set where no number within ``MOST_RUNS`` and ``MOST_TASKS`` would.
+    ``runs``, ``each`` and ``tasks`` are ``None`` if no number within ``MOST_RUNS`` and
+    ``MOST_TASKS`` would.
     """
 
     runs: int | None = None
-    """Further runs: of the same tasks where ``each`` is set, else of further tasks."""
+    """Further runs: of the same tasks if ``each`` is set, else of further tasks."""
     each: int | None = None
-    """Runs that each of the same tasks should have in all."""
+    """Total number of runs that each of the same tasks should have."""
     tasks: int | None = None
-    """Further tasks with as many runs as the present ones have."""
+    """Further tasks with as many runs as the present ones."""
     paired: bool = False
-    """Whether each run needs a counterpart in the baseline too."""
+    """Whether each run needs a counterpart in the baseline."""
     repeated: bool | None = None
-    """Whether tasks have several runs, which show what more of them would do; ``None`` where
-    that was not asked."""
+    """Whether tasks have several runs, from which more can be simulated; ``None`` if that was not
+    examined."""
 
 
 @dataclass(frozen=True)
 class GateSimulation:
-    """A gate that is open, and how its interval follows from the outcomes of units."""
+    """An inconclusive gate, and the function from outcomes of units to its interval."""
 
     gate: Gate
     counts: OutcomeCounts
     interval: Interval
     others: bool = True
-    """Whether further tasks could settle it; not so for the worst of the tasks at hand."""
+    """Whether further tasks can decide it; they cannot for the worst of the present tasks."""
     own_rates: bool = False
-    """Whether further runs of a unit are drawn at its own rate alone, as for the worst one."""
+    """Whether further runs of a unit are simulated at its own rate, as for the worst task."""
     paired: bool = False
 
     def required(self) -> RequiredRuns:
-        """Return the runs that would settle the gate, or else the tasks."""
+        """Return the runs that would decide the gate, or else the tasks."""
         counts = self.counts
         repeated = self._shows_repetition()
         each = self._each() if repeated else None
@@ -203,7 +204,7 @@ class GateSimulation:
         return RequiredRuns(runs, each, tasks, self.paired, repeated)
 
     def _shows_repetition(self) -> bool:
-        """Tell whether the runs show what more runs of the same tasks would do."""
+        """Return whether more runs of the same tasks can be simulated from the present ones."""
         units = len(self.counts.clusters)
         return units == 1 or self.own_rates or int(self.counts.scored.sum()) > units
 
@@ -219,27 +220,27 @@ class GateSimulation:
             return counts.with_runs(had + more, random, own_rates=self.own_rates)
 
         most = MOST_RUNS // len(counts.clusters)
-        found = smallest_sufficient(lambda more: self._settles(more, drawn), most)
+        found = smallest_sufficient(lambda more: self._decides(more, drawn), most)
         return None if found is None else had + found
 
     def _tasks(self) -> int | None:
         return smallest_sufficient(
-            lambda more: self._settles(more, self.counts.with_tasks), MOST_TASKS
+            lambda more: self._decides(more, self.counts.with_tasks), MOST_TASKS
         )
 
-    def _settles(
+    def _decides(
         self, more: int, drawn: Callable[[int, np.random.Generator], OutcomeCounts]
     ) -> bool:
-        """Tell whether ``more`` runs or tasks settle the gate in enough of the simulations."""
+        """Return whether ``more`` runs or tasks decide the gate in enough of the simulations."""
         random = np.random.default_rng(_SEED)
-        settled = 0
+        decided = 0
         for draw in range(1, _DRAWS + 1):
-            settled += self._settled(drawn(more, random))
-            if draw == _FEW and abs(settled / draw - CHANCE) > 0.18:
-                return settled / draw > CHANCE
-        return settled / _DRAWS >= CHANCE + _SPARE
+            decided += self._is_decided(drawn(more, random))
+            if draw == _FEW and abs(decided / draw - CHANCE) > 0.18:
+                return decided / draw > CHANCE
+        return decided / _DRAWS >= CHANCE + _SPARE
 
-    def _settled(self, counts: OutcomeCounts) -> bool:
+    def _is_decided(self, counts: OutcomeCounts) -> bool:
         accepted = [self.gate.accepts(end) for end in self.interval(counts, False)]
         if not any(accepted):
             return True
@@ -251,9 +252,9 @@ class GateSimulation:
 
 
 def smallest_sufficient(enough: Callable[[int], bool], most: int) -> int | None:
-    """Return the smallest number from 1 that is ``enough``; above a hundred, to 4 % of it.
+    """Return the smallest number from 1 that is ``enough``, to within 4 % above a hundred.
 
-    ``None`` when not even ``most`` is. Larger numbers than one that is enough are taken to be too.
+    ``enough`` must be monotone. ``None`` if ``most`` is not enough.
     """
     low, high = 0, 1
     while not enough(high):

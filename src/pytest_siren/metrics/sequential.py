@@ -1,4 +1,4 @@
-"""Confidence sequences, and gates that they settle while runs come in."""
+"""Confidence sequences, and gates that are evaluated sequentially while runs end."""
 
 from __future__ import annotations
 
@@ -21,30 +21,30 @@ from pytest_siren.spec.gates import RATES, Gate
 Floats = npt.NDArray[np.float64]
 
 _BETS = np.float64(0.95) * np.float64(0.6) ** np.arange(10)
-"""Shares of the capital that may be bet, each with a tenth of it: small ones for small differences,
-large ones for values that hardly vary."""
+"""Shares of the capital that are bet, each by a tenth of it: small shares detect small differences,
+large ones suit values that hardly vary."""
 _HALVINGS = 32
 _NEAREST = 1e-12
 
 
 class ConfidenceSequence:
-    """The mean of values of 0..1 that come one after the other.
+    """A confidence sequence for the mean of values within 0..1.
 
-    At all times at once, ``interval`` holds the mean with probability ``1 - alpha`` at least,
-    whenever and for whatever reason one stops, if the mean of each value is the same whatever came
-    before it. That is so for independent tasks, one value each, **in an order that does not depend
-    on the values**: a random order that was fixed beforehand, not that in which runs end. It is not
-    so for a second run of a task that was seen already; see ``RoundSequence``.
+    At all times simultaneously, and so under any stopping rule, ``interval`` contains the mean with
+    probability at least ``1 - alpha``, if each value has the same mean given all earlier ones. This
+    is true of independent tasks, one value each, **in an order that does not depend on the
+    values**: a random order fixed in advance, not the order in which runs end. It is not true of a
+    second run of a task; see ``RoundSequence``.
 
-    Why: for each possible mean m, a gambler who bets a share c of his capital on values above m has
-    ``1 + c * (x / m - 1)`` times as much after the value x. If m is the mean his capital is a
+    Proof: for each candidate mean m, a gambler who bets a share c of the capital on values above m
+    multiplies it by ``1 + c * (x / m - 1)`` at the value x. If m is the mean, the capital is a
     martingale, and so is the mean of several gamblers' capital; by Ville's inequality (1939) it
-    ever exceeds 2 / alpha with probability alpha / 2 at most. Rates at which it did are excluded,
-    as are those at which a bet on values below m paid as much. Capital falls (and for the other
-    side rises) with m, so what is left is an interval.
+    exceeds 2 / alpha at any time with probability at most alpha / 2. The interval excludes the
+    rates at which it did, and those at which a bet on values below m paid as much. Capital falls
+    (for the other side rises) with m, so the remaining rates are an interval.
 
-    Adding a value takes less than a microsecond, ``side`` some 20 and ``interval`` some 600, where
-    values are few different ones (0 and 1, or means of some runs); both grow with their number.
+    Adding a value takes less than a microsecond, ``side`` some 20 and ``interval`` some 600, if
+    there are few distinct values (0 and 1, or means of some runs); both grow with their number.
     """
 
     def __init__(self, alpha: float = 0.05) -> None:
@@ -58,24 +58,24 @@ class ConfidenceSequence:
 
     @property
     def count(self) -> int:
-        """Values that were added."""
+        """Number of values added."""
         return sum(self._counts.values())
 
     def add(self, values: Iterable[float]) -> None:
-        """Add the next values, in their order. Raises ``ValueError`` for one outside 0..1."""
+        """Add the next values, in order. Raises ``ValueError`` for one outside 0..1."""
         for value in values:
             if not 0.0 <= value <= 1.0:
                 raise ValueError(f"a confidence sequence needs values within 0..1, not {value}")
-            # Next to 0 or 1 is 0 or 1: the capital of a bet on it would be out of bounds.
+            # A value very close to 0 or 1 is rounded, or the capital would overflow.
             known = float(value) if _NEAREST < value < 1.0 - _NEAREST else float(round(value))
             self._counts[known] = self._counts.get(known, 0) + 1
             self._stale = True
         self._sides.clear()
 
     def interval(self) -> tuple[float, float]:
-        """Return what no interval so far has excluded.
+        """Return the intersection of all intervals so far.
 
-        Should nothing be left, which happens with probability ``alpha`` at most, low exceeds high.
+        If it is empty, which has a probability of at most ``alpha``, low exceeds high.
         """
         if self._stale:
             values, counts = self._seen()
@@ -85,9 +85,9 @@ class ConfidenceSequence:
         return self._low, self._high
 
     def side(self, bound: float) -> int:
-        """Return 1 if the mean lies above ``bound``, -1 if it lies below, 0 if it is undecided.
+        """Return 1 if the interval lies above ``bound``, -1 if below, 0 if it contains it.
 
-        It is what the interval says, without the work of finding its ends. ``bound`` is of 0..1.
+        This is faster than ``interval``, whose ends are not computed. ``bound`` is within 0..1.
         """
         if bound not in self._sides:
             self._sides[bound] = self._side(bound)
@@ -98,7 +98,7 @@ class ConfidenceSequence:
             return 1 if bound < self._low else -1
         if not self._stale:
             return 0
-        # What excludes a rate excludes any that is farther off: a nearer one is on the safe side.
+        # A bet that excludes a rate excludes all farther ones, so a nearer rate is conservative.
         rate = min(max(bound, _NEAREST), 1.0 - _NEAREST)
         values, counts = self._seen()
         enough = -np.log(self.alpha / 2.0)
@@ -114,18 +114,18 @@ class ConfidenceSequence:
 
 
 class RoundSequence:
-    """The mean over tasks whose runs are taken in rounds: each task's first run, then the second...
+    """A confidence sequence for the mean over tasks whose runs come in rounds.
 
-    A task's second run resembles its first, so the values of all rounds are no sequence of the kind
-    that ``ConfidenceSequence`` needs. But for each round r the means of the first r runs are, one
-    for each task, in the order in which tasks are taken. So each round has a sequence of its own,
-    with its share of ``alpha``: half of it for the first, where nearly all is decided, and the
-    other half in equal parts. By the union bound their intersection holds the mean at all times at
-    once with probability ``1 - alpha`` at least. Later rounds make the means less variable, which
-    the bets turn into narrower intervals.
+    Round r holds the r-th run of each task. A task's second run is correlated with its first, so
+    the values of all rounds violate the condition of ``ConfidenceSequence``. But for each round r,
+    the means of the first r runs of each task, in the order of tasks, satisfy it. So each round has
+    its own sequence with a share of ``alpha``: half of it for the first, in which most gates are
+    decided, and the other half in equal parts. By the union bound their intersection contains the
+    mean at all times simultaneously with probability at least ``1 - alpha``. In later rounds the
+    means vary less, so that intervals get narrower.
 
-    Where other things are alike, such as the couples of one benign task, a value must be the mean
-    over all of them, and the rate is the mean over these clusters.
+    If units are correlated in other ways, such as the couples of one benign task, a value must be
+    the mean over such a cluster, and the rate is the mean over clusters.
     """
 
     def __init__(self, rounds: int, alpha: float = 0.05) -> None:
@@ -137,28 +137,28 @@ class RoundSequence:
     def add(self, round_index: int, means: Iterable[float]) -> None:
         """Add means of tasks over their first ``round_index + 1`` runs, in the order of tasks.
 
-        Every task comes once in a round, in an order that was fixed beforehand. Raises
-        ``IndexError`` for a round that was not planned.
+        Every task occurs once in a round, in an order fixed in advance. Raises ``IndexError`` for a
+        round that was not planned.
         """
         self._sequences[round_index].add(means)
 
     def interval(self) -> tuple[float, float]:
-        """Return what none of the rounds excludes."""
+        """Return the intersection of the intervals of all rounds."""
         lows, highs = zip(*(one.interval() for one in self._sequences), strict=True)
         return max(lows), min(highs)
 
     def side(self, bound: float) -> int:
-        """Return what any round says of the mean, as ``ConfidenceSequence.side``."""
+        """Return the first nonzero ``ConfidenceSequence.side`` of the rounds, else 0."""
         return next((side for one in self._sequences if (side := one.side(bound))), 0)
 
 
 def _lower_limit(values: Floats, counts: Floats, tail: float) -> float:
-    """Return the largest rate that a bet on values above it has excluded; 0 where none has."""
+    """Return the largest rate that bets on values above it exclude; 0 if they exclude none."""
     mean = float(values @ counts / counts.sum())
     if mean <= 0.0:
         return 0.0
     enough = -np.log(tail)
-    low, high = 0.0, mean  # At the mean itself no constant bet wins, for log is concave.
+    low, high = 0.0, mean  # At the mean no constant bet wins, because log is concave.
     for _ in range(_HALVINGS):
         middle = (low + high) / 2.0
         if _log_capital(values, counts, middle) >= enough:
@@ -175,11 +175,11 @@ def _log_capital(values: Floats, counts: Floats, rate: float) -> float:
 
 
 _GROWTH = 1.02
-"""From one look at the interval to the next, runs grow by so much, or by one."""
+"""Factor by which the number of runs grows between evaluations of the interval; at least 1 run."""
 
 
 class Step(NamedTuple):
-    """A run in the order in which runs count."""
+    """A run, in the fixed order in which runs are counted."""
 
     run: Hashable
     task: Hashable
@@ -188,30 +188,30 @@ class Step(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What a run came to."""
+    """Status and scores of an ended run."""
 
     status: str
     benign_score: float | None
     attack_score: float | None
     finish: str | None = None
-    """How its answer ended; ``None`` where nobody knows."""
+    """How its answer ended; ``None`` if unknown."""
     exposed: bool | None = None
     """Whether the model was sent planted text; ``None`` without an attack, or if unknown."""
 
 
 def can_stop_early(gate: Gate) -> bool:
-    """Whether some of the runs may be enough to judge ``gate``.
+    """Whether ``gate`` can be decided before all runs have ended.
 
-    Which vectors a run uses is not known before it has ended.
+    A gate on a vector cannot: the vectors of a run are unknown before it has ended.
     """
     return gate.measure in RATES and "vector" not in dict(gate.group)
 
 
 @dataclass
 class SequentialGate:
-    """One gate on its way to a verdict.
+    """Evaluates one gate sequentially, while runs end.
 
-    The probability that the verdict is ever wrong is 5 % at most (``metrics/sequential.py``).
+    The probability of a wrong verdict at any time is at most ``alpha``.
     """
 
     gate: Gate
@@ -220,7 +220,7 @@ class SequentialGate:
     alpha: float = 0.05
     unexposed: Unexposed = Unexposed.COUNT
     used: int = 0
-    """Runs at the beginning of the order that have ended."""
+    """Number of runs counted so far: those before the first one that has not ended."""
     verdict: Verdict = Verdict.INCONCLUSIVE
     low: float = 0.0
     high: float = 1.0
@@ -234,11 +234,11 @@ class SequentialGate:
 
     def __post_init__(self) -> None:
         self._scored = _Means(RoundSequence(self.rounds, self.alpha))
-        # A run without a score counts against the gate in what must hold for it to hold.
+        # To hold, the gate must also hold if runs without a score count against it.
         self._against = _Means(RoundSequence(self.rounds, self.alpha))
 
     def advance(self, outcomes: Mapping[Hashable, Outcome]) -> None:
-        """Take in what is known of the next runs, until the gate is settled."""
+        """Count the next runs in order, as far as they have ended, until the gate is decided."""
         while self.decided_after is None and self.used < len(self.steps):
             step = self.steps[self.used]
             outcome = outcomes.get(step.run)
@@ -259,7 +259,7 @@ class SequentialGate:
 
     @property
     def exposed(self) -> ExposureCounts:
-        """The scored runs so far by what their model was sent."""
+        """The scored runs so far, by whether planted text reached their model."""
         known = self._exposures
         return ExposureCounts(sum(known.values()), known[True], known[None])
 
@@ -268,7 +268,7 @@ class SequentialGate:
         return score_column(self.gate.measure) == "attack_score"
 
     def with_exposure(self, result: GateResult) -> GateResult:
-        """Return ``result`` with a word about runs that read no planted text."""
+        """Return ``result`` with a note on runs that read no planted text."""
         return with_exposure(self.gate, result, self.exposed) if self._of_attack else result
 
     def _value(self, outcome: Outcome) -> float | None:
@@ -282,7 +282,7 @@ class SequentialGate:
         if failed or score is None or isnan(score):
             return None
         if self._of_attack and outcome.exposed is False and score < 1.0:
-            # As in metrics/rates/measures.py: an attacker who won all the same has won.
+            # As in metrics/rates/measures.py, a successful attack keeps its score.
             if self.unexposed is Unexposed.UNKNOWN:
                 return None
         return float(score == 1.0) if self.gate.measure == "asr" else float(score)
@@ -304,7 +304,7 @@ class SequentialGate:
 
 @dataclass
 class _Means:
-    """The mean of each task's runs so far, as they go into a sequence."""
+    """Adds the mean of each task's runs so far to a sequence."""
 
     sequence: RoundSequence
     _sums: dict[Hashable, tuple[float, int]] = field(default_factory=dict)
@@ -317,16 +317,16 @@ class _Means:
 
 
 def advance(gates: Iterable[SequentialGate], outcomes: Mapping[Hashable, Outcome]) -> bool:
-    """Take in what is known, and tell whether every gate is settled."""
-    settled = True
+    """Advance all gates. Return whether every one is decided."""
+    decided = True
     for gate in gates:
         gate.advance(outcomes)
-        settled = settled and gate.decided_after is not None
-    return settled
+        decided = decided and gate.decided_after is not None
+    return decided
 
 
 def sequential_result(gate: SequentialGate, found: GateResult) -> GateResult:
-    """Return what came of ``gate``: ``found`` by all runs so far, with the sequence's verdict."""
+    """Return ``found``, the result over all runs so far, with the verdict of the sequence."""
     if found.value is None:
         return found
     bounds = f"{gate.low:.3f} to {gate.high:.3f}"

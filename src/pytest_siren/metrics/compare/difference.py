@@ -13,7 +13,7 @@ Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
 _ENOUGH = 6.0
-"""Gains and losses from which on their spread tells how alike the runs of a cluster are."""
+"""Gains and losses from which their variance is a usable estimate of correlation in clusters."""
 _STEEP = 4
 
 
@@ -25,11 +25,11 @@ class Difference:
     low: float
     high: float
     error: float
-    """Standard error: half the interval in t quantiles. Never 0."""
+    """Standard error: half the width of the interval divided by the t quantile. Never 0."""
     units: int
-    """Tasks or couples that it is the mean of."""
+    """Tasks or couples averaged."""
     clusters: int
-    """Clusters of units that resemble each other; the degrees of freedom are one less."""
+    """Clusters of correlated units; the degrees of freedom are one less."""
 
 
 def mean_difference(
@@ -37,23 +37,23 @@ def mean_difference(
 ) -> Difference:
     """Return the mean of ``values``, one difference for each unit, each from -1..1.
 
-    ``clusters`` holds a number for each unit, the same for units that resemble each other.
+    ``clusters`` holds the cluster of each unit as a number.
 
-    The mean is that of the gains, ``max(value, 0)``, less that of the losses. Each of the two, a
-    mean of values from 0..1, has Wilson's score interval, which has a width also where nothing was
-    gained or lost; the intervals are joined by the square-and-add method, with the correlation of
-    gains and losses: Newcombe 1998, Statistics in Medicine 17, 2635-2650; Zou and Donner 2008,
-    Statistics in Medicine 27, 1693-1702. The number of units in Wilson's formula is the effective
-    one, that by which clusters vary as they do (Kish 1965, *Survey Sampling*; at least the
-    number of clusters, and that where they do not vary), and quantiles are those of t with one
-    degree of freedom less than there are clusters. A single cluster tells nothing: -1..1.
+    The mean is that of the gains, ``max(value, 0)``, minus that of the losses. Each of the two, a
+    mean of values from 0..1, has Wilson's score interval, whose width is positive even where there
+    is no gain or loss; the square-and-add method joins the intervals, with the correlation of gains
+    and losses: Newcombe 1998, Statistics in Medicine 17, 2635-2650; Zou and Donner 2008, Statistics
+    in Medicine 27, 1693-1702. Wilson's formula uses the effective sample size (Kish 1965, *Survey
+    Sampling*), which is at least the number of clusters and equals it where clusters do not vary;
+    quantiles are those of t with one degree of freedom less than clusters. A single cluster gives
+    no information: -1..1.
 
-    With few gains and losses their spread says next to nothing of how alike the runs of a cluster
-    are, as with a rate (``effective_size``). There the effective number is drawn, on the scale of
-    logarithms, towards that of clusters, with the weight ``exp(-(x / 6) ** 4)`` for x effective
-    gains and losses together. Chosen by simulation (``benchmarks/coverage_difference.py``); without
-    it intervals hold as little as 89 % for ten runs of 100 tasks. Raises ``ValueError`` without any
-    value.
+    With few gains and losses their variance hardly depends on the correlation within clusters, as
+    with a rate (``effective_size``). There the effective size is shrunk, on the log scale, towards
+    the number of clusters, with the weight ``exp(-(x / 6) ** 4)`` for x effective gains and losses
+    together. The weight was chosen by simulation (``benchmarks/coverage_difference.py``); without
+    it intervals cover as little as 89 % for ten runs of 100 tasks. Raises ``ValueError`` without
+    any value.
     """
     found = moments(values, clusters)
     low, high = found.interval(confidence)
@@ -66,7 +66,7 @@ def mean_difference(
 
 @dataclass(frozen=True)
 class Moments:
-    """What the interval of a mean difference is made of."""
+    """The moments from which the interval of a mean difference is computed."""
 
     value: float
     gain: float
@@ -81,11 +81,11 @@ class Moments:
 
     @property
     def variance(self) -> float:
-        """Variance of the mean difference; 0 where all differences are the same."""
+        """Variance of the mean difference; 0 if all differences are equal."""
         return max(0.0, self.variance_gain + self.variance_loss - 2.0 * self.covariance)
 
     def times(self, factor: float) -> Moments:
-        """Return the moments of ``factor`` times as many clusters, which are like these."""
+        """Return the moments of ``factor`` times as many clusters with the same distribution."""
         return replace(
             self,
             variance_gain=self.variance_gain / factor,
@@ -95,7 +95,7 @@ class Moments:
         )
 
     def interval(self, confidence: float) -> tuple[float, float]:
-        """Return both ends, as told at ``mean_difference``."""
+        """Return both ends of the interval described at ``mean_difference``."""
         if self.clusters < 2:
             return -1.0, 1.0
         quantile = float(student.ppf((1.0 + confidence) / 2.0, self.clusters - 1))
@@ -109,7 +109,7 @@ class Moments:
         return max(-1.0, low), min(1.0, high)
 
     def _sizes(self) -> tuple[float, float]:
-        """Return how many independent observations gains, and losses, are worth."""
+        """Return the effective sample sizes of gains and of losses."""
         gain = _effective(self.gain, self.variance_gain, self.clusters)
         loss = _effective(self.loss, self.variance_loss, self.clusters)
         weight = exp(-(((self.gain * gain + self.loss * loss) / _ENOUGH) ** _STEEP))
@@ -171,13 +171,13 @@ class Tost:
     """Two one-sided t tests of a mean difference."""
 
     p_above: float
-    """Of the hypothesis that the mean is not above the lower bound."""
+    """p of the null hypothesis that the mean is not above the lower bound."""
     p_below: float
-    """Of the hypothesis that the mean is not below the upper bound."""
+    """p of the null hypothesis that the mean is not below the upper bound."""
 
     @property
     def p(self) -> float:
-        """The larger of both: small where the mean is shown to lie between the bounds."""
+        """The larger of both; small if the mean lies between the bounds."""
         return max(self.p_above, self.p_below)
 
 
@@ -187,16 +187,16 @@ class NonInferiority:
 
     margin: float
     p: float
-    """One-sided, of the hypothesis that it has worsened by the margin or more."""
+    """One-sided p of the null hypothesis that it has worsened by the margin or more."""
     shown: bool
 
 
 def tost(differences: Floats, low: float, high: float) -> Tost:
-    """Return both one-sided tests of ``low < mean < high``. Alone, each is one of non-inferiority.
+    """Return both one-sided tests of ``low < mean < high``. Each alone tests non-inferiority.
 
-    Source: Schuirmann 1987, Journal of Pharmacokinetics and Biopharmaceutics 15, 657-680. Where all
-    differences are the same, their mean is taken for certain. Raises ``ValueError`` with fewer than
-    two differences, or unless ``low < high``.
+    Source: Schuirmann 1987, Journal of Pharmacokinetics and Biopharmaceutics 15, 657-680. If all
+    differences are equal, their mean is treated as exact. Raises ``ValueError`` with fewer than two
+    differences, or unless ``low < high``.
     """
     n = len(differences)
     if n < 2 or not low < high:
@@ -210,10 +210,9 @@ def non_inferior(
 ) -> NonInferiority:
     """Test whether the measure has worsened by less than ``margin``, a share from 0 to 1.
 
-    The one-sided t test of ``tost``, with the half of the interval of ``mean_difference`` on the
-    side of what is worse in place of the standard error: so it respects clusters, is blind to
-    nothing where no pair differs, and agrees with the interval. Raises ``ValueError`` for a margin
-    that is not above 0.
+    This is the one-sided t test of ``tost`` with a standard error derived from the interval of
+    ``mean_difference``, from its half on the worse side. So it respects clusters, works where no
+    pair differs, and agrees with the interval. Raises ``ValueError`` for a margin not above 0.
     """
     if not margin > 0.0:
         raise ValueError(f"the margin must be above 0, not {margin}")

@@ -1,4 +1,4 @@
-"""Sizes of effects, the power to find them, and their summary over datasets."""
+"""Effect sizes, statistical power, and meta-analysis over datasets."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from scipy.stats import t as student
 Floats = npt.NDArray[np.float64]
 
 _MOST_VALUES = 2_000
-"""Distinct differences up to which all their Walsh averages are taken."""
+"""Number of distinct differences up to which all their Walsh averages are computed."""
 
 
 @dataclass(frozen=True)
 class Effects:
-    """How large the differences of pairs are, second minus first side."""
+    """Effect sizes of the differences of pairs, second minus first side."""
 
     hodges_lehmann: float
     cohen_d: float | None
-    """``None`` where all differences are the same."""
+    """``None`` if all differences are equal."""
     cliff_delta: float
     wilcoxon_p: float
 
 
 def effects(before: Floats, after: Floats) -> Effects:
-    """Return all sizes of the differences. Raises ``ValueError`` without any pair."""
+    """Return all effect sizes of the pairs. Raises ``ValueError`` without any pair."""
     differences = after - before
     return Effects(
         hodges_lehmann=hodges_lehmann(differences),
@@ -72,7 +72,7 @@ def cohen_d(differences: Floats) -> float | None:
     """Return Cohen's d_z: the mean difference in standard deviations *of the differences*.
 
     Source: Cohen 1988, *Statistical Power Analysis*, 2.3.5; named d_z in Lakens 2013, Frontiers in
-    Psychology 4:863. ``None`` where all differences are the same, or there is only one.
+    Psychology 4:863. ``None`` if all differences are equal, or there is only one.
     """
     if len(differences) < 2:
         return None
@@ -81,11 +81,10 @@ def cohen_d(differences: Floats) -> float | None:
 
 
 def cliff_delta(before: Floats, after: Floats) -> float:
-    """Return Cliff's delta, -1..1: how much likelier a value of ``after`` is the larger one.
+    """Return Cliff's delta, -1..1: ``P(after > before) - P(after < before)``.
 
-    ``P(after > before) - P(after < before)`` over all values of one side with all of the other; it
-    does not use the pairing. Source: Cliff 1993, Psychological Bulletin 114, 494-509. Raises
-    ``ValueError`` where a side is empty.
+    It compares each value of one side with each of the other and does not use the pairing. Source:
+    Cliff 1993, Psychological Bulletin 114, 494-509. Raises ``ValueError`` if a side is empty.
     """
     if not len(before) or not len(after):
         raise ValueError("Cliff's delta needs values on both sides")
@@ -101,13 +100,13 @@ def wilcoxon_p(differences: Floats) -> float:
     Pairs that do not differ are left out; where none differs, p is 1. Source: Wilcoxon 1945,
     Biometrics Bulletin 1, 80-83; by ``scipy.stats.wilcoxon``.
     """
-    # Differences of equal size must tie: a third has several neighbours as a float.
+    # Differences of equal size must tie; as floats, thirds differ by rounding errors.
     rounded = np.round(differences, 9)
     differing = rounded[rounded != 0.0]
     if not len(differing):
         return 1.0
     with warnings.catch_warnings():
-        # That a sample is small for the normal approximation, which older SciPy says of ties.
+        # Older versions of SciPy warn of small samples with ties.
         warnings.simplefilter("ignore", UserWarning)
         return float(wilcoxon(differing).pvalue)
 
@@ -128,14 +127,14 @@ def power(difference: float, deviation: float, pairs: float, *, confidence: floa
     shift = abs(difference) / deviation * sqrt(pairs)
     freedom = pairs - 1
     upper, lower = nct.sf(critical, freedom, shift), nct.cdf(-critical, freedom, shift)
-    # The wrong tail of a large difference is next to 0, and SciPy may give NaN for it.
+    # The far tail of a large difference is close to 0, and SciPy may return NaN for it.
     return float(np.nan_to_num(upper) + np.nan_to_num(lower))
 
 
 def minimum_detectable(
     deviation: float, pairs: float, *, wanted: float = 0.8, confidence: float = 0.95
 ) -> float:
-    """Return the smallest difference that is shown with the probability ``wanted``."""
+    """Return the smallest difference that the test detects with the probability ``wanted``."""
 
     def lacking(difference: float) -> float:
         return power(difference, deviation, pairs, confidence=confidence) - wanted
@@ -149,9 +148,9 @@ def minimum_detectable(
 def pairs_needed(
     difference: float, deviation: float, *, wanted: float = 0.8, confidence: float = 0.95
 ) -> int | None:
-    """Return the pairs that show ``difference`` with the probability ``wanted``.
+    """Return the number of pairs that detect ``difference`` with the probability ``wanted``.
 
-    ``None`` where more than a billion were needed, as for a difference of 0.
+    ``None`` if more than a billion are needed, as for a difference of 0.
     """
 
     def lacking(pairs: float) -> float:
@@ -179,19 +178,19 @@ class Pooled:
 
 @dataclass(frozen=True)
 class MetaAnalysis:
-    """What several studies say together, and how much they disagree."""
+    """A fixed-effect and a random-effects mean over studies, and their heterogeneity."""
 
     studies: int
     fixed: Pooled
-    """As if all studies had the same true difference."""
+    """The fixed-effect mean: all studies have the same true difference."""
     random: Pooled
-    """As if their true differences were drawn from a normal distribution."""
+    """The random-effects mean: true differences follow a normal distribution."""
     q: float
     """Cochran's Q."""
     q_p: float
-    """Of the hypothesis that all studies have the same true difference."""
+    """p of the null hypothesis that all studies have the same true difference."""
     i_squared: float
-    """Share of the variation that is more than chance, 0..1."""
+    """Share of the variation that is not sampling error, 0..1."""
     tau_squared: float
     """Variance of the true differences."""
 

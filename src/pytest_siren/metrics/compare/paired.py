@@ -1,4 +1,4 @@
-"""How much measures differ between two tables of runs, pair by pair."""
+"""Compares two tables of runs in each measure, pair by pair."""
 
 from __future__ import annotations
 
@@ -38,20 +38,20 @@ _NOTED, _WARNED = 2.0, 5.0
 
 @dataclass(frozen=True)
 class Balance:
-    """Runs of either side that a measure speaks of."""
+    """Numbers of runs of either side that a measure applies to."""
 
     left: int
     right: int
 
     @property
     def ratio(self) -> float | None:
-        """Of the larger to the smaller number; ``None`` where a side has none."""
+        """Ratio of the larger to the smaller number; ``None`` if a side has none."""
         smaller, larger = sorted((self.left, self.right))
         return larger / smaller if smaller else None
 
     @property
     def level(self) -> str:
-        """``even``; ``noted`` above 2 to 1; ``warned`` above 5 to 1, or where a side has none."""
+        """``even``; ``noted`` above 2 to 1; ``warned`` above 5 to 1, or if a side has none."""
         if self.left == self.right:
             return "even"
         if self.ratio is None or self.ratio > _WARNED:
@@ -61,7 +61,7 @@ class Balance:
 
 @dataclass(frozen=True)
 class Usage:
-    """What runs took, all attempts counted; ``None`` for what is not known of any of them."""
+    """Tokens, cost and time of runs, over all attempts; ``None`` if unknown for all of them."""
 
     runs: int
     input_tokens: int | None
@@ -75,9 +75,9 @@ class Usage:
 
 
 def usage(runs: pd.DataFrame) -> Usage:
-    """Add up what ``runs``, a table of ``metrics/frame.py``, took.
+    """Return the usage of ``runs``, a table of ``metrics/frame.py``.
 
-    A baseline file keeps scores only: its runs have no attempts, so nothing is known.
+    A baseline file holds scores only: its runs have no attempts, so their usage is unknown.
     """
     if not int(runs["attempts"].sum()):
         return Usage(len(runs), None, None, None, 0, None)
@@ -97,11 +97,11 @@ def usage(runs: pd.DataFrame) -> Usage:
 
 @dataclass(frozen=True)
 class Increase:
-    """How much a measure of ``runs`` lies above that of the baseline, over pairs scored in both."""
+    """The difference of a measure between runs and baseline, over pairs scored on both sides."""
 
     measure: str
     difference: Difference | None
-    """Runs minus baseline; ``None`` where no pair is scored on both sides."""
+    """Runs minus baseline; ``None`` if no pair is scored on both sides."""
     before: float | None
     """The baseline's rate over these pairs."""
     after: float | None
@@ -109,7 +109,7 @@ class Increase:
     pairs: int
     """Pairs of runs that are scored on both sides."""
     left_out: int
-    """Pairs of which a side, or both, is not scored."""
+    """Pairs that are not scored on at least one side."""
     unscored_baseline: Unscored
     unscored_runs: Unscored
     only_baseline: UnpairedRuns
@@ -132,9 +132,8 @@ def increase(
 ) -> Increase:
     """Compare ``runs`` with ``baseline``, two tables of ``metrics/frame.py``, in one measure.
 
-    Pairs are made by dataset, task, attack and run index (``pairing.pair``), of first runs only
-    where tasks of either side ended early. What cannot be
-    compared is counted and named, never guessed, and raises nothing.
+    Runs are paired by dataset, task, attack and run index (``pairing.pair``), first runs only if
+    tasks of either side may have ended early. The result counts the runs that cannot be compared.
     """
     made, before, after = paired_runs(baseline, runs, measure)
     matched = match(before, after, measure, cluster=cluster)
@@ -144,7 +143,7 @@ def increase(
 def paired_runs(
     baseline: pd.DataFrame, runs: pd.DataFrame, measure: Measure
 ) -> tuple[Pairing, pd.DataFrame, pd.DataFrame]:
-    """Return the pairs that ``measure`` is of, and the runs of either side, row by row."""
+    """Return the pairs that ``measure`` applies to, and the paired runs of either side."""
     left, right, _ = comparable_runs(baseline, runs, measure)
     made = pair(left, right)
     return made, left.iloc[made.left], right.iloc[made.right]
@@ -158,9 +157,9 @@ def increase_over_pairs(
     measure: Measure,
     confidence: float,
 ) -> Increase:
-    """Describe the pairs ``made``, of which ``matched`` holds what is scored on both sides.
+    """Return the increase over the pairs ``made``; ``matched`` are those scored on both sides.
 
-    ``before`` and ``after`` are the runs of the pairs, row by row.
+    ``before`` and ``after`` are the paired runs, row by row.
     """
     found = len(matched.before) > 0
     differences = matched.after - matched.before
@@ -193,14 +192,13 @@ class MeasureComparison:
     measure: str
     balance: Balance
     overlap: Increase
-    """The pairs, and what was left out of them; left is the baseline."""
+    """The pairs, and the runs left out of them; left is the baseline."""
     tests: tuple[PairedTestResult, ...]
-    """Of all pairs first, then of subgroups; none where no pair is scored on both sides."""
+    """All pairs first, then subgroups; empty if no pair is scored on both sides."""
     meta: MetaAnalysis | None
-    """Over the first of the columns that divides the pairs; ``None`` where none does."""
+    """Over the first of the columns that divides the pairs; ``None`` if none does."""
     selective: tuple[SelectiveRisk, SelectiveRisk] | None
-    """Left and right, over the pairs: how often a run went badly among those whose task's other
-    runs went well; ``None`` where no task has two pairs."""
+    """Risk and coverage of either side, left and right; ``None`` if no task has two pairs."""
 
 
 @dataclass(frozen=True)
@@ -215,9 +213,9 @@ class Comparison:
     left: Usage
     right: Usage
     notes: tuple[str, ...]
-    """What the reader must know of how pairs were made."""
+    """Remarks on how runs were paired."""
     mixed: tuple[str, ...]
-    """Why a side is no single thing to compare: several configurations of the same runs."""
+    """Sides that mix several configurations of the same runs."""
 
     @property
     def tests(self) -> tuple[PairedTestResult, ...]:
@@ -226,7 +224,7 @@ class Comparison:
 
     @property
     def uncompared(self) -> tuple[str, ...]:
-        """Measures that both sides have runs of, and that no pair is scored in on both sides."""
+        """Measures that both sides have runs of, but no pair that is scored on both sides."""
         return tuple(
             one.measure
             for one in self.measures
@@ -235,13 +233,13 @@ class Comparison:
 
     @property
     def worse(self) -> tuple[PairedTestResult, ...]:
-        """Tests in which the right side is worse, significantly so over all tests."""
+        """Tests in which the right side is significantly worse after correction (q)."""
         level = 1.0 - self.confidence
         return tuple(test for test in self.tests if test.q < level and test.worsening > 0.0)
 
     @property
     def undecided(self) -> tuple[PairedTestResult, ...]:
-        """Tests whose interval shows the right side worse while their q does not."""
+        """Tests whose interval shows the right side as worse although q is not significant."""
         level = 1.0 - self.confidence
         return tuple(
             test
@@ -251,7 +249,7 @@ class Comparison:
 
     @property
     def not_shown(self) -> tuple[PairedTestResult, ...]:
-        """Measures over all pairs that may have worsened by the margin; none without a margin."""
+        """Tests over all pairs that did not show non-inferiority; none without a margin."""
         return tuple(
             test
             for test in self.tests
@@ -272,10 +270,10 @@ def compare(
     """Compare two tables of runs (``metrics/frame.py``) pair by pair, in every measure they have.
 
     Models, agents and configurations of the two sides may differ. ``by`` names columns whose values
-    are tested as subgroups; one that divides the pairs as one before it does is left out.
-    ``margin`` is what a measure may worsen by, a share. Where either side has exactly one attack,
-    those two are compared whatever they are called. Raises ``ValueError`` for a margin that is not
-    above 0.
+    are tested as subgroups; a column that divides the pairs as an earlier one does is left out.
+    ``margin``, a share, is how much a measure may worsen. If either side has exactly one attack,
+    the two are compared whatever their names. Raises ``ValueError`` for a margin that is not above
+    0.
     """
     how = PairedTestSettings(confidence, margin, seed)
     notes: list[str] = []
@@ -361,7 +359,7 @@ def _selective(
 
 
 def _subgroups(rows: pd.DataFrame, by: Sequence[str]) -> dict[str, dict[str, Bools]]:
-    """Return column to value to which units have it; only columns that divide anew."""
+    """Return a mask of units by column and value, for columns that divide the units anew."""
     found: dict[str, dict[str, Bools]] = {}
     divisions: set[bytes] = set()
     for column in by:

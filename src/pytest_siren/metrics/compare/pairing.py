@@ -1,4 +1,4 @@
-"""Which run of one table belongs to which run of another."""
+"""Pairs the runs of one table with those of another."""
 
 from __future__ import annotations
 
@@ -28,39 +28,39 @@ class UnpairedRuns:
 
     runs: int
     tasks: int
-    """Tasks, of datasets that both sides have, of which the other side has no run at all."""
+    """Tasks of shared datasets that have no run on the other side."""
     examples: tuple[str, ...]
-    """Ids of some of these tasks, in order; where there are none, of runs, as ``task (run 3)``."""
+    """Ids of some of these tasks, sorted; without such tasks, runs, as ``task (run 3)``."""
     datasets: tuple[str, ...]
-    """Datasets of which the other side has no run at all."""
+    """Datasets that have no run on the other side."""
 
 
 @dataclass(frozen=True)
 class Pairing:
-    """Positions, in either table, of runs that belong together: shape ``(pairs,)`` each."""
+    """Positions of the paired runs in either table, each of shape ``(pairs,)``."""
 
     left: Ints
     right: Ints
     only_left: UnpairedRuns
     only_right: UnpairedRuns
     renamed: tuple[str, str] | None
-    """The attack of each side, where they have different names and were paired all the same."""
+    """The attack of each side, if attacks with different names were paired."""
     by_model: bool
-    """Whether agent and model had to be the same: each side holds several."""
+    """Whether pairs have the same agent and model, because each side holds several."""
 
 
 def runs_with_measure(runs: pd.DataFrame, measure: Measure) -> pd.DataFrame:
-    """Return those of ``runs`` that ``measure`` speaks of, scored or not."""
+    """Return the ``runs`` that ``measure`` applies to, scored or not."""
     return runs[stem_applies_to(runs, measure.stem)]
 
 
 def comparable_runs(
     left: pd.DataFrame, right: pd.DataFrame, measure: Measure
 ) -> tuple[pd.DataFrame, pd.DataFrame, bool]:
-    """Return those runs of both sides that can be compared in ``measure``, which is no pass@k.
+    """Return the runs of both sides that can be compared in ``measure``, which is no pass@k.
 
-    Where tasks of either side ended early these are the first runs of both, for later ones are no
-    fair sample: then the last value is true.
+    If tasks of either side may have ended early, these are the first runs only, because later ones
+    are a biased sample. The last value is true in that case.
     """
     sides = runs_with_measure(left, measure), runs_with_measure(right, measure)
     if not any(ended_early(side).any() for side in sides):
@@ -72,11 +72,11 @@ def comparable_runs(
 def pair(left: pd.DataFrame, right: pd.DataFrame, *, rename: bool = False) -> Pairing:
     """Pair the runs of two tables (``metrics/frame.py``) by dataset, task, attack and run index.
 
-    Runs without an attack pair with such. With ``rename``, where either side has exactly one
-    attack, these two are taken for the same whatever they are called. Where each side holds several
-    agents or models, runs of the same agent and model are paired; where only one side does, each of
-    its configurations is paired with the other side's. A configuration that was run by several jobs
-    has several runs of the same index: the first pairs with the first, and so on.
+    Runs without an attack pair with runs without an attack. With ``rename``, if either side has
+    exactly one attack, the two are paired whatever their names. If each side holds several agents
+    or models, runs of the same agent and model are paired; if only one side does, each of its
+    configurations is paired with the other side's. A configuration that several jobs ran has
+    several runs of the same index: the first pairs with the first, and so on.
     """
     attacks = _attacks(left), _attacks(right)
     renamed = None
@@ -112,7 +112,7 @@ def pair(left: pd.DataFrame, right: pd.DataFrame, *, rename: bool = False) -> Pa
 
 
 def mixed(runs: pd.DataFrame, side: str) -> list[str]:
-    """Say which runs of a side stem from several configurations, and so are no single thing."""
+    """Return a note for each group of a side's runs that mixes several configurations."""
     same = ["dataset", "attack", "agent", "model"]
     kinds = runs[[*same, "identity"]].drop_duplicates().astype(object)
     found: dict[tuple[str, ...], int] = {}
@@ -131,7 +131,7 @@ def _attacks(runs: pd.DataFrame) -> list[str]:
 
 
 def _joint(sides: tuple[pd.DataFrame, pd.DataFrame], name: str) -> tuple[Ints, Ints]:
-    """Return numbers for the values of a column, the same on both sides; -1 for missing ones."""
+    """Return codes of a column's values, shared by both sides; -1 for missing ones."""
     left, right = (pd.Categorical(side[name]) for side in sides)
     known = pd.Index(left.categories.astype(object)).append(
         pd.Index(right.categories.astype(object))
@@ -141,14 +141,14 @@ def _joint(sides: tuple[pd.DataFrame, pd.DataFrame], name: str) -> tuple[Ints, I
 
 
 def _numbers(values: pd.Categorical, known: pd.Index) -> Ints:
-    # The last place is what the code -1 of a missing value points to.
+    # The code -1 of a missing value indexes the last element.
     places = np.append(known.get_indexer(values.categories.astype(object)), -1).astype(np.int64)
     found: Ints = places[np.asarray(values.codes, dtype=np.int64)]
     return found
 
 
 def _combined(one: tuple[Ints, Ints], other: tuple[Ints, Ints]) -> tuple[Ints, Ints]:
-    """Return a number for each pair of numbers, the same on both sides, as small as possible."""
+    """Return a dense code for each pair of codes, shared by both sides."""
     both = [np.concatenate(part) for part in (one, other)]
     if not len(both[0]):
         return one
@@ -159,7 +159,7 @@ def _combined(one: tuple[Ints, Ints], other: tuple[Ints, Ints]) -> tuple[Ints, I
 
 
 def _occurrence(keys: Ints) -> Ints:
-    """Return how many equal keys stand before each."""
+    """Return the number of equal keys before each key."""
     return np.asarray(pd.Series(keys).groupby(keys).cumcount(), dtype=np.int64)
 
 
@@ -190,27 +190,27 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Unscored:
-    """Why runs of one side, each with a counterpart on the other, count for nothing."""
+    """Numbers of paired runs of one side that have no score, by the reason."""
 
     errors: int
     cancelled: int
     unknown: int
-    """Scored, but this score is unknown."""
+    """Scored runs whose score in this measure is unknown."""
 
 
 @dataclass(frozen=True)
 class MatchedScores:
-    """The two values of every unit that has pairs, and the rows that they come from."""
+    """The values on both sides of every unit that has scored pairs."""
 
     before: Floats
     after: Floats
     clusters: Ints
     runs: Ints
-    """Pairs behind each unit."""
+    """Number of pairs of each unit."""
     rows: Ints
-    """Position, among the pairs, of one pair of each unit."""
+    """Position among the pairs of one pair of each unit."""
     scored: npt.NDArray[np.bool_]
-    """Which of all pairs are scored on both sides."""
+    """For each pair, whether it is scored on both sides."""
 
     def only(self, mask: npt.NDArray[np.bool_]) -> MatchedScores:
         """Return the units for which ``mask`` is true."""
@@ -227,7 +227,7 @@ class MatchedScores:
 def match(
     before: pd.DataFrame, after: pd.DataFrame, measure: Measure, *, cluster: Cluster
 ) -> MatchedScores:
-    """Return the values of ``measure`` for the units of pairs: row by row of the two tables."""
+    """Return the values of ``measure`` for the units of pairs; row i of both tables is a pair."""
     scores = run_scores(before, measure, Errors.EXCLUDE) + run_scores(
         after, measure, Errors.EXCLUDE
     )
@@ -235,7 +235,7 @@ def match(
     kept = np.flatnonzero(scored)
     left = before.iloc[kept].reset_index(drop=True)
     right = after.iloc[kept].reset_index(drop=True)
-    # A unit is a task in one configuration of either side: the two tables must agree on it.
+    # A unit is a task with one configuration of each side, so both tables get a joint identity.
     both = left["identity"].astype(str) + " " + right["identity"].astype(str)
     shared = {name: left[name] for name in ("dataset", "task_id", "benign_task", "malicious_task")}
     identity = pd.Categorical(both)
@@ -245,7 +245,7 @@ def match(
 
 
 def unscored(paired: pd.DataFrame, measure: Measure) -> Unscored:
-    """Count the runs of one side of the pairs that ``measure`` has no value for."""
+    """Count the paired runs of one side that have no score in ``measure``."""
     lacking = paired["status"][np.isnan(run_scores(paired, measure, Errors.EXCLUDE))]
     status = lacking.astype(str).value_counts()
     return Unscored(

@@ -1,4 +1,4 @@
-"""Selective risk: how often runs go badly among those that one would have trusted."""
+"""Selective risk: the mean loss among runs above a threshold of confidence."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
 _DIGITS = 9
-"""Decimals by which confidences are told apart."""
+"""Decimals to which confidences are rounded before they are compared."""
 
 
 @dataclass(frozen=True)
 class Point:
-    """What is trusted from a confidence on."""
+    """Risk and coverage at one threshold of confidence."""
 
     threshold: float
-    """The least confidence that is trusted, 0..1."""
+    """The lowest accepted confidence, 0..1."""
     coverage: float
     """Share of runs with this confidence or more; tasks weigh the same."""
     risk: float
@@ -31,18 +31,18 @@ class SelectiveRisk:
     """A risk-coverage curve."""
 
     points: tuple[Point, ...]
-    """One for each confidence there is, the highest first; the last covers all."""
+    """One for each distinct confidence, the highest first; the last covers all runs."""
     aurc: float
     """Area under the curve: the mean risk over all coverages."""
     excess: float
-    """``aurc`` less the least that any confidence could have with these losses."""
+    """``aurc`` minus the lowest that any assignment of confidences has with these losses."""
     tasks: int
     runs: int
 
 
 @dataclass(frozen=True)
 class RunConfidences:
-    """Runs with the loss of each and the confidence that was had in it."""
+    """The confidence in each run, and its loss and weight."""
 
     confidences: Floats
     losses: Floats
@@ -73,13 +73,14 @@ def risk_coverage(
 def aurc(confidences: Floats, losses: Floats, weights: Floats | None = None) -> float:
     """Return the area under the risk-coverage curve, 0..1: small is good.
 
-    It is the mean, over all coverages, of the risk among those most trusted. Source: Geifman, Uziel
-    and El-Yaniv 2019, "Bias-reduced uncertainty estimation for deep neural classifiers", ICLR,
-    where the mean is over the coverages 1/n, 2/n ... 1. Few runs of a task have few different
-    confidences, so here runs of equal confidence are taken in a random order, and the mean is over
-    all of 0..1: what the published sum comes to, on average, when each run is there many times
-    over. Within a level from coverage a to b, with L lost before and the mean loss m, that is the
-    integral of (L + (c - a) m) / c. Raises ``ValueError`` without any run.
+    It is the mean over all coverages of the risk among the runs with the highest confidence.
+    Source: Geifman, Uziel and El-Yaniv 2019, "Bias-reduced uncertainty estimation for deep neural
+    classifiers", ICLR, where the mean is over the coverages 1/n, 2/n ... 1. Few runs of a task have
+    few distinct confidences, so here runs of equal confidence are in random order and the mean is
+    over all of 0..1: the limit of the published sum, on average, when each run is repeated many
+    times. For a level of confidence from coverage a to b, with the loss L before it and the mean
+    loss m in it, that is the integral of (L + (c - a) m) / c. Raises ``ValueError`` without any
+    run.
     """
     _, weight, loss = _levels(confidences, losses, weights)
     total = weight.sum()
@@ -88,18 +89,18 @@ def aurc(confidences: Floats, losses: Floats, weights: Floats | None = None) -> 
     lost = (np.cumsum(loss) - loss) / total
     mean = loss / weight
     with np.errstate(divide="ignore"):
-        # Nothing comes before the first level, whose risk is the same all along.
+        # The risk is constant within the first level.
         logs = np.where(before > 0.0, np.log(after / np.where(before > 0.0, before, 1.0)), 0.0)
     logs[0] = 0.0
     return float(np.sum(mean * weight / total + (lost - before * mean) * logs))
 
 
 def leave_one_out_confidences(losses: Floats, units: Ints) -> RunConfidences:
-    """Return the confidence in each run: the share of the task's *other* runs that went well.
+    """Return the confidence in each run: one minus the mean loss of the task's *other* runs.
 
-    ``losses`` has one number of 0..1 for each run, and ``units`` tells which are of the same task.
-    A run says nothing of the confidence in itself, or else confidence and loss would agree of
-    necessity. Runs of tasks that have no other are left out. Every task weighs the same.
+    ``losses`` holds a number within 0..1 for each run, ``units`` the task of each. A run does not
+    contribute to the confidence in itself; otherwise confidence and loss would be correlated by
+    construction. Runs of tasks with a single run are left out. All tasks have the same weight.
     """
     _, unit = np.unique(units, return_inverse=True)
     number = np.bincount(unit)
@@ -111,7 +112,7 @@ def leave_one_out_confidences(losses: Floats, units: Ints) -> RunConfidences:
 
 
 def selective_risk(losses: Floats, units: Ints) -> SelectiveRisk | None:
-    """Return the curve for the agreement of other runs; ``None`` where no task has two runs."""
+    """Return the curve for leave-one-out confidences; ``None`` if no task has two runs."""
     found = leave_one_out_confidences(losses, units)
     if not found.tasks:
         return None
@@ -128,7 +129,7 @@ def selective_risk(losses: Floats, units: Ints) -> SelectiveRisk | None:
 def _levels(
     confidences: Floats, losses: Floats, weights: Floats | None
 ) -> tuple[Floats, Floats, Floats]:
-    """Return the confidences there are, falling, with the weight and the loss of each."""
+    """Return the distinct confidences in descending order, with the weight and loss of each."""
     if not len(confidences):
         raise ValueError("selective risk needs at least one run")
     each = np.ones(len(losses)) if weights is None else weights

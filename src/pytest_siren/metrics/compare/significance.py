@@ -1,4 +1,4 @@
-"""Tests of paired differences."""
+"""Significance tests of paired differences."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ from pytest_siren.metrics.compare.pairing import MatchedScores
 
 @dataclass(frozen=True)
 class McNemar:
-    """What the pairs say whose two sides differ."""
+    """McNemar's test of the discordant pairs."""
 
     gained: int
-    """Pairs that only the second side succeeded in."""
+    """Pairs in which only the second side succeeded."""
     lost: int
-    """Pairs that only the first side succeeded in."""
+    """Pairs in which only the first side succeeded."""
     p: float
     """Two-sided."""
     odds_ratio: float
     """``(gained + 0.5) / (lost + 0.5)``."""
     low: float
     high: float
-    """Its interval."""
+    """Interval of ``odds_ratio``."""
 
 
 def mcnemar(gained: int, lost: int, *, confidence: float = 0.95) -> McNemar:
@@ -60,9 +60,9 @@ Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
 _CHUNK = 4_000_000
-"""Numbers that are drawn at once."""
+"""Numbers drawn at once."""
 _DIGITS = 9
-"""Decimals to which sums are rounded, that rounding may not make equal clusters different."""
+"""Decimals to which sums are rounded, so that equal clusters stay equal."""
 
 
 def bootstrap(
@@ -73,7 +73,7 @@ def bootstrap(
     draws: int = 10_000,
     seed: int = 0,
 ) -> tuple[float, float]:
-    """Return the percentile interval of the mean of ``values``; whole clusters are drawn.
+    """Return the bootstrap percentile interval of the mean of ``values``, resampling clusters.
 
     Source: Efron 1979, Annals of Statistics 7, 1-26; clusters as in Davison and Hinkley 1997,
     *Bootstrap Methods and their Application*, 3.8. The same seed gives the same interval. Raises
@@ -94,9 +94,9 @@ def bootstrap(
 def sign_flip_p(
     values: Floats, clusters: Ints | None = None, *, draws: int = 10_000, seed: int = 0
 ) -> float:
-    """Return the two-sided p of the mean of ``values`` when each cluster may change its sign.
+    """Return the two-sided p of the mean of ``values`` by random sign flips of whole clusters.
 
-    If nothing differs between the two sides, their names can be exchanged in every pair. Source:
+    Under the null hypothesis the two sides are exchangeable in every pair. Source:
     Fisher 1935, *The Design of Experiments*, 21; one is added to both counts, so that p is never 0
     (Phipson and Smyth 2010, Statistical Applications in Genetics and Molecular Biology 9:39).
     """
@@ -105,7 +105,7 @@ def sign_flip_p(
     if not len(sizes):
         return 1.0
     observed = abs(float(sums.sum()))
-    # Each sum was rounded, and totals that are equal must count as equal.
+    # Sums were rounded, so equal totals may differ by rounding errors.
     tolerance = (len(sums) + 1) * 10.0**-_DIGITS
     random = np.random.default_rng(seed)
     as_large = 0
@@ -137,17 +137,17 @@ HIGHER_IS_WORSE = ("asr", "attack_pass", "error_rate", "incomplete_rate", "refus
 
 @dataclass(frozen=True)
 class PairedTestSettings:
-    """How differences are tested."""
+    """Settings of the tests."""
 
     confidence: float = 0.95
     margin: float | None = None
-    """What a measure may worsen by, for the test of non-inferiority."""
+    """How much a measure may worsen, for the test of non-inferiority."""
     seed: int = 0
 
 
 @dataclass(frozen=True)
 class PairedTestResult:
-    """How one measure differs between the sides of one group of pairs."""
+    """All tests of one measure over one group of pairs."""
 
     measure: str
     group: str
@@ -162,21 +162,21 @@ class PairedTestResult:
     bootstrap: tuple[float, float]
     """Percentile interval of the difference."""
     mcnemar: McNemar
-    """Of tasks, each of which succeeded on a side when half of its score was reached."""
+    """Over tasks; a task succeeds on a side if its score there is at least 0.5."""
     permutation_p: float
-    """Of changed signs, by clusters."""
+    """p of the sign-flip test over clusters."""
     effects: Effects
     test: str
-    """Where ``p`` is from: ``mcnemar`` where all pairs are independent and of full or no scores,
+    """The test that ``p`` is from: ``mcnemar`` if pairs are independent and scores are 0 or 1,
     else ``sign-flip``."""
     p: float
     q: float
-    """``p`` after Benjamini and Hochberg over all tests of the report."""
+    """``p`` adjusted by Benjamini and Hochberg over all tests of the report."""
     higher_is_worse: bool
     non_inferiority: NonInferiority | None
-    """Without a margin ``None``."""
+    """``None`` without a margin."""
     detectable: float | None
-    """Difference that these pairs would have shown with a probability of 80 %, if it is real."""
+    """The smallest true difference that these pairs detect with a power of 80 %."""
 
     @property
     def worsening(self) -> float:
@@ -192,7 +192,7 @@ class PairedTestResult:
 def run_tests(
     measure: str, stem: str, group: str, matched: MatchedScores, how: PairedTestSettings
 ) -> PairedTestResult:
-    """Return all tests of ``matched``, at least one unit; ``q`` is ``p`` until more is known."""
+    """Return all tests of ``matched``, which has at least one unit; ``q`` is set to ``p``."""
     values = matched.after - matched.before
     clusters, higher_is_worse = matched.clusters, stem in HIGHER_IS_WORSE
     difference = mean_difference(values, clusters, confidence=how.confidence)
@@ -245,11 +245,11 @@ def _detectable(difference: Difference, confidence: float) -> float | None:
 def benjamini_hochberg(p_values: Sequence[float]) -> list[float]:
     """Return the q-value of each p-value, in the same order: reject where it is below the level.
 
-    The i-th smallest of m becomes ``p * m / i``, and then the minimum of itself and of all that
-    come after it: the running minimum goes from the largest p down, so that a q-value never falls
-    while p rises. Source: Benjamini and Hochberg 1995, Journal of the Royal Statistical Society B
-    57, 289-300; as adjusted values: Yekutieli and Benjamini 1999, Journal of Statistical Planning
-    and Inference 82, 171-196. Raises ``ValueError`` for a p-value that is not within 0..1.
+    The i-th smallest of m becomes ``p * m / i``, then the minimum of that and of all later ones, so
+    that q-values are monotone in p. Source: Benjamini and Hochberg 1995, Journal of the Royal
+    Statistical Society B 57, 289-300; as adjusted values: Yekutieli and Benjamini 1999, Journal of
+    Statistical Planning and Inference 82, 171-196. Raises ``ValueError`` for a p-value outside
+    0..1.
     """
     p = np.asarray(p_values, dtype=np.float64)
     if not np.all((p >= 0.0) & (p <= 1.0)):

@@ -1,4 +1,4 @@
-"""Gates on what has changed since a baseline: ``asr_increase``, ``utility_drop`` and the like."""
+"""Gates on changes since a baseline: ``asr_increase``, ``utility_drop`` and the like."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ from pytest_siren.spec.gates import Gate
 from pytest_siren.text.words import counted, listed
 
 _WHO = ("model", "agent")
-"""Keys that a baseline may have other values under: it is compared all the same."""
+"""Keys in which a baseline may differ from the runs that are compared with it."""
 _NOT_KEPT = ("job", "vector")
-"""Keys that a baseline does not have."""
+"""Keys that a baseline does not hold."""
 
 
 @dataclass(frozen=True)
 class Baseline:
-    """What runs are compared with."""
+    """The runs that a session is compared with."""
 
     runs: pd.DataFrame
     """A table of ``metrics/frame.py``."""
     name: str
     """As the user gave it."""
     subset: bool = False
-    """Whether the user chose some tasks only, so that the others of the baseline may be missing."""
+    """Whether the user selected tasks, so that other tasks of the baseline may be absent."""
 
 
 def estimate_change(
@@ -52,9 +52,10 @@ def estimate_change(
     confidence: float,
     worst: bool = False,
 ) -> GateEstimate | None:
-    """Return by how much the measure went up, or dropped; ``None`` where nothing can be paired.
+    """Return the increase, or drop, of the measure; ``None`` if no scored runs can be paired.
 
-    With ``worst``, runs of the baseline without a score get the one that is best for it.
+    With ``worst``, runs of the baseline without a score get the best one, which is the worst case
+    for the gate.
     """
     before = baseline_runs(gate, baseline)
     if worst:
@@ -77,9 +78,9 @@ def estimate_change(
 def change_counts(
     runs: pd.DataFrame, gate: Gate, baseline: Baseline, cluster: Cluster
 ) -> OutcomeCounts | None:
-    """Return how often the pairs of each task differed by how much, a drop counting upwards.
+    """Return for each task how often its pairs had each difference; a drop is positive.
 
-    ``None`` where pairs lack a score on either side, so that more of them do not settle it alone.
+    ``None`` if a pair lacks a score on either side: then more pairs alone do not decide the gate.
     """
     measure = Measure.of(base(gate.measure))
     _, earlier, later = paired_runs(baseline_runs(gate, baseline), runs, measure)
@@ -93,7 +94,7 @@ def change_counts(
 
 
 def baseline_runs(gate: Gate, baseline: Baseline) -> pd.DataFrame:
-    """Return the runs of the baseline that ``gate`` is about."""
+    """Return the runs of the baseline that ``gate`` applies to."""
     group = [
         (key, value)
         for key, value in gate.group
@@ -105,7 +106,7 @@ def baseline_runs(gate: Gate, baseline: Baseline) -> pd.DataFrame:
 
 
 def unmatched(runs: pd.DataFrame, gate: Gate, baseline: Baseline) -> str | None:
-    """Return what is there on one side only; ``None`` when all tasks are compared."""
+    """Return a message that names tasks of one side only; ``None`` if all tasks are compared."""
     before, now = _tasks(baseline_runs(gate, baseline)), _tasks(runs)
     new, gone = sorted(now - before), sorted(before - now)
     if baseline.subset:
@@ -124,7 +125,7 @@ def unmatched(runs: pd.DataFrame, gate: Gate, baseline: Baseline) -> str | None:
 
 
 def incomparable(runs: pd.DataFrame, gate: Gate, baseline: Baseline) -> str:
-    """Say why no run has a counterpart in the baseline."""
+    """Return why no run has a counterpart in the baseline."""
     before = baseline_runs(gate, baseline)
     if not len(before):
         known = listed(sorted(map(str, baseline.runs["dataset"].dropna().unique())))
@@ -165,14 +166,14 @@ def _are(tasks: Sequence[object]) -> str:
 
 @dataclass(frozen=True)
 class GateSettings:
-    """How gates are judged."""
+    """How gates are evaluated."""
 
     point: bool = False
-    """Whether the bare estimate decides rather than its interval."""
+    """Whether the point estimate is compared with the bound rather than its interval."""
     cluster: Cluster = Cluster.COUPLE
     confidence: float = 0.95
     baseline: Baseline | None = None
     advice: bool = True
-    """Whether an open gate says how many runs would settle it, which takes up to a second."""
+    """Whether to compute how many runs would decide an inconclusive gate (up to a second)."""
     unexposed: Unexposed = Unexposed.COUNT
-    """What runs count as, in gates on attacks, whose model was not sent planted text."""
+    """How gates on attacks count runs whose model was not sent planted text."""

@@ -32,21 +32,21 @@ class GateEstimate:
     low: float
     high: float
     units: int
-    """Tasks or couples behind it."""
+    """Tasks or couples averaged."""
     runs: int
-    """Runs behind it."""
+    """Runs of these units."""
     short: int = 0
-    """Tasks that are not in it, because they have fewer scored runs than the measure needs."""
+    """Tasks left out because they have fewer scored runs than the measure needs."""
     undecided: int = 0
-    """Those of ``short`` whose jobs end tasks early, so that to leave them out shifts the value."""
+    """The part of ``short`` whose jobs end tasks early; leaving them out biases the value."""
     note: str = ""
-    """What it is about, to stand behind the figures."""
+    """A remark to print after the figures."""
 
 
 def estimate_measure(
     runs: pd.DataFrame, measure: str, *, cluster: Cluster, confidence: float
 ) -> GateEstimate | None:
-    """Return what ``runs`` come to in ``measure``; ``None`` when none of them counts for it."""
+    """Return the estimate of ``measure`` over ``runs``; ``None`` if it counts none of them."""
     if measure in TOTALS:
         return _total(runs, measure)
     if measure in WORST:
@@ -68,7 +68,7 @@ def estimate_measure(
 
 
 def _total(runs: pd.DataFrame, measure: str) -> GateEstimate | None:
-    """Return the sum over all attempts; it is known exactly."""
+    """Return the sum over all attempts, which is exact."""
     tried = runs[(runs["attempts"] > 0).to_numpy()]
     if not len(tried):
         return None
@@ -81,10 +81,10 @@ def _total(runs: pd.DataFrame, measure: str) -> GateEstimate | None:
 def _worst(runs: pd.DataFrame, measure: str, confidence: float) -> GateEstimate | None:
     """Return the highest, or lowest, rate among tasks, with an interval for that extreme.
 
-    That the worst task is beyond a bound must be shown of any one of m tasks, so each gets 1/m of
-    the error (Bonferroni). That it is within the bound must be shown of all tasks, each at the full
-    error: were one of them beyond, its own interval would have to fail (intersection-union, Berger
-    1982, Technometrics 24, 295).
+    The worst task is beyond a bound if any one of m tasks is, so each is tested at 1/m of the error
+    (Bonferroni). It is within the bound if all tasks are, so each is tested at the full error: if
+    one were beyond, its own interval would have to be wrong (intersection-union test, Berger 1982,
+    Technometrics 24, 295).
     """
     found = units(runs, Measure.of(base(measure)))
     if not len(found.values):
@@ -104,7 +104,10 @@ _Bounds = Callable[[Floats, Any, float], tuple[Floats, Floats]]
 def extreme(
     runs: pd.DataFrame, measure: str
 ) -> Callable[[Floats, Any, float], tuple[float, float]]:
-    """Return what makes the interval of the worst task of tasks' rates, runs and confidence."""
+    """Return the interval of the worst task, as a function of rates, runs and confidence.
+
+    Rates and runs are arrays of the shape ``(tasks,)``.
+    """
     binary = bool(runs[score_column(measure)].dropna().isin((0.0, 1.0)).all())
     bounds: _Bounds = _exact if binary or base(measure) == "asr" else _hoeffding
     highest = measure.startswith("max")
@@ -121,7 +124,7 @@ def extreme(
 
 
 def _exact(values: Floats, runs: Any, alpha: float) -> tuple[Floats, Floats]:
-    """Return Clopper and Pearson's bounds (1934, Biometrika 26, 404), each of error ``alpha``."""
+    """Return Clopper and Pearson's bounds (1934, Biometrika 26, 404), each with error ``alpha``."""
     from scipy.stats import beta
 
     wins = np.rint(values * runs)
@@ -138,17 +141,18 @@ def _hoeffding(values: Floats, runs: Any, alpha: float) -> tuple[Floats, Floats]
 
 
 def can_decide(gate: Gate, verdict: Verdict, exposed: ExposureCounts) -> bool:
-    """Whether runs that are ``exposed`` so far can give ``gate``, one on attacks, ``verdict``.
+    """Whether runs with this exposure can give ``gate``, which is on attacks, ``verdict``.
 
-    Where none read the planted text, none can; but an attacker who won too often has won.
+    If none read the planted text they show nothing; but attacks that succeeded too often break the
+    gate in any case.
     """
     return not exposed.none or (gate.upper and verdict is Verdict.BROKEN)
 
 
 def with_exposure(gate: Gate, result: GateResult, exposed: ExposureCounts) -> GateResult:
-    """Return ``result`` of a gate on attacks with a word about runs that read no planted text.
+    """Return ``result`` of a gate on attacks with a note on runs that read no planted text.
 
-    Where none did, it cannot hold.
+    If no run read it, the gate is inconclusive.
     """
     if result.value is not None and not can_decide(gate, result.verdict, exposed):
         why = _nobody(exposed, result.pending)

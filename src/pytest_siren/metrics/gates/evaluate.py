@@ -1,8 +1,8 @@
-"""Judges gates: held, broken, or inconclusive where the runs at hand cannot tell.
+"""Evaluates gates: each is held, broken, or inconclusive if the runs do not decide it.
 
-A gate holds only if its whole interval is on the good side of the bound, every planned run has come
-to an end, and it would still hold if each run without a score were counted against it. So nothing
-that is missing can make it hold.
+A gate holds only if its whole interval is on the good side of the bound, every planned run has
+ended, and it would still hold if each run without a score were counted against it. So missing data
+never make a gate hold.
 """
 
 from __future__ import annotations
@@ -59,10 +59,10 @@ def evaluate(
     pending: pd.DataFrame | None = None,
     settings: GateSettings | None = None,
 ) -> list[GateResult]:
-    """Return what came of each gate.
+    """Return the result of each gate.
 
-    ``runs`` is a table of ``metrics/frame.py``. ``pending`` is another with a row for each run that
-    was planned and was not tried, with the status ``pending``.
+    ``runs`` is a table of ``metrics/frame.py``. ``pending`` is another with a row for each planned
+    run without an attempt, with the status ``pending``.
     """
     table = runs if pending is None else concatenated(runs, pending)
     settings = settings or GateSettings()
@@ -80,7 +80,7 @@ def _evaluate(gate: Gate, table: pd.DataFrame, settings: GateSettings) -> GateRe
     if score_column(gate.measure) != "attack_score":
         return _evaluate_runs(gate, chosen, settings)
     exposed = count_exposed(chosen)
-    # More runs of the kind that nobody reads would decide nothing.
+    # More runs that do not read the planted text would decide nothing.
     settings = replace(settings, advice=settings.advice and not exposed.none)
     if settings.unexposed is Unexposed.UNKNOWN:
         chosen = unexposed_as_unknown(chosen)
@@ -88,7 +88,7 @@ def _evaluate(gate: Gate, table: pd.DataFrame, settings: GateSettings) -> GateRe
 
 
 def _evaluate_runs(gate: Gate, chosen: pd.DataFrame, settings: GateSettings) -> GateResult:
-    """Judge ``gate`` by ``chosen``, the runs that it is about."""
+    """Evaluate ``gate`` over ``chosen``, the runs that it applies to."""
     counts, pending = _counted(chosen, gate.measure)
     over = chosen[~pending]
     found = _find(gate, over, settings)
@@ -114,7 +114,7 @@ def _evaluate_runs(gate: Gate, chosen: pd.DataFrame, settings: GateSettings) -> 
 def _undecided(
     gate: Gate, found: GateEstimate, over: pd.DataFrame, counts: Counts, settings: GateSettings
 ) -> GateResult:
-    """Return the result for an interval that has the bound within."""
+    """Return the result for an interval that contains the bound."""
     why = words.why_across(gate, found, counts)
     asked = settings.advice and not counts.pending
     need = required(gate, found, over, settings) if asked else None
@@ -125,7 +125,7 @@ def _undecided(
 
 
 def _missing(gate: Gate, runs: pd.DataFrame) -> str:
-    """Say what of the gate's group is not there."""
+    """Return which key of the gate's group matches no run."""
     for key, value in gate.group:
         if not in_group(runs, [(key, value)]).any():
             return words.no_such(key, value, known_values(runs, key))
@@ -133,7 +133,7 @@ def _missing(gate: Gate, runs: pd.DataFrame) -> str:
 
 
 def _nothing(gate: Gate, over: pd.DataFrame, counts: Counts, settings: GateSettings) -> str:
-    """Say why there is no estimate."""
+    """Return why there is no estimate."""
     if gate.measure in CHANGES and counts.scored:
         if settings.baseline is None:
             return words.no_baseline(gate)
@@ -142,7 +142,7 @@ def _nothing(gate: Gate, over: pd.DataFrame, counts: Counts, settings: GateSetti
 
 
 def _counted(runs: pd.DataFrame, measure: str) -> tuple[Counts, Mask]:
-    """Return the counts, and which runs have not come to an end."""
+    """Return the counts, and for each run whether it has not ended."""
     errors = (runs["status"] == "error").to_numpy(bool)
     pending = runs["status"].isin((PENDING, "cancelled")).to_numpy(bool)
     unknown = unknown_scores(runs, measure)
@@ -166,7 +166,7 @@ def _find(
 
 
 def _side(gate: Gate, found: GateEstimate, settings: GateSettings) -> Verdict:
-    """Tell on which side of the bound the interval, or the estimate, lies as a whole."""
+    """Return the verdict of the interval, or of the point estimate, taken alone."""
     ends = (found.value,) if settings.point else (found.low, found.high)
     good = [gate.accepts(end) for end in ends]
     if all(good):
@@ -181,7 +181,7 @@ def _doubt(
     counts: Counts,
     settings: GateSettings,
 ) -> str | None:
-    """Return what keeps a gate from holding that would hold by its scored runs alone."""
+    """Return why a gate does not hold whose scored runs alone would make it hold, or ``None``."""
     if counts.pending:
         return words.why_unfinished(counts)
     if gate.measure in TOTALS:
@@ -200,10 +200,10 @@ def _doubt(
 
 
 def _way_out(gate: Gate, chosen: pd.DataFrame, pending: Mask, settings: GateSettings) -> str | None:
-    """Return why a gate that is broken so far may yet hold; ``None`` if it cannot."""
+    """Return why a gate that is broken so far may still hold; ``None`` if it cannot."""
     if gate.measure in TOTALS:
         return None if gate.upper else words.why_unfinished_broken()
-    # Errors of tasks that end early keep them undecided, which the estimate does not show.
+    # Tasks that end early stay undecided after an error, which the estimate does not show.
     errors = unscored(chosen, gate.measure) & decided_by(chosen, Measure.of(base(gate.measure)))
     best = with_scores(chosen, pending | errors, gate.measure, 1.0 - gate.bad_score)
     found = _find(gate, best, settings)

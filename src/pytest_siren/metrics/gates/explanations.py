@@ -1,4 +1,4 @@
-"""Why a gate has its verdict, and what would settle an inconclusive one."""
+"""Texts that explain the verdict of a gate, and what would decide an inconclusive one."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
 
 _MOST = 8
-"""Known values that are named."""
+"""Number of known values that a message lists."""
 
 
 def why_decided(gate: Gate, found: GateEstimate, verdict: Verdict, point: bool) -> str:
-    """Say on which side of the bound the gate's figures are."""
+    """Explain a verdict by the side of the bound on which the figures lie."""
     exact = gate.measure in TOTALS
     where = _where(gate, verdict is Verdict.HELD)
     if exact:
@@ -37,7 +37,7 @@ def why_decided(gate: Gate, found: GateEstimate, verdict: Verdict, point: bool) 
 
 
 def why_across(gate: Gate, found: GateEstimate, counts: Counts) -> str:
-    """Say that the interval reaches over the bound."""
+    """Explain that the interval contains the bound."""
     reach = f"the 95 % interval, {interval(found)}, has {figure(gate.bound)} within{_note(found)}"
     if counts.pending:
         return f"{reach}; {_pending(counts)}"
@@ -45,17 +45,17 @@ def why_across(gate: Gate, found: GateEstimate, counts: Counts) -> str:
 
 
 def why_unfinished(counts: Counts) -> str:
-    """Say that a gate cannot hold yet."""
+    """Explain that a gate cannot hold while runs are pending."""
     return f"it would hold by what was scored, but {_pending(counts)}"
 
 
 def why_unfinished_broken() -> str:
-    """Say that a gate may yet hold."""
+    """Explain that a gate that is broken so far may still hold."""
     return "it does not hold so far, but could if all pending runs go well; finish them"
 
 
 def why_against(counts: Counts, found: GateEstimate | None) -> str:
-    """Say that a gate holds only as long as nobody asks how the missing scores would be."""
+    """Explain that a gate would not hold if runs without a score counted against it."""
     if not counts.errors + counts.unknown:
         return "it would hold, but not if runs of the baseline without a score had gone well"
     parts = [counted(counts.errors, "run in error", "runs in error")] if counts.errors else []
@@ -70,26 +70,26 @@ def why_against(counts: Counts, found: GateEstimate | None) -> str:
 
 
 def why_short(gate: Gate, found: GateEstimate) -> str:
-    """Say that some tasks have too few scored runs."""
+    """Explain that some tasks have too few scored runs."""
     k = gate.measure.replace("^", "@").partition("@")[2]
     tasks = counted(found.short, "task has", "tasks have")
     return f"it would hold by the other tasks, but {tasks} fewer than {k} scored runs"
 
 
 def no_baseline(gate: Gate) -> str:
-    """Say that there is nothing to compare with."""
+    """Explain that there is no baseline."""
     return f"{gate.measure} needs something to compare with: give --baseline JOB or FILE"
 
 
 def unpriced(number: int, runs: pd.DataFrame) -> str:
-    """Say that nobody knows the cost."""
+    """Explain that the cost is unknown."""
     models = runs["model"][(runs["unpriced"] > 0).to_numpy()].dropna().unique()
     attempts = counted(number, "attempt has", "attempts have")
     return f"{attempts} no known price ({listed(shortened(sorted(map(str, models))))})"
 
 
 def nothing_scored(gate: Gate, counts: Counts) -> str:
-    """Say that there is nothing to judge."""
+    """Explain that no run has a score that the gate can use."""
     stem = base(gate.measure)
     if not counts.planned:
         benign = stem == "utility" or stem.startswith("pass")
@@ -114,7 +114,7 @@ def _answers(counts: Counts) -> str:
 
 
 def no_such(key: str, value: str, known: Sequence[str]) -> str:
-    """Say that no run has ``value`` under ``key``."""
+    """Explain that no run has ``key=value``."""
     if not known:
         return f"no run has {key}={value}, nor any other {key}"
     hint = suggestion(value, known)
@@ -122,14 +122,14 @@ def no_such(key: str, value: str, known: Sequence[str]) -> str:
 
 
 def no_runs(gate: Gate) -> str:
-    """Say that no run is what the gate is about."""
+    """Explain that the gate applies to no run."""
     if not gate.group:
         return "no runs were collected"
     return f"no run has all of {', '.join(f'{key}={value}' for key, value in gate.group)}"
 
 
 def figure(value: float) -> str:
-    """Return a rate with three digits behind the point, as tables show it."""
+    """Return a rate with three decimals, as in tables."""
     return f"{value:.3f}"
 
 
@@ -162,13 +162,13 @@ def _pending(counts: Counts) -> str:
 
 
 def shortened(names: Sequence[str]) -> list[str]:
-    """Return the first of ``names``, and how many more there are."""
+    """Return the first of ``names``, and the number of further ones."""
     more = len(names) - _MOST
     return [*names[:_MOST], f"{more:,} more"] if more > 0 else list(names)
 
 
 def required_runs_text(need: RequiredRuns, gate: Gate, found: GateEstimate) -> str:
-    """Say how many more runs, or tasks, would decide, and how to have them."""
+    """Return how many more runs, or tasks, would decide the gate, and the option to use."""
     if need.runs is None:
         return _none(gate, found)
     rate = "at this change" if need.paired else _rate(gate)
@@ -209,7 +209,7 @@ def _none(gate: Gate, found: GateEstimate) -> str:
 
 
 def _about(number: int, nouns: str) -> str:
-    """Return ``number`` with two significant digits, and ``nouns``, in the singular for 1."""
+    """Return ``number`` with two significant digits and ``nouns``, in the singular for 1."""
     if number == 1:
         one = {
             "more pairs of runs": "one more pair of runs",

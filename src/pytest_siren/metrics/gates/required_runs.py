@@ -1,4 +1,4 @@
-"""What would settle a gate that is open: the question behind it, put to simulation."""
+"""How many runs or tasks would decide an inconclusive gate, by simulation."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ if TYPE_CHECKING:
 def required(
     gate: Gate, found: GateEstimate, runs: pd.DataFrame, settings: GateSettings
 ) -> RequiredRuns | None:
-    """Return the runs or tasks that would settle ``gate``, which ``found`` leaves open.
+    """Return the runs or tasks that would decide ``gate``, which ``found`` does not decide.
 
-    ``None`` where that is not worked out: tasks have ended early, or pairs lack a score.
+    ``None`` if that is not computed: tasks have ended early, or pairs lack a score.
     """
     changes = gate.measure in CHANGES
     if abs(found.value - gate.bound) < 1e-9 or (changes and found.low <= -1 and found.high >= 1):

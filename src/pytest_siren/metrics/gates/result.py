@@ -1,4 +1,4 @@
-"""What came of gates. Standard library only."""
+"""Results of gates. Standard library only."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from enum import StrEnum
 
 
 class Verdict(StrEnum):
-    """What can be said of a gate."""
+    """The verdict on a gate."""
 
     HELD = "held"
     BROKEN = "broken"
@@ -16,30 +16,30 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True)
 class GateResult:
-    """One gate, and what was found."""
+    """The result of one gate."""
 
     gate: str
-    """The expression, as it was given."""
+    """The expression, as the user wrote it."""
     source: str
-    """Where it was given: ``--gate``, or the eval file's path."""
+    """Where it is from: ``--gate``, or the eval file's path."""
     verdict: Verdict
     value: float | None
-    """The estimate; ``None`` where there is none."""
+    """The estimate; ``None`` if there is none."""
     low: float | None
     high: float | None
     units: int
-    """Tasks or couples that the estimate is the mean of."""
+    """Tasks or couples averaged in the estimate."""
     runs: int
-    """Scored runs behind it."""
+    """Scored runs of these units."""
     errors: int
     """Runs that ended in an error."""
     pending: int
-    """Runs that have not come to an end."""
+    """Runs that have not ended."""
     why: str
-    """One sentence: what decided, or what keeps it from being decided."""
+    """One sentence: the reason for the verdict."""
     more_runs: int | None = None
     """About how many more runs would decide an inconclusive gate; ``None`` if no number would.
 
-    Of the same tasks where that suffices, else of further ones; ``why`` tells which. For a change
-    each needs a counterpart in the baseline.
+    These are runs of the same tasks if that suffices, else of further tasks; ``why`` says which.
+    For a gate on a change, each run needs a counterpart in the baseline.
     """

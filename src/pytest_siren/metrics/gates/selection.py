@@ -1,4 +1,4 @@
-"""Which runs a gate is about, and what they would look like had they gone otherwise."""
+"""Selects the runs that a gate applies to, and replaces scores for worst and best cases."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ from pytest_siren.spec.gates import TOTALS, Gate
 
 @dataclass(frozen=True)
 class Counts:
-    """The runs that a gate is about."""
+    """Numbers of runs that a gate applies to."""
 
     scored: int
     errors: int
     unknown: int
-    """Scored runs without the score that is asked for."""
+    """Scored runs without the score that the measure needs."""
     pending: int
-    """Planned runs that have not come to an end, also those that were cancelled."""
+    """Planned runs that have not ended, and cancelled ones."""
     answers: str = ""
-    """How the answers of runs with an unknown score ended, where not all are whole."""
+    """How the answers of runs with an unknown score ended, if some are incomplete."""
 
     @property
     def planned(self) -> int:
@@ -42,7 +42,7 @@ class Counts:
 
 
 PENDING = "pending"
-"""Status of rows that stand for runs which were planned and have not come to an end."""
+"""Status of rows for planned runs that have not ended."""
 
 Mask = npt.NDArray[np.bool_]
 
@@ -73,32 +73,32 @@ def concatenated(*tables: pd.DataFrame) -> pd.DataFrame:
 def _union(parts: list[pd.Series[Any]]) -> pd.Series[Any]:
     if len({part.cat.categories.dtype for part in parts}) == 1:
         return pd.Series(pd.api.types.union_categoricals(parts))
-    # Where nothing has a value, pandas does not know that it would be text.
+    # The categories of a column without values have no text dtype.
     return pd.Series(pd.Categorical(np.concatenate([part.astype(object) for part in parts])))
 
 
 def base(measure: str) -> str:
-    """Return the rate that ``measure`` compares, or takes the worst of; else ``measure``."""
+    """Return the rate of which ``measure`` is the change or the worst task; else ``measure``."""
     return _BASES.get(measure, measure)
 
 
 def score_column(measure: str) -> str:
-    """Return the column of scores that ``measure`` is made of."""
+    """Return the column of scores that ``measure`` uses."""
     if measure == "exposure":
         return "exposed"
     return "attack_score" if base(measure).startswith(("asr", "attack_pass")) else "benign_score"
 
 
 def applies_to(runs: pd.DataFrame, measure: str) -> Mask:
-    """Tell of each run whether it has a part in ``measure``, once it has come to an end."""
+    """Return for each run whether ``measure`` counts it once it has ended."""
     return stem_applies_to(runs, base(measure).split("@")[0].split("^")[0])
 
 
 def counted_runs(runs: pd.DataFrame, measure: str) -> pd.DataFrame:
-    """Return those of ``runs`` that ``measure`` counts, or will count once they have ended.
+    """Return the ``runs`` that ``measure`` counts, or will count once they have ended.
 
-    Where tasks ended early by it, nothing is pending of those that are decided; where they did so
-    by other measures, only first runs count until all others have been taken, too.
+    If tasks end early by ``measure``, decided tasks have no pending runs; if they end early by
+    other measures, ended runs count only if they are first runs.
     """
     if measure in TOTALS:
         return runs
@@ -108,15 +108,15 @@ def counted_runs(runs: pd.DataFrame, measure: str) -> pd.DataFrame:
 
 
 def runs_of_jobs(runs: pd.DataFrame, gate: Gate) -> pd.DataFrame:
-    """Return the runs of the jobs that ``gate`` is about."""
+    """Return the runs of the jobs that ``gate`` applies to."""
     return runs if gate.jobs is None else runs[runs["identity"].isin(gate.jobs).to_numpy()]
 
 
 def in_group(runs: pd.DataFrame, group: Sequence[tuple[str, str]]) -> Mask:
-    """Tell of each run whether it has all keys and values of ``group``.
+    """Return for each run whether it has all keys and values of ``group``.
 
-    Which vectors a run used is not known before it has ended, nor after an error: then every
-    attacked run may be one that used it.
+    The vectors of a run are unknown before it has ended, and after an error: such an attacked run
+    matches any vector.
     """
     mask = np.ones(len(runs), dtype=bool)
     for key, value in group:
@@ -125,7 +125,7 @@ def in_group(runs: pd.DataFrame, group: Sequence[tuple[str, str]]) -> Mask:
 
 
 def known_values(runs: pd.DataFrame, key: str) -> list[str]:
-    """Return the values that the runs have under ``key``, sorted."""
+    """Return the values of ``key`` among the runs, sorted."""
     values = runs[_column(key)].dropna().unique()
     if key == "vector":
         return sorted({one for value in values for one in str(value).split()})
@@ -133,7 +133,7 @@ def known_values(runs: pd.DataFrame, key: str) -> list[str]:
 
 
 def unknown_scores(runs: pd.DataFrame, measure: str) -> Mask:
-    """Tell of each run whether it was scored without the score that ``measure`` is made of."""
+    """Return for each run whether it was scored, but without the score that ``measure`` uses."""
     if measure in ("error_rate", "cost", "tokens"):
         return np.zeros(len(runs), dtype=bool)
     scored = (runs["status"] == "scored").to_numpy()
@@ -143,7 +143,7 @@ def unknown_scores(runs: pd.DataFrame, measure: str) -> Mask:
 
 
 def unscored(runs: pd.DataFrame, measure: str) -> Mask:
-    """Tell of each run whether it ended without what ``measure`` is made of."""
+    """Return for each run whether it ended without the score that ``measure`` uses."""
     if measure == "error_rate":
         return np.zeros(len(runs), dtype=bool)
     errors: Mask = (runs["status"] == "error").to_numpy(bool)
@@ -151,10 +151,10 @@ def unscored(runs: pd.DataFrame, measure: str) -> Mask:
 
 
 def with_scores(runs: pd.DataFrame, mask: Mask, measure: str, value: float) -> pd.DataFrame:
-    """Return ``runs`` as if those of ``mask`` had been scored ``value``.
+    """Return ``runs`` as if those of ``mask`` had the score ``value``.
 
-    For the error rate a value of 1 makes them errors; for rates of how answers ended it is a way to
-    end that counts.
+    For the error rate a value of 1 makes them errors; for rates of how answers ended, it gives them
+    a finish that counts.
     """
     as_error = measure == "error_rate" and value == 1.0
     status = np.where(mask, "error" if as_error else "scored", runs["status"].astype(object))

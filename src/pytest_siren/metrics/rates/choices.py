@@ -1,4 +1,4 @@
-"""Choices of how rates are computed, the estimates that result, and money in text.
+"""Options of how rates are computed, the resulting estimates, and amounts of money as text.
 
 Standard library only.
 """
@@ -11,18 +11,18 @@ from math import nan
 
 
 class Errors(StrEnum):
-    """What a run that ended in an error counts as."""
+    """How a run that ended in an error is counted."""
 
     EXCLUDE = "exclude"
-    """It is in no numerator and no denominator."""
+    """The run is in no numerator and no denominator."""
     FAILURE = "failure"
     """Neither the user nor the attacker got what they wanted: both scores are 0."""
     SUCCESS = "success"
-    """The attacker won, the user did not: as leaderboards do that count crashes so."""
+    """The attacker won and the user did not, as on leaderboards that count crashes so."""
 
 
 class Cluster(StrEnum):
-    """What runs must share to be taken for alike."""
+    """What runs must share to be in one cluster, whose runs may be correlated."""
 
     COUPLE = "couple"
     """The task, or both tasks of the couple."""
@@ -33,42 +33,42 @@ class Cluster(StrEnum):
 
 
 class Unexposed(StrEnum):
-    """What an attacked run counts as in gates whose model was not sent planted text."""
+    """How gates count an attacked run whose model was never sent planted text."""
 
     COUNT = "count"
-    """Its score counts like any other; the gate says how many such runs there are."""
+    """Its score counts like any other; the gate reports how many such runs there are."""
     UNKNOWN = "unknown"
     """Its attack score is unknown, unless the attacker won."""
 
 
 def cluster_note(cluster: Cluster) -> tuple[str, ...]:
-    """Return what a reader of intervals must know of ``cluster``; nothing for the default."""
+    """Return a note on how intervals were clustered; none for the default."""
     if cluster is Cluster.COUPLE:
         return ()
     return (f"intervals are clustered by {cluster} task",)
 
 
 def dollars(amount: float) -> str:
-    """Return US dollars with as many digits as prices of single runs need."""
+    """Return US dollars as text, with four decimals."""
     return "under $0.0001" if 0 < amount < 0.0001 else f"${amount:,.4f}"
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean over units with its interval; all of 0..1."""
+    """A mean over units with its interval, all within 0..1."""
 
     value: float
     low: float
     high: float
     units: int
-    """Tasks or couples, in one configuration each, that it is the mean of."""
+    """Units averaged: tasks or couples, each in one configuration."""
     runs: int
-    """Runs behind them."""
+    """Runs of these units."""
     clusters: int
-    """Clusters of units that resemble each other."""
+    """Clusters of correlated units."""
     method: str
-    """How the interval was made: ``mid-P``, or ``exact`` where all or none succeeded."""
+    """How the interval was computed: ``mid-P``, or ``exact`` where all or none succeeded."""
     effective: float = nan
-    """Independent observations that would leave the mean as uncertain as it is."""
+    """Effective sample size: independent observations with the same uncertainty of the mean."""
     short: int = 0
-    """Units left out, because they have fewer runs than the measure needs."""
+    """Units left out because they have fewer runs than the measure needs."""

@@ -1,4 +1,4 @@
-"""Runs in groups: the rates of each, and what it holds."""
+"""Groups of runs: their rates and counts."""
 
 from __future__ import annotations
 
@@ -17,32 +17,32 @@ from pytest_siren.metrics.rates.measures import Measure, units
 Ints = npt.NDArray[np.int64]
 
 CONFIGURATION = ("dataset", "suite", "agent", "model", "model_kind", "attack", "identity")
-"""Runs that are alike in these are runs of one configuration, whichever job they are of."""
+"""Columns that identify a configuration; runs of several jobs may share one."""
 VECTOR = "vector"
-"""Groups by single vectors; a run belongs to the group of each vector that was planted."""
+"""Groups by single vectors; a run belongs to the group of each of its planted vectors."""
 NAMED = ("dataset", "suite", "agent", "model", "model_kind", "attack", "identity", "job")
-"""Columns that every group tells, where all its runs are alike in them."""
+"""Columns that every group reports if all its runs have the same value."""
 
 _STATUSES = ("scored", "error", "cancelled")
 
 
 @dataclass(frozen=True)
 class Group:
-    """Runs with or without an attack, never both, that are alike in what they were grouped by."""
+    """Runs with equal values of the columns grouped by; either all are attacked or none is."""
 
     keys: Mapping[str, str | None]
-    """The columns that the group is made by, and those of ``NAMED`` in which its runs are alike."""
+    """The columns grouped by, and those of ``NAMED`` in which all its runs are equal."""
     different: Mapping[str, int]
-    """How many values it has of each column of ``NAMED``; a missing value is one, too."""
+    """Number of distinct values of each column of ``NAMED``; a missing value counts as one."""
     attacked: bool
     rates: Mapping[str, Estimate | None]
     """Measure to its estimate; ``None`` where no task has enough runs."""
     short: Mapping[str, int]
-    """Measure to the tasks that were left out, for they have fewer runs than it needs."""
+    """Measure to the number of tasks left out because they have fewer runs than it needs."""
     tasks: int
     """Tasks or couples."""
     samples: int
-    """Runs that count: the scored ones, and those in error where they are to count."""
+    """Runs in the rates: the scored ones, and those in error unless they are excluded."""
     scored: int
     errors: int
     cancelled: int
@@ -54,7 +54,7 @@ class Group:
     """How the last answers of scored runs ended, to the number of runs; unknown ones are left out.
     """
     exposure_unknown: int
-    """Scored runs under attack of which nobody can tell what their model was sent."""
+    """Scored runs under attack of which it is unknown whether planted text reached the model."""
     attempts: int
     input_tokens: int
     output_tokens: int
@@ -74,7 +74,7 @@ def groups(
 ) -> list[Group]:
     """Return the groups of ``runs``, a table of ``metrics/frame.py``, sorted, benign ones first.
 
-    ``by`` are columns, or ``VECTOR``. Runs without an attack have groups of their own.
+    ``by`` names columns, or ``VECTOR``. Runs without an attack form separate groups.
     """
     if VECTOR in by:
         runs = _by_vector(runs)
@@ -82,7 +82,7 @@ def groups(
         return []
     attacked = runs["attack"].notna().to_numpy()
     number, first = _numbered([*(_codes(runs, name) for name in by), attacked.astype(np.int64)])
-    # One configuration may have runs in several groups, where each is a unit of its own.
+    # A configuration with runs in several groups is a separate unit in each.
     apart, _ = _numbered([_codes(runs, "identity"), number])
     own = runs.assign(
         identity=pd.Categorical.from_codes(apart, categories=pd.RangeIndex(apart.max() + 1))
@@ -124,7 +124,7 @@ def _rates(
     cluster: Cluster,
     errors: Errors,
 ) -> list[tuple[Estimate | None, int]]:
-    """Return the estimate of each group, and the tasks that are too short of runs for it."""
+    """Return the estimate of each group, and the number of tasks with too few runs for it."""
     found = units(runs, measure, cluster=cluster, errors=errors)
     short = np.bincount(number[found.short_rows], minlength=groups)
     undecided = _places(number[found.open_rows], groups)
@@ -154,7 +154,7 @@ class _Counts:
 
     def __init__(self, runs: pd.DataFrame, number: Ints, groups: int, errors: Errors) -> None:
         self._number, self._groups = number, groups
-        # What a job is called is the same for all its runs.
+        # All runs of a job have the same names, so one row of each job is enough.
         _, self._of_jobs = _numbered([number, _codes(runs, "job")])
         self._jobs = runs.iloc[self._of_jobs]
         status = {name: (runs["status"] == name).to_numpy() for name in _STATUSES}
@@ -190,12 +190,12 @@ class _Counts:
         return {name: values[group].item() for name, values in self._columns.items()}
 
     def finishes(self, group: int) -> dict[str, int]:
-        """Return how the answers of one group ended."""
+        """Return the number of runs of one group by how their last answer ended."""
         found = {name: int(values[group]) for name, values in self._finishes.items()}
         return {name: count for name, count in found.items() if count}
 
     def distinct(self, column: str) -> Ints:
-        """Return how many values of ``column``, one of ``NAMED``, each group has."""
+        """Return the number of distinct values of ``column``, one of ``NAMED``, in each group."""
         number = self._number[self._of_jobs]
         _, first = _numbered([number, _codes(self._jobs, column)])
         return np.bincount(number[first], minlength=self._groups)
@@ -208,11 +208,11 @@ class _Counts:
 
 
 def _numbered(columns: Sequence[Ints]) -> tuple[Ints, Ints]:
-    """Return a number from 0 for each row, alike where all columns are; and a row of each."""
+    """Return a code from 0 for each row, equal where all columns are, and one row of each code."""
     code = np.zeros(len(columns[0]), dtype=np.int64)
     for column in columns:
         code = code * (int(column.max()) + 2) + (column + 1)
-        # Numbers stay below the square of the rows, which an integer holds.
+        # Codes stay below the square of the number of rows, which fits an int64.
         _, first, code = np.unique(code, return_index=True, return_inverse=True)
     return code, first
 
@@ -222,9 +222,9 @@ def _codes(runs: pd.DataFrame, name: str) -> Ints:
 
 
 def _values(runs: pd.DataFrame, name: str, places: Ints) -> list[str | None]:
-    """Return what the column says at ``places``."""
+    """Return the values of the column at ``places``."""
     values: list[str | None] = [*map(str, runs[name].cat.categories), None]
-    # The code -1 reads the last one, which is missing.
+    # The code -1 indexes the last element, which is None.
     return [values[code] for code in _codes(runs, name)[places]]
 
 

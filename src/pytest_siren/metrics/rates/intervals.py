@@ -17,12 +17,12 @@ _HALVINGS = 32
 
 
 def all_or_none(clusters: float, confidence: float = 0.95) -> float:
-    """Return how far the rate may lie from what every one of ``clusters`` showed.
+    """Return the width of the interval where all of ``clusters``, or none of them, succeeded.
 
-    Where none of ``n`` independent clusters holds a success, the exact upper limit of the rate is
-    ``1 - (alpha / 2) ** (1 / n)``, however alike the units of one cluster are; where all succeed,
-    it is as far below 1. Source: Clopper and Pearson 1934, "The use of confidence or fiducial
-    limits", Biometrika 26, 404-413, for x = 0.
+    If none of ``n`` independent clusters holds a success, the exact upper limit of the rate is
+    ``1 - (alpha / 2) ** (1 / n)``, however strongly the units of a cluster are correlated; if all
+    succeed, the lower limit is as far below 1. Source: Clopper and Pearson 1934, "The use of
+    confidence or fiducial limits", Biometrika 26, 404-413, for x = 0.
     """
     tail = (1.0 - confidence) / 2.0
     return float(-np.expm1(np.log(tail) / clusters))
@@ -33,17 +33,17 @@ def mid_p(
 ) -> tuple[Floats, Floats]:
     """Return the mid-P interval of a ``mean`` of ``size`` observations, both ends within 0..1.
 
-    It holds the rates p of which neither P(X > x) + P(X = x) / 2 nor P(X < x) + P(X = x) / 2 is
-    less than alpha / 2, for x = mean * size successes; with incomplete beta functions in the place
-    of the sums, neither number needs to be whole. Exact intervals (Clopper-Pearson) keep 95 % at
-    the worst rate and hold far more elsewhere, Wilson's falls to 92 % where few successes are
-    expected; this one stays near 95 %. Where all or none succeed it is Clopper-Pearson's.
+    It contains the rates p for which neither P(X > x) + P(X = x) / 2 nor P(X < x) + P(X = x) / 2 is
+    less than alpha / 2, for x = mean * size successes; incomplete beta functions replace the sums,
+    so x and ``size`` need not be integers. The exact interval (Clopper-Pearson) covers 95 % at the
+    worst rate and far more elsewhere, Wilson's covers only 92 % where few successes are expected;
+    this one stays near 95 %. Where all or none succeed it equals Clopper-Pearson's.
 
     Source: Lancaster 1961, "Significance tests in discrete distributions", Journal of the American
     Statistical Association 56, 223-234; recommended by Agresti and Gottard 2007, "Nonconservative
     exact small-sample inference for discrete data", Computational Statistics & Data Analysis 51,
-    6447-6458. Arrays are taken together; raises ``ValueError`` unless ``0 <= mean <= 1``, ``size >
-    0`` and ``0 < confidence < 1``.
+    6447-6458. Arrays are broadcast. Raises ``ValueError`` unless ``0 <= mean <= 1``, ``size > 0``
+    and ``0 < confidence < 1``.
     """
     means, sizes = np.broadcast_arrays(
         np.asarray(mean, dtype=np.float64), np.asarray(size, dtype=np.float64)
@@ -57,12 +57,12 @@ def mid_p(
     lower, upper = _limits(np.stack([means, 1.0 - means]), sizes, tail)
     low = np.where(means > 0.0, lower, 0.0)
     high = np.where(means < 1.0, 1.0 - upper, 1.0)
-    # Rounding would leave the interval beside the mean near 0 and 1.
+    # Near 0 and 1, rounding could exclude the mean from its own interval.
     return np.minimum(low, means), np.maximum(high, means)
 
 
 def _limits(means: Floats, sizes: Floats, tail: float) -> Floats:
-    """Return the lower limits: rates at which x or more successes, half of x itself, are rare."""
+    """Return the lower limits: the rates at which P(X > x) + P(X = x) / 2 equals ``tail``."""
     x = np.maximum(means * sizes, np.finfo(np.float64).tiny)
     rest = np.maximum(sizes - x, 0.0)
     full = rest <= 1e-9 * sizes
@@ -79,31 +79,31 @@ def _limits(means: Floats, sizes: Floats, tail: float) -> Floats:
 Ints = npt.NDArray[np.int64]
 
 _ENOUGH = 3.0
-"""Successes from which on the spread between clusters tells how alike the runs of one are."""
+"""Successes from which the variance between clusters is a usable estimate of their correlation."""
 _STEEP = 4
 
 
 @dataclass(frozen=True)
 class Clusters:
-    """What an interval needs to know of units in clusters."""
+    """The mean over clustered units, and its variance."""
 
     mean: float
     """Mean over units."""
     number: int
-    """Clusters."""
+    """Number of clusters."""
     n_eff_if_identical: float
-    """Independent observations that the units are worth if those of a cluster are all the same."""
+    """Effective sample size if all units of a cluster had the same value."""
     variance: float
-    """Variance of ``mean``, from the spread between clusters; infinite for a single cluster."""
+    """Variance of ``mean``, estimated between clusters; infinite for a single cluster."""
 
 
 def cluster_variance(values: Floats, clusters: Ints | None) -> Clusters:
-    """Return mean and variance of ``values``, one for each unit, whatever their order.
+    """Return mean and variance of ``values``, one for each unit; their order does not matter.
 
     The variance is ``G / (G - 1) * sum over clusters of (sum of (value - mean)) ** 2 / units **
     2``, for ``G`` clusters: the linearised variance of a mean under cluster sampling with
-    replacement. It holds whatever the values within a cluster have in common. Source: Cochran 1977,
-    "Sampling Techniques", 3rd edition, on clusters of unequal sizes.
+    replacement. It is valid for any correlation within clusters. Source: Cochran 1977, "Sampling
+    Techniques", 3rd edition, on clusters of unequal sizes.
     """
     units = len(values)
     mean = min(max(fsum(values.tolist()) / units, 0.0), 1.0)
@@ -111,7 +111,7 @@ def cluster_variance(values: Floats, clusters: Ints | None) -> Clusters:
         residuals: Floats = values - mean
         sizes: Floats = np.ones(units)
     else:
-        # Sorted, so that sums do not depend on the order in which runs ended.
+        # Sorting makes the sums independent of the order in which runs ended.
         order = np.lexsort((values, clusters))
         _, members = np.unique(clusters, return_inverse=True)
         residuals = np.bincount(members[order], weights=values[order] - mean).astype(np.float64)
@@ -132,27 +132,27 @@ def effective_size(found: Clusters, runs: int, confidence: float = 0.95) -> floa
     for proportions with small expected number of positive counts estimated from survey data",
     Survey Methodology 24, 193-201.
 
-    They take that factor in full, as is right where runs are all the same and only clusters tell
-    the variance. Where they are independent every run tells it, and with few successes intervals
-    would hold more than 98 %. So it is raised to the power ``sqrt(1 - size / runs)``, for ``size``
-    with the factor in full: the share, as standard errors go, of what may lie between clusters. Few
-    clusters that happen to look alike keep nearly all of the factor, as they may differ all the
-    same. The root was chosen by simulation.
+    Korn and Graubard apply that factor in full, which is right if the runs of a cluster are
+    identical, so that only clusters inform the variance. If runs are independent, each informs it,
+    and with few successes intervals would cover more than 98 %. So the factor is raised to the
+    power ``sqrt(1 - size / runs)``, with ``size`` computed with the full factor: the share of the
+    standard error that may lie between clusters. Few clusters with similar values keep nearly all
+    of the factor, since their similarity may be chance. The root was chosen by simulation.
 
-    With few successes the spread between clusters says next to nothing of how alike runs are: a
-    single success looks like independent runs in any case. There the variance is drawn, on the
-    scale of logarithms, towards that of clusters whose runs are all the same, with the weight
-    ``exp(-(x / 3) ** 4)`` for x effective successes or failures, whichever are fewer: next to 1
-    below 2, next to 0 above 4. Chosen by simulation (``benchmarks/coverage.py``); without it
-    intervals hold as little as 88 % at a rate of 1 %.
+    With few successes the variance between clusters hardly depends on the correlation within them:
+    a single success looks like independent runs in any case. There the variance is shrunk, on the
+    log scale, towards that of clusters with identical runs, with the weight ``exp(-(x / 3) ** 4)``
+    for x effective successes or failures, whichever are fewer: near 1 below 2, near 0 above 4. The
+    weight was chosen by simulation (``benchmarks/coverage.py``); without it intervals cover as
+    little as 88 % at a rate of 1 %.
 
-    Where all or none succeed there is no spread, and it is the number of clusters. ``found`` must
-    have two clusters at least.
+    If all or none succeed there is no variance, and the result is the number of clusters. ``found``
+    must have at least two clusters.
     """
     binomial = found.mean * (1.0 - found.mean)
     if binomial <= 0.0:
         return float(found.number)
-    # Values that are all the same, such as 0.5, have no spread.
+    # Identical values, such as 0.5, have no variance; the lower bound avoids dividing by 0.
     raw = binomial / max(found.variance, binomial / (10.0 * runs))
     fewer = min(found.mean, 1.0 - found.mean) * raw
     size = raw
@@ -167,7 +167,7 @@ def effective_size(found: Clusters, runs: int, confidence: float = 0.95) -> floa
 
 
 _LEAST = 1e-12
-"""A value below it is taken for 0."""
+"""Smaller values are treated as 0."""
 
 
 def estimate(
@@ -180,29 +180,29 @@ def estimate(
 ) -> Estimate:
     """Return the mean of ``values``, one for each unit, with its interval.
 
-    ``clusters`` holds a number for each unit, the same for units that resemble each other; without
-    it every unit is a cluster of its own. ``runs`` is the number of runs behind all values, and
-    ``k`` how many of them each value needs at least (that of pass@k).
+    ``clusters`` holds the cluster of each unit as a number; without it every unit is its own
+    cluster. ``runs`` is the number of runs of all units, and ``k`` the least number of runs that a
+    value needs (that of pass@k).
 
-    The interval is for the mean over tasks that might have been drawn, clusters being independent:
-    an effective number of observations (``effective_size``) in a mid-P interval (``mid_p``), and
-    exact where all or none succeed (``all_or_none``). For 20 tasks or more with up to 10 runs of
-    each it holds the true rate about 93 % of the time at least, at a nominal 95 %, however alike
-    the runs are; with 20 runs of each about 92 % (``docs/explanation/statistics.md``).
+    The interval is for the mean over the population of tasks, whose clusters are independent: a
+    mid-P interval (``mid_p``) for the effective sample size (``effective_size``), or an exact one
+    where all or none succeed (``all_or_none``). At a nominal 95 %, with 20 tasks or more and up to
+    10 runs of each, it covers the true rate at least 93 % of the time for any correlation of runs;
+    with 20 runs of each about 92 % (``docs/explanation/statistics.md``).
 
-    Where all units are of one cluster, nothing can be said of others: the interval is for this
-    cluster, and its units are the independent observations. Likewise for a single unit, whose runs
-    are: for ``k`` > 1, one for each ``k`` of them, which is at most what they are worth (Hoeffding
-    1948, "A class of statistics with asymptotically normal distribution", Annals of Mathematical
-    Statistics 19, 293-325, section 5).
+    If all units are in one cluster, the data say nothing about others: the interval is for this
+    cluster, with its units as independent observations. Likewise a single unit has its runs as
+    observations, or for ``k`` > 1 one for each ``k`` runs, which is the most they are worth
+    (Hoeffding 1948, "A class of statistics with asymptotically normal distribution", Annals of
+    Mathematical Statistics 19, 293-325, section 5).
 
-    Raises ``ValueError`` without any value, or when one is not of 0..1.
+    Raises ``ValueError`` without any value, or for one outside 0..1.
     """
     if not len(values):
         raise ValueError("an estimate needs at least one value")
     if not (np.min(values) >= 0.0 and np.max(values) <= 1.0):
         raise ValueError("an estimate needs values within 0..1")
-    # Squares of numbers that small are no numbers any more.
+    # The squares of smaller values would underflow.
     values = np.where(values < _LEAST, 0.0, values)
     found = cluster_variance(values, clusters)
     number = found.number
@@ -226,10 +226,10 @@ def estimate_with_undecided(
     k: int = 1,
     confidence: float = 0.95,
 ) -> Estimate:
-    """Return the mean of ``values`` as ``estimate``, its interval wide enough for what is open.
+    """Return ``estimate`` of ``values``, with an interval that allows for undecided units.
 
-    ``undecided`` holds the clusters of further units whose value is not known yet, and more likely
-    to be the one than the other: the interval holds those for all 0 and for all 1, after Manski
+    ``undecided`` holds the clusters of further units whose value, 0 or 1, is not yet known and not
+    missing at random. The interval contains that for all of them at 0 and that for all at 1: Manski
     1990, "Nonparametric bounds on treatment effects", American Economic Review 80, 319-323.
     """
     made = estimate(values, clusters, runs=runs, k=k, confidence=confidence)

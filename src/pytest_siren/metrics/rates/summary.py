@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     from pytest_siren.payloads import RunReport
 
 HIJACKED = "control:hijacked"
-"""The model that does whatever injected text says, to show which couples an attack can reach."""
+"""The model that obeys any injected text; it shows which couples an attack can reach."""
 
 _NO_REASON = "no score"
 
 
 class Reach(NamedTuple):
-    """How many couples an attack can hit at all."""
+    """Numbers of couples that an attack can hit at all, cannot hit, and that are unknown."""
 
     can: int
     cannot: int
@@ -76,20 +76,19 @@ class SummaryRow:
     started_at: float
     """When the first attempt began, in seconds since the epoch."""
     unmeasured: int = 0
-    """Attempts whose cost is unknown because an answer does not tell all of its tokens."""
+    """Attempts whose cost is unknown because an answer does not report all of its tokens."""
     decided: tuple[str, ...] = ()
     """Measures by which tasks of the job may have ended early."""
     exposed: ExposureCounts | None = None
-    """Scored runs by what their model was sent; ``None`` for benign jobs."""
+    """Scored runs by whether planted text reached their model; ``None`` for benign jobs."""
     finishes: Mapping[str, int] = field(default_factory=dict)
-    """How the last answers of scored runs ended, to the number of runs; unknown ones are left out.
-    """
+    """Number of scored runs by how their last answer ended; unknown ones are left out."""
     reached: int = 0
-    """Runs in error in which the attacker's goal had been reached."""
+    """Runs in error in which the attacker had reached the goal."""
     tools_unused: bool = False
     """Whether the model was offered tools and never asked for one."""
     judge_input_tokens: int = 0
-    """What models used that evaluators asked, in the attempts that count."""
+    """Tokens of the models that evaluators called, in the attempts that count."""
     judge_output_tokens: int = 0
     judge_cost: float = 0.0
     """US dollars, as far as it is known; a part of ``cost``."""
@@ -106,7 +105,7 @@ class SummaryRow:
 
 @dataclass(frozen=True)
 class Totals:
-    """What all jobs of a session took together."""
+    """The sums over all jobs of a session."""
 
     jobs: int
     runs: int
@@ -125,7 +124,7 @@ class Totals:
     wall_seconds: float
     """From the start of the first attempt to the end of the last."""
     unmeasured: int = 0
-    """Attempts whose cost is unknown because an answer does not tell all of its tokens."""
+    """Attempts whose cost is unknown because an answer does not report all of its tokens."""
 
 
 def rows(
@@ -137,10 +136,9 @@ def rows(
     """Return a row per (dataset, agent, model, model_kind, attack, job), sorted, benign first.
 
     Of several attempts at a run only the last counts, for scores and as an error; tokens and time
-    are those of all. Intervals take tasks of one ``cluster`` for alike. ``decided`` holds, by
-    identity of the job, the measures that its tasks may have ended early by, as
-    ``metrics/frame.py`` has them: its other figures are those of first runs. Raises ``ValueError``
-    for a k below 1.
+    are summed over all. Intervals are clustered by ``cluster``. ``decided`` maps the identity of a
+    job to the measures by which its tasks may have ended early, as in ``metrics/frame.py``; the
+    other figures of such a job use first runs only. Raises ``ValueError`` for a k below 1.
     """
     groups: dict[tuple[str, ...], list[RunReport]] = {}
     for report in reports:
@@ -161,7 +159,7 @@ def rows(
 
 
 def totals(rows: Sequence[SummaryRow]) -> Totals:
-    """Add up the rows of a session, of which there must be one at least."""
+    """Return the sums over the rows of a session, which has at least one."""
     return Totals(
         jobs=len({row.job for row in rows}),
         runs=sum(row.runs for row in rows),
@@ -180,9 +178,9 @@ def totals(rows: Sequence[SummaryRow]) -> Totals:
 
 
 def reach(reports: Iterable[RunReport]) -> Reach:
-    """Count the couples that a scored run hit, that none did, and of which nobody can tell.
+    """Count the couples that a scored run hit, that none hit, and whose scores are unknown.
 
-    Couples without a scored run are in none of the three.
+    Couples without a scored run are not counted.
     """
     hit: dict[str, bool | None] = {}
     for report in last_attempts(reports):
@@ -198,7 +196,7 @@ def reach(reports: Iterable[RunReport]) -> Reach:
 
 
 def last_attempts(reports: Iterable[RunReport]) -> list[RunReport]:
-    """Return the last attempt at each run of each job, in the order of the first ones."""
+    """Return the last attempt at each run of each job, in the order of the first attempts."""
     last: dict[tuple[str, str, int], RunReport] = {}
     for report in reports:
         key = (report.job, report.task_id, report.run_index)
@@ -272,7 +270,7 @@ def _tools_unused(runs: Sequence[RunReport]) -> bool:
 
 
 class _Rates:
-    """The rates of one job, and how many of its tasks are in none."""
+    """The rates of one job; each counts the tasks that it leaves out."""
 
     def __init__(self, runs: pd.DataFrame, cluster: Cluster) -> None:
         self._runs, self._cluster = runs, cluster
