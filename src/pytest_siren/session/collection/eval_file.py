@@ -320,7 +320,7 @@ class EvalFile(pytest.File):
             chosen = list(runs(job, asked))
         except ValueError as error:
             raise self.CollectError(f"{place}: {error}") from None
-        if chosen or asked is None:
+        if job.spec.gates and (chosen or asked is None):
             register_gates(self.config, job, place.as_posix(), len(chosen))
         for benign, malicious, run_index in chosen:
             item = RunItem.of(self, job, benign, malicious, run_index)

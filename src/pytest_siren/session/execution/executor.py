@@ -128,6 +128,9 @@ class Evaluations:
 
     def govern(self, size: int) -> None:
         """Let the models share rate limits, with at most ``size`` runs in flight here."""
+        models = [one for one in self.workshop.models() if isinstance(one, SupportsRateLimit)]
+        if not models:
+            return
         option = self.config.getoption
         limiters = RateLimiters(
             self.board,
@@ -136,9 +139,8 @@ class Evaluations:
             rpm=option("siren_rpm"),
             tpm=option("siren_tpm"),
         )
-        for model in self.workshop.models():
-            if isinstance(model, SupportsRateLimit):
-                model.use_rate_limiter(limiters)
+        for model in models:
+            model.use_rate_limiter(limiters)
 
     def loop(self, threads: int) -> asyncio.AbstractEventLoop:
         """Return the event loop, on which ``threads`` blocking calls can be made at a time."""

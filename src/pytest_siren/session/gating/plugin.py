@@ -114,11 +114,15 @@ class Gating:
             terminalreporter.line(line)
 
     def _planned(self, session: pytest.Session) -> tuple[list[RunManifest], list[Gate]]:
-        """Return what was planned, and the gates of eval files; nothing is loaded without runs."""
-        if executor_of(self.config).state is None:
+        """Return what was planned, and the gates of eval files; neither where nobody asks."""
+        executor = executor_of(self.config)
+        if executor.state is None:
             return [], []
-        from pytest_siren.session.gating.manifest import file_gates, read_manifests
+        from pytest_siren.session.gating.manifest import FILE_GATES, file_gates, read_manifests
 
+        gated = self.gates or self._sampling is not None or FILE_GATES in self.config.stash
+        if not gated and executor.planned() is None:
+            return [], []
         plan = read_manifests(session)
         return plan, file_gates(plan)
 
