@@ -32,6 +32,20 @@ def test_every_package_has_a_place_on_the_page() -> None:
     assert [name for name in packages if f"`src/pytest_siren/{name}/`" not in page] == []
 
 
+@pytest.mark.parametrize("room", ["session", "metrics"])
+def test_a_room_has_at_most_ten_entries(room: str) -> None:
+    entries = [path.name for path in (PACKAGE / room).iterdir() if not path.name.startswith("__")]
+    assert len(entries) <= 10, sorted(entries)
+
+
+def test_every_file_that_the_page_names_is_there() -> None:
+    page = (ROOT / "ARCHITECTURE.md").read_text()
+    named = set(re.findall(r"`([\w/]+/[\w/]+\.py)(?::\w+)?`", page))
+    assert len(named) > 10
+    places = (ROOT, PACKAGE)
+    assert [name for name in named if not any((at / name).exists() for at in places)] == []
+
+
 def test_the_page_is_short() -> None:
     assert len((ROOT / "ARCHITECTURE.md").read_text().splitlines()) <= 70
 
