@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import tarfile
+import tomllib
+from importlib.metadata import distribution
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,21 @@ from hypothesis import settings
 settings.register_profile("quick", max_examples=25, deadline=None)
 settings.register_profile("thorough", max_examples=500, deadline=None)
 settings.load_profile("quick")
+
+_PROJECT = Path(__file__).parents[1] / "pyproject.toml"
+
+
+def pytest_configure() -> None:
+    """Refuse an editable install that is older than the entry points in pyproject.toml."""
+    groups = tomllib.loads(_PROJECT.read_text())["project"]["entry-points"]
+    declared = {(group, name, value) for group in groups for name, value in groups[group].items()}
+    points = distribution("pytest-siren").entry_points
+    if missing := declared - {(point.group, point.name, point.value) for point in points}:
+        raise pytest.UsageError(
+            f"{len(missing)} entry points of pyproject.toml are not installed: run make setup, or "
+            "pip install --no-deps -e ."
+        )
+
 
 _ARCHIVE = Path(__file__).parents[2] / "shared" / "data" / "agentdojo_runs.tar.xz"
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from pytest_siren.evaluation.components import Kind, Registry
 from pytest_siren.evaluators import json_schema as strict_json
 from pytest_siren.evaluators.choice import EVALUATORS, NamedEvaluators
 from tests.unit.inline_sample import refusals
@@ -28,15 +29,14 @@ def test_an_unknown_type_lists_the_known_ones_and_the_nearest() -> None:
     assert place == ("type",)
     assert message == (
         "unknown evaluator type 'contians' (did you mean 'contains'?); known: contains, "
-        "not_contains, equals, regex, json_schema, tool_called, python, "
-        "model_graded"
+        "equals, json_schema, model_graded, not_contains, python, regex, tool_called"
     )
 
 
 @pytest.mark.parametrize(
     ("config", "place", "message"),
     [
-        ({"value": "a"}, (), "the evaluator has no type; known: contains, not_contains"),
+        ({"value": "a"}, (), "the evaluator has no type; known: contains, equals"),
         ({"type": ["regex"]}, ("type",), "unknown evaluator type \"['regex']\""),
         ("contains", (), "valid dictionary"),
         (None, (), "valid dictionary"),
@@ -49,7 +49,9 @@ def test_an_evaluator_is_a_mapping_with_a_type(config: Any, place: Any, message:
 
 
 def test_every_type_is_known_under_its_own_name() -> None:
+    assert Registry().names(Kind.EVALUATOR) == sorted(EVALUATORS)
     for name, model in EVALUATORS.items():
+        assert Registry().find(Kind.EVALUATOR, name).config is model
         assert model.model_json_schema()["properties"]["type"]["const"] == name
 
 

@@ -1,8 +1,10 @@
-"""Datasets, attacks, agents and models, found by name: conftest first, then entry points."""
+"""Parts that eval files and options name, found by name: conftest first, then entry points."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cache
@@ -23,11 +25,18 @@ class Kind(StrEnum):
     AGENT = "agents"
     MODEL = "models"
     SANDBOX = "sandboxes"
+    EVALUATOR = "evaluators"
+    REPORT = "reports"
 
     @property
     def noun(self) -> str:
         """What one of them is called."""
-        return "sandbox" if self is Kind.SANDBOX else self.value.removesuffix("s")
+        match self:
+            case Kind.SANDBOX:
+                return "sandbox"
+            case Kind.REPORT:
+                return "report format"
+        return self.value.removesuffix("s")
 
 
 @dataclass(frozen=True)
@@ -56,8 +65,17 @@ class UnknownComponentError(LookupError):
 
 
 @cache
+def _all_installed() -> dict[Kind, dict[str, EntryPoint]]:
+    # The files of all installed packages are read once, not once for each kind.
+    found = entry_points()
+    return {
+        kind: {point.name: point for point in found.select(group=f"pytest_siren.{kind}")}
+        for kind in Kind
+    }
+
+
 def _installed(kind: Kind) -> dict[str, EntryPoint]:
-    return {point.name: point for point in entry_points(group=f"pytest_siren.{kind.value}")}
+    return _all_installed()[kind]
 
 
 @dataclass
@@ -65,6 +83,8 @@ class Registry:
     """Looks components up by name."""
 
     _registered: dict[tuple[Kind, str], Component] = field(default_factory=dict)
+    _loaded: dict[tuple[Kind, str], Component] = field(default_factory=dict)
+    """Installed ones: a dataset of 100,000 tasks asks for its evaluators as often."""
 
     def add(self, kind: Kind, name: str, component: Component) -> None:
         """Register ``component``; it hides an installed one of the same name."""
@@ -79,12 +99,33 @@ class Registry:
         """Return the component. Raises ``UnknownComponentError``, or what importing it raises."""
         if (kind, name) in self._registered:
             return self._registered[kind, name]
+        if (kind, name) in self._loaded:
+            return self._loaded[kind, name]
         if point := _installed(kind).get(name):
             component = point.load()
             if not isinstance(component, Component):
                 raise TypeError(f"entry point {point.value} is not a pytest_siren Component")
+            self._loaded[kind, name] = component
             return component
         raise UnknownComponentError(kind, name, self.names(kind))
+
+
+_REGISTRY: ContextVar[Registry | None] = ContextVar("_REGISTRY", default=None)
+
+
+@contextmanager
+def using(registry: Registry) -> Iterator[None]:
+    """Let configurations find the components that they name in ``registry`` within the block."""
+    token = _REGISTRY.set(registry)
+    try:
+        yield
+    finally:
+        _REGISTRY.reset(token)
+
+
+def current_registry() -> Registry:
+    """Return the registry of the block; outside of any, one of the installed components."""
+    return _REGISTRY.get() or Registry()
 
 
 _P = TypeVar("_P")

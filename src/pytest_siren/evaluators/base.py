@@ -6,9 +6,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, PrivateAttr, SerializeAsAny, ValidationError
 from pydantic_core import InitErrorDetails, PydanticCustomError, PydanticKnownError
 
+from pytest_siren.evaluation.components import Component
+from pytest_siren.evaluation.isolation import UserInterrupt, one_line
 from pytest_siren.evaluation.tasks import Evaluator
 from pytest_siren.text.words import suggestion
 
@@ -26,6 +28,39 @@ class EvaluatorConfig(BaseModel, ABC):
 
         Raises ``ImportPathError`` when the configuration names code that cannot be loaded.
         """
+
+
+def build_evaluator(config: EvaluatorConfig, base: Path) -> Evaluator:
+    """Build an evaluator whose configuration knows how to."""
+    return config.build(base)
+
+
+class RegisteredEvaluator(EvaluatorConfig):
+    """An evaluator that is built by a component, from a configuration of the component's own."""
+
+    config: SerializeAsAny[BaseModel]
+    _component: Component = PrivateAttr()
+
+    @classmethod
+    def of(cls, name: str, config: BaseModel, component: Component) -> RegisteredEvaluator:
+        """Return the evaluator ``name`` with its validated ``config``."""
+        made = cls.model_construct(type=name, config=config)
+        made._component = component
+        return made
+
+    def build(self, base: Path) -> Evaluator:
+        """Return what the component builds. Raises ``ValueError`` for what it raises."""
+        try:
+            built = self._component.build(self.config, base)
+        except UserInterrupt:
+            raise
+        except ValueError:
+            raise
+        except BaseException as error:
+            raise ValueError(f"building it failed: {one_line(error)}") from error
+        if not (callable(built) or hasattr(built, "judge_model")):
+            raise ValueError(f"it is {type(built).__name__}, which cannot be called")
+        return built  # type: ignore[no-any-return]
 
 
 Loc = tuple[str | int, ...]

@@ -2,13 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
-from pydantic import AfterValidator, Field, TypeAdapter, ValidatorFunctionWrapHandler, WrapValidator
-from pydantic_core import PydanticKnownError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    Field,
+    SerializeAsAny,
+    TypeAdapter,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+)
+from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError, PydanticKnownError
 
-from pytest_siren.evaluators.base import EvaluatorConfig, located, problem, unknown
+from pytest_siren.evaluation.components import Kind, UnknownComponentError, current_registry
+from pytest_siren.evaluators.base import (
+    EvaluatorConfig,
+    RegisteredEvaluator,
+    build_evaluator,
+    located,
+    problem,
+    unknown,
+)
 from pytest_siren.evaluators.json_schema import JsonSchema
 from pytest_siren.evaluators.matching import Contains, Equals, NotContains, Regex, ToolCalled
 from pytest_siren.evaluators.model_graded import ModelGraded
@@ -24,6 +41,7 @@ EVALUATORS: Mapping[str, type[EvaluatorConfig]] = {
     "python": PythonEvaluator,
     "model_graded": ModelGraded,
 }
+"""The configurations of those that ship, by name."""
 
 
 def _choose(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
@@ -35,12 +53,47 @@ def _choose(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
         return value
     if not isinstance(value, Mapping):
         raise PydanticKnownError("dict_type")
-    kind = value.get("type")
+    kind, registry = value.get("type"), current_registry()
     if kind is None:
-        raise problem(f"the evaluator has no type; known: {', '.join(EVALUATORS)}")
-    if not isinstance(kind, str) or kind not in EVALUATORS:
-        raise located("evaluator", [(("type",), unknown("evaluator type", str(kind), EVALUATORS))])
-    return EVALUATORS[kind].model_validate(value)
+        known = ", ".join(registry.names(Kind.EVALUATOR))
+        raise problem(f"the evaluator has no type; known: {known}")
+    try:
+        component = registry.find(Kind.EVALUATOR, str(kind))
+    except UnknownComponentError as error:
+        message = unknown("evaluator type", str(kind), error.known)
+        raise located("evaluator", [(("type",), message)]) from None
+    except (ImportError, AttributeError, TypeError) as error:
+        message = f"the evaluator {kind!r} cannot be loaded: {error}"
+        raise located("evaluator", [(("type",), message)]) from None
+    if component.build is build_evaluator:
+        return component.config.model_validate(value)
+    return RegisteredEvaluator.of(str(kind), _config(component.config, value), component)
+
+
+def _config(model: type[BaseModel], value: Mapping[str, Any]) -> BaseModel:
+    """Validate the keys beside ``type``. Raises ``ValidationError``, which names the known keys."""
+    given = {key: one for key, one in value.items() if key != "type" or key in model.model_fields}
+    try:
+        return model.model_validate(given)
+    except ValidationError as error:
+        details = error.errors(include_url=False)
+        keys = [field.alias or name for name, field in model.model_fields.items()]
+        raise ValidationError.from_exception_data(
+            model.__name__, [_explained(one, keys) for one in details]
+        ) from None
+
+
+def _explained(details: ErrorDetails, keys: Sequence[str]) -> InitErrorDetails:
+    kind: str | PydanticCustomError = details["type"]
+    context = details.get("ctx", {})
+    if kind == "extra_forbidden" and len(details["loc"]) == 1:
+        kind = problem(unknown("key", str(details["loc"][0]), keys))
+    else:
+        try:
+            PydanticKnownError(kind, context)  # type: ignore[arg-type]
+        except (KeyError, TypeError):
+            kind = problem(details["msg"])
+    return InitErrorDetails(type=kind, loc=details["loc"], input=details["input"], ctx=context)
 
 
 AnyEvaluator: TypeAlias = Annotated[
@@ -56,6 +109,8 @@ AnyEvaluator: TypeAlias = Annotated[
         Field(discriminator="type"),
     ],
     WrapValidator(_choose),
+    # What a component of someone else's is configured with is no member of the union.
+    SerializeAsAny(),
 ]
 
 

@@ -26,9 +26,10 @@ from referencing import Registry, Resource
 from referencing.exceptions import Unresolvable
 from referencing.jsonschema import DRAFT202012
 
+from pytest_siren.evaluation.components import Component
 from pytest_siren.evaluation.tasks import Evaluator, Evidence
 from pytest_siren.evaluators import json_schema as strict_json
-from pytest_siren.evaluators.base import EvaluatorConfig, problem
+from pytest_siren.evaluators.base import EvaluatorConfig, build_evaluator, problem
 from pytest_siren.evaluators.matching import in_time, left, search
 
 _Keyword = Callable[[Any, Any, Any, Any], Any]
@@ -209,3 +210,6 @@ def _finite(text: str) -> float:
     if math.isinf(number):
         raise ValueError(f"{text[:20]} is not a finite number")
     return number
+
+
+component = Component(JsonSchema, build_evaluator)

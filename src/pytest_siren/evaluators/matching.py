@@ -18,9 +18,10 @@ import regex
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 from pydantic_ai.messages import ModelResponse
 
+from pytest_siren.evaluation.components import Component
 from pytest_siren.evaluation.responses import words_of
 from pytest_siren.evaluation.tasks import Evaluator, Evidence, ToolCall
-from pytest_siren.evaluators.base import EvaluatorConfig, Loc, located, problem
+from pytest_siren.evaluators.base import EvaluatorConfig, Loc, build_evaluator, located, problem
 
 Where: TypeAlias = Annotated[
     Literal["output", "messages"],
@@ -350,3 +351,10 @@ def same_json(one: Any, other: Any) -> bool:
     if isinstance(one, list) and isinstance(other, list):
         return len(one) == len(other) and all(map(same_json, one, other))
     return bool(one == other)
+
+
+contains_component = Component(Contains, build_evaluator)
+not_contains_component = Component(NotContains, build_evaluator)
+equals_component = Component(Equals, build_evaluator)
+regex_component = Component(Regex, build_evaluator)
+tool_called_component = Component(ToolCalled, build_evaluator)

@@ -21,11 +21,12 @@ from pydantic_ai.messages import (
     UserPromptPart,
 )
 
+from pytest_siren.evaluation.components import Component
 from pytest_siren.evaluation.judging import Ask, Verdict
 from pytest_siren.evaluation.responses import finish_of_run, words_of
 from pytest_siren.evaluation.scores import Finish
 from pytest_siren.evaluation.tasks import Evaluator, Evidence
-from pytest_siren.evaluators.base import EvaluatorConfig
+from pytest_siren.evaluators.base import EvaluatorConfig, build_evaluator
 
 _LONGEST_REASON = 2_000
 _SHOWN = 200
@@ -148,3 +149,6 @@ def _verdict(response: ModelResponse, model: str, grade: str) -> Verdict:
             f"the judge {model!r} gave no verdict such as {_GRADES[grade]}, but {shown!r}"
         ) from None
     return Verdict(found.value, found.reason[:_LONGEST_REASON])
+
+
+component = Component(ModelGraded, build_evaluator)

@@ -19,10 +19,11 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import AfterValidator, Field
 
+from pytest_siren.evaluation.components import Component
 from pytest_siren.evaluation.isolation import in_thread
 from pytest_siren.evaluation.scores import score_of
 from pytest_siren.evaluation.tasks import Evaluator, Evidence
-from pytest_siren.evaluators.base import EvaluatorConfig, problem
+from pytest_siren.evaluators.base import EvaluatorConfig, build_evaluator, problem
 from pytest_siren.text.words import suggestion
 
 _NAME = r"[^\W\d]\w*(?:\.[^\W\d]\w*)*"
@@ -245,3 +246,6 @@ def _check_signature(path: str, judge: Any, config: dict[str, Any]) -> None:
         raise ImportPathError(
             f"{path!r} cannot be called as {path.partition(':')[2]}(evidence, **config): {error}"
         ) from None
+
+
+component = Component(PythonEvaluator, build_evaluator)

@@ -11,7 +11,13 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from pytest_siren.evaluation.components import Component, Kind, Registry, UnknownComponentError
+from pytest_siren.evaluation.components import (
+    Component,
+    Kind,
+    Registry,
+    UnknownComponentError,
+    using,
+)
 from pytest_siren.spec.errors import problems_of
 from pytest_siren.spec.jobspec import ComponentSpec
 from pytest_siren.spec.overrides import Action, Change, Override
@@ -118,7 +124,8 @@ class Components:
             if "model" in component.config.model_fields:
                 given["model"] = model
         try:
-            validated = component.config.model_validate(given)
+            with using(self.registry):
+                validated = component.config.model_validate(given)
         except ValidationError as error:
             found = problems_of(error, component.config, given, config, (*at, "config"))
             self.problems += found

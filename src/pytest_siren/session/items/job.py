@@ -15,7 +15,7 @@ import pytest
 from pydantic_ai.usage import UsageLimits
 
 from pytest_siren.evaluation.attack import AsksModels, Attack
-from pytest_siren.evaluation.components import Kind, Registry, implements
+from pytest_siren.evaluation.components import Kind, Registry, implements, using
 from pytest_siren.evaluation.judging import judge_models
 from pytest_siren.evaluation.lifecycle import (
     EvaluatorPart,
@@ -160,7 +160,8 @@ class Workshop:
         """Build ``spec``. What its parts raise is raised."""
         token = PROJECT_ROOT.set(self.root)
         try:
-            return self._made(spec)
+            with using(self.registry):
+                return self._made(spec)
         finally:
             PROJECT_ROOT.reset(token)
 
