@@ -65,6 +65,8 @@ if TYPE_CHECKING:
         RunReport,
         ScoreInfo,
     )
+    from pytest_siren.reports.data import ReportData
+    from pytest_siren.reports.formats import ReportWriter
     from pytest_siren.session.gating.plugin import GATES
 
 _HOMES = {
@@ -122,6 +124,8 @@ _HOMES = {
         "ScoreInfo",
     ),
     "pytest_siren.metrics.gates.result": ("GateResult", "Verdict"),
+    "pytest_siren.reports.data": ("ReportData",),
+    "pytest_siren.reports.formats": ("ReportWriter",),
     "pytest_siren.session.gating.plugin": ("GATES",),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
@@ -161,6 +165,8 @@ __all__ = [
     "PartError",
     "Prompt",
     "Registry",
+    "ReportData",
+    "ReportWriter",
     "RequestInfo",
     "ResponseInfo",
     "RunAttempt",

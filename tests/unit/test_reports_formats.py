@@ -6,28 +6,28 @@ from pathlib import Path
 
 import pytest
 
-from pytest_siren.reports.formats import Kind, ReportError, Target
+from pytest_siren.reports.formats import HTML, MARKDOWN, SARIF, ReportError, Target
 from tests.unit.reports_sample import data, run
 
 
 @pytest.mark.parametrize(
     ("text", "kind"),
     [
-        ("x.md", Kind.MARKDOWN),
-        ("deep/X.MD", Kind.MARKDOWN),
-        ("x.sarif", Kind.SARIF),
-        ("x.sarif.json", Kind.SARIF),
-        ("x.html", Kind.HTML),
-        ("folder/", Kind.HTML),
-        ("v1.2/", Kind.HTML),
-        ("report", Kind.HTML),
-        ("there.d", Kind.HTML),
+        ("x.md", MARKDOWN),
+        ("deep/X.MD", MARKDOWN),
+        ("x.sarif", SARIF),
+        ("x.sarif.json", SARIF),
+        ("x.html", HTML),
+        ("folder/", HTML),
+        ("v1.2/", HTML),
+        ("report", HTML),
+        ("there.d", HTML),
     ],
 )
-def test_the_name_decides_the_kind(tmp_path: Path, text: str, kind: Kind) -> None:
+def test_the_name_decides_the_kind(tmp_path: Path, text: str, kind: str) -> None:
     (tmp_path / "there.d").mkdir()
     target = Target.of(text, tmp_path)
-    assert target.kind is kind
+    assert target.format == kind
     assert target.path == tmp_path / text
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import redirect_stderr, redirect_stdout
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -36,15 +37,29 @@ def registry_for(files: Iterable[Path]) -> Registry:
     of them names the hook: that takes a second. Raises ``ConftestError``.
     """
     found = list(files)
-    if not any(_registers(file) for file in found):
-        return Registry()
+    return _loaded(found, []) if any(_registers(file) for file in found) else Registry()
+
+
+@cache
+def report_formats(folder: Path) -> Registry:
+    """Return the components for reports: the installed ones, and those of ``folder``'s conftest.py.
+
+    Raises ``ConftestError``.
+    """
+    conftest = folder / "conftest.py"
+    # A session that writes a report in a format by name asks for components when it begins.
+    return _loaded([conftest], ["--siren-report=html:x"]) if _registers(conftest) else Registry()
+
+
+def _loaded(paths: Sequence[Path], options: Sequence[str]) -> Registry:
     catch = _Catch()
+    asked = [*map(str, paths), *options]
     with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
-        pytest.main([*map(str, found), "--collect-only", "-q", "-pno:cacheprovider"], [catch])
+        pytest.main([*asked, "--collect-only", "-q", "-pno:cacheprovider"], [catch])
     if catch.registry is None:
         raise ConftestError(
-            "the components of conftest.py cannot be loaded; "
-            f"see: pytest --collect-only {' '.join(map(str, found))}"
+            f"the components of conftest.py cannot be loaded; see: pytest --collect-only "
+            f"{' '.join(asked)}"
         )
     return catch.registry
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_siren.cli.arguments import add_cluster, add_jobs_dir, add_k
+from pytest_siren.cli.conftests import ConftestError, report_formats
 from pytest_siren.cli.output import write_error, write_line
 from pytest_siren.jobs.sweeps import SweepError, find_jobs
 
@@ -36,7 +38,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "--output",
         required=True,
         metavar="PATH",
-        help="what to write: x.html or a folder for a page, x.md, x.sarif",
+        help="what to write: x.html or a folder for a page, x.md, x.sarif, or NAME:PATH for a "
+        "format of conftest.py or a package",
     )
     report.add_argument(
         "--baseline",
@@ -62,7 +65,7 @@ def _report(args: argparse.Namespace) -> int:
     try:
         jobs = _jobs(jobs_dir, args.targets)
         baseline = _baseline(args.baseline, jobs_dir, here)
-        target = Target.of(args.output, here)
+        target = Target.of(args.output, here, partial(report_formats, here))
         title = args.title or _title(args.targets)
         ks = tuple(dict.fromkeys(args.k or ()))
         data = recorded(jobs, here, title, baseline, Cluster(args.cluster), ks)
@@ -70,7 +73,7 @@ def _report(args: argparse.Namespace) -> int:
             reasons = "; ".join(data.problems) or "no run has ended"
             raise ReportError(f"there is nothing to report: {reasons}")
         target.write(data)
-    except (SweepError, BaselineError, ReportError) as error:
+    except (SweepError, BaselineError, ReportError, ConftestError) as error:
         write_error(str(error))
         return NO_ANSWER
     for problem in data.problems:

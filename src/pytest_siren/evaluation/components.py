@@ -12,7 +12,7 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any, Protocol, TypeGuard, TypeVar, cast
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict
 
 from pytest_siren.text.words import nearest, suggestion
 
@@ -52,6 +52,12 @@ class Component:
     needs_model: bool = True
     """Of an agent: whether its jobs have a model. ``False`` for rules, and for services that have
     a model of their own."""
+
+
+class NoConfig(BaseModel):
+    """The configuration of a component that has none."""
+
+    model_config = ConfigDict(extra="forbid")
 
 
 class UnknownComponentError(LookupError):

@@ -3,35 +3,30 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
-from enum import StrEnum
+from difflib import get_close_matches
 from pathlib import Path
-from pkgutil import resolve_name
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeAlias
 
 from pytest_siren.jobs.redact import ENVIRONMENT
 from pytest_siren.jobs.writing.write import FolderError, make_folder
 
 if TYPE_CHECKING:
+    from pytest_siren.evaluation.components import Registry
     from pytest_siren.reports.data import ReportData
 
 
-class Kind(StrEnum):
-    """A kind of report, by the function ``write(target, data)`` that writes it."""
+HTML, MARKDOWN, SARIF = "html", "markdown", "sarif"
+_SHIPPED = (HTML, MARKDOWN, SARIF)
+SUFFIXES = {".html": HTML, ".md": MARKDOWN, ".sarif": SARIF, ".sarif.json": SARIF}
+_NAMED = re.compile(r"([A-Za-z_][\w.-]+):(.+)", re.DOTALL)
+"""A name of more than one letter, which is a drive elsewhere, and a path."""
 
-    HTML = "pytest_siren.reports.html:write_html"
-    MARKDOWN = "pytest_siren.reports.markdown:write_markdown"
-    SARIF = "pytest_siren.reports.sarif:write_sarif"
-
-
-SUFFIXES = {
-    ".html": Kind.HTML,
-    ".md": Kind.MARKDOWN,
-    ".sarif": Kind.SARIF,
-    ".sarif.json": Kind.SARIF,
-}
+ReportWriter: TypeAlias = "Callable[[Path, ReportData], object]"
+"""Writes a report to a path. What it raises becomes a message, and the session fails."""
 
 
 class ReportError(Exception):
@@ -43,43 +38,81 @@ class Target:
     """A report that somebody asked for."""
 
     path: Path
-    kind: Kind
+    format: str
+    """Name of a component of the kind ``REPORT``."""
+    registry: Callable[[], Registry] | None = None
+    """Where it is looked up; ``None`` for one that ships."""
 
     @classmethod
-    def of(cls, text: str, base: Path) -> Target:
-        """Return what ``text``, a path relative to ``base``, asks for.
+    def of(cls, text: str, base: Path, registry: Callable[[], Registry] | None = None) -> Target:
+        """Return what ``text`` asks for: a path relative to ``base``, or ``NAME:PATH``.
 
-        A folder, which is a name that ends in a slash, has no suffix or is one already, gets an
-        HTML page. Raises ``ReportError`` for an unknown suffix and for an empty name.
+        ``registry`` gives the formats that NAME may be. Without a NAME the suffix decides: a
+        folder, which is a name that ends in a slash, has no suffix or is one already, gets an HTML
+        page. Raises ``ReportError`` for an unknown suffix or NAME, and for an empty path.
         """
         if not text.strip():
             raise ReportError("the name of the report is empty")
+        if registry is not None and (named := _NAMED.fullmatch(text)):
+            if (found := _named(named[1], text, registry)) is not None:
+                return cls(base / named[2], found, registry)
         path = base / text
-        name = path.name.lower()
         if text.endswith(("/", os.sep)) or os.path.isdir(path) or not path.suffix:
-            return cls(path, Kind.HTML)
-        for suffix, kind in SUFFIXES.items():
-            if name.endswith(suffix):
-                return cls(path, kind)
+            return cls(path, HTML)
+        if (found := _by_suffix(text)) is not None:
+            return cls(path, found)
         known = ", ".join(SUFFIXES)
         raise ReportError(
             f"{text}: no report is made for a file of this kind; known are {known}, and a folder "
-            "(for a page with its transcripts)"
+            "(for a page with its transcripts); NAME:PATH asks for the format NAME"
         )
 
     @property
     def file(self) -> Path:
         """The file that is to be opened; of a page in a folder, the page."""
-        in_folder = self.kind is Kind.HTML and not self.path.name.lower().endswith(".html")
+        in_folder = self.format == HTML and not self.path.name.lower().endswith(".html")
         return self.path / "index.html" if in_folder or os.path.isdir(self.path) else self.path
 
     def write(self, data: ReportData) -> None:
         """Make the report. Raises ``ReportError`` when it cannot be written."""
-        write: Callable[[Path, ReportData], Any] = resolve_name(self.kind)
+        from pytest_siren.evaluation.components import Kind, Registry
+
+        registry = Registry() if self.registry is None else self.registry()
+        ships = self.format in _SHIPPED
         try:
+            component = registry.find(Kind.REPORT, self.format)
+            write: ReportWriter = component.build(component.config(), self.path.parent)
+            make_folder(self.path.parent)
             write(self.path, data)
         except OSError as error:
             raise ReportError(f"cannot write {self.path}: {_reason(error)}") from error
+        except Exception as error:
+            if ships:
+                raise
+            message = f"the report format {self.format!r} failed for {self.path}"
+            raise ReportError(f"{message}: {type(error).__name__}: {error}") from error
+
+
+def _by_suffix(text: str) -> str | None:
+    name = Path(text).name.lower()
+    return next((kind for suffix, kind in SUFFIXES.items() if name.endswith(suffix)), None)
+
+
+def _named(name: str, text: str, registry: Callable[[], Registry]) -> str | None:
+    """Return the format ``name``; ``None`` where ``text`` is a path with a colon in it.
+
+    Raises ``ReportError`` for what is more likely a misspelt name.
+    """
+    from pytest_siren.evaluation.components import Kind
+
+    known = registry().names(Kind.REPORT)
+    if name in known:
+        return name
+    nearest = get_close_matches(name, known, n=1)
+    if not nearest and _by_suffix(text) is not None:
+        return None
+    hint = f" (did you mean {nearest[0]!r}?)" if nearest else ""
+    raise ReportError(f"{text}: unknown report format {name!r}{hint}; known: {', '.join(known)}")
 
 
 def _reason(error: OSError) -> str:

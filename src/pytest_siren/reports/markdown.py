@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+from pytest_siren.evaluation.components import Component, NoConfig
 from pytest_siren.evaluation.scores import spoken
 from pytest_siren.jobs.redact import ENVIRONMENT
 from pytest_siren.metrics.gates.result import GateResult, Verdict
@@ -342,3 +343,6 @@ def _cost(one: JobFigures) -> str:
 
 def _more(number: int) -> str:
     return f"\n*and {number:,} more*\n" if number > 0 else ""
+
+
+component = Component(NoConfig, lambda config, folder: write_markdown)

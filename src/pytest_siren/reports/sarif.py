@@ -16,6 +16,7 @@ from urllib.parse import quote
 
 import pandas as pd
 
+from pytest_siren.evaluation.components import Component, NoConfig
 from pytest_siren.evaluation.scores import spoken
 from pytest_siren.jobs.reading.job_config import RecordError
 from pytest_siren.jobs.reading.read import load_attacks, load_config
@@ -240,3 +241,6 @@ def _text(text: str, limit: int = _LONGEST_NAME) -> str:
     for char in "\\[]":
         shown = shown.replace(char, f"\\{char}")
     return shown.replace("{", "{{").replace("}", "}}")
+
+
+component = Component(NoConfig, lambda config, folder: write_sarif)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from argparse import ArgumentTypeError
 from decimal import Decimal, InvalidOperation
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -230,7 +231,8 @@ def add_report_options(parser: pytest.Parser, group: OptionNames) -> None:
         action="append",
         default=[],
         metavar="PATH",
-        help="write a report at the end: x.md, x.sarif, x.html, or a folder for a page with its "
+        help="write a report at the end: x.md, x.sarif, x.html, NAME:PATH for the format NAME of a "
+        "conftest.py or a package, or a folder for a page with its "
         "transcripts; may be given several times",
     )
     group.addoption(
@@ -260,12 +262,13 @@ def targets(config: pytest.Config) -> list[Target]:
     if not asked:
         return []
     from pytest_siren.reports.formats import ReportError, Target
+    from pytest_siren.session.config.registry import RegistrationError, registry
 
     found: dict[Path, Target] = {}
     for where, text, base in asked:
         try:
-            target = Target.of(text, base)
-        except ReportError as error:
+            target = Target.of(text, base, partial(registry, config))
+        except (ReportError, RegistrationError) as error:
             raise pytest.UsageError(f"{where}: {error}") from None
         found[target.path] = target
     return list(found.values())

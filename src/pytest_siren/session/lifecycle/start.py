@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_siren.evaluation.components import Registry
-from pytest_siren.evaluation.isolation import UserInterrupt, marked_interrupts, one_line
 from pytest_siren.evaluators.python import ProjectRoot
 from pytest_siren.session.collection.eval_file import AskedTaskIds
 from pytest_siren.session.config.figure_options import prices
 from pytest_siren.session.config.options import names, run_timeout
 from pytest_siren.session.config.processes import executor_of, is_worker
+from pytest_siren.session.config.registry import RegistrationError, registry
 from pytest_siren.session.config.stash import EVALUATIONS
 from pytest_siren.session.execution.event_loop import Lull
 from pytest_siren.session.execution.executor import Evaluations, evaluations_of
@@ -97,13 +97,13 @@ def start(config: pytest.Config) -> Evaluations:
     """
     if EVALUATIONS not in config.stash:
         give_back()
-        registry = _registry(config)
+        components = _registry(config)
         lull = Lull()
         recorder = JsonRecorder(config, Writer(lull))
         board = _board(config)
         evaluations = Evaluations(
             config,
-            Workshop(registry, prices(config), SharedSpend(board), ProjectRoot(config.rootpath)),
+            Workshop(components, prices(config), SharedSpend(board), ProjectRoot(config.rootpath)),
             recorder,
             board,
             lull,
@@ -132,16 +132,7 @@ def _board(config: pytest.Config) -> SharedState:
 
 
 def _registry(config: pytest.Config) -> Registry:
-    registry = Registry()
-    with marked_interrupts():
-        try:
-            config.hook.pytest_siren_components_register.call_historic(
-                kwargs={"registry": registry}
-            )
-        except UserInterrupt:
-            raise
-        except BaseException as error:
-            # pytest would take some for a folder that is skipped, or for the end of the session.
-            message = f"pytest_siren_components_register: {one_line(error)}"
-            raise pytest.Collector.CollectError(message) from error
-    return registry
+    try:
+        return registry(config)
+    except RegistrationError as error:
+        raise pytest.Collector.CollectError(str(error)) from error

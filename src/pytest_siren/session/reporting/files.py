@@ -16,7 +16,7 @@ import pytest
 
 from pytest_siren.metrics.gates.result import GateResult
 from pytest_siren.payloads import RunReport
-from pytest_siren.reports.formats import Kind, ReportError, Target
+from pytest_siren.reports.formats import MARKDOWN, ReportError, Target
 from pytest_siren.session.config.figure_options import on_github, targets
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ class ReportFiles:
         if not self._reports:
             # Only Markdown has something to say then, and only of gates.
             gated = bool(self._gates) and not session.testsfailed
-            left = [one for one in wanted if gated and one.kind is Kind.MARKDOWN]
+            left = [one for one in wanted if gated and one.format == MARKDOWN]
             if len(left) < len(wanted):
                 self._say("no report: nothing was run to its end", yellow=True)
             wanted, summary = left, summary if gated else None
