@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         SupportsWarmup,
     )
     from pytest_siren.evaluation.models import ModelKind, ModelSource, RunContext, Unknown
+    from pytest_siren.evaluation.sandbox import ExecResult, Sandbox, SandboxManager, UsesSandbox
     from pytest_siren.evaluation.stage import Agent, Stage
     from pytest_siren.evaluation.states import (
         INJECTED_VECTORS,
@@ -84,6 +85,12 @@ _HOMES = {
     ),
     "pytest_siren.evaluation.models": ("ModelKind", "ModelSource", "RunContext", "Unknown"),
     "pytest_siren.evaluation.verdicts": ("StateScores",),
+    "pytest_siren.evaluation.sandbox": (
+        "ExecResult",
+        "Sandbox",
+        "SandboxManager",
+        "UsesSandbox",
+    ),
     "pytest_siren.evaluation.stage": ("Agent", "Stage"),
     "pytest_siren.evaluation.states": (
         "INJECTED_VECTORS",
@@ -149,6 +156,7 @@ __all__ = [
     "Environment",
     "Evaluator",
     "Evidence",
+    "ExecResult",
     "GateResult",
     "GroundTruth",
     "HasSources",
@@ -173,6 +181,8 @@ __all__ = [
     "RunContext",
     "RunInfo",
     "RunReport",
+    "Sandbox",
+    "SandboxManager",
     "ScoreInfo",
     "Scores",
     "SnapshotEnvironment",
@@ -188,6 +198,7 @@ __all__ = [
     "ToolCall",
     "ToolOutcome",
     "Unknown",
+    "UsesSandbox",
     "Verdict",
     "__version__",
     "waiting",

@@ -28,10 +28,11 @@ if TYPE_CHECKING:
 
 @pytest.hookspec(historic=True)
 def pytest_siren_components_register(registry: Registry) -> None:
-    """Add datasets, attacks, agents, models or sandboxes to ``registry``.
+    """Add components of any kind to ``registry``.
 
-    Called once in every process that collects an eval file, before the first one is read. A name
-    that is registered here hides an installed component of the same name.
+    Called once in every process that collects an eval file, before the first one is read, and in
+    one that is asked for a report format by name. A name that is registered here hides an installed
+    component of the same name.
     """
 
 

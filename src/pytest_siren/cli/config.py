@@ -192,35 +192,38 @@ def _check(file: Path, registry: Registry, selection: Selection) -> bool:
     except SpecError as error:
         _write(Redactor(given).text(str(error)))
         return False
-    problems = _problems(jobs, registry)
+    problems, warnings = _problems(jobs, registry)
     for problem in problems:
         _write(escaped(Redactor(given).text(f"{file}: {problem}")))
     if problems:
         return False
     secrets = Redactor(given.union(*(of_config(job.snapshot) for job in jobs)))
     _write(escaped(secrets.text(f"{file}: {_summary(jobs)}")))
-    for warning in dict.fromkeys(warning for job in jobs for warning in job.warnings):
+    for warning in warnings:
         _write(escaped(secrets.text(f"{file}: {warning}")))
     return True
 
 
-def _problems(jobs: Sequence[JobSpec], registry: Registry) -> list[str]:
-    """Return what keeps pytest from building ``jobs``, and their models from being asked."""
+def _problems(jobs: Sequence[JobSpec], registry: Registry) -> tuple[list[str], list[str]]:
+    """Return what keeps pytest from building ``jobs`` or asking their models, and warnings."""
     # It imports what executes runs.
     from pytest_siren.session.items.job import Workshop
 
     workshop = Workshop(registry, root=ProjectRoot(root_folder(Path.cwd())))
     problems: dict[str, None] = {}
+    warnings: dict[str, None] = {}
     for job in jobs:
         try:
-            model = workshop.job(job).model
+            built = workshop.job(job)
+            warnings.update(dict.fromkeys(built.spec.warnings))
+            model = built.model
             if isinstance(model, Checked):
                 model.check()
         except Exception as error:  # noqa: BLE001 - whatever a component raises
             plain = isinstance(error, ValueError | LookupError | ImportError | OSError)
             problems[str(error) if plain else one_line(error)] = None
     problems.update(dict.fromkeys(workshop.close()))
-    return list(problems)
+    return list(problems), list(warnings)
 
 
 def _summary(jobs: Sequence[JobSpec]) -> str:

@@ -35,7 +35,7 @@ def add_info(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         nargs="*",
         metavar="KIND",
         choices=[[], "all", "plugins", *(kind.value for kind in Kind)],
-        help="datasets, attacks, agents, models or sandboxes (default: all)",
+        help="datasets, attacks, agents, models, evaluators, reports or sandboxes (default: all)",
     )
     info.add_argument("--json", action="store_true", help="as JSON, with the configs' JSON schemas")
     info.set_defaults(run=_info)

@@ -49,6 +49,7 @@ from pytest_siren.evaluation.states import End
 from pytest_siren.evaluation.tasks import (
     Couple,
     Dataset,
+    Environment,
     Scores,
     SelectiveEnvironment,
 )
@@ -137,6 +138,8 @@ class RunPlan:
     """The models that the attack asks, by name."""
     observer: StageObserver | None = None
     """Watches the run."""
+    environment: Environment | None = None
+    """The dataset's as it works in the job's sandbox; ``None`` for the dataset's own."""
     parts: tuple[Part, ...] = ()
     """Those that hold something for each run (``SupportsRun``), in the order of opening."""
 
@@ -347,7 +350,7 @@ class Execution:
         self._model = await plan.model.bind(plan.context)
         self._stage = Stage(
             agent=plan.agent,
-            environment=plan.dataset.environment,
+            environment=plan.environment or plan.dataset.environment,
             task=plan.context.benign,
             model=self._model,
             limits=plan.limits,

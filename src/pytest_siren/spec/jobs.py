@@ -38,9 +38,11 @@ from pytest_siren.spec.jobspec import (
     ComponentSpec,
     Envelope,
     JobSpec,
+    SandboxSpec,
     check_envelope,
     missing,
     with_agent,
+    without_effect,
 )
 from pytest_siren.spec.overrides import Cell, Override, cells, interpolated, parse_overrides, swept
 from pytest_siren.spec.schema import (
@@ -507,6 +509,7 @@ class _Loading:
         if needs_model and envelope.model is None:
             return
         envelope = replace(envelope, warnings=(*envelope.warnings, *notes))
+        sandbox = self._sandbox(tree)
         for attacked in attacks:
             labels = {
                 key: text
@@ -514,7 +517,18 @@ class _Loading:
                 if attacked.spec is not None or not key.startswith("attack.config.")
             }
             chosen = {**labels, **swept((*cell, *attacked.cell))}
-            yield self._job(envelope, dataset, agent, attacked, chosen)
+            job = self._job(envelope, dataset, agent, attacked, chosen)
+            yield replace(job, sandbox=sandbox)
+
+    def _sandbox(self, tree: Node) -> SandboxSpec | None:
+        """Return the sandbox of the file; what is wrong with it is the matter of who uses it."""
+        section = tree.child(SANDBOX)
+        if section is None or not isinstance(section.value, dict):
+            return None
+        components = Components(self.components.registry)
+        component = components.spec(Kind.SANDBOX, section, (SANDBOX,))
+        warning = without_effect(SANDBOX, section, self._shown)
+        return SandboxSpec(component, tuple(map(str, components.problems)), warning)
 
     def _component(
         self, kind: Kind, tree: Node, key: str, model: str | None

@@ -306,13 +306,18 @@ def _runs(tree: Node, file: EvalFile | None, problems: list[Problem]) -> int:
 
 def _warnings(tree: Node, shown: Path) -> list[str]:
     warnings = []
-    for key, reason in UNSUPPORTED.items():
+    for key in UNSUPPORTED:
         path = tuple(key.split("."))
         node = tree.at(path)
         if node is None or node.value is None or (len(path) > 1 and node.value is False):
             continue
-        warnings.append(f"{_where(node, shown)}{dotted(path)} has no effect yet: {reason}")
+        warnings.append(without_effect(key, node, shown))
     return warnings
+
+
+def without_effect(key: str, node: Node, shown: Path) -> str:
+    """Return the warning for a ``key`` of the eval file that has no effect."""
+    return f"{_where(node, shown)}{key} has no effect yet: {UNSUPPORTED[key]}"
 
 
 def _where(node: Node, shown: Path) -> str:
@@ -359,6 +364,17 @@ class AttackSpec(ComponentSpec):
 
 
 @dataclass(frozen=True)
+class SandboxSpec:
+    """What an eval file says of its sandbox, which matters only if a part uses one."""
+
+    component: ComponentSpec | None
+    """``None`` where something is wrong with it."""
+    problems: tuple[str, ...]
+    warning: str
+    """That of ``JobSpec.warnings`` which a part that uses the sandbox makes void."""
+
+
+@dataclass(frozen=True)
 class JobSpec:
     """One configuration: a dataset, an agent on a model, and an attack or none."""
 
@@ -391,6 +407,8 @@ class JobSpec:
     """The whole configuration as JSON-able data, with prompt-siren's keys and ours."""
     warnings: tuple[str, ...]
     """One sentence for every key that is given and has no effect yet; it names the line."""
+    sandbox: SandboxSpec | None = None
+    """Where the environment or the agent works, if one of them works in a sandbox."""
 
 
 _LENGTH = 16
@@ -414,14 +432,17 @@ def _hash(text: str) -> str:
 def job_identity(job: JobSpec, sources: Mapping[str, str] | None = None) -> str:
     """Return the identity of the configuration of ``job``.
 
-    Dataset, agent with its model, attack, and what ``finish`` changes enter; how often, how fast,
-    within which limits, where and under which labels it runs do not. ``sources`` maps files that
-    the configuration only names (tasks, tools, planted contents) to digests of what they hold.
+    Dataset, agent with its model, attack, a sandbox that is used, and what ``finish`` changes
+    enter; how often, how fast, within which limits, where and under which labels it runs do not.
+    ``sources`` maps files that the configuration only names (tasks, tools, planted contents), and
+    names of texts, to digests of what they hold.
     """
     attack = None if job.attack is None else {**_part(job.attack), "name": job.attack.name}
     data = {"dataset": _part(job.dataset), "agent": _part(job.agent), "attack": attack}
     if job.finish:
         data["finish"] = dict(job.finish)
+    if job.sandbox is not None and job.sandbox.component is not None:
+        data["sandbox"] = _part(job.sandbox.component)
     return identity({**data, "sources": dict(sources)} if sources else data)
 
 

@@ -258,11 +258,11 @@ class EvalFile(pytest.File):
             raise self.CollectError(str(error)) from None
         for spec in specs:
             learn(self.config, of_config(spec.snapshot))
-        for warning in (warning for spec in specs for warning in spec.warnings):
-            text = screened(f"{place}: {warning}", redactor(self.config))
-            self.warn(SirenWarning(text))
         self._check_names(specs, place)
         jobs = [self._job(workshop, spec, place) for spec in specs]
+        for warning in (one for job in jobs for one in job.spec.warnings):
+            text = screened(f"{place}: {warning}", redactor(self.config))
+            self.warn(SirenWarning(text))
         if len(workshop.models()) > MOST_KEYS:
             raise self.CollectError(
                 f"{place}: more than {MOST_KEYS:,} models in one session; "

@@ -29,10 +29,11 @@ from pytest_siren.evaluation.lifecycle import (
 from pytest_siren.evaluation.models import ModelKind, ModelSource, NoModel, RunContext
 from pytest_siren.evaluation.prices import Prices
 from pytest_siren.evaluation.run import RunOutcome, RunPlan
+from pytest_siren.evaluation.sandbox import SandboxManager, UsesSandbox
 from pytest_siren.evaluation.scores import UNFINISHED, Status, scored
 from pytest_siren.evaluation.spending import Spend
 from pytest_siren.evaluation.stage import Agent
-from pytest_siren.evaluation.tasks import BenignTask, Dataset, MaliciousTask
+from pytest_siren.evaluation.tasks import BenignTask, Dataset, Environment, MaliciousTask
 from pytest_siren.evaluators.python import PROJECT_ROOT, ProjectRoot
 from pytest_siren.jobs.records.naming import run_directory
 from pytest_siren.models.find import find_model
@@ -73,6 +74,8 @@ class Job:
     """The models that the attack asks, by name."""
     sources: Mapping[str, str] = field(default_factory=dict)
     """Files that the configuration names to digests of what they hold."""
+    environment: Environment | None = None
+    """The dataset's, in the job's sandbox if it works in one."""
     parts: tuple[Part, ...] = ()
     """All that the job is made of, in the order in which runs open it."""
 
@@ -124,6 +127,7 @@ class Job:
             scored=scored(self.spec.finish),
             judges=self.judges,
             attackers=self.attackers,
+            environment=self.environment,
             parts=self._parts_of(benign, malicious) if self._opened else (),
         )
 
@@ -155,6 +159,8 @@ class Workshop:
     _parts: dict[tuple[str, ...], Any] = field(default_factory=dict)
     _made_of: dict[int, tuple[Part, ...]] = field(default_factory=dict)
     """What each of these consists of, by its ``id``: a dataset has an environment too."""
+    _in_sandbox: dict[tuple[int, int], Any] = field(default_factory=dict)
+    """Parts that work in sandboxes, by the ``id`` of what they were made of and the sandbox's."""
 
     def job(self, spec: JobSpec) -> Job:
         """Build ``spec``. What its parts raise is raised."""
@@ -175,6 +181,18 @@ class Workshop:
         asked = (*judges.values(), *attackers.values())
         used = (model, *asked, dataset, agent, *([attack] if attack else []))
         parts = tuple(once(part for one in used for part in self._made_of.get(id(one), ())))
+        sandboxed = [part for part in parts if implements(part.value, UsesSandbox)]
+        environment = dataset.environment
+        if sandboxed:
+            sandbox = self._sandbox(spec, sandboxed[0])
+            bound = {id(part.value): self._bound(part, sandbox) for part in sandboxed}
+            parts = (
+                *self._made_of[id(sandbox)],
+                *(Part(part.label, bound.get(id(part.value), part.value)) for part in parts),
+            )
+            environment = bound.get(id(environment), environment)
+            agent = bound.get(id(agent), agent)
+        spec = _with_sandbox(spec, used=bool(sandboxed))
         sources = source_digests(sources_of(parts), spec.base)
         return Job(
             spec=_released(spec),
@@ -188,9 +206,32 @@ class Workshop:
             attackers=attackers,
             sources=sources,
             parts=parts,
+            environment=environment,
             prices=self.prices,
             spend=self.spend,
         )
+
+    def _sandbox(self, spec: JobSpec, part: Part) -> SandboxManager:
+        """Return what ``part`` works in. Raises ``ValueError``, where nothing usable is given."""
+        if spec.sandbox is None:
+            known = ", ".join(self.registry.names(Kind.SANDBOX))
+            raise ValueError(
+                f"the {part.label} works in a sandbox: give sandbox_manager, such as "
+                f"{{type: local}}; known: {known}"
+            )
+        if spec.sandbox.component is None:
+            raise ValueError("\n".join(spec.sandbox.problems))
+        found: SandboxManager = self._part(Kind.SANDBOX, spec.sandbox.component, spec.base)
+        return found
+
+    def _bound(self, part: Part, sandbox: SandboxManager) -> Any:
+        """Return ``part`` as it works in ``sandbox``, made only once."""
+        key = (id(part.value), id(sandbox))
+        if key not in self._in_sandbox:
+            made = part.value.with_sandbox(sandbox)
+            self._in_sandbox[key] = made
+            self._made_of.setdefault(id(made), (Part(part.label, made),))
+        return self._in_sandbox[key]
 
     def parts(self) -> list[Part]:
         """Return all parts built so far, each once, in the order in which they were made."""
@@ -255,6 +296,14 @@ class Workshop:
             self._keep(key, find_model(name, self.registry, base), f"model {name!r}")
         source: ModelSource = self._parts[key]
         return source
+
+
+def _with_sandbox(spec: JobSpec, *, used: bool) -> JobSpec:
+    """Return ``spec`` without its sandbox if that is not used, else without the warning of it."""
+    if spec.sandbox is None or not used:
+        return replace(spec, sandbox=None)
+    warning = spec.sandbox.warning
+    return replace(spec, warnings=tuple(one for one in spec.warnings if one != warning))
 
 
 def _released(spec: JobSpec) -> JobSpec:
