@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 import yaml
-from pytest_siren.jobs.records.schema import CONFIG_FILE
 
+from pytest_siren.jobs.records.naming import CONFIG_FILE
 from tests.acceptance.conftest import Project, with_workers
 
 pytestmark = pytest.mark.inside

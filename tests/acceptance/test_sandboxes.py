@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 import yaml
-from pytest_siren.jobs.records.schema import CONFIG_FILE
 
 from pytest_siren.environments.sandbox import LocalSandboxConfig, LocalSandboxes
 from pytest_siren.evaluation.tasks import BenignTask
+from pytest_siren.jobs.records.naming import CONFIG_FILE
 from tests.acceptance.conftest import Project, with_workers
 
 SHELL = """

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from pytest_siren.cli.config import NO_ANSWER, OK, PROBLEMS, add_parser
-from pytest_siren.evaluation.components import Registry
+from pytest_siren.evaluation.components import Kind, Registry
 from pytest_siren.spec.components import Selection
 from pytest_siren.spec.documents import built_in_names
 from pytest_siren.spec.jobs import load_jobs
@@ -226,7 +226,8 @@ def test_info_lists_the_components_with_their_keys(capsys: pytest.CaptureFixture
     assert "  agentdojo (pytest-siren): suite_name, version" in lines
     assert siren("info", "--json") == OK
     found = json.loads(capsys.readouterr().out)
-    assert sorted(found) == ["agents", "attacks", "datasets", "models", "sandboxes"]
+    assert sorted(found) == sorted(Kind)
+    assert [one["name"] for one in found["sandboxes"]] == ["local"]
     [plain] = [one for one in found["agents"] if one["name"] == "plain"]
     assert plain["config"]["properties"]["system_prompt"]["description"]
 
