@@ -91,14 +91,14 @@ class SummaryRow:
     """Tokens of the models that evaluators called, in the attempts that count."""
     judge_output_tokens: int = 0
     judge_cost: float = 0.0
-    """US dollars, as far as it is known; a part of ``cost``."""
+    """US dollars of the attempts where it is known; a part of ``cost``."""
     judge_unpriced: int = 0
     """Attempts whose judges' cost is unknown."""
     attacker_input_tokens: int = 0
-    """What models used that the attack asked, in the attempts that count."""
+    """Tokens of the models that the attack called, in the attempts that count."""
     attacker_output_tokens: int = 0
     attacker_cost: float = 0.0
-    """US dollars, as far as it is known; a part of ``cost``."""
+    """US dollars of the attempts where it is known; a part of ``cost``."""
     attacker_unpriced: int = 0
     """Attempts whose attacker's cost is unknown."""
 
