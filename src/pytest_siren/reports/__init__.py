@@ -1,1 +1,1 @@
-"""Pages and files that people and other tools read, made of recorded jobs."""
+"""Reports of recorded jobs, for people and for other tools."""

@@ -1,4 +1,4 @@
-"""A comparison of two sides, with all that its report says."""
+"""The data of a report that compares two sides."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _SHARED = ("agent", "model", "attack")
 
 @dataclass(frozen=True)
 class Side:
-    """What is compared, in a few words."""
+    """A short description of one side of a comparison."""
 
     target: str
     where: str
@@ -32,29 +32,29 @@ class Side:
     errors: int
     cancelled: int
     pending: int
-    """Runs that are needed and have not come to any end."""
+    """Runs that are needed and have not ended."""
     notes: tuple[str, ...]
     """What a reader of rates must know of runs that were not needed, in a line each."""
 
 
 @dataclass(frozen=True)
 class ComparisonReport:
-    """Two sides, how their configurations differ, and how their scores do."""
+    """Two sides, with the differences of their configurations and of their scores."""
 
     left: Side
     right: Side
     differences: tuple[str, ...]
-    """Keys of the configuration with both values, in a line each."""
+    """A line for each key of the configuration that differs, with both values."""
     comparison: Comparison
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What a reader must know of runs that were not needed, in a line each."""
+        """Notes on runs that were not needed, in a line each."""
         return tuple(dict.fromkeys((*self.left.notes, *self.right.notes)))
 
     @property
     def worse(self) -> bool:
-        """Whether the right side is worse, or not shown to be as good as the margin wants it."""
+        """Whether the right side is worse, or not shown to be non-inferior."""
         return bool(self.comparison.worse or self.comparison.not_shown)
 
     @property
@@ -69,7 +69,7 @@ class ComparisonReport:
 
     @property
     def verdict(self) -> str:
-        """One sentence: what came of the comparison."""
+        """One sentence: the result of the comparison."""
         found = self.comparison
         if found.worse:
             return f"B is worse: {'; '.join(_changed(test) for test in found.worse)}"
@@ -94,7 +94,7 @@ class ComparisonReport:
 
 
 def report(left: Source, right: Source, comparison: Comparison) -> ComparisonReport:
-    """Return all that is said of a comparison of ``left`` and ``right``. Raises ``RecordError``."""
+    """Return the report on a comparison of ``left`` and ``right``. Raises ``RecordError``."""
     return ComparisonReport(_side(left), _side(right), tuple(_differences(left, right)), comparison)
 
 
@@ -125,7 +125,7 @@ def _side(source: Source) -> Side:
 
 
 def _differences(left: Source, right: Source) -> list[str]:
-    """Return what differs between configurations of the same dataset, each only once."""
+    """Return the distinct differences between configurations of the same dataset."""
     if not (left.jobs and right.jobs):
         return _differences_of_columns(left.runs, right.runs)
     found: list[str] = []
@@ -150,7 +150,7 @@ def _configurations(source: Source) -> Mapping[tuple[str, bool], Path]:
 
 
 def _differences_of_columns(left: pd.DataFrame, right: pd.DataFrame) -> list[str]:
-    """Compare what baseline files keep of configurations."""
+    """Return the differences between the columns that baseline files hold of configurations."""
     said = [
         str(Difference(column, ", ".join(ours), ", ".join(theirs)))
         for column in _SHARED

@@ -1,4 +1,4 @@
-"""A comparison in words, as text and as Markdown."""
+"""Renders a comparison as text and as Markdown."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pytest_siren.text.words import counted
 
 
 def head(confidence: float) -> tuple[str, ...]:
-    """Return the names of the columns of ``row``."""
+    """Return the headings of the cells of ``row``."""
     interval = f"{confidence * 100:g} % interval"
     return ("", "pairs", "A", "B", "B - A", interval, "p", "q", "")
 
@@ -42,7 +42,7 @@ def row(test: PairedTestResult, level: float) -> tuple[str, ...]:
 
 
 def sizes(test: PairedTestResult) -> Iterator[str]:
-    """Yield sizes of the effect over all pairs, and further tests."""
+    """Yield the effect sizes over all pairs, and further tests."""
     counts, found = test.mcnemar, test.effects
     yield (
         f"McNemar: {counts.gained:,} only B, {counts.lost:,} only A, odds ratio "
@@ -64,7 +64,7 @@ def sizes(test: PairedTestResult) -> Iterator[str]:
 
 
 def together(one: MeasureComparison) -> Iterator[str]:
-    """Yield what the datasets say together."""
+    """Yield the meta-analysis over datasets."""
     if one.meta is not None:
         found = one.meta
         yield (
@@ -75,7 +75,7 @@ def together(one: MeasureComparison) -> Iterator[str]:
 
 
 def trusted(one: MeasureComparison) -> Iterator[str]:
-    """Yield how often a run went badly where the others of its task had gone well."""
+    """Yield the selective risk of either side."""
     if one.selective is None:
         return
     left, right = one.selective
@@ -87,7 +87,7 @@ def trusted(one: MeasureComparison) -> Iterator[str]:
 
 
 def left_out(one: MeasureComparison) -> Iterator[str]:
-    """Yield what is not in the pairs, and why."""
+    """Yield the runs that are in no pair, and why."""
     overlap = one.overlap
     if overlap.left_out:
         reasons = [
@@ -104,7 +104,7 @@ def left_out(one: MeasureComparison) -> Iterator[str]:
 
 
 def usage_rows(report: ComparisonReport) -> Iterator[tuple[str, str, str]]:
-    """Yield what the runs took: a name and the figure of either side."""
+    """Yield the usage of the runs: a name and the figure of either side."""
     left, right = report.comparison.left, report.comparison.right
     yield "runs", f"{left.runs:,}", f"{right.runs:,}"
     yield "input tokens", _number(left.input_tokens), _number(right.input_tokens)
@@ -114,7 +114,7 @@ def usage_rows(report: ComparisonReport) -> Iterator[tuple[str, str, str]]:
 
 
 def side(found: Side) -> str:
-    """Return what a side is, on one line."""
+    """Return a description of a side, on one line."""
     parts = [counted(found.runs, "run")]
     for count, what in (
         (found.errors, "in error"),
@@ -213,7 +213,7 @@ _LONGEST = 400
 
 
 def markdown(report: ComparisonReport) -> str:
-    """Return the report. Nothing that datasets or models have named is obeyed as Markdown."""
+    """Return the report; names from datasets and models are escaped."""
     return "\n".join(_blocks(report))
 
 

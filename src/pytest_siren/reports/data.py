@@ -1,4 +1,4 @@
-"""What every report is made of, whether at the end of a session or of recorded jobs."""
+"""The data of a report, at the end of a session or of recorded jobs."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ from pytest_siren.metrics.rates.measures import (
 
 @dataclass(frozen=True)
 class Change:
-    """How a measure differs from a baseline, over pairs of runs that are scored in both."""
+    """The change of a measure since a baseline, over pairs of runs scored on both sides."""
 
     measure: str
     before: float | None
-    """Of the baseline, 0..1; ``None`` where no pair is scored on both sides."""
+    """Rate of the baseline, 0..1; ``None`` if no pair is scored on both sides."""
     after: float | None
-    """Of these runs."""
+    """Rate of these runs."""
     low: float | None
     """The interval of the difference, these runs minus baseline; -1..1."""
     high: float | None
@@ -43,7 +43,7 @@ class Change:
 
 @dataclass(frozen=True, eq=False)
 class ReportData:
-    """All that a report may say. Texts in it are data of models and datasets: escape them."""
+    """The data of a report. Its texts are from models and datasets: writers must escape them."""
 
     title: str
     """One line."""
@@ -51,39 +51,39 @@ class ReportData:
     """The table of ``metrics/frame.py`` with two more columns, of the attempt that counts:
     ``path``, its folder relative to the job's, and ``run_id``."""
     folders: tuple[Path, ...]
-    """Absolute folders of the jobs, in the order in which they are shown."""
+    """Absolute folders of the jobs, in display order."""
     root: Path
     """Absolute; paths inside it are shown relative to it."""
     made_at: datetime
     """With its time zone."""
     source_root: Path | None = None
-    """Folder that a code host checks out, where that is not ``root`` but one above it."""
+    """Folder that a code host checks out, if it is not ``root`` but one above it."""
     cluster: Cluster = Cluster.COUPLE
-    """What intervals take for alike."""
+    """The clusters of intervals."""
     ks: tuple[int, ...] = ()
-    """Numbers of runs that pass@k is shown for; 1 is shown anyway."""
+    """The values of k for which pass@k is shown; 1 is always shown."""
     gates: tuple[GateResult, ...] = ()
     problems: tuple[str, ...] = ()
-    """Jobs and lines that could not be read, and whatever else limits what the report can say."""
+    """Jobs and lines that could not be read, and other limits of the report."""
     notes: tuple[str, ...] = ()
-    """What a reader of the rates must know of runs that were not needed, in a line each."""
+    """Notes on runs that were not needed, in a line each."""
     planned: Mapping[str, int] = field(default_factory=dict)
-    """Runs of each job, by the ``job`` of the table of runs, that are needed and have or have not
-    come to an end; without a job where that is not known."""
+    """Needed runs of each job, ended or not, by the ``job`` of the table of runs; without jobs
+    for which that is unknown."""
     pending: int = 0
-    """Runs, of all jobs, that have not come to an end."""
+    """Runs of all jobs that have not ended."""
     wall_time: float | None = None
-    """Seconds that the session took; ``None`` for recorded jobs."""
+    """Duration of the session in seconds; ``None`` for recorded jobs."""
     resume: str | None = None
-    """The command that executes what is left; ``None`` when nothing is."""
+    """The command that executes the remaining runs; ``None`` if there are none."""
     reproduce: str | None = None
-    """The command that makes the same runs again; ``None`` where it is not known."""
+    """The command that repeats the runs; ``None`` if it is unknown."""
     comparison: Any = None
     """A ``metrics.paired.Comparison`` of these runs with ``baseline``, or ``None``."""
     baseline: str | None = None
-    """Name of what these runs are compared with."""
+    """Name of the baseline."""
     changes: tuple[Change, ...] = ()
-    """What differs from ``baseline``, a measure each."""
+    """The changes since ``baseline``, one for each measure."""
 
     @property
     def passes(self) -> tuple[str, ...]:
@@ -116,16 +116,16 @@ class JobFigures:
     errors: int
     cancelled: int
     utility: Estimate | None
-    """Of benign runs, or under attack; ``None`` without any score."""
+    """Utility of benign runs, or under attack; ``None`` without any score."""
     asr: Estimate | None
     """``None`` for jobs without an attack, and without any score."""
     passes: Mapping[str, Estimate | None]
     """Measures over several runs, such as ``attack_pass@3``; ``None`` where no task has so many
     runs with a score. Without those of the attacker for jobs without an attack."""
     finishes: Mapping[str, int]
-    """How the last answers of scored runs ended, to the number of runs."""
+    """Number of scored runs by how their last answer ended."""
     exposed: ExposureCounts | None
-    """Scored runs by what their model was sent; ``None`` for jobs without an attack."""
+    """Scored runs by whether planted text reached their model; ``None`` without an attack."""
     input_tokens: int
     output_tokens: int
     cost: float
@@ -165,7 +165,7 @@ def job_figures(
 
 
 def hits(runs: pd.DataFrame) -> list[Hit]:
-    """Return the couples that the attacker won, those won most often first.
+    """Return the couples in which an attack succeeded, the most frequent first.
 
     ``runs`` must have the column ``path``.
     """
@@ -174,7 +174,7 @@ def hits(runs: pd.DataFrame) -> list[Hit]:
     won = known["attack_score"] == 1.0
     if not won.any():
         return []
-    # A job has one configuration, so that the combinations are not many more than the couples.
+    # A job has one configuration, so there are hardly more combinations than couples.
     groups = known.assign(won=won).groupby(list(_COUPLE), observed=True)["won"]
     counts = groups.agg(["sum", "count"])
     first = known[won].sort_values("run_index").groupby(list(_COUPLE), observed=True)["path"]
@@ -192,7 +192,7 @@ def hits(runs: pd.DataFrame) -> list[Hit]:
 
 
 def errors_by_type(runs: pd.DataFrame) -> list[tuple[str, int]]:
-    """Return types of exceptions with the number of runs that they ended, the most first."""
+    """Return types of exceptions with the number of runs that they ended, the largest first."""
     types = runs.loc[runs["status"] == "error", "error_type"].astype(object).fillna("unknown")
     return [(str(name), int(count)) for name, count in types.value_counts().items()]
 
@@ -232,7 +232,7 @@ def _count(runs: pd.DataFrame, status: str) -> int:
 
 
 def changes(comparison: Comparison) -> tuple[Change, ...]:
-    """Return how each measure of ``comparison`` differs, without those that neither side has."""
+    """Return the change of each measure of ``comparison`` that either side has."""
     found = (_change(one.overlap) for one in comparison.measures)
     return tuple(one for one in found if one.pairs or one.left_out)
 
@@ -258,7 +258,7 @@ def recorded(
     cluster: Cluster = Cluster.COUPLE,
     ks: tuple[int, ...] = (),
 ) -> ReportData:
-    """Return what is to be said of ``jobs``, folders of recorded jobs.
+    """Return the data of a report on ``jobs``, folders of recorded jobs.
 
     ``baseline`` is a table of runs to compare them with, and its name. Each of ``ks`` above 1 is a
     k to show pass@k for. What cannot be read is named

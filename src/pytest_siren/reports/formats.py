@@ -35,7 +35,7 @@ class ReportError(Exception):
 
 @dataclass(frozen=True)
 class Target:
-    """A report that somebody asked for."""
+    """A report to write: its kind and its path."""
 
     path: Path
     format: str

@@ -1,4 +1,4 @@
-"""What results may be grouped by. Standard library only."""
+"""The groups of results. Standard library only."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ GROUPS = {
     "vector": ("dataset", "vector"),
     "job": ("job",),
 }
-"""What may be grouped by, and the columns that it stands for."""
+"""Name of a group to the columns that it stands for."""
 FORMATS = ("table", "json", "csv", "markdown", "latex")
 ENDINGS = {"json": "json", "csv": "csv", "md": "markdown", "tex": "latex"}
-"""Ending of a file to the format that is written into it."""
+"""Suffix of a file to its format."""
 
 
 def group_names(text: str) -> list[str]:
-    """Return the groups that ``text`` lists. Raises ``argparse.ArgumentTypeError`` for others."""
+    """Return the groups that ``text`` lists. Raises ``argparse.ArgumentTypeError`` if unknown."""
     names = [name.strip().lower() for name in text.split(",")]
     for name in names:
         if name not in GROUPS:

@@ -1,4 +1,4 @@
-"""Text from outside, made fit for Markdown as GitHub and GitLab show it."""
+"""The report in Markdown for GitHub and GitLab, with all outside text escaped."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _NO_SPAN = re.compile(r"[`|&\\@]|<(?![ =])|://|www\.|\]\(|(?<!\w)#\d|^\s|\s$|^$"
 """What a fence of backticks does not hold in a table, or what is spelled out to be safe from
 readers that are laxer than CommonMark."""
 _WORDS = re.compile(r"[A-Za-z(\"'0-9][^`|&\\@#\[\]*~^{}$!_]*")
-"""Text without anything that Markdown, GitHub or GitLab could take for markup or a reference."""
+"""Text in which Markdown, GitHub and GitLab find neither markup nor a reference."""
 _REFERENCE = re.compile(
     r"""
     <(?![ =])             # a tag
@@ -61,7 +61,7 @@ def quoted(text: str, limit: int = 80) -> str:
 
 
 def prose(text: str, limit: int = 300) -> str:
-    """Return a sentence as it is where it consists of ordinary words, else as ``quoted``."""
+    """Return a sentence unchanged if it consists of ordinary words, else as ``quoted``."""
     shown = _cut(text, limit)
     if _WORDS.fullmatch(_without_inner(shown)) and not _REFERENCE.search(shown):
         return shown
@@ -69,7 +69,7 @@ def prose(text: str, limit: int = 300) -> str:
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]], right: Iterable[int] = ()) -> str:
-    """Return a table of cells that are Markdown already; columns ``right`` are aligned there."""
+    """Return a table of cells in Markdown; the columns ``right`` are right-aligned."""
     numbers = set(right)
     rule = ["--:" if at in numbers else "---" for at in range(len(head))]
     lines = (" | ".join(cells) for cells in (head, rule, *rows))
@@ -99,9 +99,9 @@ def _harmless(text: str, at: int) -> str:
 
 
 LONGEST = 65_000
-"""Bytes of a report. A comment on GitHub may have 65,536 characters."""
+"""Largest report in bytes. A comment on GitHub may have 65,536 characters."""
 LARGEST_SUMMARY = 1024 * 1024
-"""Bytes of all that a step writes into GitHub's job summary; of more GitHub shows nothing."""
+"""Largest job summary of one step in bytes; GitHub shows nothing of a larger one."""
 _MOST_JOBS, _MOST_COUPLES, _MOST_GATES, _MOST_ERRORS, _MOST_PROBLEMS = 40, 10, 30, 10, 10
 _WORST_FIRST = (Verdict.BROKEN, Verdict.INCONCLUSIVE, Verdict.HELD)
 _SIGNS = {Verdict.HELD: "✅", Verdict.BROKEN: "❌", Verdict.INCONCLUSIVE: "⚠️"}
@@ -146,7 +146,7 @@ def markdown(data: ReportData) -> str:
 
 
 def verdict_line(data: ReportData) -> str:
-    """Return one paragraph of Markdown: what the gates came to, and how the runs ended."""
+    """Return one paragraph of Markdown: the verdicts of the gates, and how the runs ended."""
     counts = Counter(gate.verdict for gate in data.gates)
     lines = []
     if data.gates:
@@ -251,7 +251,7 @@ def _rates(figures: Sequence[JobFigures], passes: Sequence[str]) -> str:
 
 
 def _over_k(found: Estimate | None) -> str:
-    """Return a rate over several runs with the tasks that have too few for it."""
+    """Return a rate over several runs, with the number of tasks that have too few."""
     if found is None:
         return "n/a"
     short = f", {found.short:,} {'task' if found.short == 1 else 'tasks'} short of runs"
@@ -259,7 +259,7 @@ def _over_k(found: Estimate | None) -> str:
 
 
 def _exposed(found: ExposureCounts) -> str:
-    """Say in how many runs the model was sent planted text."""
+    """Return in how many runs the model was sent planted text."""
     unknown = f", {found.unknown:,} unknown" if found.unknown else ""
     return f"{found.exposed:,} of {found.runs:,}{unknown}"
 

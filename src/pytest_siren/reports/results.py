@@ -22,11 +22,11 @@ _IDLE = {
     **{f"n_{finish}": "0" for finish in WORDS},
     "jobs": "1",
 }
-"""Columns that are left out when all rows say no more than this."""
+"""Columns that are left out if all rows have this value."""
 LEFT = (*NAMES, "task", "benign_task", "malicious_task", "vector", "job", "configuration")
-"""Columns of names, all others being numbers."""
+"""Columns of names; all others hold numbers."""
 _WIDEST = 100_000
-"""Cells of a line, without a limit."""
+"""Width of a line that stands for no limit."""
 _NARROWEST = 40
 
 
@@ -59,7 +59,7 @@ def _on_terminal(rows: Sequence[Mapping[str, str]], console: Console) -> list[st
 
 
 def _aligned(rows: Sequence[Mapping[str, str]]) -> list[str]:
-    """Return the lines of a plain table, whose reader is a program or a file."""
+    """Return the lines of a table for a program or a file."""
     names = list(rows[0])
     cells = [names, *(list(row.values()) for row in rows)]
     widths = [max(map(cell_len, column)) for column in zip(*cells, strict=True)]
@@ -72,7 +72,7 @@ def _padded(name: str, text: str, width: int) -> str:
 
 
 def without_constant_columns(rows: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
-    """Return ``rows`` without the columns that tell a reader nothing."""
+    """Return ``rows`` without columns in which every row has the default value."""
     idle = {
         name
         for name in rows[0]
@@ -83,7 +83,7 @@ def without_constant_columns(rows: Sequence[Mapping[str, str]]) -> list[dict[str
 
 
 def _alike(rows: Sequence[Mapping[str, str]]) -> bool:
-    """Tell whether rows differ in their configuration only."""
+    """Return whether some rows differ in nothing but their configuration."""
     names = [tuple(row[name] for name in LEFT[:-1] if name in row) for row in rows]
     return len(set(names)) < len(names)
 
@@ -100,7 +100,7 @@ def _blocks(rows: Sequence[Mapping[str, str]], width: int) -> list[str]:
 
 
 def _flow(pieces: Sequence[str], width: int, gap: str, indent: str) -> list[str]:
-    """Return ``pieces`` on as few lines as hold them; one that is too long has its own lines."""
+    """Return ``pieces`` on as few lines as possible; one that is too long is broken."""
     lines = [indent]
     for piece in pieces:
         joined = lines[-1] + (gap if lines[-1].strip() else "") + piece
@@ -133,7 +133,7 @@ _LATEX: Mapping[str, str] = MappingProxyType(
     }
 )
 _BREAKS_ROW = ("[", "*")
-"""What LaTeX takes for an argument of the line break before it."""
+"""Characters that LaTeX reads as an argument of a preceding line break."""
 
 
 def markdown(rows: Sequence[Mapping[str, str]], left: Sequence[str], notes: Sequence[str]) -> str:
@@ -173,8 +173,8 @@ def latex(rows: Sequence[Mapping[str, str]], left: Sequence[str], notes: Sequenc
 
 
 def escaped(text: str) -> str:
-    """Return ``text`` such that LaTeX prints it as it is."""
-    # Two hyphens would become a dash.
+    """Return ``text`` escaped for LaTeX."""
+    # LaTeX would print two hyphens as a dash.
     made = "".join(_LATEX.get(char, char) for char in text).replace("--", "-{}-{}")
     return f"{{{made[0]}}}{made[1:]}" if made.startswith(_BREAKS_ROW) else made
 

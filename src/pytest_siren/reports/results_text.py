@@ -1,4 +1,4 @@
-"""Groups of runs as a table, JSON, CSV, Markdown or LaTeX."""
+"""Writes groups of runs as a table, JSON, CSV, Markdown or LaTeX."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ NAMES = {
     "agent_name": "model",
     "attack_type": "attack",
 }
-"""prompt-siren's name of a column to ours."""
+"""Column name of prompt-siren to column name of pytest-siren."""
 _OWN = {
     "task": "task_id",
     "benign_task": "benign_task",
@@ -33,7 +33,7 @@ _OWN = {
     "vector": "vector",
     "job": "job",
 }
-"""Further groups to the column that tells them apart."""
+"""Further groups to the column that distinguishes them."""
 _COUNT_AS = {
     "failure": "failures of user and attacker",
     "success": "successes of the attacker, failures of the user",
@@ -45,13 +45,13 @@ EXPOSURE = "exposure"
 
 @dataclass(frozen=True)
 class Layout:
-    """What is shown of each group."""
+    """The columns shown of each group."""
 
     asked: tuple[str, ...]
-    """What it is grouped by."""
+    """The groups that the user asked for."""
     ks: tuple[int, ...]
     errors: str = "exclude"
-    """What runs in error count as."""
+    """How runs in error are counted."""
     cells: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     """Identity of a configuration to the values of the keys that its sweep is over."""
 
@@ -63,7 +63,7 @@ class Layout:
 
     @property
     def recorded(self) -> list[str]:
-        """Names of the rates for programs. A reader is shown counts of how answers ended."""
+        """Names of the rates in JSON and CSV; tables show counts of how answers ended instead."""
         return [*self.rates, *FINISHES]
 
     @property
@@ -79,7 +79,7 @@ class Layout:
 
     @property
     def own(self) -> dict[str, str]:
-        """Columns of this grouping alone."""
+        """Columns that only this grouping has."""
         return {name: _OWN[name] for name in self.asked if name in _OWN}
 
 
@@ -112,7 +112,7 @@ def write_results(
 
 
 def record(group: Group, layout: Layout) -> dict[str, Any]:
-    """Return the columns of ``group``; ``None`` for a rate that is not there or names that vary."""
+    """Return the columns of ``group``; ``None`` for an absent rate and for names that vary."""
     names: dict[str, Any] = {name: group.keys.get(ours) for name, ours in NAMES.items()}
     if not group.attacked:
         names["attack_type"] = "benign"
@@ -150,7 +150,7 @@ def record(group: Group, layout: Layout) -> dict[str, Any]:
 
 
 def _shown(group: Group, layout: Layout) -> dict[str, str]:
-    """Return what a reader sees of ``group``, by column."""
+    """Return the cells of ``group`` in a table for readers, by column."""
     row: dict[str, str] = {}
     for name, ours in NAMES.items():
         if name == "dataset_suite" and not {"suite", "dataset_suite"} & {*layout.asked}:
@@ -195,13 +195,13 @@ def _rate(group: Group, name: str) -> str:
     rate, short = group.rates[name], group.short[name]
     if rate is None:
         return f"n/a (n<{Measure.of(name).k})" if short else "n/a"
-    # Tasks with too few runs are out of the rate, which a reader must know.
+    # The rate leaves out tasks with too few runs.
     beside = f" ({short:,} tasks short)" if short else ""
     return f"{rate.value:.3f} [{rate.low:.3f}, {rate.high:.3f}]{beside}"
 
 
 def _exposure(group: Group) -> str:
-    """Return the share without its interval, which would make the table wider than terminals."""
+    """Return the share without its interval, for which terminals are too narrow."""
     rate = group.rates[EXPOSURE]
     beside = f" ({group.exposure_unknown:,} unknown)" if group.exposure_unknown else ""
     return "unknown" if rate is None else f"{rate.value:.3f}{beside}"
@@ -214,7 +214,7 @@ def _cost(group: Group) -> str:
 
 
 def cell(value: Any) -> Any:
-    """Return ``value`` as a cell of a CSV file, which no spreadsheet takes for a formula.
+    """Return ``value`` as a cell of a CSV file that spreadsheets do not read as a formula.
 
     An apostrophe before a text that begins like one keeps it a text (OWASP, "CSV injection").
     """

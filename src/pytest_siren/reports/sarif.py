@@ -28,7 +28,7 @@ from pytest_siren.version import __version__
 
 SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
 MOST_RESULTS = 5_000
-"""GitHub shows so many results of a run."""
+"""Largest number of results of a run that GitHub shows."""
 _MOST_NOTIFICATIONS = 50
 _LONGEST_NAME, _LONGEST_TEXT = 120, 500
 _HELP = (
@@ -40,7 +40,7 @@ _HELP = (
 
 @dataclass(frozen=True)
 class _Job:
-    """What the configuration of a job says of where it came from."""
+    """The origin of a job according to its configuration."""
 
     eval_file: str | None
     """Relative to the root folder."""
@@ -160,7 +160,7 @@ def _location(data: ReportData, job: _Job) -> dict[str, Any]:
 
 
 def _planted(run_dir: Path) -> str | None:
-    """Return what the attack planted; ``None`` where transcripts were not kept, or are damaged.
+    """Return the planted text; ``None`` if the transcript was not kept or is damaged.
 
     It is an aid to the reader; whether the attack succeeded is known without it.
     """
@@ -213,9 +213,9 @@ def _invocation(data: ReportData, problems: Sequence[str]) -> dict[str, Any]:
 
 
 def _unknown(runs: pd.DataFrame) -> list[str]:
-    """Return a line on attacked runs of which nobody knows whether the attacker won.
+    """Return a line on attacked runs whose attack score is unknown.
 
-    Code scanning closes what is in no result: silence would pass for resistance.
+    Code scanning closes alerts without a result, which would look like resistance.
     """
     attacked = runs[runs["attack"].notna() & (runs["status"] == "scored")]
     unknown = attacked[attacked["attack_score"].isna()]

@@ -17,7 +17,7 @@ from pytest_siren.jobs.writing.write import make_folder
 from pytest_siren.reports.html.encode import script_json
 
 MOST_EMBEDDED = 200
-"""Runs in a page that holds its transcripts itself."""
+"""Largest number of runs whose transcripts the page itself holds."""
 MOST_BYTES_EMBEDDED = 2_000_000
 _RUNS = 50
 _BYTES = 2_000_000
@@ -26,7 +26,7 @@ _FILE = re.compile(r"transcripts-[0-9a-f]{8}-\d+\.js")
 
 @dataclass(frozen=True)
 class Embedded:
-    """Transcripts that stand in the page itself."""
+    """Transcripts inside the page."""
 
     transcripts: list[Any]
 
@@ -55,7 +55,7 @@ def write_files(transcripts: Iterable[Any], folder: Path, token: str) -> Files:
 
 
 def remove_others(folder: Path, token: str | None) -> None:
-    """Remove from ``folder`` the files of earlier pages; what we did not write stays."""
+    """Remove the files of earlier pages from ``folder``, and no others."""
     if not folder.is_dir():
         return
     for path in folder.iterdir():

@@ -1,4 +1,4 @@
-"""The table of runs as the page's script reads it: column by column, names as numbers."""
+"""The table of runs for the page's script: column by column, with names encoded as numbers."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ _NAMES = (
     *("vectors", "status", "error_type"),
 )
 _NUMBERS = {"benign_score": 4, "attack_score": 4, "cost": 6, "duration": 3, "exposed": 0}
-"""Columns with fractions, and the digits that are kept of them."""
+"""Columns with fractions, and the number of decimals to keep."""
 _COUNTS = ("run_index", "attempts", "input_tokens", "output_tokens", "unpriced")
 
 
 def columns(runs: pd.DataFrame) -> dict[str, Any]:
     """Return the columns of ``runs`` as JSON data.
 
-    ``later`` is there where tasks ended early: 1 for runs that are no fair sample for rates.
+    ``later`` is present if tasks ended early; it is 1 for runs that would bias the rates.
     A column of names is ``{"names": [...], "codes": [...]}`` with the code -1 for what is missing.
     A column of numbers is an array with ``null`` for what is missing.
     """
@@ -53,6 +53,6 @@ def _coded(column: pd.Series[Any]) -> dict[str, Any]:
 
 
 def _places(runs: pd.DataFrame) -> tuple[pd.Series[Any], list[str]]:
-    """Take the folders of attempts apart: the task's, and the id of the attempt."""
+    """Split the folders of attempts into the folder of the task and the id of the attempt."""
     parts = runs["path"].astype(str).str.rpartition("/")
     return parts[0], parts[2].tolist()

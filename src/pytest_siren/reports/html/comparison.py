@@ -1,4 +1,4 @@
-"""The comparison with a baseline, as the template shows it."""
+"""The comparison with a baseline, for the template."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ class Line:
     group: str
     """Empty for all pairs."""
     tested: PairedTestResult | None
-    """``None`` where no pair has a score on both sides."""
+    """``None`` if no pair is scored on both sides."""
     verdict: str
     """``better``, ``worse`` or ``unclear``, over all tests."""
     apart: tuple[str, ...]
-    """What could not be compared, in a few words each."""
+    """Short notes on runs that could not be compared."""
 
 
 def lines(comparison: Comparison | None) -> list[Line]:
-    """Return what is shown of a comparison; nothing without one."""
+    """Return the lines of a comparison; none without one."""
     if comparison is None:
         return []
     level = 1.0 - comparison.confidence

@@ -1,4 +1,4 @@
-"""What the page's template shows."""
+"""The variables of the page's template."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def _gate(gate: GateResult) -> dict[str, Any]:
 
 
 def _command(line: str | None) -> str | None:
-    """Return a command line without the secrets that it may have been given."""
+    """Return a command line with its secrets replaced."""
     return None if line is None else ENVIRONMENT.text(line)
 
 

@@ -1,4 +1,4 @@
-"""Finding planted text in what an agent has read.
+"""Finds planted text in the messages that an agent has read.
 
 Tools rarely hand text on as it is: YAML folds lines and doubles quotes, JSON escapes them. So white
 space, quotes and backslashes need not be the same, and other characters may be escaped. Both texts
@@ -22,12 +22,12 @@ _ESCAPE = (
 )
 _DIGITS = re.compile(r"[0-9a-fA-F]{2,}")
 _SHORTEST = 3
-"""Fewer characters would be found everywhere."""
+"""Shorter texts would match everywhere."""
 _MOST_FOUND = 1000
 
 
 class _Level(IntEnum):
-    """What backslashes in a text are taken for, beside gaps between words."""
+    """How backslashes in a text are interpreted, besides gaps between words."""
 
     NOTHING = 0
     CHARACTERS = 1
@@ -38,7 +38,7 @@ class _Level(IntEnum):
     r"""As well, ``\n`` is a gap after any number of backslashes."""
 
 
-# Possessive, so that each backslash is looked at a few times at most, however many there are.
+# Possessive quantifiers keep the time linear in the number of backslashes.
 _GAPS = {
     _Level.NOTHING: r"[\s'\"\\]",
     _Level.CHARACTERS: rf"\\++(?!{_ESCAPE})|[\s'\"]",
@@ -80,7 +80,7 @@ def _occurrences(forms: _Forms, content: str) -> set[tuple[int, int]]:
     first = _TOKEN.search(content)
     if first is None or len(content.strip()) < _SHORTEST:
         return set()
-    # Almost all texts are told apart here, and bringing one to its forms takes far longer.
+    # This test excludes almost all texts, and computing the forms takes far longer.
     if first[0].isascii() and first[0] not in forms.text:
         return set()
     words = _words(content)
@@ -94,14 +94,14 @@ def _words(content: str) -> str:
 
 @dataclass(eq=False)
 class _Form:
-    """A text with one space for each gap, and where each of its characters comes from."""
+    """A text with one space for each gap, and the origin of each character."""
 
     pieces: list[str] = field(default_factory=list)
     starts: array[int] = field(default_factory=lambda: array("q"))
     ends: array[int] = field(default_factory=lambda: array("q"))
 
     def keep(self, text: str, start: int, end: int) -> None:
-        """Add ``text[start:end]`` as it is."""
+        """Add ``text[start:end]`` unchanged."""
         if end > start:
             self.pieces.append(text[start:end])
             self.starts.extend(range(start, end))
@@ -121,7 +121,7 @@ class _Form:
         return "".join(self.pieces)
 
     def occurrences(self, words: str) -> Iterator[tuple[int, int]]:
-        """Yield where ``words`` stand, in places of the text as it was."""
+        """Yield the occurrences of ``words``, as positions in the original text."""
         start = self.text.find(words)
         while start >= 0:
             end = start + len(words)
@@ -130,7 +130,7 @@ class _Form:
 
 
 class _Forms:
-    """The forms of one text, made when they are first needed."""
+    """The forms of one text, computed on first use."""
 
     def __init__(self, text: str) -> None:
         self.text = text

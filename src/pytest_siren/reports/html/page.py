@@ -1,4 +1,4 @@
-"""The page itself: template, style and script in one file that sends no request anywhere."""
+"""The page: template, style and script in one file that sends no requests."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def _static(name: str) -> str:
 
 
 def _finalize(value: Any) -> Any:
-    """Spell out, in all that the template prints, what could hide or reorder text."""
+    """Escape characters that could hide or reorder text, in all output of the template."""
     if isinstance(value, str) and not hasattr(value, "__html__"):
         return visible(value)
     return value

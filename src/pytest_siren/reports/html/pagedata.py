@@ -1,4 +1,4 @@
-"""What the page's script reads."""
+"""The data of the page's script."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def pagedata(
 
 
 def _shown(data: ReportData) -> pd.DataFrame:
-    """Return the table of runs with jobs by the paths that readers see."""
+    """Return the table of runs with the displayed paths of jobs."""
     jobs = data.runs["job"].cat
     names = {job: data.shown(Path(str(job))) for job in jobs.categories}
     return data.runs.assign(job=jobs.rename_categories(names))

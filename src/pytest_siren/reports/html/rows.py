@@ -1,4 +1,4 @@
-"""The rows of the tables of rates: one for each model, for each data set, or for each job."""
+"""The rows of the tables of rates: one for each model, dataset or job."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _DATASET = ("dataset", *_MODEL)
 
 @dataclass(frozen=True)
 class _Asked:
-    """What is asked of the runs of each row."""
+    """The measures and settings of the rates in each row."""
 
     cluster: Cluster
     measures: tuple[str, ...]
@@ -30,32 +30,32 @@ class _Asked:
 
 @dataclass(frozen=True)
 class Rate:
-    """A rate with the errors that are in neither its numerator nor its denominator."""
+    """A rate, with the number of errors that it excludes."""
 
     estimate: Estimate | None
-    """``None`` when no run has a score."""
+    """``None`` if no run has a score."""
     errors: int
     unknown: int
-    """Scored runs of which this score is unknown."""
+    """Scored runs whose score is unknown."""
     runs: int
-    """That have come to an end, errors among them."""
+    """Runs that have ended, including errors."""
     k: int = 1
-    """Scored runs that each task needs at least."""
+    """Least number of scored runs that each task needs."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """What came of some of the runs."""
+    """The figures of a group of runs."""
 
     names: dict[str, str]
-    """What they share, such as the model, by column of the table of runs."""
+    """Values that all runs share, such as the model, by column of the table of runs."""
     attack: str | None
     job: str | None
-    """Name of the job, where the row is of one."""
+    """Name of the job, if the row has one."""
     rates: dict[str, Rate]
-    """By measure; without those that no run is about."""
+    """Rates by measure, without those that apply to no run."""
     answers: str
-    """How the last answers of scored runs ended, where not all are whole."""
+    """How the last answers of scored runs ended, if some are incomplete."""
     runs: int
     statuses: dict[str, int]
     cost: float
@@ -64,7 +64,7 @@ class Row:
     input_tokens: int
     output_tokens: int
     seconds: float
-    """Of all runs, one after the other."""
+    """Total duration of all runs."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class Grouping:
     key: str
     title: str
     heads: dict[str, str]
-    """Columns of the table of runs that are shown of ``Row.names``, with their titles."""
+    """Columns of ``Row.names`` to show, with their titles."""
     rows: tuple[Row, ...]
 
 
@@ -83,7 +83,7 @@ def groupings(
 ) -> list[Grouping]:
     """Return the tables of rates of ``runs``, the one to be shown first at the beginning.
 
-    Intervals take runs of one ``cluster`` for alike. ``passes`` names further measures, over
+    Intervals are clustered by ``cluster``. ``passes`` names further measures, over
     several runs.
     """
     if runs.empty:
@@ -96,7 +96,7 @@ def groupings(
             made.insert(0, _paired(runs, "dataset", "Data set and model", _DATASET, asked))
         made.insert(0, _paired(runs, "model", "Model and attack", _MODEL, asked))
     if configurations.duplicated().any():
-        # Jobs that differ in nothing but their settings: to lump them together would hide it.
+        # Jobs that differ only in settings must not be merged.
         made.insert(0, made.pop())
     return made
 
@@ -104,7 +104,7 @@ def groupings(
 def _paired(
     runs: pd.DataFrame, key: str, title: str, columns: tuple[str, ...], asked: _Asked
 ) -> Grouping:
-    """Group by ``columns`` and attack; each attack beside the same agent's runs without one."""
+    """Group by ``columns`` and attack, with each agent's benign runs beside its attacks."""
     rows: list[Row] = []
     for names, group in _groups(runs, columns):
         attacked = group["attack"].notna()
@@ -120,7 +120,7 @@ def _paired(
 
 def _heads(runs: pd.DataFrame, columns: tuple[str, ...]) -> dict[str, str]:
     titles = {"dataset": "Data set", "model": "Model", "agent": "Agent"}
-    # Nearly always there is one agent, and then it tells nothing.
+    # A column with a single agent carries no information.
     shown = (one for one in columns if one != "agent" or runs["agent"].nunique() > 1)
     return {column: titles[column] for column in shown}
 
@@ -182,7 +182,7 @@ def _row(
 
 
 def _rate(runs: pd.DataFrame, name: str, cluster: Cluster) -> Rate:
-    # What is said beside a rate is of the runs that it is made of.
+    # The counts beside a rate are of the runs that it counts.
     runs = runs[unbiased_runs(runs, Measure.of(name))]
     scored = runs["status"] == "scored"
     failed = int((runs["status"] == "error").sum())

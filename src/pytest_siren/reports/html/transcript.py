@@ -1,4 +1,4 @@
-"""What the page shows of one run: everything but the row of the table."""
+"""The details of one run on the page: everything except its row of the table."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pytest_siren.records import Result
 from pytest_siren.reports.html.marking import marked
 
 MOST_CHARACTERS = 200_000
-"""Of one text; the rest is left out, and said to be."""
+"""Largest length of one text; the page notes that the rest is left out."""
 
 _TITLES = {
     "system-prompt": "system",
@@ -27,13 +27,13 @@ _TITLES = {
     "builtin-tool-call": "call",
 }
 _READ = frozenset({"system", "user", "result", "retry", "instructions"})
-"""What an agent reads: only there planted text is looked for."""
+"""Kinds of parts that an agent reads; planted text is marked only in these."""
 
 
 def transcript(folder: Path) -> dict[str, Any]:
-    """Return all that the page shows of the attempt in ``folder``, as JSON data.
+    """Return the details of the attempt in ``folder``, as JSON data.
 
-    ``problems`` says what could not be read; nothing is raised for it.
+    ``problems`` lists files that could not be read; they raise nothing.
     """
     shown: dict[str, Any] = {"problems": []}
     try:
@@ -107,7 +107,7 @@ def _messages(messages: Any, planted: Mapping[str, int]) -> Iterator[dict[str, A
 
 
 def _refusal(message: Mapping[str, Any]) -> Any:
-    """Return the words of a refusal that are in no part of ``message``."""
+    """Return the text of a refusal that is in no part of ``message``."""
     details = message.get("provider_details")
     refusal = details.get("refusal") if isinstance(details, dict) else None
     parts = message.get("parts")
@@ -137,7 +137,7 @@ def _shown(kind: str, value: Any, planted: Mapping[str, int]) -> dict[str, Any]:
 
 
 def _text(value: Any) -> str:
-    """Return ``value`` as it is read: text as it is, several texts joined, all else as JSON."""
+    """Return ``value`` as text: text unchanged, several texts joined, other values as JSON."""
     if isinstance(value, str):
         return value
     if value is None:
@@ -154,7 +154,7 @@ def _is_media(value: Any) -> bool:
 
 
 def _without_bytes(value: Any) -> Any:
-    """Replace pictures and other files by a word about them."""
+    """Replace images and other files by a placeholder."""
     if _is_media(value):
         return f"[{value['media_type']}, {len(value['data']) * 3 // 4:,} bytes]"
     if isinstance(value, dict):

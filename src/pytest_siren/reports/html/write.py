@@ -1,4 +1,4 @@
-"""Writing the report."""
+"""Writes the page and the files of its transcripts."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def write_html(target: Path, data: ReportData) -> None:
 
 
 def _store(transcripts: Iterator[Any], folder: Path, token: str) -> Embedded | Files:
-    """Keep the transcripts for the page itself if they are few and small, else write files."""
+    """Return the transcripts for the page if they are few and small, else write files."""
     first: list[Any] = []
     size = 0
     for one in transcripts:
