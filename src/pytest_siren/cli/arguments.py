@@ -1,4 +1,4 @@
-"""Arguments that several commands have."""
+"""Arguments that several commands share."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pytest_siren.metrics.rates.choices import Cluster
 
 
 def add_jobs_dir(parser: argparse.ArgumentParser) -> None:
-    """Add ``--jobs-dir``, the folder in which jobs are looked for."""
+    """Add ``--jobs-dir``, the folder that contains jobs."""
     parser.add_argument(
         "--jobs-dir",
         default=str(jobs_folder(Path.cwd())),
@@ -22,7 +22,7 @@ def add_jobs_dir(parser: argparse.ArgumentParser) -> None:
 
 
 def add_k(parser: argparse.ArgumentParser, described: str) -> None:
-    """Add ``--k``, the numbers of runs that pass@k is shown for."""
+    """Add ``--k``, the values of k for which pass@k is shown."""
     parser.add_argument("--k", action="append", type=_k, metavar="N", help=described)
 
 
@@ -39,7 +39,7 @@ def _k(text: str) -> int:
 
 
 def add_cluster(parser: argparse.ArgumentParser) -> None:
-    """Add ``--cluster``, what intervals take for alike."""
+    """Add ``--cluster``, the clusters of intervals."""
     parser.add_argument(
         "--cluster",
         choices=tuple(Cluster),

@@ -1,4 +1,4 @@
-"""``siren bless``: keep the scores of jobs in the repository, to compare others with."""
+"""``siren bless``: write the scores of jobs into baseline files."""
 
 from __future__ import annotations
 

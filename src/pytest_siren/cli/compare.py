@@ -1,4 +1,4 @@
-"""``siren compare``: whether one thing is worse than another, pair by pair."""
+"""``siren compare``: test whether one side is worse than another, pair by pair."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``siren config show`` and ``siren config info``: what eval files come to, and what there is."""
+"""``siren config show`` and ``info``: the jobs of eval files, and the known components."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def add_info(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
 
 
 def show_file(file: Path, registry: Registry, selection: Selection) -> bool:
-    """Write the configuration of each job of ``file``; return whether it makes any."""
+    """Write the configuration of each job of ``file``; return whether it has any."""
     # What records are written with is slow to import.
     from pytest_siren.jobs.writing.write import config_text
 

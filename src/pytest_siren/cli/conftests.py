@@ -1,4 +1,4 @@
-"""The components that a project's conftest.py files register, as pytest finds them."""
+"""The components that a project's conftest.py files register, loaded by pytest."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _HOOK = "pytest_siren_components_register"
 
 
 class ConftestError(Exception):
-    """pytest cannot load what registers the components."""
+    """pytest cannot load the files that register components."""
 
 
 class _Catch:
@@ -26,7 +26,7 @@ class _Catch:
 
     @pytest.hookimpl(trylast=True)
     def pytest_siren_components_register(self, registry: Registry) -> None:
-        """Called once all conftest.py files on the way to the first eval file are loaded."""
+        """Keep the registry once pytest has loaded all conftest.py files of the first eval file."""
         self.registry = registry
 
 

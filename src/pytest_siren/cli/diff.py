@@ -1,4 +1,4 @@
-"""``siren diff``: why two jobs are two."""
+"""``siren diff``: the differences between the configurations of two jobs."""
 
 from __future__ import annotations
 

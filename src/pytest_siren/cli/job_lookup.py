@@ -1,4 +1,4 @@
-"""Which jobs a command means."""
+"""Finds the jobs that a command's arguments name."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pytest_siren.jobs.sweeps import SweepError, find_jobs, job_names
 def found_jobs(folder: Path, targets: Sequence[str], *, damaged: bool = False) -> list[Path] | None:
     """Return the folders of the jobs that ``targets`` name, or of all; ``None`` after a message.
 
-    With ``damaged``, all jobs are also those that have an index and have lost their configuration.
+    With ``damaged``, all jobs include those with an index but without a configuration.
     """
     try:
         if not targets:

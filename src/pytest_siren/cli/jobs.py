@@ -1,4 +1,4 @@
-"""``siren jobs``: what is recorded, whether it is whole, and commands of prompt-siren."""
+"""``siren jobs``: list and repair recorded jobs, and commands of prompt-siren."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def _list_read(job: Path, config: JobConfig, entries: Sequence[IndexEntry], unre
 
 
 def _list_theirs(job: Path, statuses: Mapping[str, int], unreadable: int) -> int:
-    """Say what is known of a job of prompt-siren, which does not record what it planned."""
+    """List a job of prompt-siren, which does not record its planned runs."""
     parts = [f"{statuses.get('scored', 0):,} runs scored"]
     parts += [f"{statuses[one]:,} {one}" for one in ("error", "cancelled") if statuses.get(one)]
     parts += [f"{unreadable:,} unreadable lines"] if unreadable else []

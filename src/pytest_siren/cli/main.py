@@ -54,14 +54,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         return NO_ANSWER
     args = parser.parse_args(words)
     for stream in (sys.stdout, sys.stderr):
-        # What the terminal's encoding lacks is spelled out: a name must not decide the exit code.
+        # Escape characters that the encoding lacks: a name must not change the exit code.
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     try:
         code: int = args.run(args)
         sys.stdout.flush()
     except BrokenPipeError:
-        # The reader of a pipe has enough.
+        # The reader of a pipe has closed it.
         _give_up_output()
         return NO_ANSWER
     except OSError as error:
@@ -76,5 +76,5 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _give_up_output() -> None:
-    """Lead standard output nowhere: Python would complain again when it flushes at exit."""
+    """Redirect standard output to the null device, or flushing it at exit would fail again."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

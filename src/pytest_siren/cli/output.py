@@ -1,4 +1,4 @@
-"""How the command ``siren`` speaks."""
+"""Output of the command ``siren``."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from pytest_siren.text.words import escaped
 
 
 def write_line(text: str) -> None:
-    """Write a line to standard output; what a terminal might obey is escaped."""
+    """Write a line to standard output; control characters are escaped."""
     sys.stdout.write(escaped(text) + "\n")
 
 
 def write_error(text: str) -> None:
-    """Write a line to standard error, in the name of the command."""
+    """Write a line to standard error, after ``siren:``."""
     sys.stderr.write(f"siren: {escaped(text)}\n")

@@ -1,4 +1,4 @@
-"""The command line's parser, which knows what a misspelt command was meant to be."""
+"""The command line's parser, which suggests the nearest command for a misspelt one."""
 
 from __future__ import annotations
 

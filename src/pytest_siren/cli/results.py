@@ -21,7 +21,7 @@ OK, NO_ANSWER = 0, 2
 
 
 _THEIR_GROUPS = ("dataset", "agent", "agent_name", "attack")
-"""What jobs have in common that share a row of prompt-siren's."""
+"""Columns that identify a row of prompt-siren's table."""
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -116,7 +116,7 @@ def _results(args: argparse.Namespace) -> int:
     )
     write_results(found, layout, args.format, sys.stdout)
     for note in read.notes:
-        # Whoever reads JSON or CSV has no use for it among the figures.
+        # Notes must not stand among the figures of JSON and CSV.
         (write_line if args.format == "table" else write_error)(note)
     return NO_ANSWER if _too_few(found, layout.ks) else OK
 
@@ -130,7 +130,7 @@ def _nothing(folder: str, jobs: int, read: int) -> str:
 
 
 def _too_few(found: Sequence[Group], ks: Sequence[int]) -> bool:
-    """Say for which k no task of a group has enough runs; tell whether there is any."""
+    """Report each k for which no task of a group has enough runs; return whether there is any."""
     lacking = False
     for k in ks:
         for stem in ("benign_pass", "attack_pass"):

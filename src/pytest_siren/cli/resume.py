@@ -1,4 +1,4 @@
-"""prompt-siren's commands to resume jobs, which pytest's own ``--resume`` carries out."""
+"""prompt-siren's commands to resume jobs, implemented by pytest's option ``--resume``."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def _resume(args: argparse.Namespace) -> int:
 
 
 def pytest_args(args: argparse.Namespace) -> list[str]:
-    """Return the arguments of pytest that do the same."""
+    """Return the equivalent arguments of pytest."""
     given = ["--resume", args.job_path or args.sweep_id or args.pattern]
     given += [f"--jobs-dir={args.jobs_dir}"] if args.jobs_dir else []
     retry = args.retry_on_error or args.retry_by_default

@@ -1,4 +1,4 @@
-"""The root folder of a project, where pytest puts jobs, found without pytest's start."""
+"""Finds the root folder of a project, where pytest puts jobs, without starting pytest."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 _SECTIONS = {"tox.ini": "pytest", "setup.cfg": "tool:pytest"}
-"""Files to the section that makes them pytest's."""
+"""File name to the section that holds pytest's configuration."""
 _TOML = ("pytest.toml", ".pytest.toml")
 _KEY = "siren_jobs_dir"
 DEFAULT = "jobs"
@@ -37,7 +37,7 @@ def root_folder(here: Path) -> Path:
 
 
 def _configuration(folder: Path) -> dict[str, Any] | None:
-    """Return what the configuration file of pytest in ``folder`` says; ``None`` without one."""
+    """Return the pytest configuration in ``folder``; ``None`` without one."""
     for name in _TOML:
         if (folder / name).is_file():
             return dict(_read_toml(folder / name).get("pytest", {}))
@@ -56,7 +56,7 @@ def _configuration(folder: Path) -> dict[str, Any] | None:
 
 
 def _read_toml(path: Path) -> dict[str, Any]:
-    # What is wrong with the file is pytest's to report.
+    # pytest reports errors of the file.
     with suppress(OSError, UnicodeDecodeError, tomllib.TOMLDecodeError):
         return tomllib.loads(path.read_text(encoding="utf-8"))
     return {}

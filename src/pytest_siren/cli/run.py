@@ -1,4 +1,4 @@
-"""``siren run benign|attack``: prompt-siren's command, which pytest carries out."""
+"""``siren run benign|attack``: prompt-siren's command, implemented by pytest."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _SHOWN = tuple(
 
 
 class _Interleaved(argparse.ArgumentParser):
-    """Takes overrides and options in any order, which argparse does not with subcommands."""
+    """Accepts overrides and options in any order, which argparse's subcommands do not."""
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         words = list(args or ())
@@ -45,7 +45,7 @@ class _Interleaved(argparse.ArgumentParser):
 
 
 class _CannotRunError(ValueError):
-    """The arguments ask for what cannot be run."""
+    """The arguments describe something that cannot be run."""
 
 
 @dataclass
