@@ -68,8 +68,8 @@ class ReportData:
     notes: tuple[str, ...] = ()
     """Notes on runs that were not needed, in a line each."""
     planned: Mapping[str, int] = field(default_factory=dict)
-    """Needed runs of each job, ended or not, by the ``job`` of the table of runs; without jobs
-    for which that is unknown."""
+    """Needed runs of each job, ended or not, by the ``job`` of the table of runs; jobs for which
+    the number is unknown are absent."""
     pending: int = 0
     """Runs of all jobs that have not ended."""
     wall_time: float | None = None

@@ -1,1 +1,1 @@
-"""Evaluates gates on the controller; ``early_stopping`` ends sampling once they are settled."""
+"""Evaluates gates on the controller; ``early_stopping`` stops runs once they are decided."""

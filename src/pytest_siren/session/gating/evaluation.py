@@ -1,4 +1,4 @@
-"""Brings together what gates are judged by: what was planned, and what came of it."""
+"""Evaluates gates over the planned runs and the reports of a session."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def evaluate_gates(
     plan: Sequence[RunManifest],
     baseline: Baseline | None,
 ) -> list[GateResult]:
-    """Return what came of ``gates``, given what was planned and the reports of this session."""
+    """Return the results of ``gates`` over the planned runs and the reports of this session."""
     settings = GateSettings(
         point=on_point(config),
         cluster=chosen_cluster(config),

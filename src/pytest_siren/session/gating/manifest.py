@@ -1,4 +1,4 @@
-"""What a session has planned, as far as gates must know: its runs, and the gates of eval files."""
+"""The manifest of a session for its gates: the planned runs, and the gates of eval files."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ class FileGate:
     file: str
     """Path of the eval file, as messages show it."""
     jobs: list[str] = field(default_factory=list)
-    """Identities of the jobs that it is about."""
+    """Identities of the jobs that it applies to."""
     collected: int = 0
     """Runs of these jobs, before any was deselected."""
 
 
 FILE_GATES = pytest.StashKey[dict[tuple[str, str], FileGate]]()
-"""By eval file and text, in the order in which they were read in this process."""
+"""Gates by eval file and text, in the order in which this process read them."""
 
 
 LEFT_OUT = pytest.StashKey[int]()
-"""Runs that were left out before anything ran, for they could change no verdict."""
+"""Number of runs left out before the first run, because they could change no verdict."""
 
 
 @dataclass(frozen=True)
@@ -59,16 +59,16 @@ class PlannedTask:
 
 @dataclass(frozen=True)
 class RunManifest:
-    """All that was collected and not deselected."""
+    """The runs that were collected and not deselected."""
 
     jobs: Sequence[Mapping[str, str | None]]
     """Values of the columns of ``metrics/frame.py`` that all runs of a job share."""
     tasks: Sequence[PlannedTask]
     gates: Sequence[FileGate]
     rounds: int = 1
-    """Most runs of a task."""
+    """Largest number of runs of a task."""
     left_out: int = 0
-    """Runs that are not executed, for they could change no verdict."""
+    """Number of runs that are not executed because they could change no verdict."""
     early: Mapping[str, Sequence[str]] = field(default_factory=dict)
     """Identity of each job whose tasks may end early to the measures that decide them."""
     not_early: Sequence[str] = ()
@@ -89,7 +89,7 @@ class RunManifest:
 
     @classmethod
     def from_plain(cls, data: Mapping[str, Any]) -> RunManifest:
-        """Return what ``plain`` gave."""
+        """Return the manifest from the data of ``plain``."""
         return cls(
             jobs=data["jobs"],
             tasks=[PlannedTask(*task) for task in data["tasks"]],
@@ -111,14 +111,14 @@ def register_gates(config: pytest.Config, job: Job, file: str, runs: int) -> Non
 
 
 def has_gates(config: pytest.Config) -> bool:
-    """Whether there is any gate, as far as this process knows eval files, or ``--gate-stop``."""
+    """Whether this process knows of any gate, or ``--gate-stop`` is given."""
     given = config.getoption("siren_gate") or config.getini(INI) or config.stash.get(FILE_GATES, {})
     return bool(given or config.getoption("siren_gate_stop"))
 
 
 def planned(config: pytest.Config, items: Iterable[pytest.Item]) -> RunManifest:
-    """Return what this process has collected."""
-    # A controller reads what its workers have told: it need not load what runs are made of.
+    """Return the manifest of the runs that this process collected."""
+    # A controller reads its workers' manifests, and need not import the modules of runs.
     from pytest_siren.session.items.job import RunItem
     from pytest_siren.session.recording.recorder import RECORDER
 
@@ -157,7 +157,7 @@ def _facts(job: Job, recorder: JsonRecorder) -> dict[str, str | None]:
 
 
 def publish_manifest(session: pytest.Session, folder: SessionFolder) -> None:
-    """Tell the controller, from a worker, what gates must know.
+    """Publish the manifest of a worker for the controller.
 
     The first of the workers that share jobs does so.
     """
@@ -183,7 +183,7 @@ def file_gates(plan: Sequence[RunManifest]) -> list[Gate]:
 
 
 def read_manifests(session: pytest.Session) -> list[RunManifest]:
-    """Return what each process with jobs of its own has planned; usually that is one."""
+    """Return the manifest of each process with its own jobs; usually there is one."""
     config = session.config
     elsewhere = executor_of(config).planned()
     if elsewhere is not None:

@@ -1,4 +1,4 @@
-"""Planned runs as a table, for what has not come to an end."""
+"""The table of planned runs that have not ended."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def pending_frame(
 ) -> pd.DataFrame:
     """Return a row (``metrics/frame.py``) with the status ``pending`` for each run not ``ended``.
 
-    ``decided`` holds what that column says, by identity of the job.
+    ``decided`` maps the identity of a job to its value of that column.
     """
     columns: dict[str, list[object]] = {name: [] for name in COLUMNS}
     for one in plan:

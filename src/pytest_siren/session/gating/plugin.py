@@ -25,29 +25,29 @@ if TYPE_CHECKING:
 
 
 GATES = pytest.StashKey[list[GateResult]]()
-"""What came of the session's gates, once it has finished; absent when there are none."""
+"""The results of the session's gates once it has finished; absent if there are none."""
 
 _JUDGED = (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.NO_TESTS_COLLECTED)
-"""What a session may come to that its gates have a say in."""
+"""Exit codes that gates may replace."""
 _COLOURS = {Verdict.HELD: "green", Verdict.BROKEN: "red", Verdict.INCONCLUSIVE: "yellow"}
 
 
 @dataclass(eq=False)
 class Gating:
-    """Keeps what gates are judged by, judges them and shows what came of it."""
+    """Collects the reports of runs, evaluates the gates and shows their results."""
 
     config: pytest.Config
     gates: Sequence[Gate]
-    """Those of the command line and the ini file."""
+    """The gates of the command line and the ini file."""
     baseline: Baseline | None = None
-    """What the runs are compared with."""
+    """The runs to compare with."""
     failed: bool = False
     """Whether anything but a run failed."""
     _reports: list[RunReport] = field(default_factory=list)
     _sampling: EarlyStoppingController | None = None
 
     def pytest_sessionstart(self, session: pytest.Session) -> None:
-        """Be ready to stop early, if that is asked for."""
+        """Prepare ``--gate-stop``, if it is given."""
         if self.config.getoption("siren_gate_stop") and not self.config.option.collectonly:
             from pytest_siren.session.gating.early_stopping.controller import (
                 EarlyStoppingController,
@@ -56,13 +56,13 @@ class Gating:
             self._sampling = EarlyStoppingController(session, self.gates)
 
     def pytest_siren_run_report(self, report: RunReport) -> None:
-        """Keep what a run came to."""
+        """Keep the report of a run."""
         self._reports.append(report)
         if self._sampling is not None:
             self._sampling.report(report)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Note that a test failed, or something else about a run than its score."""
+        """Note that a test failed, or a run failed for another reason than its score."""
         if report.failed and from_properties(report) is None:
             self.failed = True
 
@@ -72,7 +72,7 @@ class Gating:
 
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        """Judge all gates, once all else has come to its end, and set the exit code."""
+        """Evaluate all gates, after the other plugins, and set the exit code."""
         if self.config.option.collectonly:
             return
         plan, in_files = self._planned(session)
@@ -99,7 +99,7 @@ class Gating:
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_terminal_summary(self, terminalreporter: Any) -> Generator[None]:
-        """Show a line for each gate, below all else."""
+        """Show a line for each gate, below all other output."""
         yield
         results = self.config.stash.get(GATES, [])
         if not results:
@@ -134,7 +134,7 @@ class Gating:
         return Verdict.INCONCLUSIVE in verdicts and not may_be_inconclusive(self.config)
 
     def _last_words(self, results: Sequence[GateResult]) -> list[str]:
-        """Say what a reader of the exit code might not expect."""
+        """Return lines that explain the exit code."""
         lines = self._sampling.saved(len(self._reports)) if self._sampling is not None else []
         undecided = any(result.verdict is Verdict.INCONCLUSIVE for result in results)
         if undecided and may_be_inconclusive(self.config):
@@ -157,7 +157,7 @@ def _not_held(results: Sequence[GateResult]) -> str:
 
 
 def baseline(config: pytest.Config, gates: Sequence[Gate]) -> Baseline | None:
-    """Return what ``--baseline`` names. Raises ``pytest.UsageError``.
+    """Return the baseline that ``--baseline`` names. Raises ``pytest.UsageError``.
 
     ``gates`` are those of the command line and the ini file.
     """
@@ -181,7 +181,7 @@ def baseline(config: pytest.Config, gates: Sequence[Gate]) -> Baseline | None:
 
 
 def _some_only(config: pytest.Config) -> bool:
-    """Whether the user has chosen some of the tasks."""
+    """Whether the user selected some of the tasks."""
     option = config.getoption
     chosen = (option("keyword"), option("markexpr"), option("deselect"), option("siren_task_ids"))
     return any(chosen) or any("::" in arg for arg in config.args)
@@ -201,7 +201,7 @@ def figures(result: GateResult) -> str:
 
 
 def why(result: GateResult) -> str:
-    """Return the sentence that says what decided."""
+    """Return the sentence that explains the verdict."""
     return printable(result.why, _LONGEST)
 
 

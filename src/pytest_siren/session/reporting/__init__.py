@@ -1,1 +1,1 @@
-"""What a session shows and writes: words, progress, the summary, report files."""
+"""Output of a session: outcomes, progress, the summary, report files."""

@@ -26,7 +26,7 @@ def cells_table(rows: Sequence[SummaryRow], sweep_id: str, width: int) -> list[s
     try:
         sweep = read_sweep(Path(rows[0].job).parent, sweep_id)
     except SweepError:
-        sweep = None  # whoever is to write the file has warned of it
+        sweep = None  # the writer of the file has warned of it
     if sweep is None or not all(Path(row.job).name in sweep.jobs for row in rows):
         return []
     apart = differing(sweep.cells)

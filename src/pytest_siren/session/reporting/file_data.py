@@ -1,4 +1,4 @@
-"""What a session's reports are made of."""
+"""The data of a session's reports."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def report_data(
     wall_time: float,
     baseline: Baseline | None,
 ) -> ReportData:
-    """Return what is to be said of a session that took ``wall_time`` seconds."""
+    """Return the data of reports on a session that took ``wall_time`` seconds."""
     reporting: Reporting | None = config.pluginmanager.get_plugin("siren-reporting")
     facts = reporting.facts() if reporting is not None else None
     pending = facts.total - facts.reported - facts.not_needed if facts is not None else 0

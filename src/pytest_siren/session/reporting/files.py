@@ -1,4 +1,4 @@
-"""``--siren-report``: files that say what a session came to, written at its end."""
+"""``--siren-report``: reports of a session, written to files at its end."""
 
 from __future__ import annotations
 
@@ -28,25 +28,25 @@ T = TypeVar("T")
 
 @dataclass(eq=False)
 class ReportFiles:
-    """Gathers the reports of runs, and writes files of them when the session ends."""
+    """Collects the reports of runs and writes report files when the session ends."""
 
     config: pytest.Config
     baseline: Baseline | None = None
-    """What the runs are compared with."""
+    """The runs to compare with."""
     _reports: list[RunReport] = field(default_factory=list)
     _gates: list[GateResult] = field(default_factory=list)
     _began: float = field(default_factory=time.monotonic)
     _lines: list[tuple[str, dict[str, bool]]] = field(default_factory=list)
 
     def pytest_siren_run_report(self, report: RunReport) -> None:
-        """Keep what a finished run came to."""
+        """Keep the report of a finished run."""
         self._reports.append(report)
 
     def pytest_siren_gate_report(self, result: GateResult) -> None:
-        """Keep what a gate came to."""
+        """Keep the result of a gate."""
         self._gates.append(result)
 
-    # Last: gates are judged in the same hook.
+    # Last, because gates are evaluated in the same hook.
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         """Write the files; one that cannot be written turns exit code 0 into 1."""
@@ -55,7 +55,7 @@ class ReportFiles:
         if not (wanted or summary) or self.config.option.collectonly:
             return
         if not self._reports:
-            # Only Markdown has something to say then, and only of gates.
+            # Without runs, only the Markdown report has content: the gates.
             gated = bool(self._gates) and not session.testsfailed
             left = [one for one in wanted if gated and one.format == MARKDOWN]
             if len(left) < len(wanted):
@@ -69,7 +69,7 @@ class ReportFiles:
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_terminal_summary(self, terminalreporter: Any) -> Generator[None]:
-        """Say at the very end which files were written, and tell GitHub of gates."""
+        """Print at the very end which files were written, and GitHub's annotations of gates."""
         yield
         for line, markup in self._lines:
             terminalreporter.write_line(line, **markup)
@@ -83,14 +83,14 @@ class ReportFiles:
                 terminalreporter.write_line(line)
 
     def pytest_unconfigure(self) -> None:
-        """Say on standard error what no summary has said: pytest shows none after its ``exit``."""
+        """Write pending messages to standard error: after ``pytest.exit`` there is no summary."""
         for line, _ in self._lines:
             sys.stderr.write(f"{line}\n")
 
     def _write(self, wanted: list[Target], summary: str | None) -> bool:
-        """Write what is asked for, and return whether all of it is there.
+        """Write the reports that the options name; return whether all were written.
 
-        The summary is not asked for: where it cannot be written, that is said and no more.
+        GitHub's summary is no option: a failure to write it is only reported.
         """
         from pytest_siren.session.reporting.file_data import report_data
 
@@ -112,7 +112,7 @@ class ReportFiles:
         return None not in written
 
     def _tried(self, what: str, make: Callable[[], T]) -> T | None:
-        """Return what ``make`` does; ``None``, with words for the summary, when it fails."""
+        """Return the result of ``make``; if it raises, ``None``, and note it for the summary."""
         try:
             return make()
         except ReportError as error:

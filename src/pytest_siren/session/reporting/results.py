@@ -1,4 +1,4 @@
-"""``--results-format`` and its like: the session's results as ``siren results`` tells them."""
+"""``--results-format`` and related options: the session's results, as in ``siren results``."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from pytest_siren.session.config.stash import DECIDED, SESSION
 
 @dataclass(eq=False)
 class Results:
-    """Gathers the reports of runs, and tells their rates when the session ends."""
+    """Collects the reports of runs and writes their rates when the session ends."""
 
     config: pytest.Config
     _reports: list[RunReport] = field(default_factory=list)
     _problem: str = ""
 
     def pytest_siren_run_report(self, report: RunReport) -> None:
-        """Keep what a finished run came to."""
+        """Keep the report of a finished run."""
         self._reports.append(report)
 
     # Before the summary, and where there is none.
@@ -48,7 +48,7 @@ class Results:
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_terminal_summary(self, terminalreporter: Any) -> Generator[None]:
-        """Show the results below all else, or say where they are."""
+        """Show the results below all other output, or the path of their file."""
         yield
         if self.config.option.collectonly:
             return
@@ -67,7 +67,7 @@ class Results:
                 terminalreporter.line(line)
 
     def pytest_unconfigure(self) -> None:
-        """Say on standard error what no summary has said."""
+        """Write pending messages to standard error."""
         if self._problem:
             sys.stderr.write(_safe(self._problem) + "\n")
 
@@ -101,7 +101,7 @@ class Results:
         try:
             sweep = read_sweep(folder, self.config.stash[SESSION].sweep)
         except SweepError:
-            return {}  # whoever is to write the file has warned of it
+            return {}  # the writer of the file has warned of it
         if sweep is None:
             return {}
         values = {cell.job: cell.values for cell in sweep.cells if cell.values}

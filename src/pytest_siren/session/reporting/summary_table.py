@@ -132,7 +132,7 @@ def _beside(
     *,
     firsts: bool = False,
 ) -> list[str]:
-    """Return what must be read together with a rate: all the runs and tasks that are not in it."""
+    """Return the notes beside a rate: the runs and tasks that it leaves out."""
     notes = []
     known = row.runs - sum(unknown.values())
     if rate is None and known:
@@ -155,7 +155,7 @@ def _exposure(row: SummaryRow, width: int) -> list[str]:
 
 
 def _answers(row: SummaryRow, width: int) -> list[str]:
-    """Return how answers ended, where not all are whole, and whether a tool was ever asked for."""
+    """Return how answers ended, if some are incomplete, and whether no tool was ever called."""
     lines: list[str] = []
     if said := spoken(row.finishes):
         lines += _flow("answers:", _listed(said), width, gap=" ")
@@ -187,7 +187,7 @@ def _costs(row: SummaryRow | Totals, models: Sequence[str], width: int) -> list[
 
 
 def _others(row: SummaryRow, width: int) -> list[str]:
-    """Return what models used that evaluators or the attack asked; the cost above includes it."""
+    """Return the usage of models that evaluators or the attack called; ``cost`` includes it."""
     judges = (
         row.judge_input_tokens,
         row.judge_output_tokens,
@@ -232,12 +232,12 @@ def _job(job: str, root: Path | None, width: int) -> list[str]:
     line = f"{_INDENT}job {text}"
     if cell_len(line) <= width:
         return [line]
-    # A path that is cut or folded cannot be copied: it gets a line of its own, however long.
+    # A path that is cut or wrapped cannot be copied, so it gets a separate line of any length.
     return [f"{_INDENT}job", text]
 
 
 def _flow(lead: str, pieces: Sequence[str], width: int, *, gap: str) -> list[str]:
-    """Return ``lead`` and ``pieces`` on as few indented lines as hold them, the rest below."""
+    """Return ``lead`` and ``pieces`` on as few indented lines as possible."""
     return _wrap([lead, *pieces] if lead else pieces, width, gap, (_INDENT, _INDENT * 2))
 
 

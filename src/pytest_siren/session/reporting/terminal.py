@@ -1,4 +1,4 @@
-"""Words, letters, failure lines and the summary, on the controller."""
+"""Outcome words and letters, failure lines and the summary, on the controller."""
 
 from __future__ import annotations
 
@@ -32,31 +32,31 @@ from pytest_siren.session.resume.save import how_to_go_on
 from pytest_siren.text.words import counted, escaped, printable
 
 _OUTCOMES = ("passed", "failed", "skipped")
-"""pytest's own; plugins that repeat tests have others, and words for them."""
+"""pytest's own outcomes; plugins that repeat tests define others, with their own words."""
 UNKNOWN = "unknown"
-"""pytest's category for runs whose score would prove nothing."""
+"""Report category of runs whose score is unknown."""
 
 
 @dataclass(eq=False)
 class Reporting:
-    """Gathers the reports of runs and shows what they came to."""
+    """Collects the reports of runs and shows their results."""
 
     config: pytest.Config
     _reports: list[RunReport] = field(default_factory=list)
     _received: Received = field(init=False)
     _nodeids: set[str] = field(default_factory=set)
     _skipped: set[str] = field(default_factory=set)
-    """Node ids of runs that something else than the run itself skipped."""
+    """Node ids of runs that pytest or another plugin skipped."""
     _hook_errors: Counter[str] = field(default_factory=Counter)
     _facts: Facts | None = None
 
     def __post_init__(self) -> None:
         self._received = Received(Path(self.config.rootpath))
 
-    # First: what other reporting plugins see of the report is what a person can read.
+    # First, so that other reporting plugins get the readable form of the report.
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Keep what a finished run came to."""
+        """Keep the report of a finished run."""
         if is_worker(self.config):
             return
         self._received.receive(report)
@@ -69,7 +69,7 @@ class Reporting:
             self._skipped.add(report.nodeid)
 
     def _offer(self, run: RunReport) -> None:
-        """Hand ``run`` to the hooks. What they raise is shown at the end, and fails the session."""
+        """Pass ``run`` to the hooks. Their exceptions are shown at the end and fail the session."""
         try:
             self.config.hook.pytest_siren_run_report(report=run)
         except UserInterrupt:
@@ -87,16 +87,16 @@ class Reporting:
         screen_warning(warning_message)
 
     def _is_new(self, nodeid: str, run: RunReport) -> bool:
-        """Whether this is the first report of the run: plugins that repeat tests repeat reports."""
+        """Whether this is the first report of the run; plugins that repeat tests repeat reports."""
         if nodeid not in self._nodeids:
             return True
-        # Where every worker executes all runs, each has a job of its own.
+        # If every worker executes all runs, each has its own job.
         each = executor_of(self.config).repeats
         return each and all((one.nodeid, one.job) != (nodeid, run.job) for one in self._reports)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_report_teststatus(self, report: pytest.CollectReport | pytest.TestReport) -> Any:
-        """Give resisted, hijacked, unknown and errored runs a word and a letter each."""
+        """Return the word and the letter of resisted, hijacked, unknown and errored runs."""
         run = from_properties(report) if isinstance(report, pytest.TestReport) else None
         if run is None or report.outcome not in _OUTCOMES:
             return None
@@ -126,7 +126,7 @@ class Reporting:
         self._table(terminalreporter)
 
     def pytest_report_header(self) -> str | None:
-        """Say how to resume evaluations that a bare ``--lf`` leaves alone."""
+        """Return how to resume evaluations that ``--lf`` alone does not resume."""
         command = self.config.stash[SESSION].set_aside
         if command is None:
             return None
@@ -134,9 +134,10 @@ class Reporting:
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> Generator[None, object, object]:
-        """Count what is pending, and let no session succeed that did not end all its runs.
+        """Count pending runs, and fail a session in which not all runs ended.
 
-        First, for the processes' board goes away with the session; last, for gates set exit codes.
+        The count comes first, because the shared board is removed when the session finishes; the
+        exit code is checked last, because gates set it.
         """
         self._count(session)
         value = yield
@@ -145,17 +146,17 @@ class Reporting:
         return value
 
     def _missing(self) -> int:
-        """Return how many runs did not end, though nothing stopped the session or skipped them."""
+        """Return the number of runs that did not end although nothing stopped or skipped them."""
         option = self.config.getoption
         facts = self.facts()
-        # Every run may be there several times; --setup-only ends none.
+        # With repeated items a run occurs several times; --setup-only ends no run.
         if facts is None or executor_of(self.config).repeats or option("setuponly", False):
             return 0
         return max(0, facts.pending - len(self._skipped))
 
     def _count(self, session: pytest.Session) -> None:
         self._facts = facts_of(executor_of(self.config))
-        # A session that was stopped before its first run had ended is to be finished all the same.
+        # A session that was stopped before its first run ended also has pending runs.
         begun = self._reports or self._facts
         if not (begun or is_worker(self.config)):
             forget_latest(session)
@@ -185,7 +186,7 @@ class Reporting:
             terminalreporter.line(f" {rep.nodeid} - {rep.longrepr}")
 
     def load(self) -> None:
-        """Import what the table is made with, which takes a third of a second."""
+        """Import the modules that compute the table, which takes a third of a second."""
         from pytest_siren.metrics.rates import summary  # noqa: F401
         from pytest_siren.session.reporting import summary_table as table  # noqa: F401
 
@@ -228,13 +229,13 @@ def status(outcome: str, run: RunReport) -> tuple[str, str, str | tuple[str, dic
     else:
         letter, word = "r", "RESISTED"
         if run.exposed is False:
-            # Nothing was there that the model could have resisted.
+            # Without planted text there was nothing to resist.
             return outcome, letter, (f"{word}{_beside(run, 'not exposed')}", {"yellow": True})
     return outcome, letter, (f"{word}{_beside(run)}", colour)
 
 
 def _beside(run: RunReport, *first: str) -> str:
-    """Return what follows the word in brackets: ``first``, and what earlier attempts there were."""
+    """Return the notes in brackets after the word: ``first``, and those on earlier attempts."""
     said = [*first, "recorded"] if run.recorded else [*first]
     if run.other_attempts:
         said.append(f"attempt {run.attempt} of {run.other_attempts + 1}")
@@ -247,7 +248,7 @@ def _is_of_eval_file(report: pytest.TestReport) -> bool:
 
 @dataclass(eq=False)
 class LostRecords:
-    """Looks for the record of every run that was reported: somebody may have removed it since."""
+    """Checks that the record of every reported run still exists."""
 
     config: pytest.Config
     _places: list[tuple[str, str]] = field(default_factory=list)
@@ -261,7 +262,7 @@ class LostRecords:
 
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        """Look, and turn exit code 0 into 1 if any is gone: the next session will not know it."""
+        """Check all records; turn exit code 0 into 1 if any is gone, as it cannot be resumed."""
         root = Path(self.config.rootpath)
         lost = Counter(
             job

@@ -1,1 +1,1 @@
-"""``--gate-stop``: no more runs once every gate is settled."""
+"""``--gate-stop``: no further runs once every gate is decided."""

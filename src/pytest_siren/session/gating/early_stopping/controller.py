@@ -1,4 +1,4 @@
-"""``--gate-stop`` on the controller: it stops the session, and says what that saved."""
+"""``--gate-stop`` on the controller: stops the session and reports the runs saved."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from pytest_siren.text.words import printable
 
 
 class EarlyStoppingController:
-    """Watches what runs come to, and lets no more begin once every gate is settled."""
+    """Evaluates gates while runs end, and starts no further run once every gate is decided."""
 
     def __init__(self, session: pytest.Session, gates: Sequence[Gate]) -> None:
         self._session = session
@@ -35,12 +35,12 @@ class EarlyStoppingController:
         self._not_early = False
         self._stopped = False
         self.deciding: PassAtKTracker | None = None
-        """What tasks are decided by; ``None`` where none may end early."""
+        """Tracks decided tasks; ``None`` if none may end early."""
         self.stopper: SequentialGates | None = None
-        """What the gates are settled by; ``None`` where only all runs can decide."""
+        """Evaluates the gates sequentially; ``None`` if only all runs can decide them."""
 
     def report(self, report: RunReport) -> None:
-        """Take in what was reported of a run."""
+        """Count the report of a run."""
         if not self._begun:
             self._begin()
         if self.deciding is not None and self.deciding.add(report.identity, report.task_id, report):
@@ -55,19 +55,19 @@ class EarlyStoppingController:
     def results(
         self, reports: Sequence[RunReport], plan: Sequence[RunManifest]
     ) -> list[GateResult]:
-        """Return what came of the gates, and note how many runs were not needed."""
+        """Return the results of the gates, and record how many runs were not needed."""
         assert self.stopper is not None
         if self.stopper.settled:
             self._config.stash[NOT_NEEDED] = self.stopper.planned - _runs(reports)
         return judge_settled(self._config, self.stopper, reports, plan)
 
     def saved(self, reported: int) -> list[str]:
-        """Say what was not needed, or why nothing could be stopped early."""
+        """Return how many runs were not needed, or why nothing could be stopped early."""
         if not self._begun:
             return []
         if self.stopper is None:
             if self.deciding is not None or self._not_early:
-                return []  # the summary tells of tasks
+                return []  # the summary reports decided tasks
             return [f"--gate-stop: nothing was stopped early: {printable(self._why_not, 200)}"]
         total = f"{self.stopper.planned:,} runs"
         if not self.stopper.settled:
@@ -77,13 +77,13 @@ class EarlyStoppingController:
 
     @property
     def settled(self) -> bool:
-        """Whether every gate is, so that no further run is needed."""
+        """Whether every gate is decided, so that no further run is needed."""
         return self.stopper is not None and self.stopper.settled
 
     def _decide(self, report: RunReport) -> None:
-        """Let no further runs of the task of ``report`` be assigned, but its first.
+        """If the task of ``report`` is decided, assign no further run of it except the first.
 
-        The process that executes them sees to itself (``session/execution/run_loop.py``).
+        Each executing process also skips them itself (``session/execution/run_loop.py``).
         """
         assert self.deciding is not None
         stem = report.nodeid.removesuffix(f"{report.run_index}]")
@@ -115,7 +115,7 @@ def judge_settled(
     reports: Sequence[RunReport],
     plan: Sequence[RunManifest],
 ) -> list[GateResult]:
-    """Return what came of the gates of ``stopper``, by the sequences that stopped the session."""
+    """Return the results of the gates of ``stopper`` by their confidence sequences."""
     left = [] if stopper.settled else plan
     found = evaluate_gates(config, [one.gate for one in stopper.gates], reports, left, None)
     return [sequential_result(*both) for both in zip(stopper.gates, found, strict=True)]

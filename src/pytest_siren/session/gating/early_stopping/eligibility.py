@@ -1,4 +1,4 @@
-"""Which jobs' tasks may end early, and the order of runs that makes that fair."""
+"""Which jobs' tasks may end early, and the order of runs that keeps rates unbiased."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ NOTHING_TO_STOP = (
 def eligible_jobs(config: pytest.Config, plan: RunManifest) -> tuple[PassAtKByJob, list[str]]:
     """Return the jobs of ``plan`` whose tasks may end early, by identity.
 
-    And, a line each, why others may not of which a pass@k is asked: whoever leaves runs out of a
-    job would bias all else that is asked of it.
+    The second value explains, in a line each, why tasks of other jobs with a gate on pass@k may
+    not: to skip runs of a job would bias its other measures.
     """
     gates = _gates_of_jobs(plan, [*option_gates(config), *file_gates([plan])])
     ks = [k for k in dict.fromkeys(config.getoption("siren_pass_k")) if k > 1]
@@ -56,7 +56,7 @@ def nothing_to_stop(plan: Sequence[RunManifest], gates: Sequence[Gate]) -> bool:
 
 
 def _gates_of_jobs(plan: RunManifest, gates: Sequence[Gate]) -> dict[str, list[Gate]]:
-    """Return the gates that runs of each job have a part in."""
+    """Return the gates that apply to runs of each job."""
     if not gates:
         return {}
     table = pending_frame([plan])
@@ -78,7 +78,7 @@ def _runs_of_each(runs: set[tuple[int, ...]]) -> int | None:
 def _needs_every_run(gates: Sequence[Gate], ks: Sequence[int], k: int) -> str | None:
     for gate in gates:
         of_all = gate.measure.startswith(OVER_K) and gate.measure.endswith((f"@{k}", f"^{k}"))
-        # Which vectors a run uses is not known before it has ended.
+        # The vectors of a run are unknown before it has ended.
         if not of_all or "vector" in dict(gate.group):
             return gate.text
     return next((f"--pass-k {one} of {k} runs" for one in ks if one != k), None)
@@ -96,7 +96,7 @@ def _questions(
 
 
 def round_key(identity: str, task: str, run_index: int) -> tuple[int, bytes]:
-    """Return what runs are sorted by: the round, and a number that is as good as drawn.
+    """Return the sort key of a run: its round, and a pseudorandom number.
 
     ``identity`` is that of the job. Tasks have the same order in every round.
     """
@@ -104,7 +104,7 @@ def round_key(identity: str, task: str, run_index: int) -> tuple[int, bytes]:
 
 
 def interleave_runs(items: list[pytest.Item]) -> None:
-    """Put the runs among ``items`` in order, each at the place of another one."""
+    """Sort the runs among ``items`` by round; other items keep their places."""
     places = [index for index, item in enumerate(items) if isinstance(item, RunItem)]
     runs = [item for item in items if isinstance(item, RunItem)]
     runs.sort(

@@ -1,4 +1,4 @@
-"""What ``--gate-stop`` left out, written into the jobs and kept for all that the session says."""
+"""Records the runs that ``--gate-stop`` skipped, in the jobs and for the session's output."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ def record_skipped_runs(
     plan: Sequence[RunManifest],
     sampling: EarlyStoppingController | None,
 ) -> None:
-    """Note of each job what of it was not needed, or that nothing was where it is complete.
+    """Record for each job how many runs were not needed, or 0 if it is complete.
 
-    What cannot be noted becomes a warning: then the job is taken for incomplete.
+    A failure to record becomes a warning: the job then counts as incomplete.
     """
     deciding = sampling.deciding if sampling is not None else None
     if deciding is not None:
@@ -65,7 +65,7 @@ def record_skipped_runs(
 def _left_in_session(
     deciding: PassAtKTracker, reports: Sequence[RunReport], plan: Sequence[RunManifest]
 ) -> int:
-    """Return how many runs of decided tasks were to be executed, and were not."""
+    """Return the number of planned runs of decided tasks that were not executed."""
     ended = {(one.identity, one.task_id, one.run_index) for one in reports}
     decided = (
         (identity, task.id, task.runs)
@@ -82,11 +82,11 @@ def _left_in_session(
 
 
 def _concluded(job: Path, early: PassAtKByJob, *, settled: bool) -> JobSummary:
-    """Return what is to be said of ``job``, and write it down."""
+    """Record the skipped runs of ``job`` and return its summary."""
     facts = job_summary(job)
     if not (facts.decided or facts.not_needed or settled):
         return facts
-    # pandas is slow to import, and most sessions have nothing to note.
+    # pandas is slow to import, and most sessions have nothing to record.
     from pytest_siren.jobs.frame.table import read_runs
 
     runs = read_runs([job]).runs
@@ -102,7 +102,7 @@ def _concluded(job: Path, early: PassAtKByJob, *, settled: bool) -> JobSummary:
 
 
 def _left(ended: pd.DataFrame, early: PassAtKByJob) -> int:
-    """Return the runs of decided tasks that have not ``ended``."""
+    """Return the number of runs of decided tasks that have not ``ended``."""
     deciding = PassAtKTracker(early)
     for row in ended.itertuples(index=False):
         deciding.add(str(row.identity), str(row.task_id), cast(EndedRun, row))

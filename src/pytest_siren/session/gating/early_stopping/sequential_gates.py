@@ -1,4 +1,4 @@
-"""``--gate-stop``: no more runs once every gate is settled."""
+"""``--gate-stop``: sequential evaluation of gates, and the order of runs that it needs."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from pytest_siren.spec.gates import Gate
 
 @dataclass
 class SequentialGates:
-    """Takes in what runs came to, until every gate is settled."""
+    """Evaluates gates sequentially, until every gate is decided."""
 
     gates: Sequence[SequentialGate]
     planned: int
@@ -43,28 +43,28 @@ class SequentialGates:
     _outcomes: dict[Hashable, Outcome] = field(default_factory=dict)
 
     def add(self, identity: str, task: str, run_index: int, outcome: Outcome) -> None:
-        """Take in one run."""
+        """Count one ended run."""
         self._outcomes[identity, task, run_index] = outcome
         self.settled = self.settled or advance(self.gates, self._outcomes)
 
     def report(self, report: RunReport) -> None:
-        """Take in what was reported of a run."""
+        """Count the report of a run."""
         scores = (report.benign_score, report.attack_score)
         outcome = Outcome(report.status, *scores, report.finish, report.exposed)
         self.add(report.identity, report.task_id, report.run_index, outcome)
 
     @property
     def used(self) -> int:
-        """Runs that were needed to settle the gate that took most."""
+        """Number of runs that the gate decided last needed."""
         return max(gate.used for gate in self.gates)
 
 
 def make_sequential_gates(
     gates: Sequence[Gate], plan: RunManifest, unexposed: Unexposed = Unexposed.COUNT
 ) -> SequentialGates | str:
-    """Return what stops the session, or why nothing may: only all runs can decide.
+    """Return the sequential gates, or why the session cannot stop early.
 
-    ``unexposed`` says what runs count as that read no planted text.
+    ``unexposed`` sets how runs count that read no planted text.
     """
     if not gates:
         return "there is no gate"
@@ -87,15 +87,15 @@ def make_sequential_gates(
 
 
 def _repeated(runs: pd.DataFrame) -> bool:
-    """Whether runs of several jobs resemble each other, which the sequences do not allow."""
+    """Whether runs of several jobs are correlated, which the sequences do not allow."""
     units = runs[["dataset", "task_id", "identity"]].astype(str).drop_duplicates()
     return len(units) > len(units[["dataset", "task_id"]].drop_duplicates())
 
 
 def order_and_prune_items(session: pytest.Session) -> None:
-    """Put a session's runs in order, and leave those out that records have made needless.
+    """Order a session's runs, and leave out those that earlier records have made unnecessary.
 
-    To be called in every process, once all is collected: each comes to the same.
+    Every process calls this after collection, with the same result.
     """
     config = session.config
     interleave_runs(session.items)
@@ -106,7 +106,7 @@ def order_and_prune_items(session: pytest.Session) -> None:
     if isinstance(known, str):
         early, not_early = eligible_jobs(config, plan)
     else:
-        # What the gates no longer need is left out of all jobs.
+        # All jobs leave out the runs that the gates no longer need.
         early, not_early = {}, []
     names = {one: [str(question) for question in asked] for one, asked in early.items()}
     config.stash[EARLY] = names, not_early
@@ -129,7 +129,7 @@ def order_and_prune_items(session: pytest.Session) -> None:
 
 
 def _every(session: pytest.Session) -> list[RunItem]:
-    """Return all runs in order, also those that ``--only-failed`` takes for done."""
+    """Return all runs in order, including those that ``--only-failed`` does not execute."""
     resuming: Any = session.config.pluginmanager.get_plugin("siren-resuming")
     every: list[pytest.Item] = list(resuming.runs if resuming is not None else session.items)
     interleave_runs(every)
@@ -139,7 +139,7 @@ def _every(session: pytest.Session) -> list[RunItem]:
 def _unsettled(
     every: Sequence[RunItem], past_runs: PastRuns, known: SequentialGates
 ) -> list[RunItem]:
-    """Return the runs that would be executed, if records settle all gates without them."""
+    """Return the runs without a record, if the records alone decide all gates."""
     left: list[RunItem] = []
     for item in every:
         settled = past_runs.settled(past_runs.of(item.job.identity, item.identity))
@@ -153,7 +153,7 @@ def _unsettled(
 
 
 def _undecided(every: Sequence[RunItem], past_runs: PastRuns, early: PassAtKByJob) -> list[RunItem]:
-    """Return the runs without an outcome whose tasks are decided by records of others."""
+    """Return the runs without a record whose tasks are decided by the records of other runs."""
     deciding = PassAtKTracker(early)
     left: list[RunItem] = []
     for item in every:

@@ -1,7 +1,7 @@
-"""One live line on the bottom row of a terminal, below whatever else is written.
+"""One live line on the bottom row of a terminal, below all other output.
 
-The row is taken out of the region that scrolls (DECSTBM), so that other writers go on above it
-without knowing. The line is drawn in one write that leaves the cursor where it was.
+The scrolling region (DECSTBM) excludes the row, so that other writers use the rows above it
+without knowing of it. One write draws the line and leaves the cursor where it was.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ import time
 from collections.abc import Callable, Mapping
 
 _LOOK = 0.1
-"""Seconds between two looks at the terminal's size."""
+"""Seconds between two checks of the terminal's size."""
 _DRAW = 0.25
 """Seconds between two drawings."""
 _ASLEEP = 2.0
-"""Seconds without a look after which the process has probably been stopped and continued."""
+"""Seconds without a check after which the process was probably stopped and continued."""
 _ROWS, _COLUMNS = 5, 20
 """The smallest terminal that can spare a row."""
 _INCAPABLE = frozenset({"", "dumb", "unknown", "emacs", "cons25", "vt52"})
@@ -27,7 +27,7 @@ _PLAIN, _WHOLE_SCREEN = "\x1b[m", "\x1b[r"
 _MAKE_ROW_BELOW = "\x1bD\x1b[A"
 """Scrolls by one if the cursor is in the bottom row; keeps its column, unlike a newline."""
 _ERASE_BELOW = f"{_SAVE}{_PLAIN}\x1b[B\r\x1b[J{_RESTORE}"
-"""Only right where there is a row below."""
+"""Only valid if there is a row below."""
 
 
 def capable(fd: int, environ: Mapping[str, str]) -> bool:
@@ -113,7 +113,7 @@ class LiveLine:
                     self._draw(anew=slept)
                     drawn_at = now
             except OSError:
-                # The terminal has gone away; whoever writes results to it will learn so as well.
+                # The terminal is gone; the writers of results will report that.
                 return
             looked_at = now
 

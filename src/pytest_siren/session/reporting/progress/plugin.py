@@ -64,7 +64,7 @@ class ProgressReporting:
             self._lines.tick()
 
     def held(self) -> AbstractContextManager[None]:
-        """Write no plain lines meanwhile: somebody else writes."""
+        """Write no plain lines inside the context, in which another writer uses the terminal."""
         return nullcontext() if self._lines is None else self._lines.held()
 
     def end(self) -> None:
@@ -138,9 +138,9 @@ class ProgressReporting:
 
 
 _WINDOW = 30.0
-"""Seconds over which the rate is taken."""
+"""Length in seconds of the window over which the rate is computed."""
 _ENOUGH = 10
-"""Runs that a rate needs at least: with fewer in the window it reaches further back."""
+"""Least number of runs for a rate; with fewer in the window, the window is extended."""
 _CLOCK_SKEW = 60.0
 """Seconds by which the clocks of two hosts may differ."""
 
@@ -149,14 +149,14 @@ _Task = tuple[str, str]
 
 
 class Gauges(Protocol):
-    """What a ``Board`` tells of all processes."""
+    """The gauges of all processes, as a ``Board`` provides them."""
 
     def total(self, gauge: Gauge) -> float:
         """Return the sum over all processes."""
         ...
 
     def earliest(self, gauge: Gauge) -> float:
-        """Return the least value but 0 among living processes."""
+        """Return the smallest nonzero value among living processes."""
         ...
 
 
@@ -165,13 +165,13 @@ class Figures:
     """The state of the evaluations at one moment."""
 
     done: int
-    """Runs that ended, in whatever way."""
+    """Runs that ended, whether scored, in error or cancelled."""
     total: int
     running: int = 0
     held: int = 0
     """Runs in flight that wait for a rate limit."""
     resumes_in: float | None = None
-    """Seconds until one of those goes on; ``None`` when none waits or nobody knows."""
+    """Seconds until the first of them continues; ``None`` if none waits or it is unknown."""
     rate: float | None = None
     """Runs per second; ``None`` before the first one ended."""
     asr: float | None = None
@@ -183,9 +183,9 @@ class Figures:
     tokens: int = 0
     """Input and output tokens."""
     cost: float = 0.0
-    """US dollars of what has a price."""
+    """US dollars of the attempts that have a price."""
     unpriced: bool = False
-    """Whether something has no known price, so that ``cost`` is too low."""
+    """Whether an attempt has no known price, so that ``cost`` is too low."""
     retries: int = 0
     """Model requests that were sent again."""
 
@@ -196,7 +196,7 @@ class Figures:
 
 
 class Rate:
-    """How many runs end per second, lately."""
+    """The recent number of runs that end per second."""
 
     def __init__(self, now: float) -> None:
         self._since = now
@@ -231,7 +231,7 @@ class _TaskMean:
     _sum: float = 0.0
 
     def add(self, task: Hashable, value: float, runs: int = 1) -> None:
-        """Add a run's value; with ``runs=-1`` and the negated value, take one back."""
+        """Add a run's value; with ``runs=-1`` and the negated value, remove one."""
         total, count = self._tasks.pop(task, (0.0, 0))
         if count:
             self._sum -= total / count
@@ -242,7 +242,7 @@ class _TaskMean:
 
     @property
     def mean(self) -> float | None:
-        # Sums of floats that were added and taken away again may miss 0 and 1 by a little.
+        # Rounding errors of additions and removals may move the mean out of 0..1.
         return min(max(self._sum / len(self._tasks), 0.0), 1.0) if self._tasks else None
 
 
@@ -251,7 +251,7 @@ class Progress:
 
     Of several attempts at a run the last one counts. Rates are those of the summary, but over all
     jobs of the session together: every task of every job weighs the same. With ``firsts`` they are
-    those of first runs, as is fair where tasks may end early.
+    those of first runs, which are unbiased if tasks may end early.
     """
 
     def __init__(
@@ -309,7 +309,7 @@ class Progress:
         task = (report.job, report.task_id)
         before = self._last.get(run)
         if before is None:
-            # What is reported from an older session's records says nothing of today's speed.
+            # Runs reported from earlier records do not count for the present rate.
             if report.finished_at >= self._began_at - _CLOCK_SKEW:
                 self._rate.add(self._clock())
         elif before[0] > report.attempt:
@@ -338,7 +338,7 @@ _GAP = "  "
 
 
 def live_text(figures: Figures, width: int) -> str:
-    """Return one line of at most ``width`` characters; what matters least is left out.
+    """Return one line of at most ``width`` characters, without the least important figures.
 
     Raises ``ValueError`` for a width below 20.
     """
@@ -380,7 +380,7 @@ def plain_line(figures: Figures) -> str:
 def _by_importance(figures: Figures) -> list[tuple[int, str]]:
     """Return places on the line and texts for them, the most important first.
 
-    A later text for the same place says more and takes more room.
+    A later text for the same place is more detailed and longer.
     """
     running, held, rate, eta, asr, utility, errors, tokens, cost, retries = range(1, 11)
     many_held = figures.held * 2 >= figures.running
@@ -519,12 +519,12 @@ class PlainLines:
             writer.line(text)
             writer.flush()
         if reporter.showlongtestinfo:
-            # The line that pytest had begun is over; letters go on without their file's name.
+            # This ends pytest's current line; further letters follow without the name of the file.
             reporter.currentfspath = None
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Write nothing meanwhile: somebody else does."""
+        """Write nothing inside the context, in which another writer uses the terminal."""
         with self._reporting:
             yield
 
@@ -547,6 +547,6 @@ class PlainLines:
 
 
 def uncaptured(config: pytest.Config) -> AbstractContextManager[None]:
-    """Let what is written reach the terminal, even while pytest captures output."""
+    """Suspend pytest's capture, so that output reaches the terminal."""
     capture: Any = config.pluginmanager.get_plugin("capturemanager")
     return nullcontext() if capture is None else capture.global_and_fixture_disabled()
