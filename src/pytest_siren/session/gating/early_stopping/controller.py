@@ -59,7 +59,7 @@ class EarlyStoppingController:
         assert self.stopper is not None
         if self.stopper.settled:
             self._config.stash[NOT_NEEDED] = self.stopper.planned - _runs(reports)
-        return judge_settled(self._config, self.stopper, reports, plan)
+        return sequential_results(self._config, self.stopper, reports, plan)
 
     def saved(self, reported: int) -> list[str]:
         """Return how many runs were not needed, or why nothing could be stopped early."""
@@ -109,7 +109,7 @@ def _runs(reports: Sequence[RunReport]) -> int:
     return len({(one.identity, one.task_id, one.run_index) for one in reports})
 
 
-def judge_settled(
+def sequential_results(
     config: pytest.Config,
     stopper: SequentialGates,
     reports: Sequence[RunReport],
