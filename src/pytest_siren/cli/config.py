@@ -206,7 +206,7 @@ def _check(file: Path, registry: Registry, selection: Selection) -> bool:
 
 def _problems(jobs: Sequence[JobSpec], registry: Registry) -> tuple[list[str], list[str]]:
     """Return what keeps pytest from building ``jobs`` or asking their models, and warnings."""
-    # It imports what executes runs.
+    # This imports the modules that execute runs.
     from pytest_siren.session.items.job import Workshop
 
     workshop = Workshop(registry, root=ProjectRoot(root_folder(Path.cwd())))

@@ -69,12 +69,12 @@ class Target:
 
     @property
     def file(self) -> Path:
-        """The file that is to be opened; of a page in a folder, the page."""
+        """The file to open; for a page in a folder, the page."""
         in_folder = self.format == HTML and not self.path.name.lower().endswith(".html")
         return self.path / "index.html" if in_folder or os.path.isdir(self.path) else self.path
 
     def write(self, data: ReportData) -> None:
-        """Make the report. Raises ``ReportError`` when it cannot be written."""
+        """Write the report. Raises ``ReportError`` if that fails."""
         from pytest_siren.evaluation.components import Kind, Registry
 
         registry = Registry() if self.registry is None else self.registry()
