@@ -68,6 +68,11 @@ def test_a_sweep_makes_the_same_jobs_as_set(tmp_path: Path) -> None:
     assert [job.cell for job in sweep] == [{TEMPERATURE: "0.5"}, {TEMPERATURE: "1"}]
 
 
+def test_temps_is_another_name_of_temperature(tmp_path: Path) -> None:
+    found = jobs(tmp_path, "sweep: {temps: [0.5, 1]}\n", attacks=("shout",))
+    assert [job.cell for job in found] == [{TEMPERATURE: "0.5"}, {TEMPERATURE: "1"}]
+
+
 def test_each_temperature_may_have_runs_of_its_own(tmp_path: Path) -> None:
     sweep = """
     sweep:

@@ -21,6 +21,7 @@ _ALIASES = {
     "model": MODEL,
     "agent": AGENT,
     "temperature": "agent.config.model_settings.temperature",
+    "temps": "agent.config.model_settings.temperature",
 }
 _MAKING_JOBS = ("dataset", "agent", "attack", "finish")
 """First parts of the keys that enter the identity of a job."""
