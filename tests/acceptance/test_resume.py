@@ -503,7 +503,7 @@ def test_ff_sw_and_node_ids_go_on_working(project: Project) -> None:
     ("args", "lines"),
     [
         (["-s", "SWEEP", "--only-failed"], ["*4 deselected*"]),
-        (["-p", "mail_*", "--dry-run", "-e", ""], ["*: 4 runs, 4 scored"]),
+        (["-p", "mail_*", "--dry-run", "-e", ""], ["  4 runs: 4 scored", "dry run: 0 of 4 runs *"]),
         (
             ["-p", "mail_*", "-d", "jobs", "execution.concurrency=3"],
             ["recorded: 4 of 4 runs, not executed again"],
