@@ -12,12 +12,13 @@ import pytest
 
 from pytest_siren import hookspecs
 from pytest_siren.distribute.choice import executor_for
-from pytest_siren.session.config.mode_options import RunMode, run_mode
 from pytest_siren.session.config.option_names import OptionNames
 from pytest_siren.session.config.options import (
+    RunMode,
     add_options,
     asks_for_evaluations,
     check_options,
+    run_mode,
 )
 from pytest_siren.session.config.processes import EXECUTOR, executor_of, is_worker
 from pytest_siren.session.config.stash import EVALUATIONS, SESSION

@@ -1,16 +1,11 @@
-"""Controls: no model at all, but scripts that bound what any model could do.
-
-``control:ground-truth`` executes the benign task's known solution and ignores every injection.
-``control:hijacked`` does the same until it reads planted content; from there it first executes the
-malicious task's known solution and then finishes the benign one: the worst agent there can be. A
-couple that even it does not hit cannot be hit along the benign task's known path.
-"""
+"""Models without a provider, and those that follow a script: ``control:``."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, field_validator
 from pydantic_ai.messages import (
@@ -22,13 +17,42 @@ from pydantic_ai.messages import (
     ToolCallPart,
 )
 from pydantic_ai.models import Model, ModelRequestParameters
+from pydantic_ai.profiles import DEFAULT_PROFILE, ModelProfile
 from pydantic_ai.settings import ModelSettings
 
 from pytest_siren.evaluation.components import Component
 from pytest_siren.evaluation.models import ModelKind, RunContext, Unknown
 from pytest_siren.evaluation.states import injected_vectors
 from pytest_siren.evaluation.tasks import GroundTruth, ToolCall
-from pytest_siren.models.offline import OfflineModel
+
+_PROFILE: ModelProfile = {**DEFAULT_PROFILE, "supported_native_tools": frozenset()}
+
+
+class OfflineModel(Model):
+    """A model of ours; each run has one of its own."""
+
+    KIND: ClassVar[str]
+    """Stands where others name their provider."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self._name = name
+
+    @property
+    def model_name(self) -> str:
+        """The name that the run's record has."""
+        return self._name
+
+    @property
+    def system(self) -> str:
+        """Not a provider: ``control``, ``replay``."""
+        return self.KIND
+
+    @cached_property
+    def profile(self) -> ModelProfile:
+        """What pydantic-ai would find after a search that it does anew for every object."""
+        return _PROFILE
+
 
 GROUND_TRUTH = "ground-truth"
 HIJACKED = "hijacked"

@@ -16,8 +16,8 @@ from pydantic_ai.usage import RequestUsage
 
 from pytest_siren.evaluation.components import Component
 from pytest_siren.evaluation.models import ModelKind, RunContext, Unknown
+from pytest_siren.models.control import OfflineModel
 from pytest_siren.models.names import spoken_name
-from pytest_siren.models.offline import OfflineModel
 from pytest_siren.models.transcripts import (
     Recording,
     RecordingKey,

@@ -21,7 +21,7 @@ from pytest_siren.session.config.stash import SESSION
 from pytest_siren.session.items.report import from_properties
 from pytest_siren.session.recording.shared_folder import Collected, SessionFolder
 from pytest_siren.session.recording.untouched_jobs import remove_untouched
-from pytest_siren.session.resume.save import remember
+from pytest_siren.session.resume.resolve import remember
 from pytest_siren.sharing.state import SharedState
 
 if TYPE_CHECKING:

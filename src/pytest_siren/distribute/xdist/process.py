@@ -57,7 +57,7 @@ class Controlling:
     @pytest.hookimpl(optionalhook=True)
     def pytest_configure_node(self, node: Any) -> None:
         """Tell a worker what the controller decided."""
-        from pytest_siren.session.lifecycle.info import for_process
+        from pytest_siren.session.lifecycle.begin import for_process
 
         session = node.config.stash[SESSION]
         node.workerinput[_KEY] = for_process(session, node.gateway.id, own_jobs=self.repeats)

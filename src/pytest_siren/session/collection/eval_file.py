@@ -22,8 +22,8 @@ from pytest_siren.session.config.invocation import Invocation, Resume
 from pytest_siren.session.config.options import default_concurrency, names
 from pytest_siren.session.config.stash import SESSION
 from pytest_siren.session.execution.counts import check_priced
+from pytest_siren.session.execution.event_loop import no_collections
 from pytest_siren.session.execution.executor import evaluations_of
-from pytest_siren.session.execution.gc_tuning import no_collections
 from pytest_siren.session.gating.manifest import register_gates
 from pytest_siren.session.items.job import Job, RunItem, Workshop
 from pytest_siren.session.items.report import learn, redactor, screened

@@ -1,13 +1,15 @@
-"""The event loop of a process's runs, its idle moments and its threads."""
+"""The event loop of a process's runs, its idle moments, its threads and its garbage collector."""
 
 from __future__ import annotations
 
 import asyncio
+import gc
 import selectors
 import threading
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from contextvars import copy_context
 from functools import partial
 from queue import SimpleQueue
@@ -20,6 +22,52 @@ from pytest_siren.evaluation.isolation import (
     marked_interrupts,
     one_line,
 )
+
+_YOUNG = 20_000
+"""Objects made and not freed after which the collector looks at the young ones; Python's own
+number is 700."""
+
+
+@contextmanager
+def no_collections() -> Iterator[None]:
+    """Keep the garbage collector from looking at what is being made, again and again.
+
+    To collect 100,000 runs takes 9 s of CPU instead of 18 s, to import pydantic-ai and OpenAI's
+    client 1.1 s instead of 1.25 s.
+    """
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+@contextmanager
+def set_aside() -> Iterator[None]:
+    """Keep the garbage collector from all that there is now, and let it look at the rest seldom.
+
+    Runs leave little garbage that it alone can free; records and reports that stay make it look.
+    What is set aside stays so: at the end pytest has the collector look at everything ten times,
+    which takes more than a second where AgentDojo is loaded. ``give_back`` ends it.
+    """
+    threshold = gc.get_threshold()
+    if not gc.get_freeze_count():
+        gc.freeze()
+    if threshold[0]:
+        gc.set_threshold(max(_YOUNG, threshold[0]), *threshold[1:])
+    try:
+        yield
+    finally:
+        gc.set_threshold(*threshold)
+
+
+def give_back() -> None:
+    """Show the garbage collector again what an earlier session of this process set aside."""
+    if gc.get_freeze_count():
+        gc.unfreeze()
+
 
 _PAUSE = 0.002
 """Seconds for which another thread is left the interpreter."""

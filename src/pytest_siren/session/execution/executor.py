@@ -70,8 +70,7 @@ from pytest_siren.session.items.report import (
     without_run,
     without_secrets,
 )
-from pytest_siren.session.recording.attempt_hook import AttemptRecording
-from pytest_siren.session.recording.recorder import JsonRecorder, RecordingError
+from pytest_siren.session.recording.recorder import AttemptRecording, JsonRecorder, RecordingError
 from pytest_siren.session.recording.untouched_jobs import remove_untouched
 from pytest_siren.sharing.state import Gauge, SharedState
 

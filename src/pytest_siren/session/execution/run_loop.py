@@ -18,12 +18,11 @@ from pytest_siren.records import Result
 from pytest_siren.session.config.figure_options import max_cost
 from pytest_siren.session.config.stash import EARLY
 from pytest_siren.session.execution.counts import limit_reached
-from pytest_siren.session.execution.event_loop import Lull
+from pytest_siren.session.execution.event_loop import Lull, set_aside
 from pytest_siren.session.execution.executor import Ended, Evaluations
-from pytest_siren.session.execution.gc_tuning import set_aside
 from pytest_siren.session.execution.output_capture import Capture, RunStreams
 from pytest_siren.session.items.job import RunItem
-from pytest_siren.session.resume.save import remember
+from pytest_siren.session.resume.resolve import remember
 from pytest_siren.sharing.state import Gauge, SharedState
 from pytest_siren.text.words import counted
 

@@ -16,9 +16,8 @@ from pytest_siren.session.config.options import names, run_timeout
 from pytest_siren.session.config.processes import executor_of, is_worker
 from pytest_siren.session.config.registry import RegistrationError, registry
 from pytest_siren.session.config.stash import EVALUATIONS
-from pytest_siren.session.execution.event_loop import Lull
+from pytest_siren.session.execution.event_loop import Lull, give_back
 from pytest_siren.session.execution.executor import Evaluations, evaluations_of
-from pytest_siren.session.execution.gc_tuning import give_back
 from pytest_siren.session.execution.run_loop import OtherPlugins
 from pytest_siren.session.items.job import RunItem, Workshop
 from pytest_siren.session.recording.recorder import RECORDER, JsonRecorder, Writer

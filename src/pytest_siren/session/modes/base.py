@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pytest_siren.session.config.mode_options import run_mode
+from pytest_siren.session.config.options import run_mode
 from pytest_siren.session.execution.run_loop import broken_collection
 from pytest_siren.session.items.job import Job, RunItem
 from pytest_siren.text.words import printable

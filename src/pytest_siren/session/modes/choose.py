@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pytest_siren.session.config.mode_options import RunMode, check_mode, run_mode
+from pytest_siren.session.config.options import RunMode, check_mode, run_mode
 
 
 class UnwrittenCache:

@@ -21,7 +21,7 @@ from pytest_siren.reports.data import ReportData, changes
 from pytest_siren.session.config.figure_options import chosen_cluster
 from pytest_siren.session.config.stash import DECIDED, NOT_NEEDED_LINES
 from pytest_siren.session.items.report import redactor
-from pytest_siren.session.resume.save import how_to_go_on
+from pytest_siren.session.resume.resolve import how_to_go_on
 
 if TYPE_CHECKING:
     import pandas as pd

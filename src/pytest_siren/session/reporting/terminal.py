@@ -28,7 +28,7 @@ from pytest_siren.session.items.report import (
     screened,
 )
 from pytest_siren.session.resume.last_session import forget_latest
-from pytest_siren.session.resume.save import how_to_go_on
+from pytest_siren.session.resume.resolve import how_to_go_on
 from pytest_siren.text.words import counted, escaped, printable
 
 _OUTCOMES = ("passed", "failed", "skipped")

@@ -18,7 +18,7 @@ from pytest_siren.jobs.writing.repair import Repaired, as_it_would_be, up_to_dat
 from pytest_siren.jobs.writing.store import History
 from pytest_siren.jobs.writing.write import claim, release
 from pytest_siren.session.config.invocation import Resume
-from pytest_siren.session.config.mode_options import writes_nothing
+from pytest_siren.session.config.options import writes_nothing
 from pytest_siren.session.config.processes import is_worker
 from pytest_siren.session.config.stash import HISTORIES
 from pytest_siren.session.items.job import RunItem
