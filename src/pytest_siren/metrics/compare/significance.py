@@ -9,7 +9,7 @@ from statistics import NormalDist
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import binomtest
+from scipy.stats import binomtest, false_discovery_control
 
 from pytest_siren.metrics.compare.difference import (
     Difference,
@@ -254,8 +254,4 @@ def benjamini_hochberg(p_values: Sequence[float]) -> list[float]:
     p = np.asarray(p_values, dtype=np.float64)
     if not np.all((p >= 0.0) & (p <= 1.0)):
         raise ValueError("p-values lie within 0..1")
-    order = np.argsort(-p, kind="stable")
-    ranks = np.arange(len(p), 0, -1)
-    q = np.empty_like(p)
-    q[order] = np.minimum.accumulate(p[order] * len(p) / ranks) if len(p) else p
-    return [float(value) for value in np.minimum(q, 1.0)]
+    return [float(value) for value in false_discovery_control(p)] if len(p) else []
