@@ -1,4 +1,4 @@
-"""Secrets: which names and texts are secret, and how records and output are rid of them."""
+"""Recognises secrets by names and patterns, and removes them from records and output."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from urllib.parse import quote, quote_plus
 REDACTED = "<redacted>"
 
 _SHORTEST = 6
-"""Characters that a value has at least to be looked for: shorter ones are in every text."""
+"""Least length of a value to search for; shorter ones occur in any text."""
 _LONG = 16
-"""Characters from which a value need not be mixed."""
+"""Length from which a value need not mix kinds of characters."""
 _SECRET = re.compile(
     r"(?:^|_)(?:[A-Z0-9]{0,40}(?:KEY|TOKEN|SECRET|PASSWORD|PASSWD|PASSPHRASE|CREDENTIAL)S?|"
     r"PASS|PAT|CREDS?|COOKIES?|AUTH|AUTHORIZATION|JWT|BEARER|DSN|CONNECTION_?STRING)\d*(?:_|$)|"
     r"_PWD?\d*$"
 )
 _SURE = re.compile(r"PASS|SECRET|API_?KEY|_PWD?\d*$|_PAT\d*$|CRED|COOKIE|AUTHORIZATION")
-"""Names whose values are secrets even if they are short or plain."""
+"""Names whose values are secrets even if short or simple."""
 _PASSWORD = re.compile(r"PASSW|PASSPHRASE|SECRET|_PWD")
 """Those whose values may be numbers."""
 _NOT_SECRET = re.compile(
@@ -43,13 +43,13 @@ _SCENARIO = ("dataset", "attack")
 
 
 def is_secret_name(name: str) -> bool:
-    """Tell whether ``name``, of a variable or a key, says that its value is a secret."""
+    """Return whether ``name``, of a variable or a key, marks its value as a secret."""
     plain = _plain(name)
     return _SECRET.search(plain) is not None and _NOT_SECRET.search(plain) is None
 
 
 def is_secret(name: str, value: Any) -> bool:
-    """Tell whether ``value`` of the key ``name`` in a configuration is to be hidden."""
+    """Return whether ``value`` of the key ``name`` in a configuration must be hidden."""
     if value in (None, "") or isinstance(value, bool | list | tuple | Mapping):
         return False
     if not is_secret_name(name):
@@ -66,7 +66,7 @@ def _plain(name: str) -> str:
 
 
 def looks_like_a_key(value: str) -> bool:
-    """Tell whether ``value`` is long and mixed enough to be no ordinary word, and no path."""
+    """Return whether ``value`` is too long and mixed for a word, and is not a path."""
     if len(value.strip()) < _SHORTEST or value.startswith(REDACTED):
         return False
     if value.startswith(("/", "./", "../", "~")) and _is_path(value):
@@ -148,7 +148,7 @@ def _passwords(text: str) -> Iterator[str]:
 
 
 def _is_path(value: str) -> bool:
-    """Tell a path from a secret that begins as one, such as base64."""
+    """Whether ``value`` is a path, and not a secret that begins like one, such as base64."""
     expanded = os.path.expanduser(value)
     try:
         return _PATH.fullmatch(value) is not None or os.path.exists(expanded)
@@ -255,13 +255,13 @@ _SUBSTITUTIONS = (
         r"\1" + REDACTED + r"\2",
     ),
 )
-"""What one of must be in the text, in lower case; the pattern; and what takes its place."""
+"""Lower-case words of which the text must hold one; the pattern; and the replacement."""
 
 
 def without_patterns(text: str) -> str:
-    """Return ``text`` without what has the form of a secret.
+    """Return ``text`` with everything that looks like a secret replaced.
 
-    That are headers that authenticate, bearer tokens, keys of known services, passwords in URLs,
+    These are authentication headers, bearer tokens, keys of known services, passwords in URLs,
     secrets in query strings, and private keys.
     """
     text = _without_headers(text)
@@ -303,7 +303,7 @@ def _value_of_header(text: str, found: re.Match[str]) -> tuple[int, int] | None:
     elif text[begin - 1] == "b":
         begin -= 1
     if text.startswith(REDACTED, begin):
-        # Not after the match: what is left of the line would be read for every header in it.
+        # Searching after the match would read the rest of the line again for every header in it.
         return None
     if found["cookie"] or (found["auth"] and _WHOLE_LINE.match(text, begin)):
         value = _LINE.match(text, begin)
@@ -317,9 +317,9 @@ def _value_of_header(text: str, found: re.Match[str]) -> tuple[int, int] | None:
 
 
 _STRONG = 16
-"""Characters of a value that nobody could take for a name, and that stand in no other word."""
+"""Length of a value that is certainly no name and no part of another word."""
 _SHORT = 12
-"""Below so many characters, a value is found only where no letter or digit is next to it."""
+"""Shorter values match only where no letter or digit is next to them."""
 _IDENTIFIERS = frozenset(
     {
         *("task_id", "run_id", "execution_id", "nodeid", "path", "identity", "job_name", "name"),
@@ -328,7 +328,7 @@ _IDENTIFIERS = frozenset(
         *("benign_evaluators", "attack_evaluators", "suite", "task", "trace_id", "span_id"),
     }
 )
-"""Keys of a record whose values other things are found by; they are never changed."""
+"""Keys of a record whose values are identifiers; they are never changed."""
 _OF_MESSAGES = frozenset(
     {
         *("kind", "part_kind", "tool_name", "tool_call_id", "run_id", "conversation_id"),
@@ -337,7 +337,7 @@ _OF_MESSAGES = frozenset(
 )
 """Keys of messages and their parts that readers depend on."""
 _FREE = frozenset({"args", "content", "metadata", "provider_details"})
-"""Keys of messages below which any key may be a tool's or a model's own."""
+"""Keys of messages below which tools and models choose the keys."""
 _REDACT_SCENARIO = frozenset({"dataset", "attack"})
 _ASKED = frozenset({"invocation", "overrides"})
 _SETTINGS = frozenset(
@@ -350,12 +350,12 @@ _SETTINGS = frozenset(
 
 @dataclass(frozen=True)
 class Redactor:
-    """Knows secrets, and takes them out: those of the environment and ``values``."""
+    """Removes secrets: those of the environment, and ``values``."""
 
     values: frozenset[str] = frozenset()
 
     def known(self, text: str) -> str:
-        """Return ``text`` without the known values, in whatever form they stand there."""
+        """Return ``text`` without the known values, in any of their encodings."""
         finder = self._finder()
         return text if finder is None else finder.replaced(text)
 
@@ -365,19 +365,19 @@ class Redactor:
         return text if finder is None else finder.replaced(text)
 
     def text(self, text: str) -> str:
-        """Return ``text`` without known values and without what has the form of a secret.
+        """Return ``text`` without known values and without anything that looks like a secret.
 
-        For errors, logs and settings; what models, tools and attacks said is evidence.
+        For errors, logs and settings only: texts of models, tools and attacks are evidence.
         """
         return self.known(without_patterns(text))
 
     def occurs(self, data: bytes) -> bool:
-        """Tell whether a known value may stand in ``data``, JSON in UTF-8."""
+        """Return whether a known value may occur in ``data``, JSON in UTF-8."""
         finder = self._finder()
         return finder is not None and finder.occurs(data)
 
     def record(self, record: Any) -> Any:
-        """Return JSON data without known values. Identifiers stay as they are."""
+        """Return JSON data without known values. Identifiers are unchanged."""
         finder = self._finder()
         if finder is None or not isinstance(record, Mapping):
             return record
@@ -397,7 +397,7 @@ class Redactor:
 
     def _section(self, key: str, value: Any) -> Any:
         if key in _REDACT_SCENARIO and isinstance(value, Mapping):
-            # Beside its configuration stand names.
+            # The other keys of the section are names.
             return {
                 name: self._scenario(one) if name == "config" else one
                 for name, one in value.items()
@@ -407,7 +407,7 @@ class Redactor:
         return self._settings(value) if key in _SETTINGS else value
 
     def _asked(self, value: Any) -> Any:
-        """Return what a command line asked for; what a session is resumed by stays as it is."""
+        """Return the recorded command line; the parts that resume a session are unchanged."""
         if isinstance(value, list | tuple):
             return [self._asked(one) for one in value]
         if not isinstance(value, Mapping) or not value.get("set"):
@@ -448,16 +448,16 @@ class Redactor:
 
 
 ENVIRONMENT = Redactor()
-"""Knows the secrets of this process's environment, and no others."""
+"""Removes the secrets of this process's environment, and no others."""
 
 
 class _Finder:
-    """Looks for all forms of all values at once."""
+    """Searches for all encodings of all values at once."""
 
     def __init__(self, forms: list[tuple[str, bool]]) -> None:
         texts = [form for form, _ in forms]
         self._apart = [apart for _, apart in forms]
-        # A controller of workers knows the patterns, and need not load the search.
+        # A controller only uses the patterns, and need not import the search.
         from ahocorasick_rs import AhoCorasick, BytesAhoCorasick, MatchKind
 
         self._search = AhoCorasick(texts, matchkind=MatchKind.LeftmostLongest)
@@ -468,7 +468,7 @@ class _Finder:
 
     def replaced(self, text: str) -> str:
         if not text.isascii():
-            # A lone surrogate is spelled, as in records: nothing could be looked for beside it.
+            # Lone surrogates are escaped, as in records, because the search needs UTF-8.
             text = text.encode(errors="backslashreplace").decode()
         kept: list[str] = []
         end = 0
@@ -488,7 +488,7 @@ def _inside_a_word(text: str, start: int, stop: int) -> bool:
 
 
 def _walked(value: Any, finder: _Finder, kept: frozenset[str]) -> Any:
-    """Return ``value`` with its texts replaced, but for those of the keys ``kept``."""
+    """Return ``value`` with its texts replaced, except below the keys ``kept``."""
     if isinstance(value, str):
         return finder.replaced(value)
     if isinstance(value, Mapping):
@@ -505,13 +505,13 @@ def _walked(value: Any, finder: _Finder, kept: frozenset[str]) -> Any:
 
 @lru_cache(maxsize=1)
 def _environment(second: int) -> frozenset[str]:
-    """Return the secrets among the variables. Looked for once a second: that takes a while."""
+    """Return the secrets among the variables; the result is cached for a second."""
     return frozenset(of_environment(tuple(os.environ.items())))
 
 
 @lru_cache(maxsize=8)
 def _finder(values: frozenset[str]) -> _Finder | None:
-    """Return what looks for ``values``; ``None`` when there are none."""
+    """Return a finder of ``values``; ``None`` if there are none."""
     forms: dict[str, bool] = {}
     for value in sorted(values):
         for form in _forms(value):
@@ -520,7 +520,7 @@ def _finder(values: frozenset[str]) -> _Finder | None:
 
 
 def _forms(value: str) -> set[str]:
-    """Return how texts spell ``value``: JSON, also within JSON, URLs, HTML, base64."""
+    """Return the encodings of ``value``: JSON, nested JSON, URLs, HTML, base64."""
     readable = value.encode(errors="replace").decode()
     found = {readable}
     for ascii_only in (True, False):

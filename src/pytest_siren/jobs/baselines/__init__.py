@@ -1,1 +1,1 @@
-"""What runs are compared with."""
+"""Baselines: the runs that others are compared with."""

@@ -1,4 +1,4 @@
-"""What runs are compared with: a job, a sweep, a glob, a baseline file or a folder of such."""
+"""Loads baselines: a job, a sweep, a glob, a baseline file or a folder of such."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from pytest_siren.metrics.frame import COLUMNS, table
 
 @dataclass(frozen=True)
 class Source:
-    """Runs to compare, and where they are from."""
+    """Runs to compare, and their origin."""
 
     target: str
-    """What the user called it."""
+    """The user's argument."""
     runs: pd.DataFrame
     """The table of ``metrics/frame.py``, at least one row."""
     jobs: tuple[Path, ...]
@@ -33,11 +33,11 @@ class Source:
     """Path of a job's folder to the runs that were planned and are needed, where that is recorded.
     """
     notes: tuple[str, ...] = ()
-    """What a reader of rates must know of runs that were not needed, in a line each."""
+    """Notes on runs that were not needed, in a line each."""
 
     @property
     def pending(self) -> int:
-        """Runs that were planned and have not come to any end."""
+        """Number of planned runs that have not ended."""
         tried = self.runs["job"].astype(str).value_counts()
         return sum(max(0, runs - int(tried.get(job, 0))) for job, runs in self.planned.items())
 

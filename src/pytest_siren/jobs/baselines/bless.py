@@ -1,4 +1,4 @@
-"""Making baseline files of jobs: what is written where, and what that changes."""
+"""Makes baseline files of jobs, and lists the changes to existing ones."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ Lines = list[dict[str, Any]]
 
 @dataclass(frozen=True)
 class BaselineUpdate:
-    """A baseline file that is about to be written."""
+    """A baseline file to be written."""
 
     path: Path
     lines: Lines
     exists: bool
     changes: tuple[str, ...]
-    """What becomes different in the file that is there, in a line each."""
+    """The changes to the existing file, in a line each."""
 
     @property
     def runs(self) -> int:
@@ -41,7 +41,7 @@ class BaselineUpdate:
 
 
 def incomplete(runs: pd.DataFrame, planned: Mapping[str, int]) -> list[str]:
-    """Say of each job that lacks scores what it lacks."""
+    """Return a line for each job without all its scores."""
     said = []
     counts = pd.crosstab(runs["job"].astype(str), runs["status"].astype(str))
     for job in dict.fromkeys([*planned, *counts.index]):

@@ -21,7 +21,7 @@ from pytest_siren.yamlpos.reader import read_bytes
 
 SCHEMA_VERSION = 1
 _EARLY_VERSION = 2
-"""Of files with a configuration whose tasks may have ended early: whoever does not know of that
+"""Version of files with a configuration whose tasks may have ended early: an older reader
 would compare a biased sample."""
 SUFFIX = ".baseline.jsonl"
 CONFIGURATION = ("dataset", "suite", "agent", "model", "model_kind", "attack", "identity")
@@ -33,7 +33,7 @@ Line = Mapping[str, Any]
 
 
 class BaselineError(ValueError):
-    """A baseline cannot be read, or cannot be made."""
+    """A baseline cannot be read or made."""
 
 
 def lines_of(runs: pd.DataFrame) -> list[dict[str, Any]]:

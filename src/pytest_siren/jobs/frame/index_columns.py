@@ -1,4 +1,4 @@
-"""An index of attempts, read in blocks, as columns of runs."""
+"""Reads an index of attempts in blocks, into columns of runs."""
 
 from __future__ import annotations
 
@@ -31,27 +31,27 @@ from pytest_siren.records import MOST_AMOUNT, MOST_COUNT
 from pytest_siren.text.words import counted, escaped
 
 _BLOCK = 4_000_000
-"""Bytes that are decoded at a time."""
+"""Number of bytes decoded at a time."""
 _OF_WRITERS = 5_000
-"""Lines of writers that are decoded at a time."""
+"""Number of lines of writers decoded at a time."""
 _MOST_NAMED = 5
-"""Lines of one index that are named; the others are counted."""
+"""Number of bad lines of one index that a message names; the others are counted."""
 
 Name = Annotated[str, msgspec.Meta(min_length=1)]
 Score = Annotated[float, msgspec.Meta(ge=0.0, le=1.0)]
 Amount = Annotated[float, msgspec.Meta(ge=0.0, le=MOST_AMOUNT)]
 Seconds = Annotated[float, msgspec.Meta(ge=-MOST_AMOUNT, le=MOST_AMOUNT)]
-"""Below 0 where an earlier version's clock was set back."""
+"""Negative if the clock of an earlier version was set back."""
 Count = Annotated[int, msgspec.Meta(ge=0, le=MOST_COUNT)]
 
 
 _NONE = -(2**60)
-"""Of a number that is not there: of prompt-siren's lines, and of ours where they are damaged."""
+"""Value of an absent number, in prompt-siren's lines and in damaged ones."""
 _NUMBERS = ("run_index", "duration", "input_tokens", "output_tokens")
 
 
 class Line(msgspec.Struct, frozen=True, gc=False):
-    """What a table needs of a line of ``index.jsonl``; prompt-siren's lines have no ``status``."""
+    """The fields of a line of the index that a table needs; prompt-siren's have no ``status``."""
 
     task_id: str
     benign_score: Score | None
@@ -82,12 +82,12 @@ class Blocks:
 
     job: Path
     problems: list[str]
-    """What cannot be read is added here once all has been."""
+    """Unreadable lines are added here once all lines have been read."""
     merged: int = 0
     """Lines that were read of ``index.jsonl``; they come before those of writers."""
 
     def __iter__(self) -> Iterator[list[Line]]:
-        """Yield them in their order. Raises ``RecordError`` when a file cannot be read."""
+        """Yield them in order. Raises ``RecordError`` if a file cannot be read."""
         path = self.job / INDEX_FILE
         bad: list[str] = []
         try:
@@ -130,7 +130,7 @@ def _decoded(path: Path, block: memoryview, number: int, bad: list[str]) -> list
     """Return the lines of ``block``, the first of which has that number in the file."""
     try:
         lines = _decoder.decode_lines(block)
-        # All paths at once, which may only raise a false alarm.
+        # One search over all paths; a match is then checked for each line.
         paths = "\n".join(["", *map(_path_of, lines)])
         whole = not any(_NONE in _numbers_of(line) for line in lines)
         if whole and not (
@@ -157,7 +157,7 @@ def _one_by_one(path: Path, block: bytes, number: int, bad: list[str]) -> Iterat
 
 
 def _whole(line: Line) -> Line:
-    """Return ``line`` with what prompt-siren does not write; of ours, nothing may be missing."""
+    """Return ``line`` with prompt-siren's absent fields filled in; pytest-siren writes them all."""
     lacking = [name for name in _NUMBERS if getattr(line, name) == _NONE]
     if lacking and not (line.status is None and line.identity is None):
         raise ValueError(f"{lacking[0]}: it is missing")
@@ -190,9 +190,9 @@ class _Naming:
     numbering: Numbering
     tasks: LabelEncoder[str]
     parts: list[Columns] = field(default_factory=list)
-    """What has been read of the index."""
+    """Columns read so far."""
     unmeasured: int = 0
-    """Lines whose tokens, or whose times, nothing tells."""
+    """Number of lines whose tokens or times are unknown."""
     _noted: int = 0
 
     def measure(self, values: dict[str, list[Any]]) -> None:
@@ -222,10 +222,10 @@ class _Naming:
 
 @dataclass
 class Indexes:
-    """Turns indexes into columns; names that they share are kept once."""
+    """Converts indexes to columns that share one encoding of names."""
 
     paths: bool = False
-    """Whether the columns ``path`` and ``run_id`` are wanted."""
+    """Whether to add the columns ``path`` and ``run_id``."""
     tasks: LabelEncoder[str] = field(default_factory=LabelEncoder)
     vectors: LabelEncoder[tuple[str, ...]] = field(default_factory=LabelEncoder)
     statuses: LabelEncoder[str] = field(default_factory=LabelEncoder)

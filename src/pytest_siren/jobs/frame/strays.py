@@ -1,4 +1,4 @@
-"""Where the index of a job and the folders of its attempts disagree."""
+"""Compares the index of a job with the folders of its attempts."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from pytest_siren.text.words import counted
 
 @dataclass(frozen=True)
 class UnindexedAttempts:
-    """Attempts that only one of the two knows."""
+    """Numbers of attempts that only the index, or only the folders, contain."""
 
     job: Path
     unindexed: int
-    """Recorded, and not in the index, as after a process was killed."""
+    """Attempts with a record that the index lacks, as after a process was killed."""
     gone: int
-    """In the index, and recorded no more; 0 for a job of which only the index was kept."""
+    """Attempts in the index without a record; 0 for a job of which only the index was kept."""
 
     def not_counted(self) -> list[str]:
-        """Return a line if rates lack something."""
+        """Return a line if rates leave out recorded attempts."""
         if not self.unindexed:
             return []
         attempts = counted(self.unindexed, "recorded attempt is", "recorded attempts are")
@@ -35,7 +35,7 @@ class UnindexedAttempts:
         ]
 
     def not_recorded(self) -> list[str]:
-        """Return a line if rates count what nobody can look at any more."""
+        """Return a line if rates count attempts whose record is gone."""
         if not self.gone:
             return []
         attempts = counted(self.gone, "attempt", "attempts")
@@ -51,7 +51,7 @@ def find_unindexed(
     """Compare the folders of the attempts of ``job`` with ``places``, those that its index names.
 
     Without ``damaged``, records that cannot be read are left out, as repair cannot add them.
-    What a process is writing at this moment is on its way into the index, and no stray. Raises
+    Attempts that a running process is writing are not reported. Raises
     ``OSError`` when the job's folder cannot be read.
     """
     known = set(places)
@@ -72,12 +72,12 @@ def _names(folder: Path) -> list[str]:
     try:
         return os.listdir(folder)
     except OSError:
-        # Of what cannot be read, the index tells all that there is.
+        # Unreadable folders count only if the index names them.
         return []
 
 
 def _is_whole(job: Path, place: str) -> bool:
-    """Tell whether repair could add the attempt: a record that is damaged has no figures."""
+    """Return whether repair could add the attempt, which it cannot if the record is damaged."""
     if not _is_finished(job, place):
         return False
     try:

@@ -37,19 +37,19 @@ _OF_JOB = ("dataset", "suite", "agent", "model", "model_kind", "attack", "identi
 
 @dataclass(frozen=True)
 class ReadRuns:
-    """What was read of jobs."""
+    """The runs of several jobs, and the problems of reading them."""
 
     runs: pd.DataFrame
-    """The table of ``metrics/frame.py``; where asked for, also ``path`` and ``run_id``."""
+    """The table of ``metrics/frame.py``; on request also ``path`` and ``run_id``."""
     problems: list[str]
-    """What could not be read, in a line each."""
+    """Files and lines that could not be read, in a line each."""
     planned: dict[str, int]
     """Path of a job's folder to the runs that were planned and are needed, where that is recorded.
     """
     read: int = 0
     """Jobs whose configuration and index could be read."""
     notes: tuple[str, ...] = ()
-    """What a reader of rates must know of runs that were not needed, in a line each."""
+    """Notes on runs that were not needed, in a line each."""
 
 
 def read_runs(
@@ -88,7 +88,7 @@ def read_runs(
 
 
 def _once(jobs: Sequence[Path]) -> list[Path]:
-    """Return the jobs without those that are only another name, or a link, of an earlier one."""
+    """Return the jobs without repetitions under other names or links."""
     folders: dict[str, Path] = {}
     for job in jobs:
         folders.setdefault(os.path.realpath(job), job)
@@ -116,7 +116,7 @@ def _runs(
 
 
 def _without_durations(job: str, columns: Columns | None) -> list[str]:
-    """Take out durations below 0, and say so: an earlier version's clock could be set back."""
+    """Remove negative durations, with a note: an earlier version's clock could be set back."""
     negative = columns["duration"] < 0 if columns is not None else np.zeros(0, dtype=np.bool_)
     if columns is None or not negative.any():
         return []

@@ -1,1 +1,1 @@
-"""Reads the files of a job, whoever wrote them."""
+"""Reads the files of a job, of pytest-siren or of prompt-siren."""

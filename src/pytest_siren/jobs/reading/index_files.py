@@ -1,4 +1,4 @@
-"""The files that the index of a job consists of.
+"""The index of a job, which consists of several files.
 
 A process that records attempts adds lines to a file of its own in ``.index/``, to which no other
 process writes. When it has ended, these lines are moved to ``index.jsonl``. So readers take both,
@@ -37,11 +37,11 @@ class IndexFiles:
     """The open files of an index."""
 
     merged: BinaryIO | None
-    """``index.jsonl``; ``None`` where there is none yet."""
+    """``index.jsonl``; ``None`` if it does not exist yet."""
     writers: Sequence[BinaryIO]
 
     def lines(self) -> Iterator[RawLine]:
-        """Yield the lines of all writers, in the order of their time.
+        """Yield the lines of all writers in chronological order.
 
         What follows the last newline of a file is no line yet, or its writer died within it.
         """
@@ -49,7 +49,7 @@ class IndexFiles:
 
 
 def merged_lines(files: Sequence[BinaryIO]) -> Iterator[RawLine]:
-    """Yield the whole lines of ``files`` in the order of time, those of each in their order."""
+    """Yield the complete lines of ``files`` in chronological order, each file's in file order."""
     if len(files) == 1:
         yield from _lines(files[0])
         return
@@ -77,7 +77,7 @@ def writer_files(job: Path) -> list[Path]:
 
 
 def has_index(job: Path) -> bool:
-    """Whether anything is known of the runs of ``job`` without reading their records."""
+    """Whether ``job`` has an index."""
     return os.path.lexists(job / INDEX_FILE) or bool(writer_files(job))
 
 
@@ -90,7 +90,7 @@ def opened_index(job: Path) -> Iterator[IndexFiles]:
     with ExitStack() as opened:
         writers = []
         for path in writer_files(job):
-            # One that is gone by now has been merged into the file that is opened last.
+            # A file that is gone by now was merged into the file that is opened last.
             with suppress(FileNotFoundError):
                 writers.append(opened.enter_context(path.open("rb")))
         merged = None

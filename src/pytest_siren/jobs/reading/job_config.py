@@ -1,4 +1,4 @@
-"""The configuration of a job, read and checked, and what tables call its parts."""
+"""Reads and checks the configuration of a job, and names its parts for tables."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class RecordError(Exception):
 def load_document(path: Path, part: Callable[[bytes], bytes] = bytes) -> dict[str, Any]:
     """Return the mapping that the YAML file ``path`` holds. Raises ``RecordError``.
 
-    ``part`` may take away what is not wanted before it is parsed.
+    ``part`` may remove unneeded content before parsing.
     """
     root, problems = decode_yaml(part(read_record(path)), path, resolve_dumped)
     if problems:
@@ -67,7 +67,7 @@ def read_record(path: Path) -> bytes:
 
 
 def one_line(error: Exception) -> str:
-    """Return what ``error`` says, and where, in a line."""
+    """Return the message and place of ``error`` on one line."""
     if isinstance(error, ValidationError):
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(step) for step in first["loc"])
@@ -85,7 +85,7 @@ class Part(BaseModel):
 
 
 class Settings(BaseModel):
-    """The keys that any reader looks at; others may hold what they like."""
+    """The keys that readers use; other keys may hold any value."""
 
     model_config = ConfigDict(strict=True)
 
@@ -134,19 +134,19 @@ class JobSummary:
     attack: str | None
     identity: str
     planned: int | None
-    """Runs that were selected; ``None`` where it is not recorded."""
+    """Runs that were selected; ``None`` if the number is not recorded."""
     not_needed: int = 0
-    """Those of them that nobody needs."""
+    """The number of them that ``--gate-stop`` skipped."""
     decided: str | None = None
     """Measures by which its tasks may have ended early, as in ``metrics/frame.py``."""
     cell: tuple[tuple[str, str], ...] = ()
     """Keys that its sweep is over, apart from model, agent and attack, with its values of them."""
     runs: int | None = None
-    """Runs of each task, as they were asked for at first."""
+    """Runs of each task in the first session."""
 
 
 def job_summary(job: Path) -> JobSummary:
-    """Return the facts of the job in the folder ``job``, which prompt-siren may have written.
+    """Return the summary of the job in the folder ``job``, which prompt-siren may have written.
 
     Raises ``RecordError`` when its configuration is missing, damaged or of a newer version.
     """
@@ -155,9 +155,9 @@ def job_summary(job: Path) -> JobSummary:
 
 
 def job_type_summary(job: Path) -> JobSummary:
-    """Return the facts of ``job`` with the names that prompt-siren's tables have.
+    """Return the summary of ``job`` with the names in prompt-siren's tables.
 
-    The dataset goes by its type, and an attack by its type and variant. Raises as ``job_summary``.
+    The dataset has its type as name, an attack its type and variant. Raises as ``job_summary``.
     """
     path = job / CONFIG_FILE
     values = load_document(path)
@@ -199,7 +199,7 @@ def summary_of(path: Path, values: Mapping[str, Any]) -> JobSummary:
 
 
 def skipped_runs(values: Mapping[str, Any]) -> int:
-    """Return how many planned runs nobody needs, by the values of a job's configuration."""
+    """Return the number of planned runs that were skipped, by the job's configuration."""
     return check_settings(values).not_needed or 0
 
 
@@ -208,7 +208,7 @@ def decided_of(names: Any) -> str | None:
     if names is None:
         return None
     if not isinstance(names, list) or not all(_is_measure(name) for name in names):
-        # To pass over it would be to tell biased rates.
+        # Ignoring it would bias rates.
         raise ValueError(f"decided is {names!r}, not a list of measures such as attack_pass@5")
     return " ".join(sorted(map(str, names))) or None
 
@@ -225,7 +225,7 @@ def _decided(path: Path, values: Mapping[str, Any]) -> str | None:
 
 
 def _outline(data: bytes) -> bytes:
-    """Return a configuration without the parts' own ones, if it holds the names made of them.
+    """Return a configuration without those of its parts, if it holds the names derived from them.
 
     The latter may hold 100,000 tasks. Within them no line of YAML begins without a space.
     """
@@ -281,7 +281,7 @@ def _typed_attack(attack: Mapping[str, Any]) -> str:
 
 
 def _variant(attack: Mapping[str, Any]) -> str | None:
-    """Return the suffix by which prompt-siren tells attacks of one type apart."""
+    """Return the suffix by which prompt-siren distinguishes attacks of one type."""
     config = attack["config"]
     found = config.get("variant_name") or config.get("template_short_name")
     return None if found is None else str(found)
@@ -297,7 +297,7 @@ OTHERS = "other rates are those of first runs"
 
 
 def skipped_runs_line(job: str, facts: JobSummary) -> list[str]:
-    """Return what a reader of rates must know, on one line; none where every run is needed."""
+    """Return a note on skipped runs, on one line; none if every run is needed."""
     if not (facts.not_needed or facts.decided):
         return []
     measures = ", ".join((facts.decided or "").split())
@@ -311,7 +311,7 @@ def skipped_runs_line(job: str, facts: JobSummary) -> list[str]:
 
 
 def baseline_note(runs: pd.DataFrame) -> Iterator[str]:
-    """Yield the same of each baseline file, which does not tell how many runs were not needed."""
+    """Yield the same note for baseline files, which do not hold the number of skipped runs."""
     early = runs[runs["decided"].notna().to_numpy()]
     pairs = zip(early["job"].astype(str), early["decided"].astype(str), strict=True)
     for file, names in dict.fromkeys(pairs):

@@ -1,4 +1,4 @@
-"""Records of prompt-siren, read as records of ours; their files hold no ``schema_version``."""
+"""Reads prompt-siren's records, which have no ``schema_version``, as pytest-siren's."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _OURS = ("schema_version", "status", "identity")
 def aware(moment: datetime) -> datetime:
     """Return ``moment`` in UTC; prompt-siren writes the local time, without a zone.
 
-    Raises ``ValueError`` for one that no run can have.
+    Raises ``ValueError`` for a time that no run can have.
     """
     try:
         return bounded(moment.astimezone(UTC))
@@ -104,7 +104,7 @@ def is_record(document: Any) -> bool:
 
 
 def entry_of(line: bytes) -> IndexEntry | None:
-    """Return the line of their index as one of ours; ``None`` when it is none of theirs.
+    """Return a line of prompt-siren's index as an entry; ``None`` if prompt-siren did not write it.
 
     Its run has no identity, so its folder takes the place. Raises ``ValueError``.
     """
@@ -156,7 +156,7 @@ def _entry(
 
 
 def status_of(exception_type: str | None) -> Status:
-    """Return what prompt-siren means: it writes a type of exception, and a score of 0 beside it."""
+    """Return the status; prompt-siren records a run in error by its exception and scores of 0."""
     if exception_type is None:
         return Status.SCORED
     return Status.CANCELLED if exception_type == _CANCELLED else Status.ERROR
@@ -165,7 +165,7 @@ def status_of(exception_type: str | None) -> Status:
 def result_of(
     document: Mapping[str, Any], place: str, labels: Labels, usage: Mapping[str, Any], job: str
 ) -> Result:
-    """Return their ``result.json`` as one of ours; ``place`` is its folder within the job's.
+    """Return prompt-siren's ``result.json`` as a result; ``place`` is its folder in the job's.
 
     Raises ``ValueError``.
     """
@@ -219,19 +219,19 @@ def _outcome(attack: float | None) -> str | None:
 
 
 def unnamed(entry: IndexEntry) -> bool:
-    """Whether ``entry`` is of a run of theirs that has no identity yet."""
+    """Whether ``entry`` is of a run of prompt-siren without an identity."""
     return entry.identity == entry.path
 
 
 def same(line: IndexEntry, record: IndexEntry) -> bool:
-    """Whether a line of the index says what their record says, as far as theirs says it."""
+    """Whether a line of the index agrees with prompt-siren's record, as far as that goes."""
     fields = ("task_id", "run_id", "benign_score", "attack_score", "exception_type", "status")
     return all(getattr(line, name) == getattr(record, name) for name in fields)
 
 
 @dataclass
 class Numbering:
-    """Tells which runs of a job the lines of an index are of, which are seen in the order of time.
+    """Assigns prompt-siren's lines of an index, in chronological order, to runs of the job.
 
     prompt-siren's lines name no run: it counts the lines of a task. A line of theirs takes the
     first run of its task that no earlier line of theirs took and that has no score yet.
@@ -243,11 +243,11 @@ class Numbering:
     _places: dict[str, tuple[int, str]] = field(default_factory=dict)
 
     def note(self, task_id: str, run_index: int) -> None:
-        """Note that a run of ours has a score."""
+        """Note that a run of pytest-siren has a score."""
         self._taken.setdefault(task_id, set()).add(run_index)
 
     def next(self, task_id: str, place: str) -> tuple[int, str]:
-        """Return the index and the identity of the run of the next line of theirs.
+        """Return the index and the identity of the run of prompt-siren's next line.
 
         ``place`` is the folder that it names; a line that repeats an earlier one's is of that run.
         """
@@ -261,9 +261,9 @@ class Numbering:
 
 
 def named(entries: Iterable[IndexEntry], identity: str | None) -> list[IndexEntry]:
-    """Return ``entries``, in the order of time, with the runs of theirs named.
+    """Return ``entries``, in chronological order, with identities for prompt-siren's runs.
 
-    ``identity`` is that of the job's configuration; without one they stay as they are.
+    ``identity`` is that of the job's configuration; without it they are unchanged.
     """
     found = list(entries)
     if identity is None or not any(map(unnamed, found)):

@@ -1,4 +1,4 @@
-"""What runs of prompt-siren took: its index holds neither tokens nor times, its records do."""
+"""Tokens and times of prompt-siren's runs, which its records hold and its index does not."""
 
 from __future__ import annotations
 
@@ -37,16 +37,16 @@ _times = msgspec.json.Decoder(_Times)
 
 @dataclass(frozen=True)
 class AttemptUsage:
-    """What a run took."""
+    """Duration and tokens of an attempt."""
 
     duration: float
-    """Seconds; not a number where it is not known."""
+    """Seconds; NaN if unknown."""
     tokens: tuple[int, int] | None
-    """Read and written; ``None`` where they are not known."""
+    """Input and output tokens; ``None`` if unknown."""
 
 
 def read_usage(run_dir: Path) -> AttemptUsage:
-    """Return what the run in ``run_dir`` took, as far as its records can be read."""
+    """Return the usage of the attempt in ``run_dir``, as far as its records can be read."""
     times = _read(run_dir / RESULT_FILE, _times)
     execution = _read(run_dir / EXECUTION_FILE, _execution)
     usage = execution and execution.usage

@@ -1,4 +1,4 @@
-"""Reading the files of a job."""
+"""Reads the files of a job."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def iter_index(job: Path, unreadable: list[Unreadable] | None = None) -> Iterato
 
 
 def index_lines(job: Path) -> Iterator[IndexLine]:
-    """Yield the lines of the job's index, those that cannot be read among them.
+    """Yield the lines of the job's index, including unreadable ones.
 
     Lines of ``index.jsonl`` come first, then those of writers that it does not have yet.
     """
@@ -107,7 +107,7 @@ def index_lines(job: Path) -> Iterator[IndexLine]:
 def _lines(path: Path, files: IndexFiles) -> Iterator[IndexLine]:
     known: set[str] = set()
     if files.merged is not None:
-        # Text would be split at more than newlines, and one torn character would spoil it all.
+        # Bytes are split at newlines only, and one invalid character affects only its line.
         for number, text in enumerate(files.merged.read().split(b"\n"), start=1):
             if text.strip():
                 line = _index_line(text, path, number)
@@ -167,7 +167,7 @@ def _their_result(run_dir: Path, document: dict[str, Any]) -> Result:
 
 
 def load_execution(run_dir: Path) -> Execution:
-    """Return all that happened in the attempt in the folder ``run_dir``. Raises ``RecordError``."""
+    """Return the execution record of the attempt in ``run_dir``. Raises ``RecordError``."""
     # pydantic-ai is slow to import, and only this function needs it.
     from pytest_siren.jobs.records.attempt import load_messages, load_usage
 
@@ -194,15 +194,15 @@ def load_execution(run_dir: Path) -> Execution:
 
 
 def load_transcript(run_dir: Path) -> dict[str, Any]:
-    """Return the fields of the attempt's ``execution.json`` as they are. Raises ``RecordError``.
+    """Return the raw fields of the attempt's ``execution.json``. Raises ``RecordError``.
 
-    Far quicker than ``load_execution``, which makes messages of pydantic-ai of them.
+    Much faster than ``load_execution``, which converts them to pydantic-ai's messages.
     """
     return _document(_transcript(run_dir))
 
 
 def load_attacks(run_dir: Path) -> dict[str, str]:
-    """Return what the attempt in the folder ``run_dir`` planted, by the name of the vector.
+    """Return the planted text of the attempt in the folder ``run_dir`` by vector.
 
     Raises ``RecordError``, also when transcripts were not kept.
     """
@@ -214,7 +214,7 @@ def load_attacks(run_dir: Path) -> dict[str, str]:
 
 
 def _transcript(run_dir: Path) -> Path:
-    """Return the file of what was said and done, compressed or not."""
+    """Return the file of the transcript, compressed or not."""
     path = run_dir / EXECUTION_FILE
     compressed = run_dir / f"{EXECUTION_FILE}.gz"
     if compressed.exists():
@@ -239,7 +239,7 @@ def _index_entry(line: bytes) -> IndexEntry:
 
 
 def escapes_job(place: str) -> bool:
-    """Tell whether ``place`` is no folder below that of the job."""
+    """Return whether ``place`` is not a folder below that of the job."""
     parts = place.split("/")
     return not place or place.startswith("/") or "\0" in place or ".." in parts
 
