@@ -42,7 +42,7 @@ class Default:
     name: str
     """Of the file, without ``.yaml``, or ``_self_``."""
     package: str | None
-    """Where its content goes; ``None`` leaves it to the file, and then to the group."""
+    """Where its content goes; if ``None``, the file decides, else the group."""
     optional: bool
     place: Node
 
@@ -63,7 +63,7 @@ class Default:
 
 
 def defaults_of(node: Node, problems: list[Problem]) -> list[Default]:
-    """Return the entries of ``node``, ``_self_`` among them: last, unless it says another place.
+    """Return the entries of ``node``, including ``_self_``, which is last unless it is listed.
 
     A later choice for a group replaces an earlier one. What is wrong is added to ``problems``.
     """
@@ -109,7 +109,7 @@ def _choices(
 
 
 def _is_hydras(default: Default) -> bool:
-    """Whether it configures Hydra, which is not there."""
+    """Whether it configures Hydra, which is not used."""
     return (default.group or "").split("/")[0] == "hydra"
 
 
@@ -118,7 +118,7 @@ _OF_WRITERS = ".index/*.jsonl"
 
 
 def with_origin(root: Node, path: Path) -> Node:
-    """Return the configuration ``root`` of the file ``path`` with what its first record tells.
+    """Return the configuration ``root`` of the file ``path``, completed from its first record.
 
     prompt-siren leaves out what it does not know when it changes the file of a job that was started
     here: the name of the attack and the eval file, without which it would be another job.
@@ -140,7 +140,7 @@ def with_origin(root: Node, path: Path) -> Node:
 
 
 def _first_record(job: Path) -> dict[str, Any] | None:
-    """Return the first line of the index of ``job`` that a session of ours wrote."""
+    """Return the first line of the index of ``job`` that pytest-siren wrote."""
     for index in (job / _INDEX, *sorted(job.glob(_OF_WRITERS))):
         try:
             lines = read_bytes(index).split(b"\n")
@@ -177,7 +177,7 @@ _NEWLINE = "keep_trailing_newline"
 def as_jinja_template(section: Node) -> Node:
     """Return the ``section`` of an attack with the last newline of its template left out.
 
-    It stays as it is where the section itself says what becomes of the newline, and where there is
+    It is unchanged if the section itself sets ``keep_trailing_newline``, and if there is
     none at the end.
     """
     kind, config = section.child("type"), section.at(_CONFIG)
@@ -243,7 +243,7 @@ _RECORDED = frozenset(
         *("sweep_id", "planned_runs", "invocation", "overrides", "decided", "not_needed"),
     }
 )
-"""Keys that say what became of the job; the others say what it is."""
+"""Keys about the course of the job; the others define it."""
 _RUNS_ALIAS = ("execution", "n_runs_per_task")
 
 
@@ -253,12 +253,12 @@ def is_job_config(root: Node) -> bool:
 
 
 def recorded_config(root: Node, path: Path) -> Node:
-    """Return the configuration ``root``, read from ``path``, with all that is known of its job."""
+    """Return the configuration ``root``, read from ``path``, completed from the job's records."""
     return with_origin(root, path) if _is_prompt_siren(root) else root
 
 
 def as_eval_file(root: Node) -> Node:
-    """Return the eval file that makes the job of the configuration ``root`` again."""
+    """Return an eval file that defines the job of the configuration ``root``."""
     assert isinstance(root.value, dict)
     kept = {key: node for key, node in root.value.items() if key not in _RECORDED}
     runs, mode = root.child("n_runs_per_task"), root.child("execution_mode")
@@ -314,12 +314,12 @@ class _Loading:
     problems: list[Problem] = field(default_factory=list)
     included: int = 0
     base: Path | None = None
-    """What relative paths start from, where that is not the folder of the file."""
+    """The base of relative paths, if it is not the folder of the file."""
 
 
 @dataclass(frozen=True)
 class Tree:
-    """What an eval file comes to."""
+    """An eval file with its includes merged."""
 
     root: Node | None
     """``None`` when it could not be read."""
@@ -331,7 +331,7 @@ class Tree:
 
 
 def load_tree(path: Path, shown: Path, environ: Mapping[str, str]) -> Tree:
-    """Return the mapping that an eval file and its includes come to, and all problems found.
+    """Return the merged mapping of an eval file and its includes, and all problems found.
 
     Included files are merged in their order, then the file itself on top: mappings key by key, all
     else replaced. Variables of ``environ`` are filled in; paths in ``include`` start from the file
@@ -390,7 +390,7 @@ def _composed(
 def _names_preset(default: Default, tree: Node, path: Path) -> bool:
     """Whether ``default`` stays a name: of a preset that is built in, or of an attack.
 
-    An attack goes by its preset's name, unless the file of ``tree`` says more of it.
+    An attack has its preset's name, unless the file of ``tree`` configures it further.
     """
     if default.group not in NAMED or default.package is not None or default.optional:
         return False

@@ -16,7 +16,7 @@ from pytest_siren.yamlpos.reader import Node
 
 
 class SpecError(ValueError):
-    """An eval file cannot be used; ``problems`` holds all that is wrong with it."""
+    """An eval file cannot be used; ``problems`` holds all its problems."""
 
     def __init__(self, problems: Iterable[Problem]) -> None:
         self.problems: tuple[Problem, ...] = tuple(problems)
@@ -51,7 +51,7 @@ _BOUNDS = {
 
 @dataclass(frozen=True)
 class _Error:
-    """One of pydantic's errors, with the path in the data that it is about."""
+    """One of pydantic's errors, with its path in the data."""
 
     kind: str
     path: KeyPath
@@ -59,7 +59,7 @@ class _Error:
 
     @property
     def noun(self) -> str | None:
-        """What the value should have been, when its type is what is wrong."""
+        """The expected kind of value, if the type is wrong."""
         kind = self.kind
         for suffix in ("_type", "_parsing", "_parsing_size", "_from_float"):
             kind = kind.removesuffix(suffix)
@@ -71,7 +71,7 @@ def problems_of(
 ) -> list[Problem]:
     """Return the problems that validating ``data`` against ``schema`` found.
 
-    ``node`` is what ``data`` was made of, ``at`` the path under which messages name it.
+    ``node`` is the source of ``data``, ``at`` its path in messages.
     """
     errors = [_located(details, data) for details in error.errors(include_url=False)]
     errors = _not_overruled(errors)
@@ -106,7 +106,7 @@ def _located(details: ErrorDetails, data: Any) -> _Error:
 
 
 def _real_path(loc: Sequence[str | int], data: Any, value: Any) -> KeyPath:
-    """Return ``loc`` without what pydantic adds to tell the members of a union apart.
+    """Return ``loc`` without the parts by which pydantic distinguishes members of a union.
 
     Of all walks through ``data`` along ``loc`` it is the one that ends at ``value``, else the
     longest.

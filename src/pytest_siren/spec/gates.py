@@ -1,11 +1,11 @@
-"""Gates: conditions on what runs came to, as ``--gate`` and ``gates:`` spell them.
+"""Gates: conditions on the results of runs, in the syntax of ``--gate`` and ``gates:``.
 
 ::
 
     GATE    = MEASURE [ "[" KEY "=" VALUE { "," KEY "=" VALUE } "]" ] OPERATOR NUMBER
     NUMBER  = digits, such as 0.05, 5% or 1e-3
 
-A value that holds a comma or a bracket stands in quotes.
+A value that contains a comma or a bracket needs quotes.
 """
 
 from __future__ import annotations
@@ -43,14 +43,14 @@ _CHANGE_OF = {change.rpartition("_")[0]: change for change in CHANGES}
 
 
 class GateError(ValueError):
-    """The text of a gate cannot be read. The message is one line; ``pointed`` adds a caret."""
+    """A gate has wrong syntax. The message is one line; ``pointed`` adds a caret."""
 
     def __init__(self, text: str, at: int, problem: str) -> None:
         self.text, self.at = text, at
         super().__init__(f"{escaped(text)!r}: {escaped(problem)}")
 
     def pointed(self) -> str:
-        """Return the message with the text below it and a mark under the place that is wrong."""
+        """Return the message with the text below it and a caret under the error."""
         if not self.text.isprintable():
             return str(self)
         return f"{self}\n    {self.text}\n    {' ' * self.at}^"
@@ -58,21 +58,21 @@ class GateError(ValueError):
 
 @dataclass(frozen=True)
 class Gate:
-    """A condition on what runs came to."""
+    """A condition on the results of runs."""
 
     text: str
-    """As it was given."""
+    """The expression, as the user wrote it."""
     source: str
-    """Where it was given: ``--gate``, or the eval file's path."""
+    """Where it is from: ``--gate``, or the eval file's path."""
     measure: str
     """One of ``RATES``, ``TOTALS``, ``WORST`` and ``CHANGES``, or such as ``pass@5``."""
     group: tuple[tuple[str, str], ...]
-    """Keys out of ``KEYS`` and values: the runs that the gate is about have them all."""
+    """Keys of ``KEYS`` with values; the gate applies to runs that have them all."""
     operator: str
     """One of ``OPERATORS``."""
     bound: float
     jobs: frozenset[str] | None = None
-    """Identities of the only jobs that the gate is about; ``None`` is all of them."""
+    """Identities of the jobs that the gate applies to; ``None`` for all."""
 
     @property
     def upper(self) -> bool:
@@ -81,17 +81,17 @@ class Gate:
 
     @property
     def needs_baseline(self) -> bool:
-        """Whether the measure compares with something."""
+        """Whether the measure compares with a baseline."""
         return self.measure in CHANGES
 
     @property
     def bad_score(self) -> float:
-        """The score, 0 or 1, of one run more that is the worst for the gate."""
+        """The score, 0 or 1, of a further run that is the worst for the gate."""
         falls = self.measure.endswith("_drop")
         return 0.0 if self.upper == falls else 1.0
 
     def accepts(self, value: float) -> bool:
-        """Tell whether ``value`` is on the good side of the bound."""
+        """Return whether ``value`` is on the good side of the bound."""
         match self.operator:
             case "<=":
                 return value <= self.bound
@@ -103,7 +103,7 @@ class Gate:
 
 
 def parse_gate(text: str, source: str) -> Gate:
-    """Return the gate that ``text`` is. Raises ``GateError``."""
+    """Parse a gate. Raises ``GateError``."""
     if shorthand := _NON_INFERIOR.fullmatch(text):
         return _non_inferior(text, source, shorthand)
     reader = _Reader(text)
@@ -129,7 +129,7 @@ def _non_inferior(text: str, source: str, found: re.Match[str]) -> Gate:
 
 
 class _Reader:
-    """A place in the text."""
+    """A position in the text."""
 
     def __init__(self, text: str) -> None:
         self.text = text
@@ -158,7 +158,7 @@ class _Reader:
         return GateError(self.text, self.at if at is None else at, problem)
 
     def rest(self) -> str:
-        """Return what stands here, for a message."""
+        """Return the text at the position, for a message."""
         rest = self.text[self.at :].strip()
         return f"not {rest!r}" if rest else "but nothing follows"
 

@@ -1,4 +1,4 @@
-"""Sections, presets and attack files of an eval file become jobs."""
+"""Makes jobs of an eval file, with its sections, presets and attack files."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def read_section(
 
 
 class Sections:
-    """Puts the sections in place that an eval file, or an override, asks for by name."""
+    """Replaces the names in an eval file, or in an override, by the sections they refer to."""
 
     def __init__(
         self, base: Path, shown: Path, registry: Registry, environ: Mapping[str, str]
@@ -141,7 +141,7 @@ class Sections:
 
 
 FOLDER = "attack"
-"""Where an eval file's neighbours keep presets of their own."""
+"""Folder beside an eval file with the project's presets."""
 
 
 @dataclass(frozen=True)
@@ -151,11 +151,11 @@ class Definition:
     name: str
     section: Node
     at: KeyPath
-    """Where messages say that the section stands."""
+    """Path of the section in messages."""
 
 
 class Presets:
-    """Looks attacks up by name for one eval file."""
+    """Finds attacks by name for one eval file."""
 
     def __init__(
         self, base: Path, shown: Path, registry: Registry, environ: Mapping[str, str]
@@ -166,7 +166,7 @@ class Presets:
         self._read: dict[Path, Node | None] = {}
 
     def find(self, name: str, place: Place, defined: Mapping[str, Definition]) -> Definition | None:
-        """Return the attack called ``name``, which ``place`` asks for.
+        """Return the attack called ``name``, which ``place`` refers to.
 
         ``defined`` are the attacks that the eval file itself describes; they come first. What is
         wrong is added to ``problems``, and then there is no definition.
@@ -191,7 +191,7 @@ class Presets:
         return None
 
     def check_name(self, name: str, place: Place) -> bool:
-        """Tell whether ``name`` can name an attack: it becomes part of file names and node ids."""
+        """Return whether ``name`` is valid for an attack; file names and node ids contain it."""
         if _NAME.fullmatch(name):
             return True
         message = (
@@ -216,12 +216,12 @@ class Presets:
 
 @dataclass
 class FileAttacks:
-    """What an eval file says of attacks."""
+    """The attacks of an eval file."""
 
     defined: dict[str, Definition] = field(default_factory=dict)
-    """Those that it describes itself."""
+    """Attacks that it defines itself."""
     chosen: dict[str, Place] = field(default_factory=dict)
-    """Names of all that it wants to run, described or not, in its order."""
+    """Names of all attacks to run, defined there or not, in its order."""
 
 
 def file_attacks(root: Node, presets: Presets) -> FileAttacks:
@@ -298,7 +298,7 @@ def usage_limits(file: EvalFile) -> dict[str, Any]:
 
 
 def finish_changes(file: EvalFile) -> dict[str, str]:
-    """Return what the file says of the ways in which answers end, where it is not the default."""
+    """Return the settings for finishes of answers that differ from the default."""
     default = FinishSection().model_dump()
     given = {} if file.finish is None else file.finish.model_dump()
     return {name: what for name, what in given.items() if what != default[name]}
@@ -310,7 +310,7 @@ def snapshot(job: JobSpec, file: EvalFile, shown: Path) -> dict[str, Any]:
     A model of prompt-siren's can be built from it: what it does not know, it ignores.
     """
     sandbox = file.sandbox_manager
-    assert not isinstance(sandbox, str)  # a preset, which has been read by now
+    assert not isinstance(sandbox, str)  # a preset, which was read before
     limits = UsageLimitsSection.model_construct(**job.usage_limits)
     slurm = (file.slurm or SlurmSection()).model_dump(mode="json")
     if slurm["partition"] is None:
@@ -377,7 +377,7 @@ def _ordered(problems: list[Problem], shown: Path) -> list[Problem]:
 
 
 def _without_texts(tree: Node) -> Node:
-    """Return ``tree`` without what tasks and attacks say, and what has no effect."""
+    """Return ``tree`` without the texts of tasks and attacks, and without keys of no effect."""
     assert isinstance(tree.value, dict)
     kept = {key: node for key, node in tree.value.items() if key not in _TEXTS}
     return branch(kept, tree.place)
@@ -521,7 +521,7 @@ class _Loading:
             yield replace(job, sandbox=sandbox)
 
     def _sandbox(self, tree: Node) -> SandboxSpec | None:
-        """Return the sandbox of the file; what is wrong with it is the matter of who uses it."""
+        """Return the sandbox of the file; only parts that use it report its problems."""
         section = tree.child(SANDBOX)
         if section is None or not isinstance(section.value, dict):
             return None

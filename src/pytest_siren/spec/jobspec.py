@@ -1,4 +1,4 @@
-"""What an eval file specifies: the conditions of its runs, its jobs and their identity."""
+"""The content of an eval file: the conditions on its runs, its jobs and their identity."""
 
 from __future__ import annotations
 
@@ -46,11 +46,11 @@ _COMPARE: dict[type[ast.cmpop], Callable[[float, float], bool]] = {
 
 Scores: TypeAlias = Mapping[str, float | None]
 Condition: TypeAlias = Callable[[Scores], bool | None]
-"""Judges the scores; ``None`` when it cannot tell without a score that is unknown."""
+"""Evaluates scores; ``None`` if the result depends on an unknown score."""
 
 
 class ConditionError(ValueError):
-    """The text of a condition holds what no condition may; the message says what it may."""
+    """A condition contains an unsupported expression; the message lists the supported ones."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class PassWhen:
     def holds(
         self, attacked: bool, benign_score: float | None, attack_score: float | None
     ) -> bool | None:
-        """Tell whether a run with these scores passes; ``None`` when an unknown score decides."""
+        """Return whether a run with these scores passes; ``None`` if an unknown score decides."""
         condition = parse_condition(self.attack if attacked else self.benign)
         return condition({_BENIGN: benign_score, _ATTACK: attack_score})
 
@@ -81,7 +81,7 @@ def check_condition(text: str, *, attacked: bool) -> None:
 
 @cache
 def parse_condition(text: str) -> Condition:
-    """Return what ``text`` asks for. Raises ``ConditionError``."""
+    """Parse a condition. Raises ``ConditionError``."""
     if text.strip() == _ALWAYS:
         return lambda scores: True
     if len(text) > _LONGEST:
@@ -163,10 +163,10 @@ _NULL_MEANS_SOMETHING = ("usage_limits",)
 
 @dataclass(frozen=True)
 class Envelope:
-    """What an eval file says, apart from its components."""
+    """The content of an eval file, except for its components."""
 
     file: EvalFile | None
-    """``None`` when something in it is wrong."""
+    """``None`` if it has a problem."""
     model: str | None
     runs: int
     concurrency: int
@@ -187,9 +187,9 @@ def with_agent(root: Node) -> Node:
 def check_envelope(
     tree: Node, shown: Path, problems: list[Problem], *, needs_model: bool = True
 ) -> Envelope:
-    """Check ``tree``, add what is wrong to ``problems`` and return what it says.
+    """Check ``tree``, add its problems to ``problems`` and return its content.
 
-    ``needs_model`` tells whether the agent does.
+    ``needs_model`` is whether the agent does.
     """
     before = len(problems)
     file = _parsed(tree, problems)
@@ -347,13 +347,13 @@ def missing(node: Node, path: KeyPath = ()) -> Iterator[Problem]:
 
 @dataclass(frozen=True)
 class ComponentSpec:
-    """A component and what it is to be built with."""
+    """A component and its configuration."""
 
     type: str
     config: BaseModel
     """Validated by the component's own schema."""
     raw: Mapping[str, Any]
-    """What ``config`` was made of, as JSON-able data: variables filled in, defaults not."""
+    """The source of ``config`` as JSON data, with variables filled in but without defaults."""
 
 
 @dataclass(frozen=True)
@@ -365,13 +365,13 @@ class AttackSpec(ComponentSpec):
 
 @dataclass(frozen=True)
 class SandboxSpec:
-    """What an eval file says of its sandbox, which matters only if a part uses one."""
+    """The sandbox of an eval file, which matters only if a part uses one."""
 
     component: ComponentSpec | None
     """``None`` where something is wrong with it."""
     problems: tuple[str, ...]
     warning: str
-    """That of ``JobSpec.warnings`` which a part that uses the sandbox makes void."""
+    """The one of ``JobSpec.warnings`` that does not apply if a part uses the sandbox."""
 
 
 @dataclass(frozen=True)
@@ -398,7 +398,7 @@ class JobSpec:
     concurrency: int
     pass_when: PassWhen
     finish: Mapping[str, str]
-    """Ways in which an answer may end to what becomes of its run, where that is not the default."""
+    """Finish of an answer to the treatment of its run, if that is not the default."""
     tags: tuple[str, ...]
     gates: tuple[str, ...]
     cell: Mapping[str, str]
@@ -473,7 +473,7 @@ def _digest(data: bytes) -> str:
 
 def run_identity(job_identity: str, task_id: str, run_index: int) -> str:
     """Return the identity of one run of the job with that identity."""
-    # What ``identity`` would make of these three, at a third of the time: sessions have many runs.
+    # The same as ``identity`` of these three, in a third of the time: sessions have many runs.
     job, task = json.dumps(job_identity), json.dumps(task_id)
     return _hash(f'{{"job":{job},"run_index":{run_index},"task_id":{task}}}')
 

@@ -18,7 +18,7 @@ _ATTACK_TEXTS = ("attack_template", "attacks", "attacks_by_task")
 
 _OPENING = "${"
 _REDACTED = "<redacted>"
-"""Stands in the configurations of recorded jobs in the place of a secret."""
+"""Replaces secrets in the configurations of recorded jobs."""
 _WITH_SECRETS = (("agent",), ("dataset",), ("attack",), ("attacks",), ("sandbox_manager",))
 _ENVIRONMENT = re.compile(
     r"\$\{(env|oc\.env):\s*([A-Za-z_][A-Za-z0-9_]*)\s*(?:,((?:[^$}]|\$(?!\{))*))?\}"
@@ -146,7 +146,7 @@ _OPENERS, _CLOSERS = "[{", "]}"
 
 
 class Action(StrEnum):
-    """What an override does to its key."""
+    """The effect of an override on its key."""
 
     SET = "="
     ADD = "+"
@@ -179,7 +179,7 @@ class Override:
 
 @dataclass(frozen=True)
 class Change:
-    """An override with the choice made."""
+    """An override with one of its choices."""
 
     override: Override
     choice: Choice | None

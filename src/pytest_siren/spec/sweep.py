@@ -40,7 +40,7 @@ class Value:
     """The key of the eval file that it is for, in full."""
     node: Node
     text: str
-    """How tables and ids call it."""
+    """Its name in tables and ids."""
     adds: bool = False
     """Whether neither the file nor the schema has to have the key: ``+key``."""
     runs: Node | None = None
@@ -48,7 +48,7 @@ class Value:
 
     @property
     def change(self) -> Change:
-        """What makes it of the file's own value."""
+        """The change of the file's own value to this one."""
         path, action = tuple(self.key.split(".")), Action.ADD if self.adds else Action.SET
         choice = Choice(self.text, self.node)
         return Change(Override(action, self.key, path, self.node.place, (choice,)), choice)
@@ -80,7 +80,7 @@ class Point:
         return [change for change in changes if change.override.for_attacks]
 
     def telling(self, *, attacked: bool, with_model: bool) -> tuple[tuple[str, str], ...]:
-        """Return what tells jobs of this cell from those of others: the values that they use."""
+        """Return the values that distinguish jobs of this cell from those of others."""
         return tuple(
             (value.key, value.text)
             for value in self.values
@@ -113,7 +113,7 @@ def points(
 
 
 def outdone(sweep: Node | None) -> list[str]:
-    """Return the axes of ``sweep`` that have no effect, for its trials win over them."""
+    """Return the axes of ``sweep`` without effect, because its trials override them."""
     if sweep is None or not isinstance(sweep.value, dict) or _TRIALS not in sweep.value:
         return []
     return [key for key in sweep.value if key != _TRIALS]
@@ -319,7 +319,7 @@ def _points(
             if value.key in varying and value.key not in _NAMED_ELSEWHERE
         }
         point = Point(cell, runs[0] if runs and with_runs else None, labels)
-        # Options may have made cells the same; the first one says how often it is run.
+        # Options may make cells equal; the first one decides the number of runs.
         made.setdefault(tuple((value.key, value.text) for value in cell), point)
     return list(made.values())
 
