@@ -95,7 +95,7 @@ def load(config: AgentDojoConfig, base: Path) -> AgentDojoDataset:
 
 
 def _system_prompt() -> str:
-    """Return what AgentDojo's ``load_system_message`` returns for an agent that names none."""
+    """Return AgentDojo's default system message."""
     messages = yaml.safe_load((files("agentdojo") / "data" / "system_messages.yaml").read_text())
     return str(messages["default"])
 
@@ -126,7 +126,7 @@ def _malicious(task: Any, pristine: TaskEnvironment) -> MaliciousTask:
 def _evaluator(
     task: Any, from_traces: Callable[..., bool | None], from_state: Callable[..., bool]
 ) -> Callable[[Evidence], float]:
-    # AgentDojo's own evaluators change nothing in what they compare; others may.
+    # AgentDojo's own evaluators do not change the states that they compare; others may.
     own = type(task).__module__.startswith("agentdojo.")
 
     def evaluate(evidence: Evidence) -> float:
@@ -150,7 +150,7 @@ def _evaluator(
 
 
 def _ground_truth(task: Any, pristine: TaskEnvironment) -> GroundTruth | None:
-    """Return the task's known solution; ``None`` where AgentDojo gives neither calls nor words."""
+    """Return the task's known solution; ``None`` if AgentDojo gives neither calls nor text."""
     if not task.GROUND_TRUTH_OUTPUT and not task.ground_truth(pristine):
         return None
 

@@ -1,4 +1,4 @@
-"""Makes the dataset out of its configuration."""
+"""Builds the dataset from its configuration."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class InlineDataset:
     malicious_tasks: Sequence[MaliciousTask]
     environment: InlineEnvironment
     sources: Sequence[Path]
-    """Files beside the eval file that it was made from: tasks, and the code of that folder."""
+    """Files that it was built from: tasks, and code in the folder of the eval file."""
     couple_ids: Sequence[str] | None
 
     @cached_property
@@ -147,7 +147,7 @@ def _malicious(task: MaliciousTaskConfig, evaluators: Mapping[str, Evaluator]) -
 def _worlds(
     tasks: Iterable[BenignTaskConfig], config: InlineConfig, tools: Mapping[str, InlineTool]
 ) -> dict[str, TaskWorld]:
-    """Return each task's world; tasks that have nothing of their own share one."""
+    """Return each task's world; tasks without individual tools and vectors share one."""
     shared = TaskWorld(tools, Placeholders(config.vectors))
     return {
         task.id: shared

@@ -1,4 +1,4 @@
-"""The error of a file of tasks that cannot be read."""
+"""Reads the rows of files of tasks."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pytest_siren.yamlpos.reader import parse_yaml, read_bytes
 
 
 class RowError(ValueError):
-    """A file cannot be read; ``line`` is 1-based, ``None`` when no line is to blame."""
+    """A file cannot be read; ``line`` is 1-based, ``None`` if the error has no line."""
 
     def __init__(self, line: int | None, message: str) -> None:
         super().__init__(message)
@@ -22,10 +22,10 @@ class RowError(ValueError):
 
 
 def yaml_items(text: str) -> Iterator[tuple[int, Any]]:
-    """Yield line (1-based) and value of each item of the list that ``text`` is.
+    """Yield line (1-based) and value of each item of the YAML list ``text``.
 
     Values are those of eval files: the core schema of YAML 1.2. Raises ``RowError`` with the first
-    problem, repeated keys and aliases that expand to too many values among them.
+    problem, including repeated keys and aliases that expand to too many values.
     """
     root, problems = parse_yaml(text, Path())
     for problem in problems:
@@ -64,7 +64,7 @@ def read_rows(path: Path) -> list[Row]:
 
 
 def _jsonl(text: str) -> Iterator[Row]:
-    # Not splitlines, which also splits at line separators that may stand inside a JSON text.
+    # splitlines would also split at line separators inside JSON texts.
     for number, line in enumerate(text.split("\n"), 1):
         if line.strip():
             try:

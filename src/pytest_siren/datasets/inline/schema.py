@@ -51,7 +51,7 @@ def _check_vector(value: str) -> str:
 Text: TypeAlias = Annotated[str, AfterValidator(_check_text)]
 TaskId: TypeAlias = Annotated[str, AfterValidator(_check_id)]
 Vectors: TypeAlias = dict[Annotated[str, AfterValidator(_check_vector)], str]
-"""Injection vector to the text that stands there when nobody attacks."""
+"""Injection vector to its text without an attack."""
 
 
 class _Strict(BaseModel):
@@ -109,7 +109,7 @@ class MaliciousTaskConfig(TaskConfig):
 AnyTask = TypeVar("AnyTask", bound=TaskConfig, covariant=True)
 
 _MOST = 20
-"""Problems that one error lists."""
+"""Largest number of problems that one error lists."""
 
 
 class InlineError(ValueError):
@@ -123,7 +123,7 @@ class InlineError(ValueError):
         shown = [*lines[:_MOST], f"... and {more} more"] if more > 0 else lines
         super().__init__("\n".join(shown))
         self.problems = tuple(problems)
-        """The problems that lie in the configuration, with their places in it."""
+        """The problems in the configuration, with their places in it."""
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,7 @@ class Place:
     """A place in the dataset's configuration, or in a tasks file."""
 
     text: str
-    """As a person finds it: ``tasks[3]`` or ``tasks.csv:7``."""
+    """The place in messages: ``tasks[3]`` or ``tasks.csv:7``."""
     loc: Loc | None
     """Place in the configuration; ``None`` for a file."""
 
@@ -145,7 +145,7 @@ class Placed(Generic[AnyTask]):
 
 
 def placed(key: str, tasks: Sequence[AnyTask]) -> list[Placed[AnyTask]]:
-    """Return the tasks that stand under ``key`` of the configuration."""
+    """Return the tasks under ``key`` of the configuration, with their places."""
     return [
         Placed(task, Place(f"{key}[{index}]", (key, index))) for index, task in enumerate(tasks)
     ]
@@ -159,14 +159,14 @@ class Problems:
     _in_files: list[str] = field(default_factory=list)
 
     def add(self, place: Place, keys: Loc, message: str) -> None:
-        """Report ``message`` for what stands under ``keys`` at ``place``."""
+        """Add a problem with the value under ``keys`` at ``place``."""
         if place.loc is None:
             self._in_files.append(line_of(place.text, keys, message))
         else:
             self._in_config.append(((*place.loc, *keys), message))
 
     def raise_invalid(self) -> None:
-        """Raise what pydantic expects of a validator, if there are problems."""
+        """Raise a ``ValidationError``, as validators must, if there are problems."""
         if self._in_config:
             raise located("inline", self._in_config)
 
@@ -214,7 +214,7 @@ def check_tools(
     malicious: Sequence[Placed[MaliciousTaskConfig]],
     problems: Problems,
 ) -> None:
-    """Check that tools named anywhere exist, and take the arguments of known solutions."""
+    """Check that all named tools exist and accept the arguments of known solutions."""
     for each in benign:
         for index, name in enumerate(each.task.tools or ()):
             if name not in tools:
@@ -222,7 +222,7 @@ def check_tools(
         _check_calls(each, offered(each.task, tools), problems)
     for other in malicious:
         _check_calls(other, tools, problems)
-    # Without tools of its own, a dataset leaves them to an agent that brings some.
+    # A dataset without tools leaves them to the agent.
     for any_task in (*benign, *malicious) if tools else ():
         for name, evaluator in any_task.task.evaluators.items():
             if isinstance(evaluator, ToolCalled) and evaluator.name not in tools:
@@ -271,7 +271,7 @@ def _check_couples(
 def split_couple(
     couple: str, benign_ids: Container[str], malicious_ids: Container[str]
 ) -> tuple[str, str] | None:
-    """Return the ids that ``couple`` joins, colons in them or not; ``None`` if unknown."""
+    """Return the two ids of ``couple``, which may contain colons; ``None`` if unknown."""
     parts = couple.split(":")
     joined = ((":".join(parts[:cut]), ":".join(parts[cut:])) for cut in range(1, len(parts)))
     return next(
@@ -386,9 +386,9 @@ class InlineConfig(BaseModel):
         return self
 
     def own_tasks(self) -> list[Placed[BenignTaskConfig]]:
-        """Return the benign tasks that stand in the eval file."""
+        """Return the benign tasks in the eval file."""
         return placed("tasks", self.tasks)
 
     def own_malicious_tasks(self) -> list[Placed[MaliciousTaskConfig]]:
-        """Return the malicious tasks that stand in the eval file."""
+        """Return the malicious tasks in the eval file."""
         return placed("malicious_tasks", self.malicious_tasks)

@@ -1,4 +1,4 @@
-"""Tasks out of files."""
+"""Reads tasks from files."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Config = TypeVar("Config", bound=TaskConfig)
 
 _JSON_COLUMNS = ("evaluators", "vectors", "ground_truth", "tools")
 _SHORTHANDS = ("contains", "equals")
-"""CSV columns that each make an evaluator of that type and name."""
+"""CSV columns that define an evaluator of that type and name."""
 
 
 def read_tasks(name: str, base: Path, kind: type[Config]) -> list[Placed[Config]]:
@@ -53,7 +53,7 @@ def read_tasks(name: str, base: Path, kind: type[Config]) -> list[Placed[Config]
 
 
 def _problem(error: ErrorDetails, kind: type[TaskConfig]) -> tuple[Loc, str]:
-    """Return place and message of what pydantic found."""
+    """Return place and message of one of pydantic's errors."""
     loc = error["loc"]
     match error["type"]:
         case "extra_forbidden":
@@ -73,7 +73,7 @@ def _problem(error: ErrorDetails, kind: type[TaskConfig]) -> tuple[Loc, str]:
 
 
 def _from_cells(row: Row, kind: type[TaskConfig]) -> Mapping[str, Any]:
-    """Return a task's keys out of the cells of a row; empty cells are left out."""
+    """Return a task's keys from the cells of a row; empty cells are left out."""
     columns = [*kind.model_fields, *_SHORTHANDS]
     task: dict[str, Any] = {}
     for column, cell in row.value.items():
