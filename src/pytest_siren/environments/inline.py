@@ -1,4 +1,4 @@
-"""The environment of tasks that an eval file holds: tools, and texts with vectors."""
+"""The environment of inline tasks: tools, and texts with vectors."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from pytest_siren.evaluation.isolation import in_thread, message_of, one_line
 from pytest_siren.evaluation.tasks import BenignTask, Prompt, ToolCall, ToolOutcome
 
 _MOST = 20_000_000
-"""Characters that one prompt or result may have filled in."""
+"""Largest number of characters filled into one prompt or result."""
 
 
 class TooMuchFilledError(ValueError):
-    """A text repeats its placeholders, perhaps at a model's wish, until nothing could hold it."""
+    """A text repeats its placeholders too often to fill them in, perhaps written by a model."""
 
 
 def placeholder(vector: str) -> str:
-    """Return what stands in a text where ``vector`` is to be filled in."""
+    """Return the placeholder of ``vector`` in a text."""
     return f"{{{vector}}}"
 
 
@@ -40,13 +40,13 @@ class Placeholders:
     """The injection vectors of one task, each written ``{vector}`` where an attacker can write."""
 
     defaults: Mapping[str, str]
-    """Injection vector to the text that stands there when nobody attacks."""
+    """Injection vector to its text without an attack."""
 
     def fill(self, value: Any, contents: Mapping[str, str]) -> tuple[Any, frozenset[str]]:
         """Return the JSON ``value`` filled in, and which of ``contents`` it now shows.
 
-        Every string in it, keys of objects excepted, is gone through once: what was filled in is
-        not looked at again, whatever it holds. Raises ``TooMuchFilledError``.
+        Every string in it, except keys of objects, is processed once: placeholders in filled-in
+        contents are not replaced. Raises ``TooMuchFilledError``.
         """
         shown: set[str] = set()
         filled = (
@@ -70,7 +70,7 @@ class Placeholders:
 
 @dataclass
 class _Contents:
-    """What is filled in, counted."""
+    """The contents to fill in, with a count of their characters."""
 
     defaults: Mapping[str, str]
     contents: Mapping[str, str]
@@ -92,9 +92,9 @@ class _Contents:
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _LONGEST_MESSAGE = 500
-"""Characters of a tool's error that the model reads."""
+"""Largest length of a tool's error for the model."""
 _MOST_ITEMS = 10_000
-"""Items that a tool may yield."""
+"""Largest number of items that a tool may yield."""
 
 
 class ToolError(Exception):
@@ -115,7 +115,7 @@ class InlineTool:
         return self.definition.name
 
     def validate(self, args: Mapping[str, Any]) -> dict[str, Any]:
-        """Return ``args`` as the function takes them. Raises ``ToolError``."""
+        """Return ``args`` converted to the function's types. Raises ``ToolError``."""
         try:
             valid = self._tool.function_schema.validator.validate_python(dict(args))
         except ValidationError as error:
@@ -165,9 +165,9 @@ class InlineTool:
 def make_tool(
     function: Callable[..., Any], name: str | None = None, description: str | None = None
 ) -> InlineTool:
-    """Return ``function`` as a tool; its signature and docstring give the rest.
+    """Return ``function`` as a tool; its signature and docstring define the schema.
 
-    Raises ``ValueError`` for a function that no schema can be made of, and for a name that model
+    Raises ``ValueError`` for a function without a possible schema, and for a name that model
     APIs refuse.
     """
     name = name or getattr(function, "__name__", None)
@@ -179,7 +179,7 @@ def make_tool(
     try:
         shown = _without_state(function) if takes_state else function
         with warnings.catch_warnings():
-            # It warns of return types without a schema, which nothing here asks for.
+            # It warns of return types without a schema, which are not used here.
             warnings.simplefilter("ignore", UserWarning)
             tool: Tool[Any] = Tool(shown, takes_ctx=False, name=name, description=description)
     except Exception as error:
@@ -189,7 +189,7 @@ def make_tool(
 
 
 def _takes_state(function: Callable[..., Any]) -> bool:
-    """Tell whether the first parameter is the state: annotated so, or named so and not annotated.
+    """Return whether the first parameter is the state, by its annotation, or its name without one.
 
     A ``state: str`` is an argument like any other.
     """
@@ -204,12 +204,12 @@ def _takes_state(function: Callable[..., Any]) -> bool:
 
 
 def _without_state(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a stand-in for ``function`` that shows all parameters but the first."""
+    """Return a function with the signature of ``function`` without its first parameter."""
     first, *others = inspect.signature(function).parameters.values()
 
     @functools.wraps(function)
     def shown() -> None:
-        """Is never called."""
+        """Is never called; only its signature is read."""
 
     shown.__signature__ = inspect.signature(function).replace(parameters=others)  # type: ignore[attr-defined]
     shown.__annotations__ = {
@@ -233,7 +233,7 @@ def _returning(call: Callable[[], Any]) -> Any:
     try:
         return call()
     except StopIteration as error:
-        # A coroutine cannot let a StopIteration out.
+        # A coroutine cannot raise StopIteration.
         raise RuntimeError(f"StopIteration: {error}") from error
 
 
@@ -252,23 +252,23 @@ def _one_line(text: str) -> str:
 
 
 _LONGEST_NAME = 64
-"""Characters of an unknown tool's name that the model is told again."""
+"""Largest length of an unknown tool's name in the answer to the model."""
 
 
 @dataclass
 class InlineState:
-    """The state of one run, which tools that ask for it are given."""
+    """The state of one run, which is passed to tools with a parameter for it."""
 
     task: BenignTask
     contents: Mapping[str, str]
-    """Injection vector to its planted content; empty when nobody attacks."""
+    """Injection vector to its planted content; empty without an attack."""
     store: dict[str, Any] = field(default_factory=dict)
-    """What tools remember from call to call; evaluators find it in ``post_state.store``."""
+    """Data that tools keep between calls; evaluators read it as ``post_state.store``."""
 
 
 @dataclass(frozen=True)
 class TaskWorld:
-    """What one task has of the dataset: its tools by name, its injection vectors."""
+    """The tools of one task by name, and its injection vectors."""
 
     tools: Mapping[str, InlineTool]
     placeholders: Placeholders
@@ -278,8 +278,8 @@ class InlineEnvironment:
     """Fills planted contents into prompts and tool results where a ``{vector}`` stands.
 
     ``vectors`` are those of all tasks; a run has only its own task's, with that task's defaults,
-    and ``exposed`` tells which those are. ``malicious`` are those of malicious tasks, for where
-    they run as benign ones.
+    which ``exposed`` returns. ``malicious`` are those of malicious tasks, which may run as benign
+    ones.
     """
 
     marks_vectors = True
@@ -326,7 +326,7 @@ class InlineEnvironment:
         yield InlineState(task, planted)
 
     def prompt(self, state: InlineState, task: BenignTask) -> Prompt:
-        """Return the prompt, filled in; of the vectors in it, those with planted content."""
+        """Return the filled-in prompt, and those of its vectors that have planted content."""
         text, vectors = self._worlds[task.id].placeholders.fill(task.prompt, state.contents)
         return Prompt(text, vectors)
 
@@ -335,7 +335,7 @@ class InlineEnvironment:
         return InlineState(state.task, state.contents, deepcopy(state.store))
 
     async def call(self, state: InlineState, call: ToolCall) -> ToolOutcome:
-        """Call the function, and fill its result in: a text as it is, other values as JSON."""
+        """Call the function and fill in its result: a text unchanged, other values as JSON."""
         world = self._worlds[state.task.id]
         tool = world.tools.get(call.name)
         if tool is None:

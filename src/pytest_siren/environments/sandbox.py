@@ -47,7 +47,7 @@ class LocalSandbox:
         user: str | None = None,
         timeout: float | None = None,
     ) -> ExecResult:
-        """Execute ``command`` with ``PATH`` and ``HOME``, and nothing else of the session's.
+        """Execute ``command`` with only ``PATH`` and ``HOME`` of the session's environment.
 
         Raises ``ValueError`` for a ``user``, since it can be no other.
         """
@@ -67,7 +67,7 @@ class LocalSandbox:
             async with asyncio.timeout(self.timeout if timeout is None else timeout):
                 out, err = await process.communicate(given)
         finally:
-            # With whatever it has started.
+            # Kill its child processes, too.
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             await process.wait()

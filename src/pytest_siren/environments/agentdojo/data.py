@@ -25,16 +25,16 @@ _UNQUOTABLE = re.compile(
     r'"|(?:^|\n)(?:---|\.\.\.)|[^\t\n\r\x20-\x7E\x85\xA0-\uD7FF\uE000-\uFFFD'
     "\U00010000-\U0010ffff]"
 )
-"""What cannot stand as it is in a double-quoted YAML scalar."""
+"""Characters that a double-quoted YAML scalar cannot contain unescaped."""
 
 
 @dataclass(frozen=True)
 class Place:
-    """A text of the data in which vectors stand."""
+    """A text of the data that contains vectors."""
 
     path: Path
     source: str
-    """The text as it is written in YAML, quotes included, with tokens for the vectors."""
+    """The source of the text in YAML, including quotes, with tokens for the vectors."""
     vectors: frozenset[str]
 
 
@@ -75,7 +75,7 @@ class SuiteData:
 
     @cached_property
     def places(self) -> list[Place]:
-        """The texts in which vectors stand."""
+        """The texts that contain vectors."""
         root = yaml.compose(self._text, Loader=_Loader)
         return [] if root is None else list(self._find(root, ()))
 
@@ -105,7 +105,7 @@ class SuiteData:
 
 
 def _readable(content: str) -> bool:
-    """Whether YAML reads ``content`` as a part of a double-quoted text."""
+    """Whether ``content`` is valid within a double-quoted YAML text."""
     if _UNQUOTABLE.search(content):
         return False
     if "\\" not in content:
@@ -128,25 +128,25 @@ _set = object.__setattr__
 
 
 class ModelCloner(Generic[Model]):
-    """Makes deep copies of one model, which must not be changed any more.
+    """Makes deep copies of one model, which must not change any more.
 
-    Copies share what cannot change. What stands in several places of the model stands as one object
+    Copies share immutable parts. An object that the model holds in several places is one object
     in the same places of a copy.
     """
 
     def __init__(self, model: Model, replaceable: Collection[BaseModel] = ()) -> None:
-        """``replaceable`` are parts of ``model`` that a copy may be made without."""
-        self._model = model  # keeps the ids of its parts from being given to others
+        """``replaceable`` are parts of ``model`` that ``clone`` may replace."""
+        self._model = model  # keeps its parts alive, so that their ids stay unique
         times = Counter(_walk(model, set()))
         times.update(id(part) for part in replaceable)
         self._several = frozenset(key for key, number in times.items() if number > 1)
         try:
             self._make = self._maker(model)
-        except RecursionError:  # it holds itself
+        except RecursionError:  # it contains itself
             self._make = lambda memo: deepcopy(model, memo)
 
     def clone(self, instead: Mapping[int, Any] | None = None) -> Model:
-        """Return a copy. ``instead`` maps ids of replaceable parts to what is to be there."""
+        """Return a copy. ``instead`` maps ids of replaceable parts to their replacements."""
         copy: Model = self._make(dict(instead or ()))
         return copy
 
@@ -159,7 +159,7 @@ class ModelCloner(Generic[Model]):
         elif _is_plain_model(value):
             make = self._part(value)
         else:
-            # It notes in the memo what it has copied, by id as is done here.
+            # deepcopy records its copies in the memo by id, as is done here.
             return lambda memo: deepcopy(value, memo)
         return _once(id(value), make) if id(value) in self._several else make
 
@@ -215,7 +215,7 @@ def _once(key: int, make: _Maker) -> _Maker:
 
 
 def _walk(value: Any, walked: set[int]) -> Iterator[int]:
-    """Yield the id of each part of ``value`` as often as the part stands in it."""
+    """Yield the id of each part of ``value`` as often as it occurs."""
     yield id(value)
     if id(value) in walked:
         return
@@ -243,7 +243,7 @@ def _is_plain_model(value: Any) -> bool:
 
 
 _KEPT = 2048
-"""Items with contents that are kept, of some 5 kB each.
+"""Number of cached items with contents, of some 5 kB each.
 
 A fixed attack makes one per goal and item that tasks read: fewer than 300 in any suite.
 """
@@ -254,11 +254,11 @@ _Planted: TypeAlias = tuple[tuple[str, str | None], ...]
 
 @dataclass(frozen=True)
 class _Item:
-    """A part of the environment in which vectors stand, such as an e-mail."""
+    """A part of the environment that contains vectors, such as an e-mail."""
 
     path: Path
     original: BaseModel
-    """As it is in the pristine environment."""
+    """The part in the pristine environment."""
     vectors: Sequence[str]
 
 
@@ -281,7 +281,7 @@ class EnvironmentLoader(Generic[Env]):
         self._made: OrderedDict[tuple[Path, _Planted], ModelCloner[BaseModel]] = OrderedDict()
 
     def load(self, contents: Mapping[str, str]) -> Env:
-        """Return an environment of its own, with ``contents`` planted in it."""
+        """Return a new environment with ``contents`` planted in it."""
         if self._items is None:
             return self._validated(contents)
         items = [item for item in self._items if not contents.keys().isdisjoint(item.vectors)]
@@ -315,7 +315,7 @@ class EnvironmentLoader(Generic[Env]):
 
 
 def _items(data: SuiteData, pristine: BaseModel) -> list[_Item] | None:
-    """Return the innermost models in which vectors stand; ``None`` if one stands in none."""
+    """Return the innermost models that contain vectors; ``None`` if a vector is in no model."""
     found: dict[Path, tuple[BaseModel, set[str]]] = {}
     for place in data.places:
         item = _innermost(pristine, place.path)

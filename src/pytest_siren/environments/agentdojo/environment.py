@@ -24,7 +24,7 @@ from pytest_siren.evaluation.tasks import BenignTask, Prompt, ToolCall, ToolOutc
 _TEXTS_KEPT = 2048
 
 _LAYOUT = re.compile(r"\\[nrt]|[\s\"'\\]+")
-"""What differs between a text and the same text quoted, escaped, folded or wrapped."""
+"""Characters that quoting, escaping, folding or wrapping may change."""
 
 
 @dataclass
@@ -36,7 +36,7 @@ class AgentDojoState:
     """Injection vector to its planted content, without layout."""
     task_id: str = ""
     contents: Mapping[str, str] = field(default_factory=dict)
-    """What it was opened with."""
+    """The contents that it was opened with."""
     untouched: bool = False
     """Whether no tool has been called on it."""
 
@@ -89,13 +89,13 @@ class AgentDojoEnvironment:
         env = self._loader.load(contents)
         planted = {vector: _without_layout(content) for vector, content in contents.items()}
         user_task = self._user_tasks.get(task_id)
-        # An injection task that runs as a benign one prepares nothing.
+        # An injection task that runs as a benign one has no preparation.
         ready = env if user_task is None else user_task.init_environment(env)
         again = user_task is None or _prepares_the_same(user_task)
         return AgentDojoState(ready, planted, task_id, dict(contents), untouched=again)
 
     def pristine(self) -> TaskEnvironment:
-        """Return a fresh environment in which nobody planted anything."""
+        """Return a new environment without planted content."""
         return self._loader.load({})
 
     def prompt(self, state: AgentDojoState, task: BenignTask) -> Prompt:
@@ -105,7 +105,7 @@ class AgentDojoEnvironment:
     def copy(self, state: AgentDojoState) -> AgentDojoState:
         """Return an independent copy."""
         if state.untouched:
-            # The data is copied in a sixth of the time that pydantic takes.
+            # This copy takes a sixth of the time of pydantic's.
             return self._made(state.task_id, state.contents)
         return replace(state, env=state.env.model_copy(deep=True))
 
@@ -147,7 +147,7 @@ class AgentDojoEnvironment:
         return self._exposed[task.id]
 
     def _shown(self, value: Any, planted: Mapping[str, str]) -> frozenset[str]:
-        """Return the vectors whose planted content stands in ``value``."""
+        """Return the vectors whose planted content ``value`` contains."""
         wanted = {vector: text for vector, text in planted.items() if text}
         shortest = min(map(len, wanted.values()), default=0)
         texts = [self._plain(text) for text in _texts(value) if wanted and len(text) >= shortest]
@@ -157,12 +157,12 @@ class AgentDojoEnvironment:
 
 
 def _prepares_the_same(user_task: Any) -> bool:
-    """Whether a user task, one of AgentDojo's own, makes the same of the same environment."""
+    """Whether a user task is one of AgentDojo's own, whose preparation is deterministic."""
     return str(type(user_task).init_environment.__module__).startswith("agentdojo.")
 
 
 def executed_args(call: ToolCall) -> dict[str, Any]:
-    """Return the arguments as AgentDojo executes and judges them: texts of lists become lists."""
+    """Return the arguments as AgentDojo executes and evaluates them: texts of lists as lists."""
     return {name: _list_of(value) for name, value in call.args.items()}
 
 
@@ -170,7 +170,7 @@ def _list_of(value: Any) -> Any:
     try:
         return literal_eval(value) if isinstance(value, str) and is_string_list(value) else value
     except (MemoryError, RecursionError, TypeError):
-        # A model may write thousands of brackets; that is a text then.
+        # A model may write thousands of brackets, which remain a text.
         return value
 
 

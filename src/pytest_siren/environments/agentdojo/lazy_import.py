@@ -3,8 +3,8 @@
 The package ``agentdojo.agent_pipeline`` imports all of its pipelines, and with them openai,
 anthropic, cohere, google.genai and vertexai: some 2 s of CPU in every process. Its suites need two
 small modules of it. So while they are imported, the modules in ``_PUT_OFF`` are made but not yet
-executed; whoever asks one of them for more than it has executes it, in place, and finds the real
-thing.
+executed; access to an attribute that such a module does not have yet executes it, in place, and
+returns the real attribute.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from types import ModuleType
 from typing import Any
 
 _PUT_OFF = ("agentdojo.agent_pipeline", "agentdojo.agent_pipeline.llms.google_llm")
-"""The second is where a constant lives that the execution of tools needs."""
+"""The second defines a constant that the execution of tools needs."""
 
 _HARMLESS = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef, ast.Assign, ast.AnnAssign)
 """Statements that only define names, so it does not matter when they are executed."""
@@ -30,7 +30,7 @@ _HARMLESS = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef, ast.Assi
 
 @contextmanager
 def without_sdks() -> Iterator[None]:
-    """Put off, for as long as the context lasts, the imports of AgentDojo that suites do not need.
+    """Inside the context, defer the imports of AgentDojo that suites do not need.
 
     Warnings of what is imported are not shown: the package and the SDKs warn on import, and a
     project that turns warnings into errors must still be able to use it. What has been imported
@@ -47,7 +47,7 @@ def without_sdks() -> Iterator[None]:
 
 
 class _Finder(MetaPathFinder):
-    """Finds the modules that are put off where they are found anyway."""
+    """Finds the deferred modules, at their normal locations."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
@@ -55,7 +55,7 @@ class _Finder(MetaPathFinder):
         if fullname not in _PUT_OFF:
             return None
         spec = PathFinder.find_spec(fullname, path, target)
-        # The exact type, for others such as pytest's own loader of rewritten tests do more.
+        # The exact type: subclasses, such as pytest's loader of rewritten tests, do more.
         if spec is None or type(spec.loader) is not SourceFileLoader:
             return None
         source = spec.loader.get_source(fullname) or ""
@@ -71,7 +71,7 @@ def _is_text(statement: ast.stmt) -> bool:
 
 
 def _constants(statements: Sequence[ast.stmt]) -> dict[str, Any]:
-    """Return the names that are bound once, and to a number or text, with that."""
+    """Return the names that are bound exactly once, to a number or text, with their values."""
     bound: Counter[str] = Counter()
     values: dict[str, Any] = {}
     for each in statements:
@@ -96,7 +96,7 @@ def _bound(statement: ast.stmt) -> Iterator[str]:
 
 
 class _Loader(SourceFileLoader):
-    """Makes a module that is executed when somebody asks for what it does not have yet."""
+    """Creates a module that is executed on access to an attribute that it does not have yet."""
 
     def __init__(self, fullname: str, path: str, constants: dict[str, Any]) -> None:
         super().__init__(fullname, path)
@@ -126,7 +126,7 @@ class _Execution:
         self._begun = False
 
     def of(self, module: ModuleType) -> None:
-        """Execute ``module``; other threads wait for it, circular imports see what there is."""
+        """Execute ``module``; other threads wait, circular imports see the attributes so far."""
         with self._lock:
             if self._begun:
                 return
@@ -141,10 +141,10 @@ class _Execution:
 
 
 class _Unexecuted(ModuleType):
-    """A module that knows its place and its constants, and not yet the rest."""
+    """A module with its location and constants, whose code has not been executed yet."""
 
     def __getattr__(self, name: str) -> Any:
-        # Whoever looks through all modules asks for such names, which these modules do not have.
+        # Code that scans all modules asks for such names, which these modules do not have.
         dunder = name.startswith("__") and name.endswith("__") and name != "__all__"
         if not dunder:
             self._execute()

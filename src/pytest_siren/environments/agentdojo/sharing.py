@@ -1,4 +1,4 @@
-"""What two states of an environment have in common, as the same objects."""
+"""Replaces equal parts of two states of an environment by the same objects."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ _PARTS = (BaseModel, dict, list)
 
 @contextmanager
 def dedupe_equal_parts(before: Any, after: Any) -> Iterator[None]:
-    """Let ``before`` hold the very objects of ``after`` meanwhile, wherever both are equal.
+    """Inside the context, let ``before`` hold the objects of ``after`` wherever both are equal.
 
     Both are models, mappings or lists of the same type. Afterwards ``before`` holds its own objects
-    again: another evaluator may change them, and the two states are two.
+    again, so that an evaluator that changes one state leaves the other unchanged.
 
-    AgentDojo's evaluators compare whole environments with deepdiff, which passes over what is
-    identical at once but takes some 50 ms to find a thousand equal items equal.
+    AgentDojo's evaluators compare whole environments with deepdiff, which skips identical objects
+    at once but takes some 50 ms to compare a thousand equal items.
     """
     replaced: list[tuple[Any, Any, Any]] = []
     _share(before, after, replaced)

@@ -11,16 +11,16 @@ import yaml
 from agentdojo.agent_pipeline.tool_execution import tool_result_to_str
 
 _KEPT = 8192
-"""Texts that are kept, of items and of their fields: a suite has some 2,000 of some 100 bytes."""
+"""Number of cached texts of items and fields: a suite has some 2,000 of some 100 bytes."""
 _LONGEST_KEPT = 20_000
 """Characters."""
 
 _WITHOUT_ANCHOR = (str, int, float, bool, bytes, type(None))
-"""Types of which PyYAML repeats the value where an object stands twice, instead of an alias."""
+"""Types for which PyYAML repeats the value of a repeated object instead of using an alias."""
 
 
 class ResultTexts:
-    """Writes tool results as AgentDojo does, the same item and the same field only once.
+    """Writes tool results as AgentDojo does, and caches the text of each item and field.
 
     PyYAML takes 10 ms for a few dozen e-mails, of which hardly one differs from run to run, and
     that one in a single field. In YAML's block style the items of a list and the fields of a
@@ -75,7 +75,7 @@ def _is_record(data: Any) -> bool:
 
 
 def _linked(items: Sequence[Any]) -> bool:
-    """Whether an object stands in two ``items``, which YAML would write as anchor and alias."""
+    """Whether two ``items`` share an object, which YAML would write as anchor and alias."""
     owners: dict[int, int] = {}
     return any(_met_before(item, number, owners) for number, item in enumerate(items))
 
