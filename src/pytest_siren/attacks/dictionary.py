@@ -1,4 +1,4 @@
-"""The attack ``dict``: contents written down in the eval file, per couple and vector."""
+"""The attack ``dict``: contents in the eval file, by couple and vector."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ class DictConfig(BaseModel):
 
     @property
     def couples(self) -> CoupleAttacks:
-        """The contents, under whichever key they are given."""
+        """The contents, from either key."""
         return self.attacks or self.attacks_by_task or {}
 
 
 class DictAttack(StaticAttack):
-    """Plants what is written down for the couple; warns when there is nothing."""
+    """Plants the couple's contents; warns if there are none."""
 
     def __init__(self, name: str, attacks: CoupleAttacks) -> None:
         self._name = name

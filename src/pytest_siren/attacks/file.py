@@ -1,4 +1,4 @@
-"""The attack ``file``: contents out of a JSON file, per couple and vector."""
+"""The attack ``file``: contents from a JSON file, by couple and vector."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ class FileConfig(BaseModel):
 
 
 class Metadata(BaseModel):
-    """Where the contents come from; keys other than the name are not looked at."""
+    """The origin of the contents; keys other than the name are ignored."""
 
     name: str | None = None
 
 
 class AttackFile(BaseModel):
-    """What the file holds; a bare mapping of couples is read as ``attacks``."""
+    """The content of the file; a bare mapping of couples is read as ``attacks``."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -45,7 +45,7 @@ class AttackFile(BaseModel):
 
 
 class FileAttack(DictAttack):
-    """Plants what the file holds for the couple."""
+    """Plants the file's contents for the couple."""
 
     def __init__(self, path: Path, file: AttackFile) -> None:
         super().__init__("file", file.attacks)
@@ -53,12 +53,12 @@ class FileAttack(DictAttack):
         self._recorded_as = file.metadata.name
 
     def recording(self, model: ModelSource) -> str | None:
-        """Return the name of the attack that made the file, where the file tells it."""
+        """Return the name of the attack that made the file, if the file contains it."""
         return self._recorded_as
 
 
 def read_attack_file(name: str, base: Path) -> AttackFile:
-    """Return what the file ``name``, relative to ``base``, holds. Raises ``AttackFileError``."""
+    """Return the content of the file ``name``, relative to ``base``. Raises ``AttackFileError``."""
     try:
         text = read_bytes(base / name).decode("utf-8-sig")
         data = strict_json.loads(text)
@@ -89,7 +89,7 @@ def _dotted(loc: tuple[int | str, ...]) -> str:
 
 
 def _with_head(data: Any) -> Any:
-    # A couple's id has a colon in it, so no couple is called attacks.
+    # The id of a couple contains a colon, so no couple is called attacks.
     return data if not isinstance(data, dict) or "attacks" in data else {"attacks": data}
 
 

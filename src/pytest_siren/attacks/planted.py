@@ -1,4 +1,4 @@
-"""Contents that are written down: couple to vector to text."""
+"""Written contents: couple to vector to text."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pytest_siren.evaluators.base import problem
 
 
 class PlantedText(BaseModel):
-    """What a vector is given."""
+    """The content of a vector."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 

@@ -1,4 +1,4 @@
-"""``recorded``: plants what was planted in the runs that ``replay:`` plays."""
+"""``recorded``: plants the contents of the runs that ``replay:`` plays."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class RecordedAttack(StaticAttack):
         self._name = config.name
 
     def recording(self, model: ModelSource) -> str:
-        """Return the recorded attack's name. Raises ``ValueError`` when it is not clear which."""
+        """Return the recorded attack's name. Raises ``ValueError`` if it is ambiguous."""
         if not isinstance(model, Recordings):
             raise ValueError(f"the attack recorded needs a replay: model, not {model.id}")
         known = model.attacks()

@@ -1,4 +1,4 @@
-"""What the rendering of an attack template may cost: characters, and steps."""
+"""Limits the rendering of attack templates, in characters and steps."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from jinja2.runtime import Context
 from jinja2.sandbox import MAX_RANGE, ImmutableSandboxedEnvironment
 
 LONGEST = 200_000
-"""Characters that a rendered template, or one value made in it, may have."""
+"""Largest length in characters of a rendered template, and of one value in it."""
 MOST_STEPS = 5_000_000
 """Steps of one rendering: characters and items that its operations read and write. About 1 s."""
 _ITERATION = 10
 _CALL = 40
-"""Steps that an iteration of a loop, and an operation, cost beside what they read and write."""
+"""Steps of an iteration of a loop, and of an operation, beside those for its data."""
 
 
 class TemplateSizeError(ValueError):
-    """A template made, or was about to make, more than it may."""
+    """A template exceeds the limit of size."""
 
     def __init__(self) -> None:
         super().__init__(f"the template made more than {LONGEST:,} characters")
 
 
 class TemplateStepsError(ValueError):
-    """A template works for too long."""
+    """A template exceeds the limit of steps."""
 
     def __init__(self) -> None:
         super().__init__(f"the template took more than {MOST_STEPS:,} steps")
@@ -212,7 +212,7 @@ def _number(text: str) -> int:
 
 
 BUDGET = "budget of this rendering"
-"""The variable that holds it. No template can name it: it is no identifier."""
+"""The variable that holds the budget. No template can name it: it is not an identifier."""
 _COUNTED = "counted items"
 _CHARGED = "charged value"
 _JOINED = "joined texts"
@@ -232,7 +232,7 @@ class TemplateSandbox(ImmutableSandboxedEnvironment):
         super().__init__(
             undefined=StrictUndefined,
             keep_trailing_newline=True,
-            # Jinja2 would carry out at once, without a budget, what has constants only.
+            # Jinja2's optimiser would evaluate constant expressions without a budget.
             optimized=False,
             finalize=_output,
         )
@@ -324,7 +324,7 @@ def _filter(node: Any, name: str) -> nodes.Filter:
 
 
 def _as_value(node: nodes.Expr) -> nodes.Expr:
-    """Return text of the template as a value, which is charged when it is put out."""
+    """Return text of the template as a value, which is charged on output."""
     if isinstance(node, nodes.TemplateData):
         return nodes.Const(node.data, lineno=node.lineno)
     return node
@@ -377,14 +377,14 @@ def _joined(context: Context, values: list[Any]) -> str:
 
 
 def _written(budget: Budget, value: Any) -> Any:
-    """Return ``value``, of which the text is about to be made."""
+    """Charge the conversion of ``value`` to text, and return ``value``."""
     budget.call()
-    # The text of an iterator is short: it names its type.
+    # The text of an iterator is short: only its repr.
     return value if isinstance(value, Iterator) else budget.value(value)
 
 
 def _taken(budget: Budget, value: Any) -> Any:
-    """Return an argument; what only an iterator could tell the size of is read first."""
+    """Return an argument; iterators are read into lists first, so that their size is known."""
     if isinstance(value, Iterator):
         value = list(budget.counted(value))
     return value if isinstance(value, range) else budget.value(value)
@@ -408,7 +408,7 @@ def _bounded(name: str, call: Callable[..., Any]) -> Callable[..., Any]:
         result = call(*before, value, *args, **kwargs)
         return result if type(result) in (int, float, bool) else budget.value(result)
 
-    # ``wraps`` has copied what the filter itself is passed.
+    # ``wraps`` copied the marker of what the filter itself is passed.
     return pass_context(bounded)
 
 
