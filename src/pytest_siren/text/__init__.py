@@ -1,1 +1,1 @@
-"""Text for terminals and people: what every layer writes with."""
+"""Text for terminals and readers, used by every layer."""

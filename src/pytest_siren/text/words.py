@@ -1,4 +1,4 @@
-"""Texts that terminals and reports show. Standard library only."""
+"""Texts for terminals and reports. Standard library only."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from pathlib import Path
 
 
 def shown(path: Path, root: Path) -> Path:
-    """Return ``path`` relative to ``root`` when it lies inside, else as it is."""
+    """Return ``path`` relative to ``root`` if it lies inside, else unchanged."""
     return path.relative_to(root) if path.is_relative_to(root) else path
 
 
 _ELLIPSIS = "…"
 _MOST_MARKS = 2
-"""Combining marks that one character may carry before they could draw over other lines."""
+"""Largest number of combining marks on a character; more could cover other lines."""
 _EMOJI_STYLE = "\ufe0f"
 """Makes the character before it one cell wider, on some terminals."""
 
@@ -29,7 +29,7 @@ def printable(text: str, limit: int) -> str:
         raise ValueError(f"text needs at least one cell, not {limit}")
     if len(text) <= limit and text.isascii() and text.isprintable():
         return text
-    # Sessions that print nothing odd do not wait for it.
+    # Only sessions that print unusual characters wait for the import.
     from rich.cells import cell_len
 
     shown: list[str] = []
@@ -56,7 +56,7 @@ def counted(number: int, one: str, many: str | None = None) -> str:
 
 
 def escaped(text: str) -> str:
-    """Return ``text`` on one line, with every character that a terminal might obey escaped."""
+    """Return ``text`` on one line, with control characters escaped."""
     if text.isprintable():
         return text
     line = text.replace("\n", " ")
@@ -68,8 +68,8 @@ def _spelled(char: str) -> str:
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
-    """Return the known name that ``name`` is most likely a misspelling of, if any."""
-    # Hardly any session has a name that nothing goes by.
+    """Return the known name most similar to ``name``, if any is similar."""
+    # Hardly any session has an unknown name.
     from difflib import get_close_matches
 
     return next(iter(get_close_matches(name, list(known), n=1)), None)

@@ -14,11 +14,11 @@ from pytest_siren.text.words import escaped
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that is wrong with an eval file or with what the command line asks of it."""
+    """A problem of an eval file, or of the command line's changes to it."""
 
     path: Path
     line: int | None
-    """1-based; ``None`` for what no line of the file says."""
+    """1-based; ``None`` for a problem without a line."""
     message: str
 
     def __str__(self) -> str:
@@ -34,7 +34,7 @@ _PLAIN_KEY = re.compile(r"[\w-]+")
 
 
 def shown(value: Any) -> str:
-    """Return ``value`` as a message shows it: text in quotes, the rest as YAML writes it."""
+    """Return ``value`` for a message: text in quotes, other values in YAML."""
     if isinstance(value, str):
         return _cut(repr(value))
     return _cut(json.dumps(value, default=repr))
@@ -45,7 +45,7 @@ def _cut(text: str) -> str:
 
 
 def dotted(path: Sequence[str | int]) -> str:
-    """Return ``path`` as users write it: ``dataset.config.tasks[2].prompt``."""
+    """Return ``path`` in the users' notation: ``dataset.config.tasks[2].prompt``."""
     text = ""
     for part in path:
         if isinstance(part, int):

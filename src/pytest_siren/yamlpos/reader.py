@@ -23,7 +23,7 @@ Scalar: TypeAlias = str | int | float | bool | None
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a value was written: on a line of a file, or in an option of the command line."""
+    """The origin of a value: a line of a file, or an option of the command line."""
 
     path: Path
     line: int | None
@@ -36,18 +36,18 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A scalar, a list or a mapping of nodes; never changed, so parts are shared freely."""
+    """A scalar, a list or a mapping of nodes; immutable, so nodes may share parts."""
 
     value: Scalar | tuple[Node, ...] | dict[str, Node]
     place: Place
     """Of the key that names the value, where it has one."""
     size: int = field(default=1, compare=False)
-    """How many scalars, lists and mappings it holds, itself included; aliases count in full."""
+    """Number of scalars, lists and mappings in it, including itself; aliases count in full."""
     depth: int = field(default=1, compare=False)
-    """How many levels it has, its own included."""
+    """Number of levels, including its own."""
 
     def plain(self) -> Any:
-        """Return the value as JSON-able data of its own."""
+        """Return the value as new JSON data."""
         if isinstance(self.value, dict):
             return {key: child.plain() for key, child in self.value.items()}
         if isinstance(self.value, tuple):
@@ -90,7 +90,7 @@ def branch(value: tuple[Node, ...] | dict[str, Node], place: Place) -> Node:
 
 
 def node_of(data: Any, place: Place) -> Node:
-    """Return JSON-able ``data`` as nodes that all stand at ``place``."""
+    """Return JSON data as nodes that all have the origin ``place``."""
     if isinstance(data, dict):
         return branch({key: node_of(item, place) for key, item in data.items()}, place)
     if isinstance(data, list | tuple):
@@ -109,7 +109,7 @@ def merged(under: Node, over: Node) -> Node:
 
 
 class NotAMappingError(ValueError):
-    """A path leads through a value that has no keys."""
+    """A path leads through a value without keys."""
 
     def __init__(self, path: KeyPath) -> None:
         self.path = path
@@ -154,7 +154,7 @@ def without(root: Node, path: KeyPath) -> Node:
 
 
 def moved(node: Node, place: Place) -> Node:
-    """Return ``node`` as if written at ``place``; what it holds stays where it was written."""
+    """Return ``node`` with the origin ``place``; its parts keep theirs."""
     return Node(node.value, place, node.size, node.depth)
 
 
@@ -173,13 +173,13 @@ _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 _OCTAL_LOOK = re.compile(r"[-+]?0[0-9]+")
 _NOT_FINITE = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
 NOT_IN_1_1 = re.compile(r"(?:[-+]?[0-9]+[eE][-+]?[0-9]+|0o[0-7]+)$")
-"""Of the numbers of YAML 1.2, those that are text for readers and writers of YAML 1.1."""
+"""Numbers in YAML 1.2 that are texts in YAML 1.1."""
 _NUMBER_STARTS = "+-.0123456789"
 _LONGEST_NUMBER = 100
 
 
 def resolve(text: str) -> Scalar:
-    """Return the value that ``text`` writes.
+    """Return the value of the unquoted scalar ``text``.
 
     Raises ``ValueError`` for infinity and not-a-number, which JSON, and so a record, cannot hold.
     """
@@ -208,7 +208,7 @@ def resolve_dumped(text: str) -> Scalar:
 _MAX_DEPTH = 100
 _MAX_ALIASED = 100_000
 _MAX_REPEATED = 10
-"""Times that a file's own size may be exceeded by aliases, where it is large."""
+"""Factor by which aliases may expand a large file."""
 _SHORT = 32
 _TEXT_TAGS = ("!", "tag:yaml.org,2002:str")
 _KNOWN_TAGS = {
@@ -219,7 +219,7 @@ _KNOWN_TAGS = {
 
 
 class UnreadableError(ValueError):
-    """The rest of the file makes no sense; ``problem`` says why."""
+    """The rest of the file cannot be parsed; ``problem`` is the reason."""
 
     def __init__(self, problem: Problem) -> None:
         self.problem = problem
@@ -228,7 +228,7 @@ class UnreadableError(ValueError):
 
 @dataclass
 class _Open:
-    """A list or mapping whose end has not come yet."""
+    """A list or mapping whose end has not been read yet."""
 
     line: int
     anchor: str | None
@@ -244,7 +244,7 @@ class _Open:
 
 
 class NodeBuilder:
-    """Takes events one by one; then ``root`` is the document and ``problems`` what is wrong."""
+    """Builds the document ``root`` from parser events, and collects its ``problems``."""
 
     def __init__(self, path: Path, resolve: Callable[[str], Scalar] = resolve) -> None:
         self.root: Node | None = None
@@ -256,12 +256,12 @@ class NodeBuilder:
         self._written = 0
         self._aliased = 0
         self._documents = 0
-        # Files of many tasks repeat their keys and short values a hundred thousand times.
+        # Files with many tasks repeat their keys and short values a hundred thousand times.
         self._texts: dict[str, str] = {}
         self._place = Place(path, 1)
 
     def add(self, event: yaml_events.Event) -> None:
-        """Take the next event. Raises ``UnreadableError``, and then wants no more."""
+        """Process the next event. Raises ``UnreadableError``, after which it accepts no more."""
         line = event.start_mark.line + 1 if event.start_mark else 1
         match event:
             case yaml_events.DocumentStartEvent():
@@ -398,9 +398,9 @@ class NodeBuilder:
 
 
 def read_bytes(path: Path) -> bytes:
-    """Return what the regular file ``path``, or the one that it is a link to, holds.
+    """Return the content of the regular file ``path``, or of the file that it links to.
 
-    Raises ``OSError``, also for pipes, devices and sockets: to read one may never end.
+    Raises ``OSError``, also for pipes, devices and sockets, which may never end.
     """
     with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
         mode = os.fstat(file.fileno()).st_mode
@@ -454,7 +454,7 @@ def parse_yaml(
 ) -> tuple[Node | None, list[Problem]]:
     """Return the value of the only YAML document in ``text``, ``None`` if there is none.
 
-    ``resolve`` says what an unquoted scalar means.
+    ``resolve`` converts unquoted scalars.
     """
     if bad := _NOT_ALLOWED.search(text):
         line = text.count("\n", 0, bad.start()) + 1
