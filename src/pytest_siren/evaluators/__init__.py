@@ -1,4 +1,4 @@
-"""Evaluators that an eval file names by type, usable for benign and malicious tasks alike.
+"""Evaluators that eval files name by type, for benign and malicious tasks.
 
-One module per idea; ``choice`` has the type of them all, ``named`` that of a task's evaluators.
+``choice`` defines the union of their configurations, and the type of a task's evaluators.
 """

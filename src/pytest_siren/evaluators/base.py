@@ -1,4 +1,4 @@
-"""What every evaluator's configuration can do."""
+"""The base of every evaluator's configuration."""
 
 from __future__ import annotations
 
@@ -68,8 +68,8 @@ Loc = tuple[str | int, ...]
 
 
 def problem(message: str) -> PydanticCustomError:
-    """Return a ``value_error`` that reports exactly ``message`` for the value at hand."""
-    # The message may quote the user's braces, which must not be read as pydantic's placeholders.
+    """Return a ``value_error`` with exactly ``message`` for the value being validated."""
+    # The message may quote braces, which pydantic must not read as placeholders.
     return PydanticCustomError("value_error", "{error}", {"error": message})
 
 

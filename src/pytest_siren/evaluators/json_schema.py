@@ -36,7 +36,7 @@ _Keyword = Callable[[Any, Any, Any, Any], Any]
 
 
 class _Patterns:
-    """Stands where the keywords expect the module ``re``."""
+    """Replaces the module ``re`` for the keywords."""
 
     search = staticmethod(search)
 
@@ -60,7 +60,7 @@ def _stopping(keyword: _Keyword) -> _Keyword:
 
 
 def _bounded(function: Any) -> Any:
-    """Return ``function`` of jsonschema, and what it calls there, without ``re``."""
+    """Return ``function`` of jsonschema, and the functions it calls there, without ``re``."""
     if not isinstance(function, FunctionType):
         return function
     names = dict(function.__globals__)
@@ -133,13 +133,13 @@ class JsonSchema(EvaluatorConfig):
 
     def build(self, base: Path) -> Evaluator:
         kind: type[Validator] = validator_for(self.schema_, default=Draft202012Validator)
-        # A registry of one's own keeps jsonschema from fetching what a reference names.
+        # An explicit registry keeps jsonschema from fetching references.
         validator = in_bounds(kind)(self.schema_, registry=Registry())
 
         def judge(output: str) -> float:
             try:
                 return float(validator.is_valid(strict_json.loads(answer(output))))
-            # A number beyond all floats is a multiple of nothing.
+            # A number too large for a float is a multiple of nothing.
             except (ValueError, OverflowError, RecursionError):
                 return 0.0
 

@@ -33,10 +33,10 @@ Where: TypeAlias = Annotated[
 
 
 def texts(evidence: Evidence, where: Where) -> Sequence[str]:
-    """Return the texts to judge: the output alone, or one text per response that has any.
+    """Return the texts to evaluate: the output alone, or one text per response that has any.
 
-    Text is what the model said, the words of a refusal among it; its thinking and the arguments of
-    its calls are not.
+    Texts include the words of a refusal, but neither the model's thinking nor the arguments of its
+    calls.
     """
     if where == "output":
         return [evidence.output]
@@ -61,22 +61,22 @@ Phrases: TypeAlias = Annotated[
 
 
 AT_ONCE = 0.05
-"""Seconds that an evaluator may hold up other runs; what takes longer begins anew in a thread."""
+"""Seconds that an evaluator may block other runs; a longer one starts again in a thread."""
 LONGEST = 5.0
 """Seconds after which it is the run's error."""
 
 _END = ContextVar[float | None]("siren_evaluation_end", default=None)
-"""When the evaluation that is under way has to have ended, in ``time.monotonic``."""
+"""Deadline of the current evaluation, in ``time.monotonic``."""
 
 
 class EvaluationTimeoutError(Exception):
-    """An evaluator worked too long on what the model wrote: there is no score."""
+    """An evaluator took too long, so there is no score."""
 
 
 def in_time(name: str, work: Callable[[], float]) -> float | Awaitable[float]:
     """Return what ``work`` returns, at once or from a thread.
 
-    ``work`` has to ask ``left`` often, and is called a second time when the first was stopped.
+    ``work`` must call ``left`` often, and is called a second time if the first call was stopped.
     Raises ``EvaluationTimeoutError``, which names the evaluator, after ``LONGEST`` seconds.
     """
     try:
@@ -86,7 +86,7 @@ def in_time(name: str, work: Callable[[], float]) -> float | Awaitable[float]:
 
 
 def left() -> float:
-    """Return how many seconds the evaluation under way may still take.
+    """Return the remaining seconds of the current evaluation.
 
     Raises ``EvaluationTimeoutError`` when there are none.
     """
@@ -134,7 +134,7 @@ def compile_pattern(pattern: str, flags: Sequence[Flag] | None = None) -> Patter
 
 
 def finds(pattern: Pattern, text: str) -> bool:
-    """Tell whether ``pattern`` is found in ``text``. Raises ``EvaluationTimeoutError``."""
+    """Return whether ``pattern`` is found in ``text``. Raises ``EvaluationTimeoutError``."""
     try:
         return pattern.search(text, timeout=left(), concurrent=True) is not None
     except TimeoutError:
@@ -142,7 +142,7 @@ def finds(pattern: Pattern, text: str) -> bool:
 
 
 def search(pattern: str, text: str) -> bool:
-    """Do the same for a pattern that is known to be one, as ``re.search`` does."""
+    """Do the same for a pattern that is known to be valid, like ``re.search``."""
     return finds(_compiled(pattern, ()), text)
 
 
@@ -154,9 +154,9 @@ def _compiled(pattern: str, names: tuple[str, ...]) -> Pattern:
 
 
 def _literal_braces(pattern: str) -> str:
-    """Return ``pattern`` with each brace escaped that ``re`` takes as it is: ``a{e}`` is no error.
+    """Return ``pattern`` with each brace escaped that ``re`` reads literally, as in ``a{e}``.
 
-    ``regex`` would take it for how many errors a match may have.
+    ``regex`` would read it as the number of errors that a match may have.
     """
     if "{" not in pattern:
         return pattern
@@ -165,14 +165,14 @@ def _literal_braces(pattern: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Search:
-    """Looks for phrases, and holds no more than it needs: a dataset may have 100,000 of these."""
+    """Searches for phrases; it is small because a dataset may have 100,000 of these."""
 
     phrases: tuple[str, ...]
     """Folded already, unless their case matters."""
     case_sensitive: bool
     where: Where
     decide: Callable[[Iterable[bool]], bool]
-    """Makes one of what was found of each phrase."""
+    """Combines the results of all phrases."""
 
     def __call__(self, evidence: Evidence) -> float:
         judged = texts(evidence, self.where)
@@ -343,7 +343,7 @@ def _holds(value: Any, wanted: str) -> bool:
 
 
 def same_json(one: Any, other: Any) -> bool:
-    """Tell whether two values are the same JSON: 1 is 1.0, but ``true`` is not 1."""
+    """Return whether two values are the same JSON: 1 is 1.0, but ``true`` is not 1."""
     if isinstance(one, bool) or isinstance(other, bool):
         return one is other
     if isinstance(one, Mapping) and isinstance(other, Mapping):

@@ -37,7 +37,7 @@ _GRADES = {
 
 
 class JudgeError(ValueError):
-    """A judge gave no verdict that can be read."""
+    """A judge's answer is not a valid verdict."""
 
 
 class _Answer(BaseModel):
@@ -76,13 +76,13 @@ class _ModelGraded:
         raise TypeError("model_graded asks a model, for which it needs a session's run")
 
     async def judge(self, evidence: Evidence, ask: Ask) -> Verdict:
-        """Return the verdict. Raises ``JudgeError`` for an answer that is none."""
+        """Return the verdict. Raises ``JudgeError`` for any other answer."""
         judged = evidence.output if self.sees == "output" else transcript(evidence.messages)
         response = await ask([ModelRequest(parts=self._parts(judged))])
         return _verdict(response, self.judge_model, self.grade)
 
     def _parts(self, judged: str) -> list[SystemPromptPart | UserPromptPart]:
-        # No text can hold its own hash, so nothing that is judged can close its fence.
+        # No text contains its own hash, so the judged text cannot close its fence.
         fence = sha256(judged.encode("utf-8", "backslashreplace")).hexdigest()[:16]
         system = (
             "You judge the work of an AI agent by a rubric. What you judge is between the lines "
@@ -118,7 +118,7 @@ class ModelGraded(EvaluatorConfig):
 
 
 def transcript(messages: Sequence[ModelMessage]) -> str:
-    """Return what was said and done as text, a paragraph for each part; without system prompts."""
+    """Return the transcript as text, a paragraph for each part, without system prompts."""
     lines: list[str] = []
     for message in messages:
         for part in message.parts:
@@ -141,7 +141,7 @@ def _verdict(response: ModelResponse, model: str, grade: str) -> Verdict:
         raise JudgeError(f"the judge {model!r} gave no verdict: its answer ended as {finish.value}")
     kind: type[_PassFail | _Score] = _PassFail if grade == "pass_fail" else _Score
     try:
-        # Models like to put fences, or a sentence, around what they were asked for.
+        # Models often put fences, or a sentence, around the requested JSON.
         found = kind.model_validate(json.loads(text[text.index("{") : text.rindex("}") + 1]))
     except (ValidationError, ValueError, RecursionError):
         shown = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"

@@ -32,7 +32,7 @@ _IMPORT_PATH = re.compile(f"{_NAME}:{_NAME}")
 
 @dataclass
 class ProjectRoot:
-    """The project's root folder, in which modules are looked for last."""
+    """The project's root folder, which is searched for modules last."""
 
     path: Path
     used: bool = False
@@ -40,7 +40,7 @@ class ProjectRoot:
 
 
 PROJECT_ROOT: ContextVar[ProjectRoot | None] = ContextVar("PROJECT_ROOT", default=None)
-"""That of the eval file whose parts are being built; ``None`` where there is no project."""
+"""The root of the eval file whose parts are being built; ``None`` without a project."""
 
 
 class ImportPathError(ValueError):
@@ -58,11 +58,11 @@ def _check(value: str) -> str:
 
 
 ImportPath: TypeAlias = Annotated[str, AfterValidator(_check)]
-"""``module:callable``, with dots in either part where they are needed."""
+"""``module:callable``; either part may contain dots."""
 
 
 def load_callable(path: str, base: Path) -> Callable[..., Any]:
-    """Return the callable at ``path``, whose module is looked for in the folder ``base`` first.
+    """Return the callable at ``path``; its module is searched for in the folder ``base`` first.
 
     Modules of ``base`` may import one another. They stay apart from modules of the same name that
     lie elsewhere, and ``sys.path`` is left as it was. A module that is neither there nor installed
@@ -84,7 +84,7 @@ def load_callable(path: str, base: Path) -> Callable[..., Any]:
 
 
 def local_file(path: str, base: Path) -> Path | None:
-    """Return the file that ``path`` is read from; ``None`` for an installed module."""
+    """Return the file of the module in ``path``; ``None`` for an installed module."""
     found = _file(path, base)
     root = PROJECT_ROOT.get()
     if found is None and root is not None and root.used and not _is_elsewhere(path, root.path):
@@ -152,7 +152,7 @@ def _failed(path: str, name: str, error: BaseException) -> ImportPathError:
 
 @contextmanager
 def _folder_first(base: Path) -> Iterator[None]:
-    """Let imports find the modules of ``base`` first, for the moment.
+    """Inside the context, let imports find the modules of ``base`` first.
 
     Two folders may each have a ``tools.py``, and a test of the same project a third: afterwards the
     folder's modules are kept in ``sys.modules`` under names that no import statement finds.
@@ -188,7 +188,7 @@ def _modules_in(base: Path) -> dict[str, Path]:
 
 
 def _is_another(name: str, own: dict[str, Path]) -> bool:
-    """Tell whether the loaded module ``name`` hides one of ``own``."""
+    """Return whether the loaded module ``name`` hides one of ``own``."""
     file = own.get(_top(name))
     if file is None:
         return False
@@ -239,7 +239,7 @@ def _check_signature(path: str, judge: Any, config: dict[str, Any]) -> None:
     try:
         signature = inspect.signature(judge)
     except ValueError:
-        return  # a callable written in C need not have one
+        return  # a callable written in C may have no signature
     try:
         signature.bind(None, **config)
     except TypeError as error:
