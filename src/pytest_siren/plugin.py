@@ -46,13 +46,13 @@ def pytest_configure(config: pytest.Config) -> None:
         from pytest_siren.session.modes.choose import use_mode
 
         use_mode(config)  # before there is an executor: a mode needs none that has workers
-    executor = config.stash[EXECUTOR] = executor_for(config)
-    check_options(config)
     if config.getoption("siren_show_config"):
         from pytest_siren.session.collection.show_config import ShowConfig
 
         config.option.collectonly = True  # as far as all other parts are concerned
         config.pluginmanager.register(ShowConfig(), "siren-show-config")
+    executor = config.stash[EXECUTOR] = executor_for(config)
+    check_options(config)
     if executor.begins_early or (not is_worker(config) and asks_for_evaluations(config)):
         from pytest_siren.session.lifecycle.begin import begin
 

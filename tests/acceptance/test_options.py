@@ -170,3 +170,10 @@ def test_values_of_options_are_not_taken_for_folders_with_a_conftest(project: Pr
     result = project.run("--jobs-dir", "lib", "--theirs=x")
     assert result.ret == pytest.ExitCode.OK
     result.assert_outcomes(passed=1)
+
+
+def test_a_configuration_is_shown_where_workers_are_asked_for(project: Project) -> None:
+    result = project.run("evals", "-n2", "--show-config")
+    assert result.ret == 0
+    assert "scripted:echo" in result.stdout.str()
+    assert not project.jobs()
