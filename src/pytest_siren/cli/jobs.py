@@ -143,9 +143,9 @@ def _tell(found: Repaired) -> None:
         f"{len(found.torn):,} unreadable lines"
     )
     changed = f"index rebuilt: {done}" if found.changed or found.torn else "index in order"
-    said = [f"{len(found.entries):,} attempts", changed]
+    parts = [f"{len(found.entries):,} attempts", changed]
     if found.problems:
-        said.append(f"{len(found.problems):,} files that are no records")
+        parts.append(f"{len(found.problems):,} files that are no records")
     if found.unfinished:
-        said.append(f"{found.unfinished:,} folders without a result, whose process died")
-    write_line(f"{found.job.name}: {'; '.join(said)}")
+        parts.append(f"{found.unfinished:,} folders without a result, whose process died")
+    write_line(f"{found.job.name}: {'; '.join(parts)}")

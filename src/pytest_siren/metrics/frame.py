@@ -198,14 +198,14 @@ def runs_of(reports: Iterable[RunReport], decided: Mapping[str, str] | None = No
     ``decided`` maps the identity of a job to its value of that column. Of several reports of a run
     the last attempt counts, as in the summary of a session.
     """
-    told = sorted(reports, key=lambda report: report.attempt)
-    if not told:
+    ordered = sorted(reports, key=lambda report: report.attempt)
+    if not ordered:
         return empty()
-    keys = dict.fromkeys((one.job, one.task_id, one.run_index) for one in told)
+    keys = dict.fromkeys((one.job, one.task_id, one.run_index) for one in ordered)
     run = LabelEncoder[tuple[str, str, int]]()
-    number = run.encode([(one.job, one.task_id, one.run_index) for one in told])
-    sums = aggregate_attempts(_attempts(told, number), len(keys))
-    chosen = [told[place] for place in last(number, len(keys))]
+    number = run.encode([(one.job, one.task_id, one.run_index) for one in ordered])
+    sums = aggregate_attempts(_attempts(ordered, number), len(keys))
+    chosen = [ordered[place] for place in last(number, len(keys))]
     columns: dict[str, Any] = {name: _texts(chosen, name) for name in _TEXTS}
     tasks = LabelEncoder[str]()
     codes = tasks.encode([one.task_id for one in chosen])
@@ -225,14 +225,14 @@ def runs_of(reports: Iterable[RunReport], decided: Mapping[str, str] | None = No
     return table(columns)
 
 
-def _attempts(told: list[RunReport], run: Any) -> Attempts:
+def _attempts(ordered: list[RunReport], run: Any) -> Attempts:
     return Attempts(
         run=run,
-        tries=np.asarray([1 + one.other_attempts for one in told]),
-        input_tokens=np.asarray([one.input_tokens + one.other_input_tokens for one in told]),
-        output_tokens=np.asarray([one.output_tokens + one.other_output_tokens for one in told]),
-        cost=np.asarray([(one.cost or 0.0) + one.other_cost for one in told]),
-        unpriced=np.asarray([(one.cost is None) + one.other_unpriced for one in told]),
+        tries=np.asarray([1 + one.other_attempts for one in ordered]),
+        input_tokens=np.asarray([one.input_tokens + one.other_input_tokens for one in ordered]),
+        output_tokens=np.asarray([one.output_tokens + one.other_output_tokens for one in ordered]),
+        cost=np.asarray([(one.cost or 0.0) + one.other_cost for one in ordered]),
+        unpriced=np.asarray([(one.cost is None) + one.other_unpriced for one in ordered]),
     )
 
 

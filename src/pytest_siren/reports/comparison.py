@@ -151,15 +151,15 @@ def _configurations(source: Source) -> Mapping[tuple[str, bool], Path]:
 
 def _differences_of_columns(left: pd.DataFrame, right: pd.DataFrame) -> list[str]:
     """Return the differences between the columns that baseline files hold of configurations."""
-    said = [
+    lines = [
         str(Difference(column, ", ".join(ours), ", ".join(theirs)))
         for column in _SHARED
         if (ours := _names(left, column)) != (theirs := _names(right, column))
     ]
     ours, theirs = _names(left, "identity"), _names(right, "identity")
-    if not said and ours != theirs:
-        said.append("another configuration, of which a baseline file keeps nothing but the names")
-    return said
+    if not lines and ours != theirs:
+        lines.append("another configuration, of which a baseline file keeps nothing but the names")
+    return lines
 
 
 def _names(runs: pd.DataFrame, column: str) -> Sequence[str]:

@@ -157,8 +157,8 @@ def _alone(name: str, found: UnpairedRuns) -> Iterator[str]:
     if found.examples:
         what = f"{counted(found.tasks, 'task')}, as " if found.tasks else "as "
         parts.append(f"{what}{', '.join(found.examples)}")
-    said = f": {'; '.join(parts)}" if parts else ""
-    yield f"only in {name}: {counted(found.runs, 'run')}{said}"
+    details = f": {'; '.join(parts)}" if parts else ""
+    yield f"only in {name}: {counted(found.runs, 'run')}{details}"
 
 
 def _number(value: int | None) -> str:

@@ -150,10 +150,10 @@ def verdict_line(data: ReportData) -> str:
     counts = Counter(gate.verdict for gate in data.gates)
     lines = []
     if data.gates:
-        said = ", ".join(f"{counts[verdict]} {verdict}" for verdict in Verdict if counts[verdict])
+        count = ", ".join(f"{counts[verdict]} {verdict}" for verdict in Verdict if counts[verdict])
         worst = next(verdict for verdict in _WORST_FIRST if counts[verdict])
         gates = "1 gate" if len(data.gates) == 1 else f"{len(data.gates)} gates"
-        lines.append(f"{_SIGNS[worst]} **{gates}: {said}**")
+        lines.append(f"{_SIGNS[worst]} **{gates}: {count}**")
     statuses = Counter(data.runs["status"].astype(str))
     runs = "run" if statuses["scored"] == 1 else "runs"
     ended = [f"{statuses['scored']:,} {runs} scored", f"{statuses['error']:,} in error"]

@@ -117,18 +117,18 @@ def _result(
     hit = found[0]
     wins, scored = sum(one.wins for one in found), sum(one.scored for one in found)
     record = data.shown(Path(hit.job) / hit.path)
-    said = (
+    message = (
         f"{_text(hit.attack)} made {_text(hit.model)} do what the attacker wanted in {wins:,} of "
         f"{counted(scored, 'run')} of {_text(hit.task_id)}."
     )
     if planted := _planted(Path(hit.job) / hit.path):
-        said += f"\nPlanted: {_text(planted, _LONGEST_TEXT)}"
+        message += f"\nPlanted: {_text(planted, _LONGEST_TEXT)}"
     return {
         "ruleId": _rule_id(hit.attack),
         "ruleIndex": rules.index(hit.attack),
         "level": "error",
         "kind": "fail",
-        "message": {"text": f"{said}\nRecord: {_text(record, _LONGEST_TEXT)}"},
+        "message": {"text": f"{message}\nRecord: {_text(record, _LONGEST_TEXT)}"},
         "locations": [_location(data, job)],
         "partialFingerprints": {"sirenCouple/v1": fingerprint},
         "occurrenceCount": wins,
@@ -196,18 +196,18 @@ def _driver(rules: Sequence[str]) -> dict[str, Any]:
 
 def _invocation(data: ReportData, problems: Sequence[str]) -> dict[str, Any]:
     errors = errors_by_type(data.runs)
-    said = [f"{counted(count, 'run')} ended in {_text(name)}" for name, count in errors]
-    said += _unknown(data.runs)
+    notes = [f"{counted(count, 'run')} ended in {_text(name)}" for name, count in errors]
+    notes += _unknown(data.runs)
     if data.pending:
-        said.append(f"{data.pending:,} runs have not ended")
-    said += [_text(problem, _LONGEST_TEXT) for problem in problems]
-    if (more := len(said) - _MOST_NOTIFICATIONS) > 0:
-        said = [*said[:_MOST_NOTIFICATIONS], f"and {more:,} more"]
+        notes.append(f"{data.pending:,} runs have not ended")
+    notes += [_text(problem, _LONGEST_TEXT) for problem in problems]
+    if (more := len(notes) - _MOST_NOTIFICATIONS) > 0:
+        notes = [*notes[:_MOST_NOTIFICATIONS], f"and {more:,} more"]
     return {
-        "executionSuccessful": not said,
+        "executionSuccessful": not notes,
         "endTimeUtc": data.made_at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         "toolExecutionNotifications": [
-            {"level": "error", "message": {"text": text}} for text in said
+            {"level": "error", "message": {"text": text}} for text in notes
         ],
     }
 

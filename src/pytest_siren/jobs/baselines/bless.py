@@ -42,7 +42,7 @@ class BaselineUpdate:
 
 def incomplete(runs: pd.DataFrame, planned: Mapping[str, int]) -> list[str]:
     """Return a line for each job without all its scores."""
-    said = []
+    lines = []
     counts = pd.crosstab(runs["job"].astype(str), runs["status"].astype(str))
     for job in dict.fromkeys([*planned, *counts.index]):
         found = dict(counts.loc[job]) if job in counts.index else {}
@@ -52,8 +52,8 @@ def incomplete(runs: pd.DataFrame, planned: Mapping[str, int]) -> list[str]:
             continue
         left = {**found, "pending": total - scored - sum(found.values())}
         parts = ", ".join(f"{count:,} {what}" for what, count in left.items() if count > 0)
-        said.append(f"{Path(job).name}: only {scored:,} of {total:,} runs are scored ({parts})")
-    return said
+        lines.append(f"{Path(job).name}: only {scored:,} of {total:,} runs are scored ({parts})")
+    return lines
 
 
 def baseline_updates(runs: pd.DataFrame, folder: Path, file: Path | None) -> list[BaselineUpdate]:
@@ -88,21 +88,21 @@ def _blessing(path: Path, runs: pd.DataFrame) -> BaselineUpdate:
 
 def _changes(before: Sequence[Mapping[str, Any]], after: Sequence[Mapping[str, Any]]) -> list[str]:
     old, new = _by_configuration(before), _by_configuration(after)
-    said = []
+    lines = []
     for name in sorted({*old, *new}):
         (was, old_runs), (now, new_runs) = old.get(name, ({}, {})), new.get(name, ({}, {}))
         if not was or not now:
-            said.append(f"{name}: {'added' if now else 'removed'}")
+            lines.append(f"{name}: {'added' if now else 'removed'}")
             continue
         if was.get("identity") != now.get("identity"):
-            said.append(
+            lines.append(
                 f"{name}: another configuration: {was.get('identity')} -> {now.get('identity')}"
             )
         for run in sorted({*old_runs, *new_runs}):
             one, other = old_runs.get(run), new_runs.get(run)
             if one != other:
-                said.append(f"{name}: {run[0]} run {run[1]}: {_told(one)} -> {_told(other)}")
-    return said
+                lines.append(f"{name}: {run[0]} run {run[1]}: {_outcome(one)} -> {_outcome(other)}")
+    return lines
 
 
 def _by_configuration(
@@ -126,7 +126,7 @@ def _by_configuration(
     return found
 
 
-def _told(run: Mapping[str, Any] | None) -> str:
+def _outcome(run: Mapping[str, Any] | None) -> str:
     if run is None:
         return "not there"
     if run.get("status") != "scored":

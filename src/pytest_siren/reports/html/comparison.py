@@ -51,14 +51,14 @@ def _verdict(test: PairedTestResult, level: float) -> str:
 
 
 def _apart(one: Increase) -> list[str]:
-    said: list[str] = []
+    notes: list[str] = []
     if one.left_out:
-        said.append(f"{counted(one.left_out, 'pair')} without a score on both sides")
-    said += _unscored(one.unscored_baseline, "the baseline")
-    said += _unscored(one.unscored_runs, "these runs")
-    said += _alone(one.only_baseline, "in the baseline only")
-    said += _alone(one.only_runs, "in these runs only")
-    return said
+        notes.append(f"{counted(one.left_out, 'pair')} without a score on both sides")
+    notes += _unscored(one.unscored_baseline, "the baseline")
+    notes += _unscored(one.unscored_runs, "these runs")
+    notes += _alone(one.only_baseline, "in the baseline only")
+    notes += _alone(one.only_runs, "in these runs only")
+    return notes
 
 
 def _unscored(found: Unscored, where: str) -> list[str]:
@@ -67,8 +67,8 @@ def _unscored(found: Unscored, where: str) -> list[str]:
         f"{found.cancelled:,} cancelled" if found.cancelled else "",
         f"{found.unknown:,} unknown" if found.unknown else "",
     )
-    told = ", ".join(filter(None, counts))
-    return [f"{told} in {where}"] if told else []
+    text = ", ".join(filter(None, counts))
+    return [f"{text} in {where}"] if text else []
 
 
 def _alone(found: UnpairedRuns, where: str) -> list[str]:

@@ -44,11 +44,11 @@ def _line(command: str, gate: GateResult, root: Path, source_root: Path) -> str:
         if number := _line_number(path, gate.gate):
             properties["line"] = str(number)
     properties["title"] = f"Gate {gate.verdict}: {gate.gate}"
-    said = ",".join(f"{name}={_property(value)}" for name, value in properties.items())
-    return f"::{command} {said}::{_data(_said(gate))}"
+    text = ",".join(f"{name}={_property(value)}" for name, value in properties.items())
+    return f"::{command} {text}::{_data(_message(gate))}"
 
 
-def _said(gate: GateResult) -> str:
+def _message(gate: GateResult) -> str:
     return gate.why or gate.gate
 
 

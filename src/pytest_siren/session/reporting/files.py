@@ -119,7 +119,7 @@ class ReportFiles:
             self._say(f"ERROR: {error}", red=True)
         except OSError as error:
             self._say(f"ERROR: cannot write {what}: {error}", red=True)
-        except Exception as error:  # noqa: BLE001 - told in full below the summary, which it would hide
+        except Exception as error:  # noqa: BLE001 - shown in full below the summary, which it would hide
             self._say(f"ERROR: cannot make {what}, please report this:", red=True)
             for line in "".join(traceback.format_exception(error)).splitlines():
                 self._say(line)

@@ -157,8 +157,8 @@ def _exposure(row: SummaryRow, width: int) -> list[str]:
 def _answers(row: SummaryRow, width: int) -> list[str]:
     """Return how answers ended, if some are incomplete, and whether no tool was ever called."""
     lines: list[str] = []
-    if said := spoken(row.finishes):
-        lines += _flow("answers:", _listed(said), width, gap=" ")
+    if answers := spoken(row.finishes):
+        lines += _flow("answers:", _listed(answers), width, gap=" ")
     if row.tools_unused and row.model_kind == "model":
         never = ["tools were offered,", "but the model never called one"]
         lines += _flow("", never, width, gap=" ")

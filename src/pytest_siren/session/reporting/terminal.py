@@ -236,10 +236,10 @@ def status(outcome: str, run: RunReport) -> tuple[str, str, str | tuple[str, dic
 
 def _beside(run: RunReport, *first: str) -> str:
     """Return the notes in brackets after the word: ``first``, and those on earlier attempts."""
-    said = [*first, "recorded"] if run.recorded else [*first]
+    notes = [*first, "recorded"] if run.recorded else [*first]
     if run.other_attempts:
-        said.append(f"attempt {run.attempt} of {run.other_attempts + 1}")
-    return f" ({', '.join(said)})" if said else ""
+        notes.append(f"attempt {run.attempt} of {run.other_attempts + 1}")
+    return f" ({', '.join(notes)})" if notes else ""
 
 
 def _is_of_eval_file(report: pytest.TestReport) -> bool:
