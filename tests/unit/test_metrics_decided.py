@@ -254,17 +254,17 @@ def test_the_summary_tells_what_the_table_of_runs_does(cluster: Cluster) -> None
 
 
 def test_a_task_is_decided_once_all_that_is_asked_of_it_is() -> None:
-    deciding: PassAtKTracker = tracker_for({"i": ["attack_pass@3", "benign_pass^3"]})
-    assert not deciding.add("i", "a", report(benign_score=1.0, attack_score=1.0))
-    assert deciding.needs("i", "a", 1)
-    assert not deciding.add("i", "a", error())
-    assert deciding.add("i", "a", report(benign_score=0.5, attack_score=0.0))
-    assert not deciding.needs("i", "a", 2)
-    assert deciding.needs("i", "a", 0)
-    assert not deciding.add("other", "a", report(attack_score=1.0))
-    assert deciding.left([("i", "a", 0), ("i", "a", 1), ("i", "b", 2)]) == {"i": 1}
+    tracker: PassAtKTracker = tracker_for({"i": ["attack_pass@3", "benign_pass^3"]})
+    assert not tracker.add("i", "a", report(benign_score=1.0, attack_score=1.0))
+    assert tracker.needs("i", "a", 1)
+    assert not tracker.add("i", "a", error())
+    assert tracker.add("i", "a", report(benign_score=0.5, attack_score=0.0))
+    assert not tracker.needs("i", "a", 2)
+    assert tracker.needs("i", "a", 0)
+    assert not tracker.add("other", "a", report(attack_score=1.0))
+    assert tracker.left([("i", "a", 0), ("i", "a", 1), ("i", "b", 2)]) == {"i": 1}
     # While the first run is tried again it is pending, not needless.
-    assert deciding.left([("i", "a", 1)]) == {"i": 1}
+    assert tracker.left([("i", "a", 1)]) == {"i": 1}
     assert (
         joined_names(map(PassAtK.of, ["pass^3", "attack_pass@3"])) == "attack_pass@3 benign_pass^3"
     )

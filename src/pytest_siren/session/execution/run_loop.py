@@ -300,7 +300,7 @@ class Drive:
     """Tells why no further run may start; ``None`` while they may."""
     tick: Callable[[], None] = lambda: None
     """Called a few times a second, in the main thread."""
-    deciding: PassAtKTracker | None = None
+    tracker: PassAtKTracker | None = None
     """Knows which tasks need no further runs, as far as this process has executed them."""
     line: Line = field(default_factory=Line)
     stopped: str | None = None
@@ -314,7 +314,7 @@ class Drive:
         if early := config.stash.get(EARLY, ({}, []))[0]:
             from pytest_siren.metrics.rates.measures import tracker_for
 
-            self.deciding = tracker_for(early)
+            self.tracker = tracker_for(early)
         loop = self.evaluations.loop(threads=max(32, self.size + 4))
         self.evaluations.govern(self.size)
         board = self.evaluations.board
@@ -394,7 +394,7 @@ class Drive:
 
         A run with a record always is, or a resumed session would show fewer than the one before.
         """
-        undecided = self.deciding is None or self.deciding.needs(*item.run_key)
+        undecided = self.tracker is None or self.tracker.needs(*item.run_key)
         if undecided and not self.evaluations.board.settled:
             return not self.evaluations.leaves_out(item)
         return self.evaluations.is_recorded(item)
@@ -405,9 +405,9 @@ class Drive:
         self._fill()
 
     def _decide(self, item: RunItem, came_to: EndedRun) -> None:
-        if self.deciding is not None:
+        if self.tracker is not None:
             identity, task, _ = item.run_key
-            self.deciding.add(identity, task, came_to)
+            self.tracker.add(identity, task, came_to)
 
     def _test(self) -> bool:
         """Execute the next item if it is no run; tell whether there was one."""

@@ -34,7 +34,7 @@ class EarlyStoppingController:
         self._why_not = ""
         self._not_early = False
         self._stopped = False
-        self.deciding: PassAtKTracker | None = None
+        self.tracker: PassAtKTracker | None = None
         """Tracks decided tasks; ``None`` if none may end early."""
         self.stopper: SequentialGates | None = None
         """Evaluates the gates sequentially; ``None`` if only all runs can decide them."""
@@ -43,7 +43,7 @@ class EarlyStoppingController:
         """Count the report of a run."""
         if not self._begun:
             self._begin()
-        if self.deciding is not None and self.deciding.add(report.identity, report.task_id, report):
+        if self.tracker is not None and self.tracker.add(report.identity, report.task_id, report):
             self._decide(report)
         if self.stopper is None:
             return
@@ -66,7 +66,7 @@ class EarlyStoppingController:
         if not self._begun:
             return []
         if self.stopper is None:
-            if self.deciding is not None or self._not_early:
+            if self.tracker is not None or self._not_early:
                 return []  # the summary reports decided tasks
             return [f"--gate-stop: nothing was stopped early: {printable(self._why_not, 200)}"]
         total = f"{self.stopper.planned:,} runs"
@@ -85,17 +85,17 @@ class EarlyStoppingController:
 
         Each executing process also skips them itself (``session/execution/run_loop.py``).
         """
-        assert self.deciding is not None
+        assert self.tracker is not None
         stem = report.nodeid.removesuffix(f"{report.run_index}]")
         if stem != report.nodeid:
-            runs = self.deciding.jobs[report.identity][0].k
+            runs = self.tracker.jobs[report.identity][0].k
             executor_of(self._config).drop(f"{stem}{run_index}]" for run_index in range(1, runs))
 
     def _begin(self) -> None:
         self._begun = True
         for one in read_manifests(self._session):
             if one.early:
-                self.deciding = tracker_for(one.early)
+                self.tracker = tracker_for(one.early)
             self._not_early = self._not_early or bool(one.not_early)
             gates = [*self._gates, *file_gates([one])]
             found = make_sequential_gates(gates, one, unexposed_counts_as(self._config))

@@ -38,14 +38,14 @@ def record_skipped_runs(
 
     A failure to record becomes a warning: the job then counts as incomplete.
     """
-    deciding = sampling.deciding if sampling is not None else None
-    if deciding is not None:
-        config.stash[NOT_NEEDED] = _left_in_session(deciding, reports, plan)
+    tracker = sampling.tracker if sampling is not None else None
+    if tracker is not None:
+        config.stash[NOT_NEEDED] = _left_in_session(tracker, reports, plan)
     why_not = dict.fromkeys(why for one in plan for why in one.not_early)
     lines = [f"--gate-stop: no task ended early: {printable(why, 200)}" for why in why_not]
     decided: dict[str, str] = {}
     for job, identity in dict.fromkeys((one.job, one.identity) for one in reports):
-        asked = deciding.jobs.get(identity, ()) if deciding is not None else ()
+        asked = tracker.jobs.get(identity, ()) if tracker is not None else ()
         early = {identity: asked} if asked else {}
         try:
             facts = _concluded(Path(job), early, settled=bool(sampling and sampling.settled))
@@ -63,7 +63,7 @@ def record_skipped_runs(
 
 
 def _left_in_session(
-    deciding: PassAtKTracker, reports: Sequence[RunReport], plan: Sequence[RunManifest]
+    tracker: PassAtKTracker, reports: Sequence[RunReport], plan: Sequence[RunManifest]
 ) -> int:
     """Return the number of planned runs of decided tasks that were not executed."""
     ended = {(one.identity, one.task_id, one.run_index) for one in reports}
@@ -71,7 +71,7 @@ def _left_in_session(
         (identity, task.id, task.runs)
         for one in plan
         for task in one.tasks
-        if (identity := str(one.jobs[task.job]["identity"]), task.id) in deciding.decided
+        if (identity := str(one.jobs[task.job]["identity"]), task.id) in tracker.decided
     )
     return sum(
         (identity, task, run_index) not in ended
@@ -103,8 +103,8 @@ def _concluded(job: Path, early: PassAtKByJob, *, settled: bool) -> JobSummary:
 
 def _left(ended: pd.DataFrame, early: PassAtKByJob) -> int:
     """Return the number of runs of decided tasks that have not ``ended``."""
-    deciding = PassAtKTracker(early)
+    tracker = PassAtKTracker(early)
     for row in ended.itertuples(index=False):
-        deciding.add(str(row.identity), str(row.task_id), cast(EndedRun, row))
+        tracker.add(str(row.identity), str(row.task_id), cast(EndedRun, row))
     keys = (ended[name].astype(object) for name in ("identity", "task_id", "run_index"))
-    return sum(deciding.left(zip(*keys, strict=True)).values())
+    return sum(tracker.left(zip(*keys, strict=True)).values())

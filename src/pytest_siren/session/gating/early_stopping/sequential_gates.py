@@ -154,7 +154,7 @@ def _unsettled(
 
 def _undecided(every: Sequence[RunItem], past_runs: PastRuns, early: PassAtKByJob) -> list[RunItem]:
     """Return the runs without a record whose tasks are decided by the records of other runs."""
-    deciding = PassAtKTracker(early)
+    tracker = PassAtKTracker(early)
     left: list[RunItem] = []
     for item in every:
         if item.job.identity not in early:
@@ -163,5 +163,5 @@ def _undecided(every: Sequence[RunItem], past_runs: PastRuns, early: PassAtKByJo
         if found is None or found.status == "cancelled":
             left.append(item)
         else:
-            deciding.add(item.job.identity, found.task_id, found)
-    return [item for item in left if not deciding.needs(*item.run_key)]
+            tracker.add(item.job.identity, found.task_id, found)
+    return [item for item in left if not tracker.needs(*item.run_key)]
