@@ -44,7 +44,7 @@ class Gating:
     failed: bool = False
     """Whether anything but a run failed."""
     _reports: list[RunReport] = field(default_factory=list)
-    _sampling: EarlyStoppingController | None = None
+    _early_stopping: EarlyStoppingController | None = None
 
     def pytest_sessionstart(self, session: pytest.Session) -> None:
         """Prepare ``--gate-stop``, if it is given."""
@@ -53,13 +53,13 @@ class Gating:
                 EarlyStoppingController,
             )
 
-            self._sampling = EarlyStoppingController(session, self.gates)
+            self._early_stopping = EarlyStoppingController(session, self.gates)
 
     def pytest_siren_run_report(self, report: RunReport) -> None:
         """Keep the report of a run."""
         self._reports.append(report)
-        if self._sampling is not None:
-            self._sampling.report(report)
+        if self._early_stopping is not None:
+            self._early_stopping.report(report)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Note that a test failed, or a run failed for another reason than its score."""
@@ -76,18 +76,20 @@ class Gating:
         if self.config.option.collectonly:
             return
         plan, in_files = self._planned(session)
-        if self._reports and (self._sampling is not None or self.config.stash[SESSION].resume):
+        if self._reports and (
+            self._early_stopping is not None or self.config.stash[SESSION].resume
+        ):
             from pytest_siren.session.gating.early_stopping.record import record_skipped_runs
 
-            record_skipped_runs(self.config, self._reports, plan, self._sampling)
+            record_skipped_runs(self.config, self._reports, plan, self._early_stopping)
         ran = bool(self._reports) or any(one.tasks for one in plan)
         gates = [*(gate for gate in self.gates if ran or gate.source != INI), *in_files]
         if not gates:
             return
         from pytest_siren.session.gating.evaluation import evaluate_gates
 
-        if self._sampling is not None and self._sampling.stopper is not None:
-            results = self._sampling.results(self._reports, plan)
+        if self._early_stopping is not None and self._early_stopping.sequential is not None:
+            results = self._early_stopping.results(self._reports, plan)
         else:
             results = evaluate_gates(self.config, gates, self._reports, plan, self.baseline)
         self.config.stash[GATES] = results
@@ -110,7 +112,7 @@ class Gating:
             terminalreporter.write(f"{result.verdict.upper()} ", **{_COLOURS[result.verdict]: True})
             terminalreporter.line(figures(result))
             terminalreporter.line(f"  {why(result)}")
-        for line in self._last_words(results):
+        for line in self._closing_lines(results):
             terminalreporter.line(line)
 
     def _planned(self, session: pytest.Session) -> tuple[list[RunManifest], list[Gate]]:
@@ -120,7 +122,7 @@ class Gating:
             return [], []
         from pytest_siren.session.gating.manifest import FILE_GATES, file_gates, read_manifests
 
-        gated = self.gates or self._sampling is not None or FILE_GATES in self.config.stash
+        gated = self.gates or self._early_stopping is not None or FILE_GATES in self.config.stash
         if not gated and executor.planned() is None:
             return [], []
         plan = read_manifests(session)
@@ -133,9 +135,13 @@ class Gating:
             return True
         return Verdict.INCONCLUSIVE in verdicts and not may_be_inconclusive(self.config)
 
-    def _last_words(self, results: Sequence[GateResult]) -> list[str]:
+    def _closing_lines(self, results: Sequence[GateResult]) -> list[str]:
         """Return lines that explain the exit code."""
-        lines = self._sampling.saved(len(self._reports)) if self._sampling is not None else []
+        lines = (
+            self._early_stopping.saved(len(self._reports))
+            if self._early_stopping is not None
+            else []
+        )
         undecided = any(result.verdict is Verdict.INCONCLUSIVE for result in results)
         if undecided and may_be_inconclusive(self.config):
             lines.append("warning: inconclusive gates pass (--gate-inconclusive=warn)")

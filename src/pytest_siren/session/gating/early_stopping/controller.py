@@ -36,7 +36,7 @@ class EarlyStoppingController:
         self._stopped = False
         self.tracker: PassAtKTracker | None = None
         """Tracks decided tasks; ``None`` if none may end early."""
-        self.stopper: SequentialGates | None = None
+        self.sequential: SequentialGates | None = None
         """Evaluates the gates sequentially; ``None`` if only all runs can decide them."""
 
     def report(self, report: RunReport) -> None:
@@ -45,10 +45,10 @@ class EarlyStoppingController:
             self._begin()
         if self.tracker is not None and self.tracker.add(report.identity, report.task_id, report):
             self._decide(report)
-        if self.stopper is None:
+        if self.sequential is None:
             return
-        self.stopper.report(report)
-        if self.stopper.settled and not self._stopped:
+        self.sequential.report(report)
+        if self.sequential.settled and not self._stopped:
             self._stopped = True
             executor_of(self._config).settle()
 
@@ -56,29 +56,29 @@ class EarlyStoppingController:
         self, reports: Sequence[RunReport], plan: Sequence[RunManifest]
     ) -> list[GateResult]:
         """Return the results of the gates, and record how many runs were not needed."""
-        assert self.stopper is not None
-        if self.stopper.settled:
-            self._config.stash[NOT_NEEDED] = self.stopper.planned - _runs(reports)
-        return sequential_results(self._config, self.stopper, reports, plan)
+        assert self.sequential is not None
+        if self.sequential.settled:
+            self._config.stash[NOT_NEEDED] = self.sequential.planned - _runs(reports)
+        return sequential_results(self._config, self.sequential, reports, plan)
 
     def saved(self, reported: int) -> list[str]:
         """Return how many runs were not needed, or why nothing could be stopped early."""
         if not self._begun:
             return []
-        if self.stopper is None:
+        if self.sequential is None:
             if self.tracker is not None or self._not_early:
                 return []  # the summary reports decided tasks
             return [f"--gate-stop: nothing was stopped early: {printable(self._why_not, 200)}"]
-        total = f"{self.stopper.planned:,} runs"
-        if not self.stopper.settled:
+        total = f"{self.sequential.planned:,} runs"
+        if not self.sequential.settled:
             return [f"--gate-stop: not settled by the {reported:,} of {total}"]
         left = self._config.stash[NOT_NEEDED]
-        return [f"settled after {self.stopper.used:,} of {total}; {left:,} not needed"]
+        return [f"settled after {self.sequential.used:,} of {total}; {left:,} not needed"]
 
     @property
     def settled(self) -> bool:
         """Whether every gate is decided, so that no further run is needed."""
-        return self.stopper is not None and self.stopper.settled
+        return self.sequential is not None and self.sequential.settled
 
     def _decide(self, report: RunReport) -> None:
         """If the task of ``report`` is decided, assign no further run of it except the first.
@@ -102,7 +102,7 @@ class EarlyStoppingController:
             if isinstance(found, str):
                 self._why_not = found
             else:
-                self.stopper = found
+                self.sequential = found
 
 
 def _runs(reports: Sequence[RunReport]) -> int:
@@ -111,11 +111,11 @@ def _runs(reports: Sequence[RunReport]) -> int:
 
 def sequential_results(
     config: pytest.Config,
-    stopper: SequentialGates,
+    sequential: SequentialGates,
     reports: Sequence[RunReport],
     plan: Sequence[RunManifest],
 ) -> list[GateResult]:
-    """Return the results of the gates of ``stopper`` by their confidence sequences."""
-    left = [] if stopper.settled else plan
-    found = evaluate_gates(config, [one.gate for one in stopper.gates], reports, left, None)
-    return [sequential_result(*both) for both in zip(stopper.gates, found, strict=True)]
+    """Return the results of the gates of ``sequential`` by their confidence sequences."""
+    left = [] if sequential.settled else plan
+    found = evaluate_gates(config, [one.gate for one in sequential.gates], reports, left, None)
+    return [sequential_result(*both) for both in zip(sequential.gates, found, strict=True)]

@@ -32,13 +32,13 @@ def record_skipped_runs(
     config: pytest.Config,
     reports: Sequence[RunReport],
     plan: Sequence[RunManifest],
-    sampling: EarlyStoppingController | None,
+    early_stopping: EarlyStoppingController | None,
 ) -> None:
     """Record for each job how many runs were not needed, or 0 if it is complete.
 
     A failure to record becomes a warning: the job then counts as incomplete.
     """
-    tracker = sampling.tracker if sampling is not None else None
+    tracker = early_stopping.tracker if early_stopping is not None else None
     if tracker is not None:
         config.stash[NOT_NEEDED] = _left_in_session(tracker, reports, plan)
     why_not = dict.fromkeys(why for one in plan for why in one.not_early)
@@ -48,7 +48,9 @@ def record_skipped_runs(
         asked = tracker.jobs.get(identity, ()) if tracker is not None else ()
         early = {identity: asked} if asked else {}
         try:
-            facts = _concluded(Path(job), early, settled=bool(sampling and sampling.settled))
+            facts = _concluded(
+                Path(job), early, settled=bool(early_stopping and early_stopping.settled)
+            )
         except (RecordError, OSError) as error:
             warning = f"{job}: runs that were not needed cannot be noted: {error}"
             config.issue_config_time_warning(pytest.PytestWarning(warning), stacklevel=2)
