@@ -30,7 +30,7 @@ examples:
   siren config validate    check the eval files in ./config without running anything
   siren results            show the rates of all recorded jobs
   siren jobs list          show what is left of each job
-  siren compare A B        tell whether job B is worse than job A
+  siren compare A B        test whether job B is worse than job A
 
 Evaluations themselves are run by pytest: pytest config
 """

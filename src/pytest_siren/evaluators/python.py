@@ -205,7 +205,7 @@ class PythonEvaluator(EvaluatorConfig):
 
     It returns a number from 0.0 to 1.0 or a bool, numpy's included, and may be a coroutine
     function. A plain function runs in a thread, so that one that waits does not hold up other runs.
-    What it raises, whatever the class of the exception, is the run's error.
+    An exception of any class is the run's error.
     """
 
     type: Literal["python"]

@@ -101,7 +101,7 @@ def categorical(codes: npt.NDArray[np.int64], values: Sequence[str | None]) -> p
 def split_task_id(task_id: str) -> tuple[str, str | None]:
     """Return the benign and the malicious task of a couple.
 
-    An id with more than one colon is ambiguous: it is taken for the id of a benign task.
+    An id with more than one colon is ambiguous and counts as the id of a benign task.
     """
     ids = task_id.split(":")
     return (ids[0], ids[1]) if len(ids) == 2 else (task_id, None)

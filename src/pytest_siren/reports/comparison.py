@@ -34,7 +34,7 @@ class Side:
     pending: int
     """Runs that are needed and have not ended."""
     notes: tuple[str, ...]
-    """What a reader of rates must know of runs that were not needed, in a line each."""
+    """Notes on runs that were not needed, in a line each."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Which kinds of report there are, and which file names ask for them. Standard library only."""
+"""The kinds of reports and their file names. Standard library only."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def write_whole(target: Path, text: str) -> None:
     """Write ``text`` as UTF-8 to ``target``, whose folder is made if need be. Raises ``OSError``.
 
     Long secrets of the environment are replaced, wherever they come from. A reader finds the old
-    file or the new one. What is no regular file, such as ``/dev/stdout``, is written into.
+    file or the new one. A target that is no regular file, such as ``/dev/stdout``, is written to.
     """
     data = ENVIRONMENT.strong(text).encode("utf-8", "backslashreplace")
     make_folder(target.parent)

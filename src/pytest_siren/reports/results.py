@@ -33,7 +33,7 @@ _NARROWEST = 40
 def draw(rows: Sequence[Mapping[str, str]], out: TextIO, width: int | None = None) -> None:
     """Write ``rows``, which have the same columns, to ``out``.
 
-    What is a terminal, or for one of ``width`` cells, is given no line that is wider.
+    If ``out`` is a terminal, or ``width`` is given, no line is wider than that.
     """
     rows = without_constant_columns(rows)
     if width is None and not out.isatty():

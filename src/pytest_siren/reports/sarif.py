@@ -60,7 +60,7 @@ def sarif(data: ReportData) -> dict[str, Any]:
     """Return the log as plain data: one run, with a result for each couple that was hit.
 
     A run that ended in an error, or whose score is unknown, is no result: it makes the execution
-    unsuccessful and is named among the notifications, and so is whatever could not be read.
+    unsuccessful and is named in the notifications, as are files that could not be read.
     """
     problems = list(data.problems)
     jobs = {str(folder): _job(folder, problems) for folder in data.folders}

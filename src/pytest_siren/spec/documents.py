@@ -65,7 +65,7 @@ class Default:
 def defaults_of(node: Node, problems: list[Problem]) -> list[Default]:
     """Return the entries of ``node``, including ``_self_``, which is last unless it is listed.
 
-    A later choice for a group replaces an earlier one. What is wrong is added to ``problems``.
+    A later choice for a group replaces an earlier one. Errors are added to ``problems``.
     """
     chosen: dict[object, Default] = {}
     entries = node.value if isinstance(node.value, tuple) else (node,)

@@ -82,7 +82,7 @@ def read_section(
 ) -> Node | None:
     """Return the section, with ``type`` and ``config``, in the file ``path``; ``None`` if wrong.
 
-    ``shown`` is the path in messages. What is wrong is added to ``problems``.
+    ``shown`` is the path in messages. Errors are added to ``problems``.
     """
     root, found = read_yaml(path, shown)
     if root is not None:

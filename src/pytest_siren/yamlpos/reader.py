@@ -199,7 +199,7 @@ def resolve(text: str) -> Scalar:
 def resolve_dumped(text: str) -> Scalar:
     """Return the value that PyYAML wrote as ``text``, unquoted.
 
-    PyYAML, which follows YAML 1.1, quotes whatever is another value there, but neither ``1e3`` nor
+    PyYAML, which follows YAML 1.1, quotes texts with another value there, but neither ``1e3`` nor
     ``0o17``, and writes no number like these. Raises as ``resolve``.
     """
     return text if NOT_IN_1_1.fullmatch(text) else resolve(text)

@@ -73,7 +73,7 @@ class GroundTruthConfig(_Strict):
 
 
 class TaskConfig(_Strict):
-    """What benign and malicious tasks have in common."""
+    """The common part of benign and malicious tasks."""
 
     id: TaskId
     evaluators: NamedEvaluators = Field(default_factory=dict)

@@ -265,11 +265,11 @@ class _Item:
 class EnvironmentLoader(Generic[Env]):
     """Makes environments of one suite.
 
-    To validate all data takes 20 ms, for there are hundreds of e-mail addresses in it, but contents
-    are planted in a few items. So an environment is a copy of the pristine one in which those items
-    are replaced, wherever they stand, by what their own data come to. The first time that an item
-    is replaced, the environment is compared with one that was validated as a whole; should they
-    differ, this suite is always validated as a whole.
+    Validating all data takes 20 ms, because it contains hundreds of e-mail addresses, but only a
+    few items have planted contents. So an environment is a copy of the pristine one in which models
+    validated from these items' data replace the items. When an item is replaced for the first time,
+    the environment is compared with one that was validated as a whole; if they differ, this suite
+    is always validated as a whole.
     """
 
     def __init__(self, kind: type[Env], data: SuiteData, defaults: Mapping[str, str]) -> None:

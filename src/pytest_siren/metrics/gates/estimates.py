@@ -155,13 +155,13 @@ def with_exposure(gate: Gate, result: GateResult, exposed: ExposureCounts) -> Ga
     If no run read it, the gate is inconclusive.
     """
     if result.value is not None and not can_decide(gate, result.verdict, exposed):
-        why = _nobody(exposed, result.pending)
+        why = _unread(exposed, result.pending)
         return replace(result, verdict=Verdict.INCONCLUSIVE, why=why, more_runs=None)
     note = read_note(exposed)
     return replace(result, why=f"{result.why}; {note}") if note else result
 
 
-def _nobody(exposed: ExposureCounts, pending: int) -> str:
+def _unread(exposed: ExposureCounts, pending: int) -> str:
     why = f"{read_note(exposed)}, so they show nothing about the attack"
     runs = f"{pending:,} planned run{' has' if pending == 1 else 's have'}"
     return f"{why}; {runs} not ended" if pending else why

@@ -51,8 +51,7 @@ class Group:
     attack_unknown: int
     """Scored runs under attack whose success is unknown."""
     finishes: Mapping[str, int]
-    """How the last answers of scored runs ended, to the number of runs; unknown ones are left out.
-    """
+    """Number of scored runs by how their last answer ended; unknown ones are left out."""
     exposure_unknown: int
     """Scored runs under attack of which it is unknown whether planted text reached the model."""
     attempts: int

@@ -116,7 +116,7 @@ class Gating:
             terminalreporter.line(line)
 
     def _planned(self, session: pytest.Session) -> tuple[list[RunManifest], list[Gate]]:
-        """Return what was planned, and the gates of eval files; neither where nobody asks."""
+        """Return the manifests and the gates of eval files; both are empty without gates."""
         executor = executor_of(self.config)
         if executor.state is None:
             return [], []

@@ -121,7 +121,7 @@ class LiveLine:
         return self._size is not None and os.get_terminal_size(self._fd) != self._size
 
     def _draw(self, *, anew: bool = False) -> None:
-        """Show the line; ``anew`` when somebody else may have had the terminal meanwhile."""
+        """Show the line; ``anew`` if another process may have used the terminal meanwhile."""
         with self._terminal:
             if self._paused or not _in_foreground(self._fd):
                 return
