@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import sys
+import threading
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -221,6 +222,11 @@ def test_a_call_that_cannot_be_cancelled_is_abandoned(
     assert execution.abandoned is not None
     events.abandon(execution.abandoned)
     assert events.hung == 1
+    events.end()
+    left = [one for one in threading.enumerate() if getattr(one, "loop", None) is events]
+    for thread in left:  # an interpreter waits for each before it exits
+        thread.join(5)
+        assert not thread.is_alive()
 
 
 def test_waiting_tells_why_it_ended(events: RunEventLoop) -> None:

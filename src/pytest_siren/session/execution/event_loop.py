@@ -281,7 +281,19 @@ class RunEventLoop(asyncio.SelectorEventLoop):
         # Nobody reads the exceptions of what is abandoned, and it is destroyed as it is.
         self.set_exception_handler(lambda loop, context: None)
         self._threads.shutdown()
+        self._stop_workers_of_anyio()
         self.close()
+
+    def _stop_workers_of_anyio(self) -> None:
+        """Stop the threads in which anyio runs synchronous functions of this loop.
+
+        anyio stops them when the task ends that began the first call. A task that was abandoned
+        does not end, and the interpreter would wait for its threads for ever.
+        """
+        for thread in threading.enumerate():
+            stop = getattr(thread, "stop", None)
+            if getattr(thread, "loop", None) is self and callable(stop):
+                stop()
 
     def _cancelled(self) -> set[asyncio.Task[Any]]:
         """Cancel all tasks that have not ended, but for those given up already; return them."""
