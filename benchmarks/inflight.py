@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 from types import TracebackType
 
-from pytest_siren.sharing.board import Board, SharedKey
+from pytest_siren.sharing.state import Board, SharedKey
 
 
 class InFlight:

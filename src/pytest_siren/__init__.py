@@ -13,17 +13,19 @@ from pytest_siren.version import __version__
 if TYPE_CHECKING:
     from pytest_siren.attacks.dictionary import AttackMissingWarning
     from pytest_siren.evaluation.attack import AsksModels, Attack, StaticAttack, Target
-    from pytest_siren.evaluation.components import Component, Kind, Registry
-    from pytest_siren.evaluation.isolation import waiting
-    from pytest_siren.evaluation.lifecycle import (
+    from pytest_siren.evaluation.components import (
+        Component,
         HasSources,
+        Kind,
         PartError,
+        Registry,
         Source,
         SupportsClose,
         SupportsPrepare,
         SupportsRun,
         SupportsWarmup,
     )
+    from pytest_siren.evaluation.isolation import waiting
     from pytest_siren.evaluation.models import ModelKind, ModelSource, RunContext, Unknown
     from pytest_siren.evaluation.sandbox import ExecResult, Sandbox, SandboxManager, UsesSandbox
     from pytest_siren.evaluation.stage import Agent, Stage
@@ -73,8 +75,10 @@ if TYPE_CHECKING:
 _HOMES = {
     "pytest_siren.attacks.dictionary": ("AttackMissingWarning",),
     "pytest_siren.evaluation.attack": ("AsksModels", "Attack", "StaticAttack", "Target"),
-    "pytest_siren.evaluation.components": ("Component", "Kind", "Registry"),
-    "pytest_siren.evaluation.lifecycle": (
+    "pytest_siren.evaluation.components": (
+        "Component",
+        "Kind",
+        "Registry",
         "HasSources",
         "PartError",
         "Source",

@@ -12,7 +12,7 @@ import pytest
 
 from pytest_siren import hookspecs
 from pytest_siren.distribute.choice import executor_for
-from pytest_siren.session.config.option_names import OptionNames
+from pytest_siren.session.config.option_groups import OptionNames
 from pytest_siren.session.config.options import (
     RunMode,
     add_options,
@@ -43,7 +43,7 @@ def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginMa
 def pytest_configure(config: pytest.Config) -> None:
     """Check the options; begin if they speak of evaluations, or if workers may find some."""
     if run_mode(config) is not RunMode.NORMAL:
-        from pytest_siren.session.modes.choose import use_mode
+        from pytest_siren.session.collection.modes.choose import use_mode
 
         use_mode(config)  # before there is an executor: a mode needs none that has workers
     if config.getoption("siren_show_config"):

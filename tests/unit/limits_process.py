@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 from pytest_siren.models.ratelimit.limiter import RateLimiters
-from pytest_siren.sharing.board import Board
+from pytest_siren.sharing.state import Board
 
 
 async def work(limiters: RateLimiters, requests: int, latency: float) -> list[str]:

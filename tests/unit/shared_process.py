@@ -10,9 +10,8 @@ from decimal import Decimal
 from pathlib import Path
 
 from pytest_siren.models.ratelimit.limiter import RateLimiters
-from pytest_siren.sharing.board import Board
 from pytest_siren.sharing.files import SharedFiles
-from pytest_siren.sharing.state import Gauge, SharedSpend, SharedState
+from pytest_siren.sharing.state import Board, Gauge, SharedSpend, SharedState
 
 MODEL = "openai:gpt-5"
 KINDS = ("board", "files")

@@ -12,9 +12,9 @@ from pydantic_ai.direct import model_request
 from pydantic_ai.messages import ModelRequest, ModelResponse, TextPart
 from pydantic_ai.usage import UsageLimits
 
+from pytest_siren.evaluation.accounts import Verdict
 from pytest_siren.evaluation.attack import Target
-from pytest_siren.evaluation.judging import Verdict
-from pytest_siren.evaluation.prices import Price, Prices
+from pytest_siren.evaluation.pricing import Price, Prices
 from pytest_siren.evaluation.run import RunOutcome
 from pytest_siren.evaluation.scores import Status
 from pytest_siren.evaluation.stage import Stage

@@ -8,7 +8,7 @@ from unittest.mock import Mock
 import pytest
 
 from pytest_siren.metrics.gates.result import Verdict
-from pytest_siren.session.config.figure_options import on_github
+from pytest_siren.session.config.option_groups import on_github
 from pytest_siren.session.reporting.annotations import MOST, annotate
 from tests.unit.reports_sample import gate
 

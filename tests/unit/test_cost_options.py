@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from pytest_siren.session.config.figure_options import max_cost, prices
+from pytest_siren.session.config.option_groups import max_cost, prices
 
 
 @dataclass

@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 
-from pytest_siren.distribute.alone import Alone
-from pytest_siren.distribute.choice import executor_for
+from pytest_siren.distribute.choice import Alone, executor_for
 from pytest_siren.distribute.xdist.process import Controlling, Worker
 from pytest_siren.session.config.processes import Executor, Part
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_siren.jobs.cells import Cell, chosen, differing
+from pytest_siren.jobs.sweeps import Cell, chosen, differing
 
 TEMPERATURE, TOP_P = "agent.config.model_settings.temperature", "agent.config.model_settings.top_p"
 CELLS = [

@@ -9,8 +9,7 @@ import pytest
 from pytest_siren.models.ratelimit.error_class import NO_ADVICE, Advice
 from pytest_siren.models.ratelimit.limiter import Caps, RateLimiter, RateLimiters
 from pytest_siren.models.ratelimit.shared_cells import Cell, LocalCells
-from pytest_siren.sharing.board import Board
-from pytest_siren.sharing.state import Gauge
+from pytest_siren.sharing.state import Board, Gauge
 from tests.unit.simulated_time import run_simulated
 
 LONGEST_POLL = 0.05
@@ -147,7 +146,7 @@ def test_nothing_limits_and_no_lock_is_taken(
     board = Board.open(tmp_path / "board")
     limiter = RateLimiters(board, 2).limiter("openai:gpt-5")
     monkeypatch.setattr(
-        "pytest_siren.sharing.board.fcntl.flock", lambda *arguments: pytest.fail("locked")
+        "pytest_siren.sharing.state.fcntl.flock", lambda *arguments: pytest.fail("locked")
     )
 
     async def run() -> None:

@@ -21,8 +21,7 @@ from pytest_siren.models.ratelimit import retrying_model
 from pytest_siren.models.ratelimit.limiter import RateLimiters
 from pytest_siren.models.ratelimit.retrying_model import RetryingModel
 from pytest_siren.models.transport.sequencing import SequencedTransport
-from pytest_siren.sharing.board import Board
-from pytest_siren.sharing.state import Gauge
+from pytest_siren.sharing.state import Board, Gauge
 from tests.unit.limits_server import BUSY, Answer, Server, ask, bound, error, governed, serving
 from tests.unit.models_sample import RUN
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pytest_siren.models.ratelimit.limiter import RateLimiters
 from pytest_siren.models.ratelimit.shared_cells import Cell
-from pytest_siren.sharing.board import Board
+from pytest_siren.sharing.state import Board
 
 ROOT = Path(__file__).parents[2]
 
@@ -84,7 +84,7 @@ def test_what_a_dead_process_held_is_free(tmp_path: Path) -> None:
     limiters = RateLimiters(board, ceiling=4, processes=2)
     limiters.limiter("openai:gpt-5")
     code = (
-        "import sys; from pathlib import Path; from pytest_siren.sharing.board import Board;"
+        "import sys; from pathlib import Path; from pytest_siren.sharing.state import Board;"
         "key = Board.open(Path(sys.argv[1])).key('openai:gpt-5');"
         "key.in_flight, key.waiting = 5, 2;"
         "print(key.total_in_flight(), key.total_waiting())"

@@ -10,8 +10,7 @@ from pydantic_ai.models import Model, ModelRequestParameters
 from pydantic_ai.models.test import TestModel as PydanticTestModel
 from pydantic_ai.settings import ModelSettings
 
-from pytest_siren.evaluation.components import Component, Kind, Registry
-from pytest_siren.evaluation.lifecycle import SupportsClose
+from pytest_siren.evaluation.components import Component, Kind, Registry, SupportsClose
 from pytest_siren.evaluation.models import ModelKind
 from pytest_siren.models.api import ApiModelSource, ModelNameError, api_model
 from pytest_siren.models.control import ControlSource

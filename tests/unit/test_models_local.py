@@ -21,8 +21,7 @@ from pydantic_ai.models.openai import OpenAIChatModelSettings
 from pydantic_ai.settings import ModelSettings
 from pydantic_ai.tools import ToolDefinition
 
-from pytest_siren.evaluation.components import Registry
-from pytest_siren.evaluation.lifecycle import SupportsClose
+from pytest_siren.evaluation.components import Registry, SupportsClose
 from pytest_siren.evaluation.models import ModelKind
 from pytest_siren.models.find import find_model
 from pytest_siren.models.llamacpp import LlamaServer

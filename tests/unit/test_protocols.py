@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 
 from pytest_siren.environments.inline import InlineEnvironment
-from pytest_siren.evaluation.components import implements
-from pytest_siren.evaluation.lifecycle import (
+from pytest_siren.evaluation.components import (
     HasSources,
     SupportsClose,
     SupportsRun,
     SupportsWarmup,
+    implements,
 )
 from pytest_siren.evaluation.models import CountsRetries, ObservesContents, ObservesState
 from pytest_siren.evaluation.tasks import CopyableEnvironment, SelectiveEnvironment

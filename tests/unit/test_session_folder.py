@@ -16,7 +16,7 @@ from pytest_siren.session.recording.shared_folder import (
     spare_jobs,
     sweep_temporary,
 )
-from pytest_siren.sharing.board import host
+from pytest_siren.sharing.state import host
 
 
 @pytest.fixture

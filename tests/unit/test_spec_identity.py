@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from pytest_siren.evaluation.lifecycle import Source
+from pytest_siren.evaluation.components import Source
 from pytest_siren.spec.jobspec import JobSpec, identity, job_identity, run_identity, source_digests
 from tests.unit.spec_sample import Folder
 

@@ -1,13 +1,21 @@
-"""Which executor a process has. Loaded by every pytest session, so nothing but the choice."""
+"""Chooses the executor of a process; the one of a session without workers."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pytest_siren.session.config.options import grace
+from pytest_siren.session.config.processes import Role
+from pytest_siren.session.config.stash import EVALUATIONS, SESSION
+
 if TYPE_CHECKING:
     from pytest_siren.session.config.processes import Executor
+    from pytest_siren.sharing.state import SharedState
 
 
 def executor_for(config: pytest.Config) -> Executor:
@@ -24,6 +32,83 @@ def executor_for(config: pytest.Config) -> Executor:
         from pytest_siren.distribute.xdist.process import Controlling
 
         return Controlling(config)
-    from pytest_siren.distribute.alone import Alone
 
     return Alone(config)
+
+
+@dataclass(eq=False)
+class Alone:
+    """Executes all runs in this process."""
+
+    config: pytest.Config
+    role: Role = field(default_factory=Role)
+    launcher: str = "local"
+    repeats: bool = False
+    decided: Mapping[str, Any] | None = None
+    begins_early: bool = False
+    deaths: int = 0
+
+    def join(self) -> SharedState:
+        """Return the state of this session, in a temporary folder."""
+        from pytest_siren.session.recording.shared_folder import SessionFolder, sweep_temporary
+
+        folder = SessionFolder.of(self.config.stash[SESSION].id)
+        sweep_temporary()
+        return folder.board()
+
+    def leave(self) -> None:
+        """Remove that folder."""
+        from pytest_siren.session.recording.shared_folder import SessionFolder
+
+        SessionFolder.of(self.config.stash[SESSION].id).remove()
+
+    @property
+    def state(self) -> SharedState | None:
+        """The state that ``join`` returned."""
+        evaluations = self.config.stash.get(EVALUATIONS, None)
+        return None if evaluations is None else evaluations.board
+
+    def collected(self, session: pytest.Session) -> None:
+        """Nobody else has to know."""
+
+    def execute(self, session: pytest.Session) -> bool:
+        """Execute all items, where there are runs among them."""
+        from pytest_siren.session.execution.executor import evaluations_of
+        from pytest_siren.session.execution.run_loop import has_runs, run_locally
+
+        if not has_runs(session):
+            return False
+        run_locally(session, evaluations_of(self.config), grace(self.config))
+        return True
+
+    def finish(self, jobs: Sequence[Path]) -> None:
+        """Merge the indexes of ``jobs``."""
+        from pytest_siren.jobs.writing.index import merge_index
+
+        for job in jobs:
+            merge_index(job)
+
+    def planned(self) -> Sequence[Mapping[str, Any]] | None:
+        """Return ``None``: this process has collected."""
+        return None
+
+    @property
+    def total(self) -> int:
+        """Runs that this process is to execute."""
+        evaluations = self.config.stash.get(EVALUATIONS, None)
+        return 0 if evaluations is None else evaluations.total
+
+    @property
+    def unavailable(self) -> tuple[str, ...]:
+        """Why no run on some models can succeed, unless the session ends with these reasons."""
+        evaluations = self.config.stash.get(EVALUATIONS, None)
+        if evaluations is None or evaluations.unavailable_named:
+            return ()
+        return tuple(evaluations.board.stopped_keys())
+
+    def settle(self) -> None:
+        """Let no further runs begin."""
+        self.config.stash[EVALUATIONS].board.settle()
+
+    def drop(self, nodeids: Iterable[str]) -> None:
+        """Leave it to the run loop, which counts for itself."""

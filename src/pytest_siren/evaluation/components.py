@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator
-from contextlib import contextmanager
+import asyncio
+import inspect
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import Any, Protocol, TypeGuard, TypeVar, cast
+from types import TracebackType
+from typing import Any, Protocol, TypeGuard, TypeVar, cast, runtime_checkable
 
 from pydantic import BaseModel, ConfigDict
 
+from pytest_siren.evaluation.isolation import UserInterrupt, one_line
+from pytest_siren.evaluation.models import ModelUnavailableError, RunContext
+from pytest_siren.evaluation.tasks import BenignTask, MaliciousTask
 from pytest_siren.text.words import nearest, suggestion
 
 
@@ -157,3 +163,221 @@ def _members(protocol: Hashable) -> tuple[str, ...]:
         if not name.startswith("_")
     }
     return tuple(sorted(names))
+
+
+@runtime_checkable
+class SupportsWarmup(Protocol):
+    """A part that prepares itself in each process that executes runs with it."""
+
+    def warm(self) -> Awaitable[object] | None:
+        """Load or start what runs need. Called once per process, before its first run.
+
+        An awaitable is awaited on the event loop of the runs. What is raised becomes the error of
+        each run of this process that uses the part.
+        """
+        ...
+
+
+@runtime_checkable
+class SupportsPrepare(Protocol):
+    """A part that can fetch or build, once and for all processes, what runs with it need."""
+
+    def prepare(self, progress: Callable[[str], None]) -> Awaitable[object] | None:
+        """Download and build it, unless that has been done; tell ``progress`` in a few words.
+
+        Called by ``--run-mode prepare``, possibly in several sessions at a time. An awaitable is
+        awaited. Raises what keeps runs from succeeding.
+        """
+        ...
+
+
+@runtime_checkable
+class SupportsClose(Protocol):
+    """A part that has something to free when its process ends."""
+
+    async def aclose(self) -> None:
+        """Free it. Called once per process, on the event loop of the runs, however it ends.
+
+        It has 5 seconds. Parts are closed in the reverse order in which they were made, whether or
+        not a run used them. What is raised becomes a warning.
+        """
+        ...
+
+
+@runtime_checkable
+class SupportsRun(Protocol):
+    """A part that holds something for the time of one run."""
+
+    def open_run(self, run: RunContext) -> AbstractAsyncContextManager[object]:
+        """Return a context that is entered before ``run`` begins, and left once it is scored.
+
+        It is left whatever the outcome is. What entering or leaving it raises becomes the error of
+        the run. It is entered in the task of the run, so that a ``ContextVar`` that it sets is seen
+        by all that the part does in this run.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Source:
+    """A text that decides what a part does, as a file would."""
+
+    name: str
+    """Where it comes from, such as ``prompts/system``; unique among the sources of a job."""
+    text: str
+
+
+@runtime_checkable
+class HasSources(Protocol):
+    """A part that depends on more than its configuration says."""
+
+    sources: Iterable[Path | Source]
+    """Files and texts whose digests enter the identity of each job with the part."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """Something that a job is made of, with the words that messages call it by."""
+
+    label: str
+    """Such as ``dataset 'agentdojo'``."""
+    value: Any
+
+
+class PartError(Exception):
+    """A part failed outside the steps of a run; the message says which part, and what it raised."""
+
+
+class EvaluatorPart(Part):
+    """An evaluator, which takes part in the runs of the tasks that it judges."""
+
+
+def evaluators_of(label: str, tasks: Iterable[BenignTask | MaliciousTask]) -> list[EvaluatorPart]:
+    """Return the evaluators of ``tasks`` that have one of the protocols, each object once."""
+    found: dict[int, EvaluatorPart] = {}
+    plain: set[type] = set()
+    for task in tasks:
+        for name, evaluator in task.evaluators.items():
+            kind = type(evaluator)
+            if kind in plain:
+                continue
+            if any(implements(evaluator, protocol) for protocol in PROTOCOLS):
+                part = EvaluatorPart(f"evaluator {name!r} of {label}", evaluator)
+                found.setdefault(id(evaluator), part)
+            elif not inspect.isroutine(evaluator):
+                # A dataset may have 100,000 of these; only functions differ from one another.
+                plain.add(kind)
+    return list(found.values())
+
+
+PROTOCOLS: tuple[type, ...] = (
+    *(SupportsPrepare, SupportsWarmup),
+    *(SupportsRun, SupportsClose, HasSources),
+)
+"""What a part may support beside its work."""
+
+
+def once(parts: Iterable[Part]) -> list[Part]:
+    """Return ``parts`` with each object only once, under its first label."""
+    found: dict[int, Part] = {}
+    for part in parts:
+        found.setdefault(id(part.value), part)
+    return list(found.values())
+
+
+def sources_of(parts: Iterable[Part]) -> list[Path | Source]:
+    """Return all sources of ``parts``, in their order."""
+    return [
+        source
+        for part in parts
+        if implements(part.value, HasSources)
+        for source in part.value.sources
+    ]
+
+
+def part_error(part: Part, failed: str, error: BaseException) -> BaseException:
+    """Return what to raise for ``error``: it names the part and what ``failed``.
+
+    That a model is unavailable is said as it is, since it concerns other runs too.
+    """
+    if isinstance(error, ModelUnavailableError):
+        return error
+    named = PartError(f"{part.label}: {failed} failed: {one_line(error)}")
+    named.__cause__ = error
+    return named
+
+
+async def open_parts(stack: AsyncExitStack, parts: Sequence[Part], run: RunContext) -> None:
+    """Let ``stack`` hold what ``parts`` open for ``run``; the last is left first.
+
+    Raises ``PartError`` for a part that cannot be opened or, when ``stack`` is left, closed.
+    """
+    for part in parts:
+        await stack.enter_async_context(_Named(part, part.value.open_run, run))
+
+
+class _Named:
+    """The context of a part, whose errors name the part. It cannot hide the error of a run."""
+
+    def __init__(
+        self,
+        part: Part,
+        open_run: Callable[[RunContext], AbstractAsyncContextManager[object]],
+        run: RunContext,
+    ) -> None:
+        self._part, self._open_run, self._run = part, open_run, run
+        self._context: AbstractAsyncContextManager[object]
+
+    async def __aenter__(self) -> None:
+        try:
+            self._context = self._open_run(self._run)
+            await self._context.__aenter__()
+        except (UserInterrupt, GeneratorExit):
+            raise
+        except BaseException as error:
+            raise part_error(self._part, "opening the run", error) from error
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        try:
+            await self._context.__aexit__(kind, error, trace)
+        except (UserInterrupt, GeneratorExit):
+            raise
+        except BaseException as raised:
+            if raised is error:
+                return
+            raise part_error(self._part, "closing the run", raised) from raised
+
+
+CLOSING = 5.0
+"""Seconds that a part has to free what it holds."""
+
+
+async def close_parts(parts: Sequence[Part]) -> list[str]:
+    """Close ``parts`` where no run is executed, the last first; return what went wrong."""
+    problems = []
+    for part in reversed(parts):
+        if not implements(part.value, SupportsClose):
+            continue
+        try:
+            await asyncio.wait_for(awaited(part.value.aclose()), CLOSING)
+        except (UserInterrupt, GeneratorExit):
+            raise
+        except BaseException as error:  # noqa: BLE001 - whatever a component raises
+            problems.append(not_closed(part, error))
+    return problems
+
+
+def not_closed(part: Part, error: BaseException) -> str:
+    """Return the message for a part that could not be closed."""
+    return f"{part.label} was not closed: {one_line(error)}"
+
+
+async def awaited(result: object) -> None:
+    """Wait for ``result`` if it can be waited for."""
+    if inspect.isawaitable(result):
+        await result

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 from pydantic_ai.messages import ModelMessage, ModelResponse
 from pydantic_ai.tools import ToolDefinition
 
-from pytest_siren.evaluation.spending import Role
+from pytest_siren.evaluation.pricing import Role
 from pytest_siren.evaluation.tasks import ToolCall, ToolOutcome
 
 if TYPE_CHECKING:

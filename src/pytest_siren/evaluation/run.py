@@ -14,9 +14,9 @@ from pydantic_ai.messages import ModelMessage
 from pydantic_ai.models import Model
 from pydantic_ai.usage import RunUsage, UsageLimits
 
-from pytest_siren.evaluation.asking import Asking
+from pytest_siren.evaluation.accounts import Asking, Judging, is_judge
 from pytest_siren.evaluation.attack import Attack, Target
-from pytest_siren.evaluation.components import implements
+from pytest_siren.evaluation.components import Part, implements, open_parts
 from pytest_siren.evaluation.isolation import (
     Stopwatch,
     UserInterrupt,
@@ -25,8 +25,6 @@ from pytest_siren.evaluation.isolation import (
     message_of,
     wait_for_task,
 )
-from pytest_siren.evaluation.judging import Judging, is_judge
-from pytest_siren.evaluation.lifecycle import Part, open_parts
 from pytest_siren.evaluation.models import (
     CountsRetries,
     ModelSource,
@@ -36,14 +34,13 @@ from pytest_siren.evaluation.models import (
     Unknown,
 )
 from pytest_siren.evaluation.observing import Observing, StageObserver
-from pytest_siren.evaluation.prices import Prices
+from pytest_siren.evaluation.pricing import Account, Accounts, Prices, Spend
 from pytest_siren.evaluation.responses import (
     finishes_of,
 )
 from pytest_siren.evaluation.scores import SCORED_BY_DEFAULT, Finish
 from pytest_siren.evaluation.scores import Status as Status
 from pytest_siren.evaluation.scoring import Scoring, asked_calls
-from pytest_siren.evaluation.spending import Account, Accounts, Spend
 from pytest_siren.evaluation.stage import Agent, Stage
 from pytest_siren.evaluation.states import End
 from pytest_siren.evaluation.tasks import (

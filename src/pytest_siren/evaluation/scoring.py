@@ -9,8 +9,8 @@ from typing import Any
 
 from pydantic_ai.messages import ModelMessage, ModelResponse
 
+from pytest_siren.evaluation.accounts import Judging, ModelJudge
 from pytest_siren.evaluation.components import implements
-from pytest_siren.evaluation.judging import Judging, ModelJudge
 from pytest_siren.evaluation.models import ModelKind, ModelSource, RunContext
 from pytest_siren.evaluation.responses import decode_calls, finish_of_run, has_words, words_of
 from pytest_siren.evaluation.scores import SCORED_BY_DEFAULT, Finish, score_of, why_unknown

@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import Any, TextIO
 
 from pytest_siren.evaluation.scores import WORDS
-from pytest_siren.jobs.cells import short_names
+from pytest_siren.jobs.sweeps import short_names
 from pytest_siren.metrics.rates.choices import dollars
 from pytest_siren.metrics.rates.groups import Group
 from pytest_siren.metrics.rates.measures import FINISHES, Measure

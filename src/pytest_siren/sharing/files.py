@@ -22,8 +22,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from pytest_siren.sharing.board import host, lives
-from pytest_siren.sharing.state import KEY_CELLS, PRESENT, Gauge, SharedStateError
+from pytest_siren.sharing.state import KEY_CELLS, PRESENT, Gauge, SharedStateError, host, lives
 
 FRESH = 0.05
 """Seconds for which what was read or written last is good enough."""

@@ -26,7 +26,7 @@ from pytest_siren.yamlpos.problems import shown as as_shown
 from pytest_siren.yamlpos.reader import Node, branch, node_of, with_value
 
 if TYPE_CHECKING:
-    from pytest_siren.evaluation.lifecycle import Source
+    from pytest_siren.evaluation.components import Source
 
 ALLOWED = (
     "comparisons of benign_score or attack_score with numbers, joined by and, or, not and "

@@ -95,7 +95,7 @@ class Controller:
 
     def _check_stop(self) -> None:
         """Raise ``pytest.UsageError`` if there is nothing that could be settled early."""
-        from pytest_siren.session.config.figure_options import option_gates
+        from pytest_siren.session.config.option_groups import option_gates
         from pytest_siren.session.gating.early_stopping.eligibility import (
             NOTHING_TO_STOP,
             nothing_to_stop,

@@ -25,7 +25,7 @@ from pytest_siren.jobs.reading.index_files import RawLine, merged_lines, writer_
 from pytest_siren.jobs.records.naming import DROPPED_FILE, INDEX_FILE, INDEX_FOLDER
 from pytest_siren.jobs.redact import ENVIRONMENT, Redactor
 from pytest_siren.jobs.writing.write import append_lines, is_writing, json_lines
-from pytest_siren.sharing.board import host
+from pytest_siren.sharing.state import host
 
 _NEW = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 _OLD = os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC

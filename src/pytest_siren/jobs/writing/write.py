@@ -23,7 +23,7 @@ from pydantic_core import to_json
 from pytest_siren.jobs.records.jsonable import JsonList, JsonRecord, to_jsonable
 from pytest_siren.jobs.records.naming import CONFIG_FILE
 from pytest_siren.jobs.redact import ENVIRONMENT, Redactor
-from pytest_siren.sharing.board import lives, started_at
+from pytest_siren.sharing.state import lives, started_at
 from pytest_siren.yamlpos.reader import NOT_IN_1_1
 
 _FLAGS = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC

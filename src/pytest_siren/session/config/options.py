@@ -14,7 +14,8 @@ import pytest
 
 from pytest_siren.evaluation.bounds import MOST_RUNS_OF_TASK
 from pytest_siren.jobs.records.naming import check_job_name
-from pytest_siren.session.config.figure_options import (
+from pytest_siren.session.config.option_groups import (
+    OptionNames,
     add_cost_options,
     add_gate_options,
     add_rate_options,
@@ -28,10 +29,9 @@ from pytest_siren.session.config.figure_options import (
     targets,
     unexposed_counts_as,
 )
-from pytest_siren.session.config.option_names import OptionNames
 
 if TYPE_CHECKING:
-    from pytest_siren.session.config.option_names import OptionNames
+    from pytest_siren.session.config.option_groups import OptionNames
 
 
 class RunMode(StrEnum):

@@ -12,7 +12,7 @@ from pytest_siren.metrics.rates.choices import dollars
 from pytest_siren.text.words import printable, shown
 
 if TYPE_CHECKING:
-    from pytest_siren.evaluation.prices import Prices
+    from pytest_siren.evaluation.pricing import Prices
     from pytest_siren.metrics.rates.summary import SummaryRow, Totals
     from pytest_siren.session.config.processes import Executor
     from pytest_siren.session.items.job import Job
@@ -179,7 +179,7 @@ def check_priced(
             if not prices.known(model.id):
                 limited.setdefault(model.id, limit)
     if limited:
-        from pytest_siren.evaluation.prices import CostUnknownError
+        from pytest_siren.evaluation.pricing import CostUnknownError
 
         raise CostUnknownError(
             "\n".join(

@@ -1,18 +1,28 @@
-"""Executes runs in this process and tells pytest of their outcomes."""
+"""Calls the hooks that watch a run as it goes on."""
 
 from __future__ import annotations
 
 import asyncio
 import inspect
 import warnings
-from collections.abc import Awaitable, Callable, Generator, Iterable
+from collections.abc import Awaitable, Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_siren.evaluation.components import implements
+from pytest_siren.evaluation.components import (
+    CLOSING,
+    Part,
+    SupportsClose,
+    SupportsWarmup,
+    awaited,
+    implements,
+    not_closed,
+    once,
+    part_error,
+)
 from pytest_siren.evaluation.isolation import (
     STOP,
     UserInterrupt,
@@ -21,16 +31,6 @@ from pytest_siren.evaluation.isolation import (
     marked_interrupts,
     one_line,
     wait_for_task,
-)
-from pytest_siren.evaluation.lifecycle import (
-    CLOSING,
-    Part,
-    SupportsClose,
-    SupportsWarmup,
-    awaited,
-    not_closed,
-    once,
-    part_error,
 )
 from pytest_siren.evaluation.models import ModelKind, SupportsRateLimit
 from pytest_siren.evaluation.run import (
@@ -45,13 +45,21 @@ from pytest_siren.jobs.reading.read import load_result
 from pytest_siren.jobs.records.attempt import index_entry_of, make_ready, result_of
 from pytest_siren.jobs.writing.store import Past, RunIds
 from pytest_siren.models.ratelimit.limiter import RateLimiters
-from pytest_siren.payloads import RunAttempt, RunInfo, RunReport
+from pytest_siren.payloads import (
+    CallInfo,
+    OutcomeInfo,
+    RequestInfo,
+    ResponseInfo,
+    RunAttempt,
+    RunInfo,
+    RunReport,
+    ScoreInfo,
+)
 from pytest_siren.records import IndexEntry, Result
 from pytest_siren.session.config.options import run_timeout
 from pytest_siren.session.config.processes import executor_of, is_worker
 from pytest_siren.session.config.stash import EVALUATIONS, SESSION
 from pytest_siren.session.execution.event_loop import Lull, RunEventLoop
-from pytest_siren.session.execution.hook_observer import HookObserver
 from pytest_siren.session.execution.output_capture import OUTPUT, RunOutput
 from pytest_siren.session.items.job import Job, RunItem, Workshop, describe, judge, task_id
 from pytest_siren.session.items.report import (
@@ -73,6 +81,91 @@ from pytest_siren.session.items.report import (
 from pytest_siren.session.recording.recorder import AttemptRecording, JsonRecorder, RecordingError
 from pytest_siren.session.recording.untouched_jobs import remove_untouched
 from pytest_siren.sharing.state import Gauge, SharedState
+
+if TYPE_CHECKING:
+    from pydantic_ai.messages import ModelMessage, ModelResponse
+    from pydantic_ai.tools import ToolDefinition
+
+    from pytest_siren.evaluation.pricing import Role
+    from pytest_siren.evaluation.tasks import ToolCall, ToolOutcome
+    from pytest_siren.evaluation.verdicts import StateScores
+
+
+_HOOKS = (
+    "pytest_siren_request_before",
+    "pytest_siren_request_after",
+    "pytest_siren_call_before",
+    "pytest_siren_call_after",
+    "pytest_siren_state_score",
+)
+
+
+@dataclass(frozen=True)
+class HookObserver:
+    """A ``StageObserver`` that gives frozen payloads to the hooks."""
+
+    hooks: Any
+    """Those of the run's item."""
+    run: RunInfo
+
+    @classmethod
+    def of(cls, hooks: Any, run: RunInfo) -> HookObserver | None:
+        """Return an observer of ``run``; ``None`` if nobody implements any of the hooks."""
+        if any(getattr(hooks, name).get_hookimpls() for name in _HOOKS):
+            return cls(hooks, run)
+        return None
+
+    async def request_before(
+        self,
+        role: Role,
+        model: str,
+        messages: Sequence[ModelMessage],
+        tools: Sequence[ToolDefinition],
+    ) -> None:
+        """See ``StageObserver``."""
+        request = RequestInfo(self.run, role.value, model, messages, tools)
+        await _done(self.hooks.pytest_siren_request_before(request=request))
+
+    async def request_after(
+        self,
+        role: Role,
+        model: str,
+        messages: Sequence[ModelMessage],
+        response: ModelResponse | None,
+        error: BaseException | None,
+        seconds: float,
+    ) -> None:
+        """See ``StageObserver``."""
+        found = ResponseInfo(self.run, role.value, model, messages, response, error, seconds)
+        await _done(self.hooks.pytest_siren_request_after(response=found))
+
+    async def call_before(self, call: ToolCall, replayed: bool) -> None:
+        """See ``StageObserver``."""
+        found = CallInfo(self.run, call, replayed)
+        await _done(self.hooks.pytest_siren_call_before(call=found))
+
+    async def call_after(
+        self,
+        call: ToolCall,
+        replayed: bool,
+        outcome: ToolOutcome | None,
+        error: BaseException | None,
+        seconds: float,
+    ) -> None:
+        """See ``StageObserver``."""
+        found = OutcomeInfo(self.run, call, replayed, outcome, error, seconds)
+        await _done(self.hooks.pytest_siren_call_after(outcome=found))
+
+    async def state_score(self, scores: StateScores, final: bool) -> None:
+        """See ``StageObserver``."""
+        score = ScoreInfo(self.run, scores, final)
+        await _done(self.hooks.pytest_siren_state_score(score=score))
+
+
+async def _done(returned: list[object]) -> None:
+    for one in returned:
+        if inspect.isawaitable(one):
+            await one
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from pytest_siren.metrics.gates.baseline import Baseline, GateSettings
 from pytest_siren.metrics.gates.evaluate import evaluate
 from pytest_siren.metrics.gates.result import GateResult
 from pytest_siren.payloads import RunReport
-from pytest_siren.session.config.figure_options import chosen_cluster, on_point, unexposed_counts_as
+from pytest_siren.session.config.option_groups import chosen_cluster, on_point, unexposed_counts_as
 from pytest_siren.session.config.stash import DECIDED
 from pytest_siren.session.gating.manifest import RunManifest
 from pytest_siren.session.gating.pending_frame import pending_frame

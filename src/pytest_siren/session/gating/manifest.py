@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_siren.session.config.figure_options import INI
+from pytest_siren.session.config.option_groups import INI
 from pytest_siren.session.config.processes import executor_of
 from pytest_siren.session.config.stash import EARLY, SESSION
 from pytest_siren.session.recording.shared_folder import SessionFolder

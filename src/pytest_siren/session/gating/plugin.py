@@ -10,7 +10,7 @@ import pytest
 
 from pytest_siren.metrics.gates.result import GateResult, Verdict
 from pytest_siren.payloads import RunReport
-from pytest_siren.session.config.figure_options import INI, may_be_inconclusive
+from pytest_siren.session.config.option_groups import INI, may_be_inconclusive
 from pytest_siren.session.config.options import chosen_jobs_dir
 from pytest_siren.session.config.processes import executor_of
 from pytest_siren.session.config.stash import SESSION

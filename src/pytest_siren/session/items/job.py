@@ -14,24 +14,26 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from pydantic_ai.usage import UsageLimits
 
+from pytest_siren.evaluation.accounts import judge_models
 from pytest_siren.evaluation.attack import AsksModels, Attack
-from pytest_siren.evaluation.components import Kind, Registry, implements, using
-from pytest_siren.evaluation.judging import judge_models
-from pytest_siren.evaluation.lifecycle import (
+from pytest_siren.evaluation.components import (
     EvaluatorPart,
+    Kind,
     Part,
+    Registry,
     SupportsRun,
     close_parts,
     evaluators_of,
+    implements,
     once,
     sources_of,
+    using,
 )
 from pytest_siren.evaluation.models import ModelKind, ModelSource, NoModel, RunContext
-from pytest_siren.evaluation.prices import Prices
+from pytest_siren.evaluation.pricing import Prices, Spend
 from pytest_siren.evaluation.run import RunOutcome, RunPlan
 from pytest_siren.evaluation.sandbox import SandboxManager, UsesSandbox
 from pytest_siren.evaluation.scores import UNFINISHED, Status, scored
-from pytest_siren.evaluation.spending import Spend
 from pytest_siren.evaluation.stage import Agent
 from pytest_siren.evaluation.tasks import BenignTask, Dataset, Environment, MaliciousTask
 from pytest_siren.evaluators.python import PROJECT_ROOT, ProjectRoot

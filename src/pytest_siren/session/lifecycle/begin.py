@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_siren.session.config.figure_options import (
+from pytest_siren.session.config.invocation import Invocation, Resume, SessionInfo
+from pytest_siren.session.config.option_groups import (
     check_stop,
     on_github,
     option_gates,
     results_asked,
     targets,
 )
-from pytest_siren.session.config.invocation import Invocation, Resume, SessionInfo
 from pytest_siren.session.config.options import chosen_jobs_dir
 from pytest_siren.session.config.processes import executor_of, is_worker
 from pytest_siren.session.config.stash import SESSION

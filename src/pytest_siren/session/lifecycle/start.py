@@ -11,7 +11,7 @@ import pytest
 from pytest_siren.evaluation.components import Registry
 from pytest_siren.evaluators.python import ProjectRoot
 from pytest_siren.session.collection.eval_file import AskedTaskIds
-from pytest_siren.session.config.figure_options import prices
+from pytest_siren.session.config.option_groups import prices
 from pytest_siren.session.config.options import names, run_timeout
 from pytest_siren.session.config.processes import executor_of, is_worker
 from pytest_siren.session.config.registry import RegistrationError, registry
@@ -26,7 +26,7 @@ from pytest_siren.sharing.state import SharedSpend, SharedState, SharedStateErro
 from pytest_siren.text.words import counted, printable
 
 if TYPE_CHECKING:
-    from pytest_siren.evaluation.prices import Prices
+    from pytest_siren.evaluation.pricing import Prices
     from pytest_siren.session.execution.executor import Evaluations
 
 
@@ -61,7 +61,7 @@ def is_unasked(config: pytest.Config) -> bool:
 def paid_runs(items: Iterable[pytest.Item], prices: Prices) -> dict[str, tuple[int, bool]]:
     """Return, for each model that may cost money, its runs and whether its price is known."""
     from pytest_siren.evaluation.models import ModelKind
-    from pytest_siren.evaluation.prices import is_free
+    from pytest_siren.evaluation.pricing import is_free
 
     found: dict[str, int] = {}
     for item in items:

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pytest_siren.sharing.board import Board, host, lives
+from pytest_siren.sharing.state import Board, host, lives
 
 _BOARD = "board"
 _COLLECTED = "collected.json"

@@ -17,7 +17,7 @@ import pytest
 from pytest_siren.metrics.gates.result import GateResult
 from pytest_siren.payloads import RunReport
 from pytest_siren.reports.formats import MARKDOWN, ReportError, Target
-from pytest_siren.session.config.figure_options import on_github, targets
+from pytest_siren.session.config.option_groups import on_github, targets
 
 if TYPE_CHECKING:
     from pytest_siren.metrics.gates.baseline import Baseline

@@ -15,7 +15,7 @@ import pytest
 from pytest_siren.jobs.sweeps import SweepError, read_sweep
 from pytest_siren.jobs.writing.write import make_folder
 from pytest_siren.payloads import RunReport
-from pytest_siren.session.config.figure_options import chosen_cluster
+from pytest_siren.session.config.option_groups import chosen_cluster
 from pytest_siren.session.config.stash import DECIDED, SESSION
 
 

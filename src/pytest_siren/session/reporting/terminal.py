@@ -16,7 +16,7 @@ import pytest
 from pytest_siren.evaluation.isolation import UserInterrupt, one_line
 from pytest_siren.jobs.records.naming import RESULT_FILE, run_directory
 from pytest_siren.payloads import RunReport
-from pytest_siren.session.config.figure_options import chosen_cluster
+from pytest_siren.session.config.option_groups import chosen_cluster
 from pytest_siren.session.config.processes import Part, executor_of, is_worker
 from pytest_siren.session.config.stash import DECIDED, NOT_NEEDED, NOT_NEEDED_LINES, SESSION
 from pytest_siren.session.execution.counts import Facts, facts_of, notes
@@ -192,8 +192,7 @@ class Reporting:
 
     def _table(self, terminalreporter: Any) -> None:
         from pytest_siren.metrics.rates.summary import rows
-        from pytest_siren.session.reporting.cells_table import cells_table
-        from pytest_siren.session.reporting.summary_table import render
+        from pytest_siren.session.reporting.summary_table import cells_table, render
 
         ks = tuple(dict.fromkeys(self.config.getoption("siren_pass_k"))) or (1,)
         terminalreporter.section("evaluations", sep="=", bold=True)

@@ -10,7 +10,7 @@ from pytest_siren.metrics.gates.result import GateResult
 from pytest_siren.metrics.rates.measures import PassAtKTracker, tracker_for
 from pytest_siren.metrics.sequential import sequential_result
 from pytest_siren.payloads import RunReport
-from pytest_siren.session.config.figure_options import unexposed_counts_as
+from pytest_siren.session.config.option_groups import unexposed_counts_as
 from pytest_siren.session.config.processes import executor_of
 from pytest_siren.session.config.stash import NOT_NEEDED
 from pytest_siren.session.gating.early_stopping.sequential_gates import (

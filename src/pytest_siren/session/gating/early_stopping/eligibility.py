@@ -9,7 +9,7 @@ import pytest
 
 from pytest_siren.metrics.gates.selection import applies_to, in_group, runs_of_jobs
 from pytest_siren.metrics.rates.measures import PassAtK, PassAtKByJob
-from pytest_siren.session.config.figure_options import option_gates
+from pytest_siren.session.config.option_groups import option_gates
 from pytest_siren.session.gating.manifest import RunManifest, file_gates
 from pytest_siren.session.gating.pending_frame import pending_frame
 from pytest_siren.session.items.job import RunItem, task_id

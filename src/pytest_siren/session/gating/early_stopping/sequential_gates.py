@@ -15,7 +15,7 @@ from pytest_siren.metrics.rates.choices import Unexposed
 from pytest_siren.metrics.rates.measures import PassAtKByJob, PassAtKTracker
 from pytest_siren.metrics.sequential import Outcome, SequentialGate, Step, advance, can_stop_early
 from pytest_siren.payloads import RunReport
-from pytest_siren.session.config.figure_options import option_gates, unexposed_counts_as
+from pytest_siren.session.config.option_groups import option_gates, unexposed_counts_as
 from pytest_siren.session.config.processes import is_worker
 from pytest_siren.session.config.stash import EARLY, SESSION
 from pytest_siren.session.gating.early_stopping.eligibility import (

@@ -38,17 +38,17 @@ def use_mode(config: pytest.Config) -> None:
 
 def _plugin(mode: RunMode, config: pytest.Config) -> Any:
     if mode is RunMode.GENERATE_ONLY:
-        from pytest_siren.session.modes.generate import GenerateOnly
+        from pytest_siren.session.collection.modes.generate import GenerateOnly
 
         return GenerateOnly(config)
     if mode is RunMode.PREPARE:
-        from pytest_siren.session.modes.prepare import Prepare
+        from pytest_siren.session.collection.modes.prepare import Prepare
 
         return Prepare(config)
     if mode is RunMode.PLAN_ONLY:
-        from pytest_siren.session.modes.plan_only import PlanOnly
+        from pytest_siren.session.collection.modes.plan_only import PlanOnly
 
         return PlanOnly(config)
-    from pytest_siren.session.modes.dry_run import DryRun
+    from pytest_siren.session.collection.modes.dry_run import DryRun
 
     return DryRun(config)

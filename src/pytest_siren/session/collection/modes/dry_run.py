@@ -10,10 +10,10 @@ import pytest
 from pytest_siren.jobs.estimates import Configured, EarlierRuns, Estimate
 from pytest_siren.jobs.writing.write import writers
 from pytest_siren.metrics.rates.choices import dollars
+from pytest_siren.session.collection.modes.base import LONGEST_NAME, Mode, jobs_of, title
+from pytest_siren.session.collection.modes.states import PlannedRun, States, counted
 from pytest_siren.session.config.stash import SESSION
 from pytest_siren.session.items.job import Job, RunItem, task_id
-from pytest_siren.session.modes.base import LONGEST_NAME, Mode, jobs_of, title
-from pytest_siren.session.modes.states import PlannedRun, States, counted
 from pytest_siren.text.words import printable, shown
 
 _MOST = 5

@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from pytest_siren.evaluation.components import implements
+from pytest_siren.evaluation.components import Part, SupportsPrepare, awaited, implements, once
 from pytest_siren.evaluation.isolation import UserInterrupt, marked_interrupts, one_line
-from pytest_siren.evaluation.lifecycle import Part, SupportsPrepare, awaited, once
 from pytest_siren.evaluation.models import Checked
+from pytest_siren.session.collection.modes.base import LONGEST_NAME, Mode, jobs_of
 from pytest_siren.session.items.job import RunItem
 from pytest_siren.session.items.report import redactor, screened
-from pytest_siren.session.modes.base import LONGEST_NAME, Mode, jobs_of
 from pytest_siren.text.words import printable
 
 

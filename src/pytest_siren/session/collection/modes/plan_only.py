@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import pytest
 
+from pytest_siren.session.collection.modes.base import Mode, jobs_of, title
+from pytest_siren.session.collection.modes.states import PENDING, PlannedRun, States
 from pytest_siren.session.items.job import RunItem
-from pytest_siren.session.modes.base import Mode, jobs_of, title
-from pytest_siren.session.modes.states import PENDING, PlannedRun, States
 
 _NOT_SELECTED = "not selected"
 

@@ -1,0 +1,1 @@
+"""Run modes: what a session does instead of executing its runs."""
