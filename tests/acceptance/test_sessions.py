@@ -127,20 +127,6 @@ def test_a_session_without_evals_shows_and_loads_nothing(
     assert "evaluations" not in result.stdout.str()
 
 
-def test_python_looks_for_no_garbage_at_the_end_of_evaluations_alone(project: Project) -> None:
-    conftest = project.path / "conftest.py"
-    # What is registered first is called last.
-    noting = "Path('frozen').write_text(str(gc.get_freeze_count() > 10_000))"
-    first = f"import atexit, gc\nfrom pathlib import Path\natexit.register(lambda: {noting})\n"
-    conftest.write_text(first + conftest.read_text())
-    frozen = project.path / "frozen"
-    assert project.run("evals", "--collect-only").ret == pytest.ExitCode.OK
-    assert frozen.read_text() == "True"
-    project.write("test_plain.py", "def test_good():\n    pass\n")
-    assert project.run("test_plain.py").ret == pytest.ExitCode.OK
-    assert frozen.read_text() == "False"
-
-
 def test_a_controller_loads_what_it_ends_with_while_the_workers_begin(project: Project) -> None:
     with open(project.path / "conftest.py", "a", encoding="utf-8") as conftest:
         conftest.write(

@@ -60,6 +60,8 @@ OF_THIS_SESSION = {
     "siren_rerun_scored": "would execute scored runs once more in every session",
     "siren_jobs_dir": "the folders of the jobs are noted themselves",
     "siren_show_config": "shows configurations instead of executing anything",
+    "siren_run_mode": "says what this session does instead of executing runs",
+    "siren_plan_only": "shows the plan instead of executing it",
 }
 """Options that ``--lf`` does not restore, and why."""
 GIVEN = {
