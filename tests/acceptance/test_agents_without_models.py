@@ -7,7 +7,7 @@ import yaml
 
 from pytest_siren.cli.main import main
 from pytest_siren.jobs.records.naming import CONFIG_FILE
-from tests.acceptance.conftest import Project, with_workers
+from tests.acceptance.conftest import Project
 
 RULES = """
 import os
@@ -79,7 +79,6 @@ def use_agent(project: Project, agent: str) -> None:
     path.write_text(f"{head}agent: {agent}\n")
 
 
-@with_workers
 def test_a_session_without_a_model_has_all_that_others_have(
     rules: Project, capsys: pytest.CaptureFixture[str]
 ) -> None:

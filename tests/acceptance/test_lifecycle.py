@@ -225,7 +225,6 @@ def test_a_run_leaves_its_parts_after_it_was_scored(noting: Project) -> None:
     ]
 
 
-@with_workers
 def test_x_closes_what_is_open(noting: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FAILS", "evaluator judges")
     done = noting.run("evals", "--attack=noting", "-x", "--siren-concurrency=1")

@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from pytest_siren.jobs.records.naming import CONFIG_FILE
-from tests.acceptance.conftest import Project, with_workers
+from tests.acceptance.conftest import Project
 
 pytestmark = pytest.mark.inside
 
@@ -57,7 +57,6 @@ def evaluate(project: Project, evaluators: str) -> str:
     return project.run("evals", "-Werror").stdout.str()
 
 
-@with_workers
 def test_a_registered_evaluator_judges(words: Project) -> None:
     evaluate(words, "[{type: short, most: 3}, {type: short, most: 2}]")
     assert [result["benign_score"] for result in words.results()] == [0.5]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pytest_siren.cli.main import main
-from tests.acceptance.conftest import Project, with_workers
+from tests.acceptance.conftest import Project
 
 pytestmark = pytest.mark.inside
 
@@ -43,7 +43,6 @@ def formats(distributed: Project) -> Project:
     return distributed
 
 
-@with_workers
 def test_a_session_writes_it(formats: Project) -> None:
     done = formats.run("evals", "--attack=direct", "--siren-report=counts:new/out.txt")
     assert (formats.path / "new/out.txt").read_text().splitlines()[1:] == ["scripted:echo 4"]

@@ -69,8 +69,13 @@ def on_terminal(on: Terminal, project: Project, *args: str, **environ: str) -> s
 
 @pytest.mark.parametrize(
     ("args", "before"),
-    [([], ""), ([], FULL), (["-v"], FULL), (["-q", "-s"], FULL), (["-n2"], FULL)],
-    ids=["empty", "full", "verbose", "quiet-uncaptured", "xdist"],
+    [
+        pytest.param([], "", id="empty", marks=pytest.mark.nightly),
+        pytest.param([], FULL, id="full"),
+        pytest.param(["-v"], FULL, id="verbose", marks=pytest.mark.nightly),
+        pytest.param(["-q", "-s"], FULL, id="quiet-uncaptured", marks=pytest.mark.nightly),
+        pytest.param(["-n2"], FULL, id="xdist"),
+    ],
 )
 def test_a_live_line_that_leaves_no_trace(slow: Project, args: list[str], before: str) -> None:
     with terminal() as on:
@@ -89,7 +94,13 @@ def test_a_live_line_that_leaves_no_trace(slow: Project, args: list[str], before
 
 
 @pytest.mark.parametrize(
-    "args", [["--siren-no-progress"], ["-qq"], ["--collect-only"]], ids=" ".join
+    "args",
+    [
+        ["--siren-no-progress"],
+        pytest.param(["-qq"], marks=pytest.mark.nightly),
+        pytest.param(["--collect-only"], marks=pytest.mark.nightly),
+    ],
+    ids=" ".join,
 )
 def test_it_can_be_turned_off(slow: Project, args: list[str]) -> None:
     with terminal() as on:
@@ -99,7 +110,9 @@ def test_it_can_be_turned_off(slow: Project, args: list[str]) -> None:
     assert "siren: " not in everything
 
 
-@pytest.mark.parametrize("environ", [{"TERM": "dumb"}, {"CI": "true"}], ids=str)
+@pytest.mark.parametrize(
+    "environ", [pytest.param({"TERM": "dumb"}, marks=pytest.mark.nightly), {"CI": "true"}], ids=str
+)
 def test_terminals_that_cannot_and_ci_get_plain_lines(
     slow: Project, environ: dict[str, str]
 ) -> None:

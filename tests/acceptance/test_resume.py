@@ -57,7 +57,9 @@ def statuses(project: Project) -> list[str]:
     return sorted(result["status"] for result in project.results())
 
 
-@pytest.mark.parametrize("dist", ["no-xdist", "-n2"], indirect=True)
+@pytest.mark.parametrize(
+    "dist", ["no-xdist", pytest.param("-n2", marks=pytest.mark.nightly)], indirect=True
+)
 def test_lf_alone_executes_what_ended_in_an_error_and_nothing_else(
     flaky: Project, dist: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -193,7 +193,9 @@ def test_a_plan_says_what_is_skipped_and_why(counted: Project) -> None:
     )
 
 
-@pytest.mark.parametrize("dist", ["no-xdist", "-n2"], indirect=True)
+@pytest.mark.parametrize(
+    "dist", ["no-xdist", pytest.param("-n2", marks=pytest.mark.nightly)], indirect=True
+)
 def test_generated_jobs_are_executed_by_another_session(counted: Project, dist: list[str]) -> None:
     counted.args = dist
     result = counted.run("evals", "--runs=2", "--run-mode=generate-only")

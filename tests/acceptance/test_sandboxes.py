@@ -12,7 +12,7 @@ import yaml
 from pytest_siren.environments.sandbox import LocalSandboxConfig, LocalSandboxes
 from pytest_siren.evaluation.tasks import BenignTask
 from pytest_siren.jobs.records.naming import CONFIG_FILE
-from tests.acceptance.conftest import Project, with_workers
+from tests.acceptance.conftest import Project
 
 SHELL = """
 from contextlib import asynccontextmanager
@@ -94,7 +94,6 @@ def evaluate(project: Project, sandbox: str) -> str:
     return project.run("evals").stdout.str()
 
 
-@with_workers
 def test_an_environment_works_in_the_sandbox_of_its_job(shell: Project) -> None:
     output = evaluate(shell, LOCAL)
     [result] = shell.results()

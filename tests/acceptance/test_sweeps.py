@@ -54,7 +54,9 @@ def table(lines: Sequence[str]) -> list[list[str]]:
     return [line.split() for line in lines[start + 2 : start + 6]]
 
 
-@pytest.mark.parametrize("dist", ["no-xdist", "-n2"], indirect=True)
+@pytest.mark.parametrize(
+    "dist", ["no-xdist", pytest.param("-n2", marks=pytest.mark.nightly)], indirect=True
+)
 def test_a_sweep_is_four_jobs_one_id_and_one_table(swept: Project, dist: list[str]) -> None:
     swept.args = dist
     (swept.path / "broken").touch()
