@@ -96,15 +96,23 @@ def read_section(
     return None if found else root
 
 
-class Sections:
-    """Replaces the names in an eval file, or in an override, by the sections they refer to."""
+@dataclass
+class Lookup:
+    """Finds what one eval file names: beside it, in the package and among the components."""
 
-    def __init__(
-        self, base: Path, shown: Path, registry: Registry, environ: Mapping[str, str]
-    ) -> None:
-        self.problems: list[Problem] = []
-        self._base, self._shown = base, shown
-        self._registry, self._environ = registry, environ
+    base: Path
+    """Folder of the eval file."""
+    shown: Path
+    """Path of the eval file, as messages show it."""
+    registry: Registry
+    environ: Mapping[str, str]
+    """Variables for ``${env:...}`` in what is found."""
+    problems: list[Problem] = field(default_factory=list)
+
+
+@dataclass
+class Sections(Lookup):
+    """Replaces the names in an eval file, or in an override, by the sections they refer to."""
 
     def resolved(self, tree: Node) -> Node:
         """Return ``tree`` with a section for every name; problems are added to ``problems``."""
@@ -119,13 +127,13 @@ class Sections:
     def _find(self, key: str, name: str, named: Node) -> Node | None:
         known = self._known(key)
         beside = Path(key) / f"{name}.yaml"
-        if _NAME.fullmatch(name) and os.path.isfile(self._base / beside):
-            shown = self._shown.parent / beside
-            return read_section(self._base / beside, shown, self._environ, self.problems)
+        if _NAME.fullmatch(name) and os.path.isfile(self.base / beside):
+            shown = self.shown.parent / beside
+            return read_section(self.base / beside, shown, self.environ, self.problems)
         if key == DATASET and name in preset_names(DATASETS):
             with as_file(DATASETS / f"{name}.yaml") as path:
                 shown = Path("pytest_siren/datasets/presets", path.name)
-                return read_section(path, shown, self._environ, self.problems)
+                return read_section(path, shown, self.environ, self.problems)
         if key == SANDBOX or name in known:
             return node_of({"type": name}, named.place)
         what = key.replace("_", " ")
@@ -134,10 +142,10 @@ class Sections:
         return None
 
     def _known(self, key: str) -> list[str]:
-        beside = {path.stem for path in (self._base / key).glob("*.yaml")}
+        beside = {path.stem for path in (self.base / key).glob("*.yaml")}
         if key != DATASET:
             return sorted(beside)
-        return sorted({*beside, *preset_names(DATASETS), *self._registry.names(Kind.DATASET)})
+        return sorted({*beside, *preset_names(DATASETS), *self.registry.names(Kind.DATASET)})
 
 
 FOLDER = "attack"
@@ -154,16 +162,11 @@ class Definition:
     """Path of the section in messages."""
 
 
-class Presets:
+@dataclass
+class Presets(Lookup):
     """Finds attacks by name for one eval file."""
 
-    def __init__(
-        self, base: Path, shown: Path, registry: Registry, environ: Mapping[str, str]
-    ) -> None:
-        self.problems: list[Problem] = []
-        self._base, self._shown = base, shown
-        self._registry, self._environ = registry, environ
-        self._read: dict[Path, Node | None] = {}
+    _read: dict[Path, Node | None] = field(default_factory=dict)
 
     def find(self, name: str, place: Place, defined: Mapping[str, Definition]) -> Definition | None:
         """Return the attack called ``name``, which ``place`` refers to.
@@ -176,14 +179,14 @@ class Presets:
         if not self.check_name(name, place):
             return None
         beside = Path(FOLDER) / f"{name}.yaml"
-        if os.path.isfile(self._base / beside):
-            found = self._from_file(name, self._base / beside, self._shown.parent / beside)
+        if os.path.isfile(self.base / beside):
+            found = self._from_file(name, self.base / beside, self.shown.parent / beside)
             return found and replace(found, section=as_prompt_siren_preset(found.section))
         built_in = PRESETS / f"{name}.yaml"
         if name in built_in_names():
             with as_file(built_in) as path:
                 return self._from_file(name, path, Path("pytest_siren/attacks/presets", path.name))
-        if name in self._registry.names(Kind.ATTACK):
+        if name in self.registry.names(Kind.ATTACK):
             return Definition(name, node_of({"type": name}, place), ("attack",))
         known = self.names(defined)
         message = f"unknown attack {as_shown(name)}{suggestion(name, known)}"
@@ -204,12 +207,12 @@ class Presets:
 
     def names(self, defined: Mapping[str, Definition]) -> list[str]:
         """Return every name that ``find`` knows, sorted."""
-        beside = {path.stem for path in (self._base / FOLDER).glob("*.yaml")}
-        return sorted({*defined, *beside, *built_in_names(), *self._registry.names(Kind.ATTACK)})
+        beside = {path.stem for path in (self.base / FOLDER).glob("*.yaml")}
+        return sorted({*defined, *beside, *built_in_names(), *self.registry.names(Kind.ATTACK)})
 
     def _from_file(self, name: str, path: Path, shown: Path) -> Definition | None:
         if path not in self._read:
-            self._read[path] = read_section(path, shown, self._environ, self.problems)
+            self._read[path] = read_section(path, shown, self.environ, self.problems)
         section = self._read[path]
         return None if section is None else Definition(name, section, ())
 
