@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any
 
 import pytest
 from pydantic_ai.direct import model_request
-from pydantic_ai.messages import ModelRequest, ModelResponse, TextPart
+from pydantic_ai.messages import ModelMessage, ModelRequest, ModelResponse, TextPart
 from pydantic_ai.usage import UsageLimits
 
 from pytest_siren.evaluation.accounts import Verdict
 from pytest_siren.evaluation.attack import Target
-from pytest_siren.evaluation.pricing import Price, Prices
+from pytest_siren.evaluation.pricing import Price, Prices, Role
 from pytest_siren.evaluation.run import RunOutcome
 from pytest_siren.evaluation.scores import Status
 from pytest_siren.evaluation.stage import Stage
 from pytest_siren.evaluation.states import End, InjectableModelRequest
-from pytest_siren.evaluation.tasks import Evidence, MaliciousTask
+from pytest_siren.evaluation.tasks import Evidence, MaliciousTask, ToolCall, ToolOutcome
 from tests.unit.test_cost_runs import Source, outcome, plan, reads_twice, tokens
+from tests.unit.test_stage import MailEnvironment
 
 DOLLARS = Prices({"*:*": Price(input_mtok=Decimal(1_000), output_mtok=Decimal(10_000))})
 
@@ -152,3 +153,68 @@ def test_an_attackers_model_gives_whole_answers() -> None:
     done = ran(drive)
     assert done.error is not None
     assert done.error.type == "NotImplementedError"
+
+
+@dataclass
+class Watching:
+    """A ``StageObserver`` that notes how requests and calls ended."""
+
+    noted: list[tuple[str, object, object]] = field(default_factory=list)
+
+    async def request_before(self, *event: Any) -> None: ...
+
+    async def request_after(
+        self,
+        role: Role,
+        model: str,
+        messages: Sequence[ModelMessage],
+        response: ModelResponse | None,
+        error: BaseException | None,
+        seconds: float,
+    ) -> None:
+        assert seconds >= 0
+        self.noted.append((role.value, response is not None, repr(error)))
+
+    async def call_before(self, *event: Any) -> None: ...
+
+    async def call_after(
+        self,
+        call: ToolCall,
+        replayed: bool,
+        outcome: ToolOutcome | None,
+        error: BaseException | None,
+        seconds: float,
+    ) -> None:
+        assert seconds >= 0
+        self.noted.append((call.name, outcome is not None, repr(error)))
+
+    async def state_score(self, *event: Any) -> None: ...
+
+
+def test_observers_see_a_request_that_fails() -> None:
+    def script(turn: int) -> ModelResponse:
+        if turn:
+            raise ValueError("no more")
+        return reads_twice(turn)
+
+    watching = Watching()
+    done = outcome(plan(script, observer=watching))
+    assert done.error is not None
+    assert done.error.type == "ValueError"
+    assert watching.noted == [
+        ("agent", True, "None"),
+        ("read", True, "None"),
+        ("agent", False, "ValueError('no more')"),
+    ]
+
+
+def test_observers_see_a_call_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def broken(*_: Any) -> ToolOutcome:
+        raise OSError("no disk")
+
+    monkeypatch.setattr(MailEnvironment, "call", broken)
+    watching = Watching()
+    done = outcome(plan(observer=watching))
+    assert done.error is not None
+    assert done.error.type == "OSError"
+    assert watching.noted == [("agent", True, "None"), ("read", False, "OSError('no disk')")]

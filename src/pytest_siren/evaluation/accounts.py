@@ -80,24 +80,24 @@ class Asking:
         Raises what the model and what observers raise.
         """
         account = self.accounts.of(role, model_id)
-        observer = self.observing if self.observing.active else None
-        if observer is not None:
-            await observer.request_before(role, model_id, messages, parameters.function_tools)
+        notify = self.observing.notify
+        tools = parameters.function_tools
+        await notify(lambda on: on.request_before(role, model_id, messages, tools))
         began = time.monotonic()
         try:
             with self.of_model(model_id):
                 response = await model.request(list(messages), settings, parameters)
         except BaseException as error:
             self._bill(model, role, model_id)
-            if observer is not None:
-                seconds = time.monotonic() - began
-                await observer.request_after(role, model_id, messages, None, error, seconds)
+            failure, seconds = error, time.monotonic() - began
+            await notify(
+                lambda on: on.request_after(role, model_id, messages, None, failure, seconds)
+            )
             raise
         self._bill(model, role, model_id)
         account.add(response)
-        if observer is not None:
-            seconds = time.monotonic() - began
-            await observer.request_after(role, model_id, messages, response, None, seconds)
+        took = time.monotonic() - began
+        await notify(lambda on: on.request_after(role, model_id, messages, response, None, took))
         return response
 
     def _bill(self, model: Model, role: Role, model_id: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -68,67 +68,17 @@ class Observing:
     observer: StageObserver | None = None
     failed: BaseException | None = None
 
-    @property
-    def active(self) -> bool:
-        """Whether anybody watches."""
-        return self.observer is not None
-
     def check(self) -> None:
         """Raise what an observer raised, though the agent or the attack went on."""
         if self.failed is not None:
             raise self.failed
 
-    async def request_before(
-        self,
-        role: Role,
-        model: str,
-        messages: Sequence[ModelMessage],
-        tools: Sequence[ToolDefinition],
-    ) -> None:
-        """See ``StageObserver``."""
-        if self.observer is not None:
-            await self._kept(self.observer.request_before(role, model, messages, tools))
-
-    async def request_after(
-        self,
-        role: Role,
-        model: str,
-        messages: Sequence[ModelMessage],
-        response: ModelResponse | None,
-        error: BaseException | None,
-        seconds: float,
-    ) -> None:
-        """See ``StageObserver``."""
-        if self.observer is not None:
-            found = self.observer.request_after(role, model, messages, response, error, seconds)
-            await self._kept(found)
-
-    async def call_before(self, call: ToolCall, replayed: bool) -> None:
-        """See ``StageObserver``."""
-        if self.observer is not None:
-            await self._kept(self.observer.call_before(call, replayed))
-
-    async def call_after(
-        self,
-        call: ToolCall,
-        replayed: bool,
-        outcome: ToolOutcome | None,
-        error: BaseException | None,
-        seconds: float,
-    ) -> None:
-        """See ``StageObserver``."""
-        if self.observer is not None:
-            found = self.observer.call_after(call, replayed, outcome, error, seconds)
-            await self._kept(found)
-
-    async def state_score(self, scores: StateScores, final: bool) -> None:
-        """See ``StageObserver``."""
-        if self.observer is not None:
-            await self._kept(self.observer.state_score(scores, final))
-
-    async def _kept(self, told: Awaitable[None]) -> None:
+    async def notify(self, event: Callable[[StageObserver], Awaitable[None]]) -> None:
+        """Await ``event`` of the observer, if there is one. Raises what it raises."""
+        if self.observer is None:
+            return
         try:
-            await told
+            await event(self.observer)
         except BaseException as error:
             self.failed = self.failed or error
             raise

@@ -372,7 +372,7 @@ class Execution:
             nothing = stage.exposure.nothing_planted
             self._accounts.final = True
             scores = await self._scoring.score(evidence, nothing, self._judgements)
-            await self._asking.observing.state_score(scores, final=True)
+            await self._asking.observing.notify(lambda on: on.state_score(scores, final=True))
             return end, scores
 
 

@@ -418,7 +418,7 @@ class Stage:
         ):
             evidence = replace(evidence, pre_state=before, post_state=after)
             scores = await self.scoring.score(evidence, self.exposure.nothing_planted)
-        await self.asking.observing.state_score(scores, final=False)
+        await self.asking.observing.notify(lambda on: on.state_score(scores, final=False))
         return scores
 
     def evidence_at_error(self) -> Evidence | None:
@@ -480,17 +480,17 @@ class Stage:
         self._check_stopped()
         if call.problem is not None:
             return ToolOutcome(call.problem, error=True)
-        observing = self.asking.observing
-        if not observing.active:
-            return await self.environment.call(env_state, call)
-        await observing.call_before(call, replayed)
+        notify = self.asking.observing.notify
+        await notify(lambda on: on.call_before(call, replayed))
         began = time.monotonic()
         try:
             outcome = await self.environment.call(env_state, call)
         except BaseException as error:
-            await observing.call_after(call, replayed, None, error, time.monotonic() - began)
+            failure, seconds = error, time.monotonic() - began
+            await notify(lambda on: on.call_after(call, replayed, None, failure, seconds))
             raise
-        await observing.call_after(call, replayed, outcome, None, time.monotonic() - began)
+        took = time.monotonic() - began
+        await notify(lambda on: on.call_after(call, replayed, outcome, None, took))
         return outcome
 
     async def _opened(
