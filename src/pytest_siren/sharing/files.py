@@ -18,11 +18,10 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from itertools import count
 from pathlib import Path
 from typing import Any
 
-from pytest_siren.sharing.state import KEY_CELLS, PRESENT, Gauge, SharedStateError, host, lives
+from pytest_siren.sharing.state import KEY_CELLS, PRESENT, Gauge, host, lives
 
 FRESH = 0.05
 """Seconds for which what was read or written last is good enough."""
@@ -192,20 +191,24 @@ class SharedFiles:
 
     def stopped_keys(self) -> list[str]:
         """Return the reasons for which keys are stopped."""
-        names = dict.fromkeys(name for told in self._told() for name in told.key_stops)
-        found = (_first(told.key_stops.get(name) for told in self._told()) for name in names)
+        everyone = self._told()
+        names = dict.fromkeys(name for told in everyone for name in told.key_stops)
+        found = (_first(told.key_stops.get(name) for told in everyone) for name in names)
         return [reason for reason in found if reason is not None]
 
     # The file of this process, and those of others.
 
     def _join(self) -> str:
-        for number in count():
+        number = 0
+        while True:
             name = f"{host()}-{os.getpid()}-{number}"
-            with suppress(FileExistsError):
+            try:
                 flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
                 os.close(os.open(self._path(name), flags, 0o600))
+            except FileExistsError:
+                number += 1
+            else:
                 return name
-        raise SharedStateError(f"no process can join the session in {self.folder}")
 
     def _path(self, name: str) -> Path:
         return self.folder / f"{_PROCESS}{name}.json"

@@ -9,7 +9,6 @@ import json
 import os
 import re
 import secrets
-import socket
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ from pydantic_core import to_json
 from pytest_siren.jobs.records.jsonable import JsonList, JsonRecord, to_jsonable
 from pytest_siren.jobs.records.naming import CONFIG_FILE
 from pytest_siren.jobs.redact import ENVIRONMENT, Redactor
-from pytest_siren.sharing.state import lives, started_at
+from pytest_siren.sharing.state import host, lives, started_at
 from pytest_siren.yamlpos.reader import NOT_IN_1_1
 
 _FLAGS = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
@@ -372,7 +371,7 @@ def mark(job: Path, session: int | None = None) -> Path:
 
     ``session`` is the process that this one works for, if it is another one.
     """
-    return _leave(job / f"{_WRITING}{_host()}-{os.getpid()}", session)
+    return _leave(job / f"{_WRITING}{host()}-{os.getpid()}", session)
 
 
 def claim(job: Path) -> Writer | None:
@@ -384,14 +383,14 @@ def claim(job: Path) -> Writer | None:
     with locked(job / CONFIG_FILE):
         others = [one for one in writers(job) if os.getpid() not in (one.pid, one.session)]
         if not others:
-            _leave(job / f"{_SESSION}{_host()}-{os.getpid()}", None)
+            _leave(job / f"{_SESSION}{host()}-{os.getpid()}", None)
         return min(others, key=lambda one: one.pid != one.session, default=None)
 
 
 def release(job: Path) -> None:
     """Give back what this process has claimed."""
     with suppress(OSError):
-        (job / f"{_SESSION}{_host()}-{os.getpid()}").unlink()
+        (job / f"{_SESSION}{host()}-{os.getpid()}").unlink()
 
 
 def marks(job: Path) -> list[Path]:
@@ -451,8 +450,8 @@ def _found(job: Path, *prefixes: str) -> list[Path]:
 
 def _pid(path: Path) -> int | None:
     """Return the process of a mark; ``None`` for one of another machine."""
-    host, _, pid = path.name.split("-", 1)[1].rpartition("-")
-    return int(pid) if host == _host() and pid.isdecimal() and pid.isascii() else None
+    where, _, pid = path.name.split("-", 1)[1].rpartition("-")
+    return int(pid) if where == host() and pid.isdecimal() and pid.isascii() else None
 
 
 def _noted(path: Path) -> dict[str, Any]:
@@ -471,7 +470,3 @@ def _is_alive(pid: int, noted: dict[str, Any]) -> bool:
     started = noted.get("started")
     # Ids are given again, soon in a container that is started anew.
     return started is None or started == started_at(pid)
-
-
-def _host() -> str:
-    return socket.gethostname().replace("/", "_")
