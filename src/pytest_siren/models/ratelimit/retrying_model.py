@@ -107,12 +107,8 @@ class RetryingModel(WrapperModel):
         model_settings: ModelSettings | None,
         model_request_parameters: ModelRequestParameters,
     ) -> ModelResponse:
-        sent = self._outgoing.messages(messages, self._looked_at)
-        settings = self._outgoing.settings(_without_retries(model_settings))
-        parameters = self._outgoing.parameters(model_request_parameters)
-        return await self._persist(
-            messages, lambda: self.wrapped.request(sent, settings, parameters), _tokens
-        )
+        asked = self._sendable(messages, model_settings, model_request_parameters)
+        return await self._persist(messages, lambda: self.wrapped.request(*asked), _tokens)
 
     async def count_tokens(
         self,
@@ -120,12 +116,8 @@ class RetryingModel(WrapperModel):
         model_settings: ModelSettings | None,
         model_request_parameters: ModelRequestParameters,
     ) -> RequestUsage:
-        sent = self._outgoing.messages(messages, self._looked_at)
-        settings = self._outgoing.settings(_without_retries(model_settings))
-        parameters = self._outgoing.parameters(model_request_parameters)
-        return await self._persist(
-            [], lambda: self.wrapped.count_tokens(sent, settings, parameters), lambda usage: 0
-        )
+        asked = self._sendable(messages, model_settings, model_request_parameters)
+        return await self._persist([], lambda: self.wrapped.count_tokens(*asked), lambda usage: 0)
 
     @asynccontextmanager
     async def request_stream(
@@ -136,17 +128,28 @@ class RetryingModel(WrapperModel):
         run_context: RunContext[Any] | None = None,
     ) -> AsyncGenerator[StreamedResponse]:
         """Send again until the answer begins; the caller handles errors of a later part."""
-        sent = self._outgoing.messages(messages, self._looked_at)
-        settings = self._outgoing.settings(_without_retries(model_settings))
-        parameters = self._outgoing.parameters(model_request_parameters)
+        asked = self._sendable(messages, model_settings, model_request_parameters)
         async with AsyncExitStack() as stack:
 
             async def opened() -> StreamedResponse:
                 return await stack.enter_async_context(
-                    self.wrapped.request_stream(sent, settings, parameters, run_context)
+                    self.wrapped.request_stream(*asked, run_context)
                 )
 
             yield await self._persist(messages, opened, lambda stream: 0)
+
+    def _sendable(
+        self,
+        messages: list[ModelMessage],
+        settings: ModelSettings | None,
+        parameters: ModelRequestParameters,
+    ) -> tuple[list[ModelMessage], ModelSettings | None, ModelRequestParameters]:
+        """Return what can be sent in their place, without retries of the client."""
+        return (
+            self._outgoing.messages(messages, self._looked_at),
+            self._outgoing.settings(_without_retries(settings)),
+            self._outgoing.parameters(parameters),
+        )
 
     async def _persist(
         self,

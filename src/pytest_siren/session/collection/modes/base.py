@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from pytest_siren.session.config.options import run_mode
 from pytest_siren.session.execution.run_loop import broken_collection
 from pytest_siren.session.items.job import Job, RunItem
 from pytest_siren.text.words import printable
@@ -63,10 +62,6 @@ class Mode:
         if reporter is not None:
             reporter.ensure_newline()
             reporter.write_line(line, **markup)
-
-    @property
-    def name(self) -> str:
-        return run_mode(self.config).value
 
 
 def jobs_of(runs: Iterable[RunItem]) -> list[Job]:

@@ -65,7 +65,7 @@ class DryRun(Mode):
         for problem in problems[:_MOST]:
             line = f"not in the estimates: {printable(problem, 2 * LONGEST_NAME)}"
             self.say(line, yellow=True)
-        if more := len(problems) - _MOST if len(problems) > _MOST else 0:
+        if (more := len(problems) - _MOST) > 0:
             self.say(f"{more:,} more such problems", yellow=True)
 
     def _path(self, folder: Path) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pytest
 
 from pytest_siren.session.collection.modes.base import Mode, jobs_of, title
-from pytest_siren.session.collection.modes.states import PENDING, PlannedRun, States
+from pytest_siren.session.collection.modes.states import PlannedRun, States
 from pytest_siren.session.items.job import RunItem
 
 _NOT_SELECTED = "not selected"
@@ -52,6 +52,4 @@ class PlanOnly(Mode):
 
 
 def _why(run: PlannedRun) -> str:
-    if run.state in (PENDING, _NOT_SELECTED):
-        return run.state
     return f"already {run.state}" if run.state == "scored" else run.state
