@@ -9,7 +9,6 @@ from dataclasses import dataclass, field, replace
 from importlib.resources import as_file, files
 from itertools import product
 from pathlib import Path
-from typing import Any
 
 from pydantic import ValidationError
 
@@ -40,22 +39,29 @@ from pytest_siren.spec.jobspec import (
     JobSpec,
     SandboxSpec,
     check_envelope,
+    finish_changes,
     missing,
+    snapshot,
+    usage_limits,
     with_agent,
     without_effect,
 )
-from pytest_siren.spec.overrides import Cell, Override, cells, interpolated, parse_overrides, swept
+from pytest_siren.spec.overrides import (
+    AGENT,
+    ATTACK,
+    MODEL,
+    Cell,
+    Override,
+    Point,
+    cells,
+    interpolated,
+    parse_overrides,
+    swept,
+)
 from pytest_siren.spec.schema import (
     ComponentSection,
-    EvalFile,
-    FinishSection,
-    LoggingSection,
-    OutputSection,
-    SlurmSection,
-    TelemetrySection,
-    UsageLimitsSection,
 )
-from pytest_siren.spec.sweep import AGENT, ATTACK, MODEL, Point, outdone, points
+from pytest_siren.spec.sweep import outdone, points
 from pytest_siren.text.words import listed, suggestion
 from pytest_siren.yamlpos.problems import KeyPath, Problem
 from pytest_siren.yamlpos.problems import shown as as_shown
@@ -289,64 +295,6 @@ def _choose(name: str, place: Place, attacks: FileAttacks, presets: Presets) -> 
     return True
 
 
-def usage_limits(file: EvalFile) -> dict[str, Any]:
-    """Return keyword arguments for ``pydantic_ai.usage.UsageLimits``."""
-    if file.usage_limits is None:
-        return {"request_limit": None}
-    default = UsageLimitsSection().request_limit
-    limits = {"request_limit": default, **file.usage_limits.model_dump(exclude_unset=True)}
-    if "cost" in limits:
-        limits["cost_limit"] = limits.pop("cost")
-    return limits
-
-
-def finish_changes(file: EvalFile) -> dict[str, str]:
-    """Return the settings for finishes of answers that differ from the default."""
-    default = FinishSection().model_dump()
-    given = {} if file.finish is None else file.finish.model_dump()
-    return {name: what for name, what in given.items() if what != default[name]}
-
-
-def snapshot(job: JobSpec, file: EvalFile, shown: Path) -> dict[str, Any]:
-    """Return JSON-able data with every key of prompt-siren's ``ExperimentConfig``, and ours.
-
-    A model of prompt-siren's can be built from it: what it does not know, it ignores.
-    """
-    sandbox = file.sandbox_manager
-    assert not isinstance(sandbox, str)  # a preset, which was read before
-    limits = UsageLimitsSection.model_construct(**job.usage_limits)
-    slurm = (file.slurm or SlurmSection()).model_dump(mode="json")
-    if slurm["partition"] is None:
-        del slurm["partition"]  # prompt-siren's schema wants a string, or its own default
-    return {
-        "name": job.name or shown.stem,
-        "dataset": _section(job.dataset),
-        "agent": _section(job.agent),
-        "attack": _section(job.attack) if job.attack else None,
-        "sandbox_manager": sandbox and {"type": sandbox.type, "config": dict(sandbox.config or {})},
-        "execution": {"concurrency": job.concurrency, "n_runs_per_task": job.runs},
-        "task_ids": None if job.task_ids is None else list(job.task_ids),
-        "output": (file.output or OutputSection()).model_dump(mode="json"),
-        "telemetry": (file.telemetry or TelemetrySection()).model_dump(mode="json"),
-        "logging": (file.logging or LoggingSection()).model_dump(mode="json"),
-        "usage_limits": limits.model_dump(mode="json", exclude_unset=True),
-        "slurm": slurm,
-        "eval_file": shown.as_posix(),
-        "attack_name": job.attack.name if job.attack else None,
-        "runs": job.runs,
-        "pass_when": {"benign": job.pass_when.benign, "attack": job.pass_when.attack},
-        **({"finish": dict(job.finish)} if job.finish else {}),
-        **({"malicious_as_benign": True} if job.malicious_as_benign else {}),
-        "tags": list(job.tags),
-        "gates": list(job.gates),
-        "cell": dict(job.cell),
-    }
-
-
-def _section(component: ComponentSpec) -> dict[str, Any]:
-    return {"type": component.type, "config": dict(component.raw)}
-
-
 def load_jobs(path: Path, shown: Path, registry: Registry, selection: Selection) -> list[JobSpec]:
     """Return the jobs that ``selection`` makes of the eval file ``path``.
 
@@ -469,13 +417,15 @@ class _Loading:
                     Place(self._shown, None, "--set ~sweep").problem(message)
                 )
             return (Point(),)
+        if sweep is None or sweep.value is None:
+            return (Point(),)
         selection = self._selection
         replaced = [".".join(one.path) for one in overrides]
         replaced += [MODEL] if selection.models else []
         replaced += [AGENT] if selection.agents else []
         replaced += [ATTACK] if selection.attacks or selection.benign else []
         gives_runs = selection.runs is not None
-        if (axes := outdone(sweep)) and sweep is not None:
+        if axes := outdone(sweep):
             self._warnings = (
                 f"line {sweep.place.line}: sweep.trials win over its axes: {', '.join(axes)} "
                 "have no effect",

@@ -20,7 +20,18 @@ from pydantic import BaseModel, ValidationError
 
 from pytest_siren.spec.errors import problems_of
 from pytest_siren.spec.gates import GateError, parse_gate
-from pytest_siren.spec.schema import DEFAULT_AGENT, UNSUPPORTED, EvalFile, ExecutionSection
+from pytest_siren.spec.schema import (
+    DEFAULT_AGENT,
+    UNSUPPORTED,
+    EvalFile,
+    ExecutionSection,
+    FinishSection,
+    LoggingSection,
+    OutputSection,
+    SlurmSection,
+    TelemetrySection,
+    UsageLimitsSection,
+)
 from pytest_siren.yamlpos.problems import KeyPath, Problem, dotted
 from pytest_siren.yamlpos.problems import shown as as_shown
 from pytest_siren.yamlpos.reader import Node, branch, node_of, with_value
@@ -496,3 +507,61 @@ def _check(value: Any, where: str) -> None:
             raise ValueError(f"{where} is {value}, which JSON cannot hold")
     elif not (value is None or isinstance(value, str | int)):
         raise TypeError(f"{where} is of type {type(value).__name__}, which JSON cannot hold")
+
+
+def usage_limits(file: EvalFile) -> dict[str, Any]:
+    """Return keyword arguments for ``pydantic_ai.usage.UsageLimits``."""
+    if file.usage_limits is None:
+        return {"request_limit": None}
+    default = UsageLimitsSection.model_fields["request_limit"].default
+    limits = {"request_limit": default, **file.usage_limits.model_dump(exclude_unset=True)}
+    if "cost" in limits:
+        limits["cost_limit"] = limits.pop("cost")
+    return limits
+
+
+def finish_changes(file: EvalFile) -> dict[str, str]:
+    """Return the settings for finishes of answers that differ from the default."""
+    default = FinishSection().model_dump()
+    given = {} if file.finish is None else file.finish.model_dump()
+    return {name: what for name, what in given.items() if what != default[name]}
+
+
+def snapshot(job: JobSpec, file: EvalFile, shown: Path) -> dict[str, Any]:
+    """Return JSON-able data with every key of prompt-siren's ``ExperimentConfig``, and ours.
+
+    A model of prompt-siren's can be built from it: what it does not know, it ignores.
+    """
+    sandbox = file.sandbox_manager
+    assert not isinstance(sandbox, str)  # a preset, which was read before
+    limits = UsageLimitsSection.model_construct(**job.usage_limits)
+    slurm = (file.slurm or SlurmSection()).model_dump(mode="json")
+    if slurm["partition"] is None:
+        del slurm["partition"]  # prompt-siren's schema wants a string, or its own default
+    return {
+        "name": job.name or shown.stem,
+        "dataset": _section(job.dataset),
+        "agent": _section(job.agent),
+        "attack": _section(job.attack) if job.attack else None,
+        "sandbox_manager": sandbox and {"type": sandbox.type, "config": dict(sandbox.config or {})},
+        "execution": {"concurrency": job.concurrency, "n_runs_per_task": job.runs},
+        "task_ids": None if job.task_ids is None else list(job.task_ids),
+        "output": (file.output or OutputSection()).model_dump(mode="json"),
+        "telemetry": (file.telemetry or TelemetrySection()).model_dump(mode="json"),
+        "logging": (file.logging or LoggingSection()).model_dump(mode="json"),
+        "usage_limits": limits.model_dump(mode="json", exclude_unset=True),
+        "slurm": slurm,
+        "eval_file": shown.as_posix(),
+        "attack_name": job.attack.name if job.attack else None,
+        "runs": job.runs,
+        "pass_when": {"benign": job.pass_when.benign, "attack": job.pass_when.attack},
+        **({"finish": dict(job.finish)} if job.finish else {}),
+        **({"malicious_as_benign": True} if job.malicious_as_benign else {}),
+        "tags": list(job.tags),
+        "gates": list(job.gates),
+        "cell": dict(job.cell),
+    }
+
+
+def _section(component: ComponentSpec) -> dict[str, Any]:
+    return {"type": component.type, "config": dict(component.raw)}

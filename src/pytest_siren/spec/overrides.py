@@ -1,10 +1,10 @@
-"""``--set`` and ``${...}``: values that the command line and the environment give."""
+"""``--set``, ``${...}`` and cells of a sweep: values that replace those that a file gives."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import product
 from pathlib import Path
@@ -186,6 +186,69 @@ class Change:
 
 
 Cell = tuple[Change, ...]
+
+
+MODEL, ATTACK, AGENT = "agent.config.model", "attack", "agent.type"
+NAMED_ELSEWHERE = (MODEL, ATTACK, AGENT)
+"""Keys whose values are in the ids of runs anyway."""
+
+
+@dataclass(frozen=True)
+class Value:
+    """One value of an axis."""
+
+    key: str
+    """The key of the eval file that it is for, in full."""
+    node: Node
+    text: str
+    """Its name in tables and ids."""
+    adds: bool = False
+    """Whether neither the file nor the schema has to have the key: ``+key``."""
+    runs: Node | None = None
+    """Runs of each task in the cells with this value, if it says so."""
+
+    @property
+    def change(self) -> Change:
+        """The change of the file's own value to this one."""
+        path, action = tuple(self.key.split(".")), Action.ADD if self.adds else Action.SET
+        choice = Choice(self.text, self.node)
+        return Change(Override(action, self.key, path, self.node.place, (choice,)), choice)
+
+
+@dataclass(frozen=True)
+class Point:
+    """One cell of the sweep: a value of each axis."""
+
+    values: tuple[Value, ...] = ()
+    runs: Node | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)
+    """Keys that vary from cell to cell, and are not in the ids of runs anyway, to their values."""
+
+    def of(self, key: str) -> Value | None:
+        """Return the value of ``key``, if the sweep is over it."""
+        return next((value for value in self.values if value.key == key), None)
+
+    @property
+    def file_changes(self) -> list[Change]:
+        """The changes of the file, apart from model, agent and attack."""
+        plain = (value.change for value in self.values if value.key not in NAMED_ELSEWHERE)
+        return [change for change in plain if not change.override.for_attacks]
+
+    @property
+    def attack_changes(self) -> list[Change]:
+        """The changes of the config of every attack."""
+        changes = (value.change for value in self.values)
+        return [change for change in changes if change.override.for_attacks]
+
+    def telling(self, *, attacked: bool, with_model: bool) -> tuple[tuple[str, str], ...]:
+        """Return the values that distinguish jobs of this cell from those of others."""
+        return tuple(
+            (value.key, value.text)
+            for value in self.values
+            if (attacked or not value.change.override.for_attacks)
+            and (with_model or value.key != MODEL)
+            and value.key != ATTACK
+        )
 
 
 def parse_overrides(

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from itertools import product
 from math import prod
 
 from pytest_siren.evaluation.bounds import MOST_RUNS_OF_TASK
-from pytest_siren.spec.overrides import Action, Change, Choice, Override
+from pytest_siren.spec.overrides import AGENT, ATTACK, MODEL, NAMED_ELSEWHERE, Point, Value
 from pytest_siren.yamlpos.problems import Problem, shown
 from pytest_siren.yamlpos.reader import Node, Place, node_of
 
 MOST_CELLS = 10_000
 """Cells that one file may sweep over, and values that one range may have."""
-MODEL, ATTACK, AGENT = "agent.config.model", "attack", "agent.type"
 _ALIASES = {
     "model": MODEL,
     "agent": AGENT,
@@ -25,81 +24,19 @@ _ALIASES = {
 }
 _MAKING_JOBS = ("dataset", "agent", "attack", "finish")
 """First parts of the keys that enter the identity of a job."""
-_NAMED_ELSEWHERE = (MODEL, ATTACK, AGENT)
-"""Keys whose values are in the ids of runs anyway."""
 _TRIALS, _RUNS = "trials", "runs"
 _ENTRY = frozenset({"value", "name", "runs"})
 _RANGE = frozenset({"from", "to", "step"})
 
 
-@dataclass(frozen=True)
-class Value:
-    """One value of an axis."""
-
-    key: str
-    """The key of the eval file that it is for, in full."""
-    node: Node
-    text: str
-    """Its name in tables and ids."""
-    adds: bool = False
-    """Whether neither the file nor the schema has to have the key: ``+key``."""
-    runs: Node | None = None
-    """Runs of each task in the cells with this value, if it says so."""
-
-    @property
-    def change(self) -> Change:
-        """The change of the file's own value to this one."""
-        path, action = tuple(self.key.split(".")), Action.ADD if self.adds else Action.SET
-        choice = Choice(self.text, self.node)
-        return Change(Override(action, self.key, path, self.node.place, (choice,)), choice)
-
-
-@dataclass(frozen=True)
-class Point:
-    """One cell of the sweep: a value of each axis."""
-
-    values: tuple[Value, ...] = ()
-    runs: Node | None = None
-    labels: Mapping[str, str] = field(default_factory=dict)
-    """Keys that vary from cell to cell, and are not in the ids of runs anyway, to their values."""
-
-    def of(self, key: str) -> Value | None:
-        """Return the value of ``key``, if the sweep is over it."""
-        return next((value for value in self.values if value.key == key), None)
-
-    @property
-    def file_changes(self) -> list[Change]:
-        """The changes of the file, apart from model, agent and attack."""
-        plain = (value.change for value in self.values if value.key not in _NAMED_ELSEWHERE)
-        return [change for change in plain if not change.override.for_attacks]
-
-    @property
-    def attack_changes(self) -> list[Change]:
-        """The changes of the config of every attack."""
-        changes = (value.change for value in self.values)
-        return [change for change in changes if change.override.for_attacks]
-
-    def telling(self, *, attacked: bool, with_model: bool) -> tuple[tuple[str, str], ...]:
-        """Return the values that distinguish jobs of this cell from those of others."""
-        return tuple(
-            (value.key, value.text)
-            for value in self.values
-            if (attacked or not value.change.override.for_attacks)
-            and (with_model or value.key != MODEL)
-            and value.key != ATTACK
-        )
-
-
 def points(
-    sweep: Node | None, replaced: Sequence[str], problems: list[Problem], *, runs: bool
+    sweep: Node, replaced: Sequence[str], problems: list[Problem], *, runs: bool
 ) -> tuple[Point, ...]:
-    """Return the cells of ``sweep``, in order; one without values where there is no sweep.
+    """Return the cells of ``sweep``, in order; one without values where none is left.
 
     ``replaced`` are keys that options give, which win; with ``runs`` they give that, too. What is
     wrong is added to ``problems``, and left out.
     """
-    if sweep is None or sweep.value is None:
-        return (Point(),)
     if not isinstance(sweep.value, dict):
         problems.append(sweep.place.problem(f"sweep: {shown(sweep.plain())} is not a mapping"))
         return (Point(),)
@@ -112,9 +49,9 @@ def points(
     return tuple(made) or (Point(),)
 
 
-def outdone(sweep: Node | None) -> list[str]:
+def outdone(sweep: Node) -> list[str]:
     """Return the axes of ``sweep`` without effect, because its trials override them."""
-    if sweep is None or not isinstance(sweep.value, dict) or _TRIALS not in sweep.value:
+    if not isinstance(sweep.value, dict) or _TRIALS not in sweep.value:
         return []
     return [key for key in sweep.value if key != _TRIALS]
 
@@ -180,7 +117,7 @@ def _value(name: str, key: str, adds: bool, one: Node, problems: list[Problem]) 
             problems.append(label.place.problem(f"sweep.{name}: name must be a string"))
             return None
         text = None if label is None else str(label.value)
-    if key in _NAMED_ELSEWHERE and not _is_name(node, key):
+    if key in NAMED_ELSEWHERE and not _is_name(node, key):
         what = "a name, or null for the benign tasks" if key == ATTACK else "a name"
         problems.append(node.place.problem(f"sweep.{name}: {shown(node.plain())} is not {what}"))
         return None
@@ -316,7 +253,7 @@ def _points(
         labels = {
             value.key: value.text
             for value in cell
-            if value.key in varying and value.key not in _NAMED_ELSEWHERE
+            if value.key in varying and value.key not in NAMED_ELSEWHERE
         }
         point = Point(cell, runs[0] if runs and with_runs else None, labels)
         # Options may make cells equal; the first one decides the number of runs.
