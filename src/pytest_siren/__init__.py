@@ -12,7 +12,6 @@ from pytest_siren.version import __version__
 
 if TYPE_CHECKING:
     from pytest_siren.attacks.dictionary import AttackMissingWarning
-    from pytest_siren.evaluation.attack import AsksModels, Attack, StaticAttack, Target
     from pytest_siren.evaluation.components import (
         Component,
         HasSources,
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
     from pytest_siren.evaluation.isolation import waiting
     from pytest_siren.evaluation.models import ModelKind, ModelSource, RunContext, Unknown
     from pytest_siren.evaluation.sandbox import ExecResult, Sandbox, SandboxManager, UsesSandbox
-    from pytest_siren.evaluation.stage import Agent, Stage
+    from pytest_siren.evaluation.stage import Agent, AsksModels, Attack, Stage, StaticAttack, Target
     from pytest_siren.evaluation.states import (
         INJECTED_VECTORS,
         AgentState,
@@ -74,7 +73,6 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "pytest_siren.attacks.dictionary": ("AttackMissingWarning",),
-    "pytest_siren.evaluation.attack": ("AsksModels", "Attack", "StaticAttack", "Target"),
     "pytest_siren.evaluation.components": (
         "Component",
         "Kind",
@@ -95,7 +93,14 @@ _HOMES = {
         "SandboxManager",
         "UsesSandbox",
     ),
-    "pytest_siren.evaluation.stage": ("Agent", "Stage"),
+    "pytest_siren.evaluation.stage": (
+        "Agent",
+        "AsksModels",
+        "Attack",
+        "Stage",
+        "StaticAttack",
+        "Target",
+    ),
     "pytest_siren.evaluation.states": (
         "INJECTED_VECTORS",
         "AgentState",

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from pytest_siren.evaluation.attack import Target
 from pytest_siren.evaluation.models import RunContext
+from pytest_siren.evaluation.stage import Target
 from pytest_siren.evaluation.tasks import BenignTask, Couple, MaliciousTask
 from pytest_siren.models.control import ControlSource
 

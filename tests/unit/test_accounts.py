@@ -13,11 +13,10 @@ from pydantic_ai.messages import ModelMessage, ModelRequest, ModelResponse, Text
 from pydantic_ai.usage import UsageLimits
 
 from pytest_siren.evaluation.accounts import Verdict
-from pytest_siren.evaluation.attack import Target
 from pytest_siren.evaluation.pricing import Price, Prices, Role
 from pytest_siren.evaluation.run import RunOutcome
 from pytest_siren.evaluation.scores import Status
-from pytest_siren.evaluation.stage import Stage
+from pytest_siren.evaluation.stage import Stage, Target
 from pytest_siren.evaluation.states import End, InjectableModelRequest
 from pytest_siren.evaluation.tasks import Evidence, MaliciousTask, ToolCall, ToolOutcome
 from tests.unit.test_cost_runs import Source, outcome, plan, reads_twice, tokens

@@ -15,11 +15,10 @@ from pydantic_ai.models.wrapper import WrapperModel
 from pydantic_ai.usage import RequestUsage, UsageLimits
 
 from pytest_siren.agents.plain import PlainAgent, PlainAgentConfig
-from pytest_siren.evaluation.attack import Attack, Target
 from pytest_siren.evaluation.models import ModelKind, RunContext, Unknown
 from pytest_siren.evaluation.pricing import Price, Prices
 from pytest_siren.evaluation.scores import Status
-from pytest_siren.evaluation.stage import Stage
+from pytest_siren.evaluation.stage import Attack, Stage, Target
 from pytest_siren.evaluation.states import End, InjectableModelRequest
 from pytest_siren.session.execution.counts import limit_reached
 from pytest_siren.sharing.state import Board, Gauge, SharedSpend

@@ -16,12 +16,11 @@ from pydantic_ai.models.function import FunctionModel
 from pydantic_ai.usage import RequestUsage, UsageLimits
 
 from pytest_siren.agents.plain import PlainAgent, PlainAgentConfig
-from pytest_siren.evaluation.attack import Attack, Target
 from pytest_siren.evaluation.models import ModelKind, RunContext, Unknown
 from pytest_siren.evaluation.pricing import Price, Prices, Spend
 from pytest_siren.evaluation.run import RunOutcome, RunPlan, execute
 from pytest_siren.evaluation.scores import Status
-from pytest_siren.evaluation.stage import Stage
+from pytest_siren.evaluation.stage import Attack, Stage, Target
 from pytest_siren.evaluation.states import End, EndReason, InjectableModelRequest
 from pytest_siren.evaluation.tasks import BenignTask, MaliciousTask
 from pytest_siren.sharing.state import Board, Gauge, SharedSpend

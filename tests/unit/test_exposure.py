@@ -13,11 +13,10 @@ from pydantic_ai.models.function import FunctionModel
 from pydantic_ai.usage import UsageLimits
 
 from pytest_siren.agents.plain import PlainAgent, PlainAgentConfig
-from pytest_siren.evaluation.attack import Attack, StaticAttack, Target
 from pytest_siren.evaluation.models import ModelKind, RunContext, Unknown
 from pytest_siren.evaluation.run import RunOutcome, RunPlan, execute
 from pytest_siren.evaluation.scores import Status
-from pytest_siren.evaluation.stage import Agent, Stage
+from pytest_siren.evaluation.stage import Agent, Attack, Stage, StaticAttack, Target
 from pytest_siren.evaluation.states import (
     BLANK_CONTENT,
     NO_CONTENT,

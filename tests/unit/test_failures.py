@@ -12,10 +12,10 @@ import pytest
 from pydantic_ai.messages import ModelResponse
 
 from pytest_siren.agents.plain import PlainAgent, PlainAgentConfig
-from pytest_siren.evaluation.attack import StaticAttack
 from pytest_siren.evaluation.isolation import UserInterrupt, message_of, one_line
 from pytest_siren.evaluation.run import RunOutcome, execute
 from pytest_siren.evaluation.scores import Status
+from pytest_siren.evaluation.stage import StaticAttack
 from pytest_siren.evaluation.tasks import BenignTask
 from tests.unit.failures_sample import FAILURES, MuteError
 from tests.unit.inline_sample import said, score

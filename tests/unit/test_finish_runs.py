@@ -18,7 +18,8 @@ from pytest_siren.attacks.template_string import TemplateStringAttack, TemplateS
 from pytest_siren.datasets.inline import component
 from pytest_siren.evaluation.models import ModelKind, RunContext, Unknown
 from pytest_siren.evaluation.run import RunOutcome, RunPlan, execute
-from pytest_siren.evaluation.scores import SCORED_BY_DEFAULT, Finish, Status, scored, why_unknown
+from pytest_siren.evaluation.scores import SCORED_BY_DEFAULT, Finish, Status
+from pytest_siren.evaluation.scoring import scored, why_unknown
 from pytest_siren.models.control import ControlSource
 
 TOOLS = '''

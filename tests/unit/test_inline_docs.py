@@ -22,8 +22,8 @@ from pytest_siren.datasets.inline.schema import (
     ToolConfig,
 )
 from pytest_siren.datasets.inline.task_files import read_tasks
-from pytest_siren.evaluation.attack import StaticAttack
 from pytest_siren.evaluation.components import Kind, Registry
+from pytest_siren.evaluation.stage import StaticAttack
 from pytest_siren.evaluators.choice import EVALUATORS
 from tests.unit.attack_sample import target
 

@@ -14,10 +14,10 @@ from pytest_siren.evaluation.components import Component, Kind, Registry, Suppor
 from pytest_siren.evaluation.models import ModelKind
 from pytest_siren.models.api import ApiModelSource, ModelNameError, api_model
 from pytest_siren.models.control import ControlSource
-from pytest_siren.models.find import find_model
 from pytest_siren.models.llamacpp import LlamaServer
 from pytest_siren.models.names import spoken_name
 from pytest_siren.models.weights import locate
+from pytest_siren.session.items.job import find_model
 from tests.unit.models_sample import NAME, RUN, fetch_weights
 
 

@@ -11,9 +11,9 @@ from pydantic_ai.usage import UsageLimits
 
 from pytest_siren.agents.plain import PlainAgent, PlainAgentConfig
 from pytest_siren.datasets.agentdojo import AgentDojoConfig, AgentDojoDataset, load
-from pytest_siren.evaluation.attack import StaticAttack, Target
 from pytest_siren.evaluation.models import RunContext
 from pytest_siren.evaluation.run import RunOutcome, RunPlan, execute
+from pytest_siren.evaluation.stage import StaticAttack, Target
 from pytest_siren.evaluation.tasks import Couple
 from pytest_siren.models.control import ControlConfig, ControlSource
 

@@ -23,10 +23,10 @@ from pydantic_ai.tools import ToolDefinition
 
 from pytest_siren.evaluation.components import Registry, SupportsClose
 from pytest_siren.evaluation.models import ModelKind
-from pytest_siren.models.find import find_model
 from pytest_siren.models.llamacpp import LlamaServer
 from pytest_siren.models.local import LocalSource
 from pytest_siren.models.weights import WeightsMissingError, locate
+from pytest_siren.session.items.job import find_model
 from tests.unit.models_sample import NAME, RUN, fetch_weights
 
 pytestmark = pytest.mark.slow

@@ -12,10 +12,9 @@ import pytest
 from pydantic_ai.messages import ModelResponse, TextPart, ToolCallPart
 from pydantic_ai.tools import ToolDefinition
 
-from pytest_siren.evaluation.attack import Target
 from pytest_siren.evaluation.run import RunOutcome, execute
 from pytest_siren.evaluation.scores import Status
-from pytest_siren.evaluation.stage import Stage
+from pytest_siren.evaluation.stage import Stage, Target
 from pytest_siren.evaluation.states import End, InjectableModelRequest
 from pytest_siren.evaluation.tasks import (
     BenignTask,

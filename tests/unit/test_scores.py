@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pytest_siren.evaluation.scores import score_of
+from pytest_siren.evaluation.scoring import score_of
 
 
 @pytest.mark.parametrize(

@@ -8,11 +8,10 @@ from dataclasses import replace
 
 import pytest
 
-from pytest_siren.evaluation.attack import Target
 from pytest_siren.evaluation.isolation import Stopwatch, waiting
 from pytest_siren.evaluation.run import Execution, execute, supervised
 from pytest_siren.evaluation.scores import Status
-from pytest_siren.evaluation.stage import Stage
+from pytest_siren.evaluation.stage import Stage, Target
 from pytest_siren.evaluation.states import End
 from tests.unit import test_cost_runs
 from tests.unit.limits_server import BUSY, Answer, FakeClock, governed, serving

@@ -9,8 +9,8 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from pytest_siren.attacks.planted import CoupleAttacks
-from pytest_siren.evaluation.attack import StaticAttack, Target
 from pytest_siren.evaluation.components import Component
+from pytest_siren.evaluation.stage import StaticAttack, Target
 from pytest_siren.evaluators.base import problem
 
 

@@ -8,9 +8,9 @@ from typing import Protocol, runtime_checkable
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from pytest_siren.evaluation.attack import StaticAttack, Target
 from pytest_siren.evaluation.components import Component
 from pytest_siren.evaluation.models import ModelSource, RunContext
+from pytest_siren.evaluation.stage import StaticAttack, Target
 
 
 class RecordedAttackConfig(BaseModel):

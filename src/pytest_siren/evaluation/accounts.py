@@ -1,4 +1,4 @@
-"""Who asks models during a run, and the account that all of them share."""
+"""Who asks models during a run, the account that all of them share, and who watches."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Protocol, TypeAlias, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
 
 from pydantic_ai.messages import ModelMessage, ModelResponse
 from pydantic_ai.models import Model, ModelRequestParameters
 from pydantic_ai.settings import ModelSettings
+from pydantic_ai.tools import ToolDefinition
 from pydantic_ai.usage import UsageLimits
 
 from pytest_siren.evaluation.components import implements
@@ -21,10 +22,87 @@ from pytest_siren.evaluation.models import (
     ModelUnavailableError,
     RunContext,
 )
-from pytest_siren.evaluation.observing import Observing
 from pytest_siren.evaluation.pricing import Accounts, Role
-from pytest_siren.evaluation.tasks import BenignTask, Evaluator, Evidence, MaliciousTask
+from pytest_siren.evaluation.tasks import (
+    BenignTask,
+    Evaluator,
+    Evidence,
+    MaliciousTask,
+    ToolCall,
+    ToolOutcome,
+)
 from pytest_siren.evaluation.verdicts import Judgement
+
+if TYPE_CHECKING:
+    from pytest_siren.evaluation.verdicts import StateScores
+
+
+class StageObserver(Protocol):
+    """Watches one run. What a method raises becomes the error of the run."""
+
+    async def request_before(
+        self,
+        role: Role,
+        model: str,
+        messages: Sequence[ModelMessage],
+        tools: Sequence[ToolDefinition],
+    ) -> None:
+        """``messages`` are about to be sent to ``model``."""
+        ...
+
+    async def request_after(
+        self,
+        role: Role,
+        model: str,
+        messages: Sequence[ModelMessage],
+        response: ModelResponse | None,
+        error: BaseException | None,
+        seconds: float,
+    ) -> None:
+        """``model`` answered, or the request failed."""
+        ...
+
+    async def call_before(self, call: ToolCall, replayed: bool) -> None:
+        """``call`` is about to be executed; ``replayed`` to restore a state."""
+        ...
+
+    async def call_after(
+        self,
+        call: ToolCall,
+        replayed: bool,
+        outcome: ToolOutcome | None,
+        error: BaseException | None,
+        seconds: float,
+    ) -> None:
+        """``call`` was executed, or the environment failed."""
+        ...
+
+    async def state_score(self, scores: StateScores, final: bool) -> None:
+        """A state was scored; ``final`` for the one in which the run ended."""
+        ...
+
+
+@dataclass
+class Observing:
+    """Passes events of one run on, and keeps the first error for whoever would lose it."""
+
+    observer: StageObserver | None = None
+    failed: BaseException | None = None
+
+    def check(self) -> None:
+        """Raise what an observer raised, though the agent or the attack went on."""
+        if self.failed is not None:
+            raise self.failed
+
+    async def notify(self, event: Callable[[StageObserver], Awaitable[None]]) -> None:
+        """Await ``event`` of the observer, if there is one. Raises what it raises."""
+        if self.observer is None:
+            return
+        try:
+            await event(self.observer)
+        except BaseException as error:
+            self.failed = self.failed or error
+            raise
 
 
 @dataclass

@@ -5,6 +5,8 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from decimal import Decimal
+from numbers import Real
 from typing import Any
 
 from pydantic_ai.messages import ModelMessage, ModelResponse
@@ -13,7 +15,7 @@ from pytest_siren.evaluation.accounts import Judging, ModelJudge
 from pytest_siren.evaluation.components import implements
 from pytest_siren.evaluation.models import ModelKind, ModelSource, RunContext
 from pytest_siren.evaluation.responses import decode_calls, finish_of_run, has_words, words_of
-from pytest_siren.evaluation.scores import SCORED_BY_DEFAULT, Finish, score_of, why_unknown
+from pytest_siren.evaluation.scores import SCORED_BY_DEFAULT, Finish
 from pytest_siren.evaluation.states import State
 from pytest_siren.evaluation.tasks import Evaluator, Evidence, Scores, ToolCall
 from pytest_siren.evaluation.verdicts import Judgement, StateScores
@@ -85,6 +87,89 @@ class Scoring:
                 found = await found if inspect.isawaitable(found) else found
             scores[name] = score_of(found, repr(name))
         return Scores(scores)
+
+
+def scored(changes: Mapping[str, str]) -> frozenset[Finish]:
+    """Return the ways to end that are scored, with ``changes`` of what an eval file says."""
+    kept = {finish for finish in SCORED_BY_DEFAULT if changes.get(finish) != "unknown"}
+    return frozenset(kept | {Finish(name) for name, what in changes.items() if what == "score"})
+
+
+_REASONS = {
+    Finish.LENGTH: "the answer was cut off (length)",
+    Finish.FILTERED: "the answer was filtered",
+    Finish.REFUSED: "the refusal has no words",
+    Finish.EMPTY: "the answer is empty",
+    Finish.FAILED: "the answer failed",
+    Finish.INCOMPLETE: "the answer is incomplete",
+}
+
+
+def why_unknown(finish: Finish, has_words: bool, scored: frozenset[Finish]) -> str | None:
+    """Return why an answer that ended so proves nothing; ``None`` if it is scored.
+
+    A refusal without words is an empty answer, too.
+    """
+    silent = finish is Finish.REFUSED and not has_words and Finish.EMPTY not in scored
+    if finish in scored and not silent:
+        return None
+    if finish is Finish.REFUSED and has_words:
+        return "the answer was refused"
+    return _REASONS.get(finish, f"the answer is {finish}")
+
+
+def score_of(value: Any, evaluator: str) -> float:
+    """Return ``value`` as a score from 0.0 to 1.0.
+
+    Numbers of any library and bools are scores; numpy's bool and arrays without dimensions are
+    taken for what they hold. ``evaluator`` is how messages name what returned ``value``. Raises
+    ``TypeError`` for what is no number, texts included, and ``ValueError`` for NaN and for numbers
+    outside of 0.0 to 1.0.
+    """
+    number: Any = _scalar(value)
+    if not isinstance(number, Real | Decimal):
+        raise TypeError(
+            f"evaluator {evaluator} returned {_type_name(value)}, "
+            "expected a number from 0.0 to 1.0 or a bool"
+        )
+    try:
+        within = _within(number)
+        score = float(number)
+    except (ArithmeticError, ValueError):
+        # A Decimal's signalling NaN, or an integer that no float can hold.
+        within, score = False, float("nan")
+    if not (within and 0.0 <= score <= 1.0):
+        shown = str(number) if isinstance(number, float | Decimal) else _shown(number)
+        raise ValueError(f"evaluator {evaluator} returned {shown}, which is not within 0..1")
+    return score
+
+
+def _within(number: Any) -> bool:
+    return bool(0 <= number <= 1)
+
+
+def _scalar(value: Any) -> Any:
+    """Return what a number of numpy's, torch's or the like holds, which need not be loaded."""
+    if isinstance(value, Real | Decimal) or getattr(value, "shape", None) != ():
+        return value
+    item = getattr(value, "item", None)
+    return item() if callable(item) else value
+
+
+def _shown(number: Any) -> str:
+    try:
+        return str(float(number))
+    except OverflowError:
+        return "a number that no float can hold"
+
+
+def _type_name(value: Any) -> str:
+    kind = type(value)
+    return (
+        kind.__qualname__
+        if kind.__module__ == "builtins"
+        else f"{kind.__module__}.{kind.__qualname__}"
+    )
 
 
 def evidence_of(state: State, pre_state: Any) -> Evidence:

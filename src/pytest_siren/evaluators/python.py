@@ -21,7 +21,7 @@ from pydantic import AfterValidator, Field
 
 from pytest_siren.evaluation.components import Component
 from pytest_siren.evaluation.isolation import in_thread
-from pytest_siren.evaluation.scores import score_of
+from pytest_siren.evaluation.scoring import score_of
 from pytest_siren.evaluation.tasks import Evaluator, Evidence
 from pytest_siren.evaluators.base import EvaluatorConfig, build_evaluator, problem
 from pytest_siren.text.words import suggestion

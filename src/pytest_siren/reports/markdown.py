@@ -8,11 +8,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from pytest_siren.evaluation.components import Component, NoConfig
-from pytest_siren.evaluation.scores import spoken
 from pytest_siren.jobs.redact import ENVIRONMENT
 from pytest_siren.metrics.gates.result import GateResult, Verdict
 from pytest_siren.metrics.rates.choices import Estimate, dollars
-from pytest_siren.metrics.rates.measures import ExposureCounts
+from pytest_siren.metrics.rates.measures import ExposureCounts, spoken
 from pytest_siren.reports.data import (
     Change,
     JobFigures,

@@ -17,10 +17,9 @@ from urllib.parse import quote
 import pandas as pd
 
 from pytest_siren.evaluation.components import Component, NoConfig
-from pytest_siren.evaluation.scores import spoken
 from pytest_siren.jobs.reading.job_config import RecordError
 from pytest_siren.jobs.reading.read import load_attacks, load_config
-from pytest_siren.metrics.rates.measures import finishes
+from pytest_siren.metrics.rates.measures import finishes, spoken
 from pytest_siren.reports.data import Hit, ReportData, errors_by_type, hits
 from pytest_siren.reports.formats import write_whole
 from pytest_siren.text.words import counted, escaped

@@ -13,7 +13,6 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from pytest_siren.evaluation.scores import spoken
 from pytest_siren.metrics.gates import explanations as words
 from pytest_siren.metrics.gates.baseline import (
     GateSettings,
@@ -47,6 +46,7 @@ from pytest_siren.metrics.rates.measures import (
     count_exposed,
     decided_by,
     finishes,
+    spoken,
     unexposed_as_unknown,
 )
 from pytest_siren.spec.gates import CHANGES, TOTALS, Gate

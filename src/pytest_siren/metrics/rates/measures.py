@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from pytest_siren.evaluation.scores import UNFINISHED, Finish
+from pytest_siren.evaluation.scores import UNFINISHED, WORDS, Finish
 from pytest_siren.metrics.rates.choices import Cluster as Cluster
 from pytest_siren.metrics.rates.choices import Errors as Errors
 from pytest_siren.metrics.rates.choices import Estimate
@@ -503,3 +503,8 @@ def read_note(found: ExposureCounts) -> str:
 
 def _runs(number: int) -> str:
     return counted(number, "run")
+
+
+def spoken(counts: Mapping[str, int]) -> list[str]:
+    """Return what tables say of ``counts``, runs by how their answers ended, but for whole ones."""
+    return [f"{counts[name]:,} {words}" for name, words in WORDS.items() if counts.get(name)]

@@ -10,10 +10,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pytest_siren.evaluation.scores import spoken
 from pytest_siren.metrics.gates.selection import score_column
 from pytest_siren.metrics.rates.choices import Cluster, Estimate
-from pytest_siren.metrics.rates.measures import Measure, finishes, rate, unbiased_runs
+from pytest_siren.metrics.rates.measures import Measure, finishes, rate, spoken, unbiased_runs
 
 PLOTTED = ("utility", "utility_under_attack", "asr", "exposure")
 _MODEL = ("model", "agent")

@@ -1,4 +1,4 @@
-"""Jobs, and their runs as pytest items."""
+"""Jobs: the parts that a process makes for them, and their runs as pytest items."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from pydantic import ValidationError
 from pydantic_ai.usage import UsageLimits
 
 from pytest_siren.evaluation.accounts import judge_models
-from pytest_siren.evaluation.attack import AsksModels, Attack
 from pytest_siren.evaluation.components import (
     EvaluatorPart,
     Kind,
@@ -33,12 +33,12 @@ from pytest_siren.evaluation.models import ModelKind, ModelSource, NoModel, RunC
 from pytest_siren.evaluation.pricing import Prices, Spend
 from pytest_siren.evaluation.run import RunOutcome, RunPlan
 from pytest_siren.evaluation.sandbox import SandboxManager, UsesSandbox
-from pytest_siren.evaluation.scores import UNFINISHED, Status, scored
-from pytest_siren.evaluation.stage import Agent
+from pytest_siren.evaluation.scores import UNFINISHED, Status
+from pytest_siren.evaluation.scoring import scored
+from pytest_siren.evaluation.stage import Agent, AsksModels, Attack
 from pytest_siren.evaluation.tasks import BenignTask, Dataset, Environment, MaliciousTask
 from pytest_siren.evaluators.python import PROJECT_ROOT, ProjectRoot
 from pytest_siren.jobs.records.naming import run_directory
-from pytest_siren.models.find import find_model
 from pytest_siren.payloads import RunInfo
 from pytest_siren.records import Result
 from pytest_siren.session.config.stash import EVALUATIONS
@@ -55,6 +55,33 @@ from pytest_siren.text.words import printable, shown
 
 if TYPE_CHECKING:
     from pytest_siren.evaluation.tasks import BenignTask, MaliciousTask
+
+
+def find_model(name: str, registry: Registry, base: Path) -> ModelSource:
+    """Return the source of the model ``name``.
+
+    What stands before the first colon decides: a registered or installed model component, or else a
+    provider of pydantic-ai. ``base`` is where relative paths in the name start. Raises
+    ``ValueError``, ``LookupError`` or ``ImportError``, each with what to do.
+    """
+    prefix, _, argument = name.partition(":")
+    if not prefix.strip():
+        raise ValueError(f"model {name!r} has no name; give one such as openai:gpt-5")
+    components = registry.names(Kind.MODEL)
+    if prefix not in components:
+        from pytest_siren.models.api import api_model
+
+        return api_model(name, components)
+    if not argument.strip():
+        raise ValueError(f"model {name!r} lacks a name after the colon: {prefix}:NAME")
+    component = registry.find(Kind.MODEL, prefix)
+    try:
+        config = component.config.model_validate({"argument": argument})
+    except ValidationError as error:
+        problems = "; ".join(problem["msg"] for problem in error.errors())
+        raise ValueError(f"model {name!r}: {problems.removeprefix('Value error, ')}") from None
+    source: ModelSource = component.build(config, base)
+    return source
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,9 @@ from pathlib import Path
 
 from rich.cells import cell_len
 
-from pytest_siren.evaluation.scores import spoken
 from pytest_siren.jobs.sweeps import Sweep, SweepError, differing, read_sweep
 from pytest_siren.metrics.rates.choices import Estimate, dollars
-from pytest_siren.metrics.rates.measures import sent_note
+from pytest_siren.metrics.rates.measures import sent_note, spoken
 from pytest_siren.metrics.rates.summary import SummaryRow, Totals, totals
 from pytest_siren.session.execution.counts import cost_of
 from pytest_siren.text.words import counted, printable
