@@ -12,6 +12,7 @@ from pytest_siren.version import __version__
 
 if TYPE_CHECKING:
     from pytest_siren.attacks.dictionary import AttackMissingWarning
+    from pytest_siren.evaluation.capabilities import DeclaresNeed, DeclaresSupport, Support
     from pytest_siren.evaluation.components import (
         Component,
         HasSources,
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
         ToolOutcome,
     )
     from pytest_siren.evaluation.verdicts import StateScores
+    from pytest_siren.evaluation.world import NoAnswerError, RunOverError, World
     from pytest_siren.metrics.gates.result import GateResult, Verdict
     from pytest_siren.payloads import (
         CallInfo,
@@ -73,6 +75,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "pytest_siren.attacks.dictionary": ("AttackMissingWarning",),
+    "pytest_siren.evaluation.capabilities": ("DeclaresNeed", "DeclaresSupport", "Support"),
     "pytest_siren.evaluation.components": (
         "Component",
         "Kind",
@@ -87,6 +90,7 @@ _HOMES = {
     ),
     "pytest_siren.evaluation.models": ("ModelKind", "ModelSource", "RunContext", "Unknown"),
     "pytest_siren.evaluation.verdicts": ("StateScores",),
+    "pytest_siren.evaluation.world": ("NoAnswerError", "RunOverError", "World"),
     "pytest_siren.evaluation.sandbox": (
         "ExecResult",
         "Sandbox",
@@ -160,6 +164,8 @@ __all__ = [
     "CopyableEnvironment",
     "Couple",
     "Dataset",
+    "DeclaresNeed",
+    "DeclaresSupport",
     "End",
     "EndReason",
     "Environment",
@@ -178,6 +184,7 @@ __all__ = [
     "ModelRequestReady",
     "ModelResponseReceived",
     "ModelSource",
+    "NoAnswerError",
     "OutcomeInfo",
     "PartError",
     "Prompt",
@@ -189,6 +196,7 @@ __all__ = [
     "RunAttempt",
     "RunContext",
     "RunInfo",
+    "RunOverError",
     "RunReport",
     "Sandbox",
     "SandboxManager",
@@ -199,6 +207,7 @@ __all__ = [
     "Stage",
     "StateScores",
     "StaticAttack",
+    "Support",
     "SupportsClose",
     "SupportsPrepare",
     "SupportsRun",
@@ -209,6 +218,7 @@ __all__ = [
     "Unknown",
     "UsesSandbox",
     "Verdict",
+    "World",
     "__version__",
     "waiting",
 ]

@@ -19,11 +19,10 @@ from pydantic_ai.messages import (
 )
 from pydantic_ai.models import ModelRequestParameters
 from pydantic_ai.settings import ModelSettings
-from pydantic_ai.usage import RunUsage
 from pydantic_core import to_jsonable_python
 
-from pytest_siren.evaluation.components import Component, implements
-from pytest_siren.evaluation.models import STOP_AFTER, ObservesState
+from pytest_siren.evaluation.components import Component
+from pytest_siren.evaluation.models import STOP_AFTER
 from pytest_siren.evaluation.responses import decode_calls
 from pytest_siren.evaluation.stage import Stage
 from pytest_siren.evaluation.states import (
@@ -104,18 +103,11 @@ class PlainAgent:
         return _request(parts, frozenset().union(*(outcome.vectors for outcome in outcomes)))
 
     async def _ask(self, state: ModelRequestReady, stage: Stage) -> ModelResponseReceived:
-        # What the whole run has used: an attack may have gone back from other ways.
-        stage.limits.check_before_request(stage.used)
-        if implements(stage.model, ObservesState):
-            stage.model.observe(state.env_state)
         messages = (*state.messages, state.request)
         parameters = ModelRequestParameters(
             function_tools=list(stage.environment.tools(stage.task))
         )
-        if stage.limits.count_tokens_before_request:
-            counted = await stage.model.count_tokens(list(messages), self._settings, parameters)
-            stage.limits.check_before_request(stage.used + counted)
-            stage.limits.check_per_request_input_tokens(counted.input_tokens)
+        await stage.check_before_ask(state.env_state, messages, self._settings, parameters)
         response = await stage.ask(messages, self._settings, parameters)
         usage = state.usage + response.usage
         usage.requests += 1
@@ -124,8 +116,7 @@ class PlainAgent:
             response=response,
         )
         stage.latest = reached
-        stage.limits.check_per_request_input_tokens(response.usage.input_tokens)
-        stage.check_limits()
+        stage.check_after_ask(response)
         return reached
 
     async def _act(self, state: ModelResponseReceived, stage: Stage) -> AgentState:
@@ -136,7 +127,7 @@ class PlainAgent:
             return End(**_carried(state), reason=EndReason.ANSWERED)
         usage = copy(state.usage)
         usage.tool_calls += len(calls)
-        stage.limits.check_before_tool_call(_with_calls(stage.used, len(calls)))
+        stage.check_before_calls(len(calls))
         env_state, outcomes = await stage.execute(state, calls)
         after = {
             **_carried(state),
@@ -156,12 +147,6 @@ class PlainAgent:
         import yaml
 
         return yaml.safe_dump(value, allow_unicode=True)
-
-
-def _with_calls(usage: RunUsage, calls: int) -> RunUsage:
-    after = copy(usage)
-    after.tool_calls += calls
-    return after
 
 
 def _carried(state: AgentState) -> dict[str, Any]:

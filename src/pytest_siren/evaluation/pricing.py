@@ -98,7 +98,7 @@ class Prices:
             return Decimal(0)
         if response.usage.cost is not None:
             return response.usage.cost  # as pydantic-ai's gateway reports what it charged
-        if unknown and not response.usage.total_tokens:
+        if unknown and _measured(response) and not response.usage.total_tokens:
             return Decimal(0)
         listed = self._by_answer(response) or self._by_name(model_id)
         return _listed_cost(*listed, response) if listed is not None else None

@@ -7,6 +7,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from copy import copy
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
@@ -19,7 +20,12 @@ from pydantic_ai.usage import RunUsage, UsageLimits
 from pytest_siren.evaluation.accounts import Asking
 from pytest_siren.evaluation.components import implements
 from pytest_siren.evaluation.isolation import waiting
-from pytest_siren.evaluation.models import ModelSource, ObservesContents, RunContext
+from pytest_siren.evaluation.models import (
+    ModelSource,
+    ObservesContents,
+    ObservesState,
+    RunContext,
+)
 from pytest_siren.evaluation.pricing import Account, Role
 from pytest_siren.evaluation.responses import check_calls
 from pytest_siren.evaluation.scoring import Scoring, evidence_of
@@ -99,6 +105,8 @@ class Stage:
     """Those of the state that the agent steps from."""
     tools: int | None = None
     """Tools that the model was last offered; ``None`` before the first request."""
+    counted: bool = False
+    """Whether what the latest step used has been counted, though nobody asked through the stage."""
     _states: OpenStates = field(init=False)
 
     def __post_init__(self) -> None:
@@ -158,22 +166,54 @@ class Stage:
         self._check_stopped()
         state = await self._current(state)
         asked = self.account.usage.requests
-        self._contents = state.contents
+        self._contents, self.counted = state.contents, False
         reached = await self.agent.step(state, self)
         self.latest = reached
         self._states.executed(reached.env_state, len(reached.executed))
-        if self.account.usage.requests == asked:
+        if self.account.usage.requests == asked and not self.counted:
             # An agent of someone's own may have asked the model behind the stage's back.
             new = reached.messages[len(state.messages) :]
             self.exposure.take(new, state.contents)
             for message in new:
                 if isinstance(message, ModelResponse):
                     self.account.add(message)
-        for message in reached.messages[len(state.messages) :]:
-            if isinstance(message, ModelResponse):
-                check_calls(message)
+        if not self.counted:
+            for message in reached.messages[len(state.messages) :]:
+                if isinstance(message, ModelResponse):
+                    check_calls(message)
         self.check_limits()
         return reached
+
+    async def check_before_ask(
+        self,
+        env_state: Any,
+        messages: Sequence[ModelMessage],
+        settings: ModelSettings | None,
+        parameters: ModelRequestParameters,
+    ) -> None:
+        """Raise ``UsageLimitExceeded`` where ``messages`` would pass a limit.
+
+        Models that look at the environment itself are shown ``env_state``.
+        """
+        # What the whole run has used: an attack may have gone back from other ways.
+        self.limits.check_before_request(self.used)
+        if implements(self.model, ObservesState):
+            self.model.observe(env_state)
+        if self.limits.count_tokens_before_request:
+            counted = await self.model.count_tokens(list(messages), settings, parameters)
+            self.limits.check_before_request(self.used + counted)
+            self.limits.check_per_request_input_tokens(counted.input_tokens)
+
+    def check_after_ask(self, response: ModelResponse) -> None:
+        """Raise as ``check_limits`` does, and where the request had too many tokens."""
+        self.limits.check_per_request_input_tokens(response.usage.input_tokens)
+        self.check_limits()
+
+    def check_before_calls(self, calls: int) -> None:
+        """Raise ``UsageLimitExceeded`` where the run may not call tools ``calls`` times more."""
+        after = copy(self.used)
+        after.tool_calls += calls
+        self.limits.check_before_tool_call(after)
 
     async def ask(
         self,

@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from pydantic_ai.usage import UsageLimits
 
 from pytest_siren.evaluation.accounts import judge_models
+from pytest_siren.evaluation.capabilities import refusal
 from pytest_siren.evaluation.components import (
     EvaluatorPart,
     Kind,
@@ -204,6 +205,10 @@ class Workshop:
         dataset = self._part(Kind.DATASET, spec.dataset, spec.base)
         agent = self._part(Kind.AGENT, spec.agent, spec.base)
         attack = self._part(Kind.ATTACK, spec.attack, spec.base) if spec.attack else None
+        if spec.attack is not None and (
+            problem := refusal(attack, spec.attack.name, agent, spec.agent.type)
+        ):
+            raise ValueError(problem)
         model = NoModel() if spec.model is None else self._model(spec.model, spec.base)
         judges = self._judges(dataset, spec.base)
         attackers = self._attackers(attack, spec.base)

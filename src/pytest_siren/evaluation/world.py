@@ -1,0 +1,427 @@
+"""What a black box acts on in one run: the prompt, the tools and the model."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import re
+from collections.abc import AsyncGenerator, Coroutine, Mapping, Sequence
+from contextlib import asynccontextmanager
+from contextvars import Context, copy_context
+from copy import copy
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from functools import cached_property
+from typing import Any, TypeVar
+
+from pydantic_ai.exceptions import UsageLimitExceeded
+from pydantic_ai.messages import (
+    ModelMessage,
+    ModelRequest,
+    ModelRequestPart,
+    ModelResponse,
+    SystemPromptPart,
+    ToolCallPart,
+    UserPromptPart,
+)
+from pydantic_ai.models import (
+    CompletedStreamedResponse,
+    Model,
+    ModelRequestParameters,
+    StreamedResponse,
+)
+from pydantic_ai.models.wrapper import WrapperModel
+from pydantic_ai.settings import ModelSettings, merge_model_settings
+from pydantic_ai.tools import ToolDefinition
+from pydantic_ai.usage import RequestUsage, RunUsage
+
+from pytest_siren.evaluation.isolation import UserInterrupt, let_go, one_line
+from pytest_siren.evaluation.models import (
+    STOP_AFTER,
+    ModelUnavailableError,
+    NoModel,
+    NoModelError,
+)
+from pytest_siren.evaluation.pricing import CostUnknownError, UsageUnknownError
+from pytest_siren.evaluation.responses import check_calls, decode_call
+from pytest_siren.evaluation.stage import Stage
+from pytest_siren.evaluation.states import (
+    INJECTED_VECTORS,
+    AgentState,
+    End,
+    EndReason,
+    injected_vectors,
+)
+from pytest_siren.evaluation.tasks import Prompt, ToolCall, ToolOutcome
+from pytest_siren.evaluation.transcript import Transcript, texts_of
+
+T = TypeVar("T")
+
+_FINAL = (
+    UsageLimitExceeded,
+    CostUnknownError,
+    UsageUnknownError,
+    ModelUnavailableError,
+    NoModelError,
+)
+"""Errors after which no request of the run can succeed."""
+_LAYOUT = re.compile(r"\\u([0-9a-fA-F]{4})|\\[nrt]|[\s\"'\\]")
+"""Characters that quoting, escaping, folding or wrapping may change."""
+
+
+class RunOverError(RuntimeError):
+    """The agent called a tool or asked the model after the end of its run."""
+
+
+class NoAnswerError(RuntimeError):
+    """The agent ended without an answer."""
+
+
+@dataclass(eq=False)
+class World:
+    """The prompt, the tools and the model of one run, for an agent that takes it in one step.
+
+    The methods may be called from any task of the event loop: what they do belongs to the run, its
+    limits, its waits and its record. Everything is refused once the run is over.
+    """
+
+    stage: Stage
+    state: AgentState
+    """The one that the agent's step begins with."""
+    settings: ModelSettings | None = None
+    """Of all requests to the model; they take precedence over those that the agent sends."""
+    system_prompt: str | None = None
+    """For the agent; ``None`` stands for the one of the task."""
+    late: int = 0
+    """Calls and requests that came after the end of the run."""
+    closed: bool = False
+    _context: Context = field(default_factory=copy_context)
+    _order: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _over: asyncio.Event = field(default_factory=asyncio.Event)
+    _running: set[asyncio.Task[Any]] = field(default_factory=set)
+    _usage: RunUsage = field(default_factory=RunUsage)
+    _failure: BaseException | None = None
+    """What ended the run, whatever the agent makes of it."""
+    _unanswered: BaseException | None = None
+    """What the latest request to the model came to, if that was no answer."""
+    _given: dict[str, str] = field(default_factory=dict)
+    """Injection vectors that the agent was shown, to their contents without layout."""
+    _counted: bool = False
+    """Whether it is known what the agent's model used."""
+    _begun: bool = False
+    _stopped: bool = False
+    """Whether the model ended the run with its latest answer."""
+    _answer: str | None = None
+    _transcript: Transcript = field(init=False)
+    _prompt: Prompt = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.system_prompt = self.system_prompt or self.stage.task.system_prompt
+        self._prompt = self.stage.environment.prompt(self.state.env_state, self.stage.task)
+        parts: list[ModelRequestPart] = [UserPromptPart(self._prompt.text)]
+        if self.system_prompt:
+            parts.insert(0, SystemPromptPart(self.system_prompt))
+        vectors = sorted(self._prompt.vectors)
+        opening = ModelRequest(
+            parts,
+            metadata={INJECTED_VECTORS: vectors} if vectors else None,
+            timestamp=datetime.now(UTC),
+        )
+        self._transcript = Transcript(opening)
+        self.stage.counted = True
+        self._note()
+
+    @property
+    def prompt(self) -> str:
+        """What the user asks for, with the contents that are planted in it."""
+        return self._prompt.text
+
+    @cached_property
+    def tools(self) -> tuple[ToolDefinition, ...]:
+        """The tools: name, description and JSON schema of the arguments."""
+        return tuple(self.stage.environment.tools(self.stage.task))
+
+    @cached_property
+    def model(self) -> Model:
+        """The model of the run, whose requests go through ``ask``."""
+        return WorldModel(self)
+
+    @property
+    def messages(self) -> tuple[ModelMessage, ...]:
+        """The conversation so far.
+
+        It is what the agent sent to the model and what that answered, with the calls that the agent
+        made on its own; without a request to the model, the prompt, the calls and the answer.
+        """
+        return self._transcript.messages
+
+    async def call(
+        self,
+        name: str,
+        arguments: Mapping[str, Any] | str | None = None,
+        call_id: str | None = None,
+    ) -> ToolOutcome:
+        """Execute a tool, and return what the agent reads of it.
+
+        Calls are executed one at a time, in the order in which they arrive. What is wrong with a
+        call is its outcome, in the words that the agent ``plain`` would read. Raises
+        ``UsageLimitExceeded``, what the environment raises, and ``RunOverError`` at the end.
+        """
+        self._check_open()
+        args = dict(arguments) if isinstance(arguments, Mapping) else arguments
+        call = decode_call(ToolCallPart(name, args, tool_call_id=call_id or ""))
+        return await self._in_run(self._called(call), shielded=True)
+
+    async def ask(
+        self,
+        messages: Sequence[ModelMessage],
+        settings: ModelSettings | None = None,
+        parameters: ModelRequestParameters | None = None,
+    ) -> ModelResponse:
+        """Return the answer of the run's model to ``messages``, with its cost in ``usage``.
+
+        Several requests may be in flight. Raises what the model raises, ``UsageLimitExceeded``,
+        ``NoModelError`` where the run has no model, and ``RunOverError`` at the end. A request that
+        fails is the error of the run, unless the agent asks again and is answered.
+        """
+        self._check_open()
+        settings = merge_model_settings(settings, self.settings)
+        parameters = parameters or ModelRequestParameters()
+        return await self._in_run(self._asked(messages, settings, parameters), shielded=False)
+
+    def count(self, usage: RequestUsage, model_name: str | None = None) -> None:
+        """Count what the agent used of a model of its own.
+
+        Its cost is ``usage.cost`` in US dollars, or else the list price of ``model_name``.
+        Raises ``UsageLimitExceeded``.
+        """
+        self._check_open()
+        self._counted = True
+        self.stage.account.add(ModelResponse([], usage=usage, model_name=model_name))
+        self._usage.incr(usage)
+        try:
+            self.stage.check_limits()
+        except BaseException as error:
+            self._fail(error)
+            raise
+
+    def submit(self, text: str) -> None:
+        """Give the answer of the run; a later one takes the place of an earlier one."""
+        self._check_open()
+        self._answer = text
+
+    async def drive(self, agent: Coroutine[Any, Any, T]) -> T | None:
+        """Return what ``agent`` returns, and close the world.
+
+        ``None`` where the model ended the run. Raises what ``agent`` raises, or rather the error of
+        the model or the limit that it could not go on after. An agent that goes on after a limit
+        is cancelled.
+        """
+        self._begun = True
+        self._show(self._prompt.vectors)
+        task = asyncio.create_task(_attempt(agent))
+        over = asyncio.create_task(self._over.wait())
+        try:
+            await asyncio.wait({task, over}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            over.cancel()
+            self.closed = self.closed or not task.done()
+            await let_go(task, math.inf)
+            await self.close()
+        result, error = task.result()
+        cause = self._failure or (self._unanswered if error is not None else None)
+        if cause is not None:
+            raise cause
+        if error is not None and not self._stopped:
+            raise error
+        return result
+
+    async def close(self) -> None:
+        """End the run: what is under way is cancelled, and everything later is refused."""
+        self.closed = True
+        for task in tuple(self._running):
+            await let_go(task)
+        if self._begun and not self._counted:
+            # The agent may have asked a model of its own, and nobody knows what that used.
+            self._counted = True
+            usage = RequestUsage(unmeasured_requests=1)
+            self.stage.account.add(ModelResponse([], usage=usage))
+
+    def end(self) -> End:
+        """Return the state in which the run ended.
+
+        Raises the error that ended it, ``NoAnswerError`` without an answer.
+        """
+        if (failure := self._failure or self._unanswered) is not None:
+            raise failure
+        if self._answer is None and not self._stopped:
+            raise NoAnswerError("the agent ended without an answer")
+        self._transcript.end(None if self._stopped else self._answer)
+        return End(
+            messages=self.messages,
+            usage=copy(self._usage),
+            contents=self.state.contents,
+            executed=self.state.executed,
+            env_state=self.state.env_state,
+            previous=self.state,
+            reason=EndReason.STOPPED if self._stopped else EndReason.ANSWERED,
+        )
+
+    def _check_open(self) -> None:
+        if self._failure is not None:
+            self.late += 1
+            raise RunOverError(f"the run has ended: {one_line(self._failure)}")
+        if self.closed or self.stage.stopped:
+            self.late += 1
+            raise RunOverError("the run has ended: it calls no tool and asks no model any more")
+
+    def _fail(self, error: BaseException) -> None:
+        self._failure = self._failure or error
+        self._over.set()
+
+    async def _in_run(self, work: Coroutine[Any, Any, T], *, shielded: bool) -> T:
+        """Return what ``work`` returns, executed as a part of the run, whoever asks for it.
+
+        If it is shielded it goes on though the caller is cancelled, until the run ends.
+        """
+        task = asyncio.create_task(_attempt(work), context=self._context.copy())
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+        result, error = await (asyncio.shield(task) if shielded else task)
+        if error is not None:
+            raise error
+        return result  # type: ignore[return-value]
+
+    async def _called(self, call: ToolCall) -> ToolOutcome:
+        async with self._order:
+            self._check_open()
+            try:
+                self.stage.check_before_calls(1)
+                call = self._transcript.calling(call)
+                self._usage.tool_calls += 1
+                env_state, (outcome,) = await self.stage.execute(self.state, (call,))
+            except BaseException as error:
+                if not self.closed:
+                    self._fail(error)
+                raise
+            finally:
+                self._note()
+            executed = (*self.state.executed, call)
+            self.state = replace(self.state, env_state=env_state, executed=executed)
+            self._transcript.called(call, outcome)
+            self._show(outcome.vectors)
+            self._note()
+            return outcome
+
+    async def _asked(
+        self,
+        messages: Sequence[ModelMessage],
+        settings: ModelSettings | None,
+        parameters: ModelRequestParameters,
+    ) -> ModelResponse:
+        messages = self._marked(messages)
+        self._counted = True
+        try:
+            if self.stage.account.model_id == NoModel.id:
+                raise NoModelError(
+                    "the agent asks the model of the run, which has none: "
+                    "name one with agent.config.model or --model"
+                )
+            await self.stage.check_before_ask(self.state.env_state, messages, settings, parameters)
+            self._transcript.sending(messages)
+            self._note()
+            response = await self.stage.ask(messages, settings, parameters)
+            self._transcript.answered(response)
+            self._usage.incr(response.usage)
+            self._usage.requests += 1
+            self._note()
+            self.stage.check_after_ask(response)
+            check_calls(response)
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:
+            self._unanswered = error
+            if isinstance(error, _FINAL) or self.stage.asking.observing.failed is error:
+                self._fail(error)
+            raise
+        self._unanswered = None
+        if STOP_AFTER in (response.metadata or {}):
+            self._stopped = self.closed = True
+            self._over.set()
+        return response
+
+    def _show(self, vectors: frozenset[str]) -> None:
+        """Take notice that the agent reads the planted contents of ``vectors``."""
+        contents = self.state.contents
+        shown = {one: contents[one] for one in vectors if contents.get(one, "").strip()}
+        self._given |= {one: _without_layout(text) for one, text in shown.items()}
+        self.stage.exposure.answered(bool(shown))
+
+    def _marked(self, messages: Sequence[ModelMessage]) -> list[ModelMessage]:
+        """Return ``messages`` with the names of the vectors that each request shows."""
+        if not self._given:
+            return list(messages)
+        return [
+            self._with_vectors(one) if isinstance(one, ModelRequest) else one for one in messages
+        ]
+
+    def _with_vectors(self, request: ModelRequest) -> ModelRequest:
+        texts = [_without_layout(text) for text in texts_of([request])]
+        shown = {
+            vector
+            for vector, content in self._given.items()
+            if any(content in text for text in texts)
+        }
+        vectors = sorted(shown | injected_vectors(request))
+        if not vectors:
+            return request
+        return replace(request, metadata={**(request.metadata or {}), INJECTED_VECTORS: vectors})
+
+    def _note(self) -> None:
+        """Let the stage know what a run that fails now has come to."""
+        self.stage.latest = replace(self.state, messages=self.messages)
+
+
+class WorldModel(WrapperModel):
+    """The model of a run, for an agent that takes pydantic-ai's models."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__(world.stage.model)
+        self._world = world
+
+    async def request(
+        self,
+        messages: list[ModelMessage],
+        model_settings: ModelSettings | None,
+        model_request_parameters: ModelRequestParameters,
+    ) -> ModelResponse:
+        """Return the answer. Raises as ``World.ask`` does."""
+        return await self._world.ask(messages, model_settings, model_request_parameters)
+
+    @asynccontextmanager
+    async def request_stream(
+        self,
+        messages: list[ModelMessage],
+        model_settings: ModelSettings | None,
+        model_request_parameters: ModelRequestParameters,
+        run_context: Any = None,
+    ) -> AsyncGenerator[StreamedResponse]:
+        """Yield the whole answer as a stream. Raises as ``World.ask`` does."""
+        response = await self.request(messages, model_settings, model_request_parameters)
+        yield CompletedStreamedResponse(
+            response, model_request_parameters=model_request_parameters, replay_events=True
+        )
+
+
+async def _attempt(work: Coroutine[Any, Any, T]) -> tuple[T | None, BaseException | None]:
+    """Return what ``work`` returns or raises: a task that exits would end the event loop."""
+    try:
+        return await work, None
+    except UserInterrupt:
+        raise
+    except BaseException as error:  # noqa: BLE001 - raised again where it is waited for
+        return None, error
+
+
+def _without_layout(text: str) -> str:
+    return _LAYOUT.sub(lambda found: chr(int(found[1], 16)) if found[1] else "", text)
