@@ -1,0 +1,1 @@
+"""Sessions whose processes are jobs of a cluster: ``--slurm`` and ``--siren-executor``."""
