@@ -85,7 +85,8 @@ class Controller:
 
     def _announce(self, collected: Collected) -> None:
         """Show what the first evaluations of a project are about to spend, if nobody named them."""
-        from pytest_siren.session.lifecycle.start import announcement, is_unasked
+        from pytest_siren.session.lifecycle.begin import is_unasked
+        from pytest_siren.session.lifecycle.first_spend import announcement
 
         reporter: Any = self._config.pluginmanager.get_plugin("terminalreporter")
         if reporter is not None and is_unasked(self._config):

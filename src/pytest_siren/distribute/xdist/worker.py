@@ -23,7 +23,7 @@ from pytest_siren.session.execution.run_loop import (
 )
 from pytest_siren.session.gating.manifest import publish_manifest
 from pytest_siren.session.items.job import RunItem
-from pytest_siren.session.lifecycle.start import paid_runs
+from pytest_siren.session.lifecycle.first_spend import paid_runs
 from pytest_siren.session.recording.recorder import RECORDER
 from pytest_siren.session.recording.shared_folder import Collected, SessionFolder, ranges
 

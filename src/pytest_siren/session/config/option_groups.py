@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_siren.metrics.rates.choices import Cluster, Unexposed
-from pytest_siren.session.config.processes import executor_of
+from pytest_siren.session.config.processes import RegistrationError, executor_of, registry
 from pytest_siren.text.words import shown
 
 if TYPE_CHECKING:
@@ -382,7 +382,6 @@ def targets(config: pytest.Config) -> list[Target]:
     if not asked:
         return []
     from pytest_siren.reports.formats import ReportError, Target
-    from pytest_siren.session.config.registry import RegistrationError, registry
 
     found: dict[Path, Target] = {}
     for where, text, base in asked:

@@ -1,6 +1,6 @@
-"""What this process is among those of its session, and the executor that connects them.
+"""What this process is among those of its session, its executor, and its registry of components.
 
-Loaded by every pytest session, so nothing but the protocol.
+Loaded by every pytest session, so nothing heavy.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import pytest
 
 if TYPE_CHECKING:
+    from pytest_siren.evaluation.components import Registry
     from pytest_siren.sharing.state import SharedState
 
 
@@ -158,3 +159,35 @@ def executor_of(config: pytest.Config) -> Executor:
 def is_worker(config: pytest.Config) -> bool:
     """Whether another process reports what this one executes."""
     return executor_of(config).role.part is Part.WORKER
+
+
+_REGISTRY = pytest.StashKey["Registry"]()
+
+
+class RegistrationError(Exception):
+    """A hook that registers components has raised; the message says what."""
+
+
+def registry(config: pytest.Config) -> Registry:
+    """Return the registry of this process, filled when it is first asked for.
+
+    A conftest.py that pytest loads later adds its components then. Raises ``RegistrationError``.
+    """
+    from pytest_siren.evaluation.components import Registry
+    from pytest_siren.evaluation.isolation import UserInterrupt, marked_interrupts, one_line
+
+    if _REGISTRY not in config.stash:
+        made = Registry()
+        with marked_interrupts():
+            try:
+                config.hook.pytest_siren_components_register.call_historic(
+                    kwargs={"registry": made}
+                )
+            except UserInterrupt:
+                raise
+            except BaseException as error:
+                # pytest would take some for a folder that is skipped, or the end of the session.
+                message = f"pytest_siren_components_register: {one_line(error)}"
+                raise RegistrationError(message) from error
+        config.stash[_REGISTRY] = made
+    return config.stash[_REGISTRY]

@@ -1,4 +1,4 @@
-"""What a session with evaluations begins with, in every process: what it is, and what reports."""
+"""What a session with evaluations begins with: what it is, what reports, and what executes."""
 
 from __future__ import annotations
 
@@ -15,20 +15,29 @@ from pytest_siren.session.config.option_groups import (
     check_stop,
     on_github,
     option_gates,
+    prices,
     results_asked,
     targets,
 )
-from pytest_siren.session.config.options import chosen_jobs_dir
-from pytest_siren.session.config.processes import executor_of, is_worker
-from pytest_siren.session.config.stash import SESSION
-from pytest_siren.session.execution.event_loop import no_collections
+from pytest_siren.session.config.options import chosen_jobs_dir, names, run_timeout
+from pytest_siren.session.config.processes import (
+    RegistrationError,
+    executor_of,
+    is_worker,
+    registry,
+)
+from pytest_siren.session.config.stash import EVALUATIONS, SESSION
+from pytest_siren.session.execution.event_loop import Lull, give_back, no_collections
 from pytest_siren.session.gating.plugin import Gating, baseline
 from pytest_siren.session.reporting.progress.plugin import ProgressReporting
 from pytest_siren.session.reporting.terminal import LostRecords, Reporting
-from pytest_siren.session.resume.resolve import resumed, set_aside
+from pytest_siren.session.resume.resolve import noted, resumed, set_aside
 
 if TYPE_CHECKING:
+    from pytest_siren.evaluation.components import Registry
     from pytest_siren.session.collection.eval_file import EvalFile
+    from pytest_siren.session.execution.executor import Evaluations
+    from pytest_siren.sharing.state import SharedState
 
 
 def decide(config: pytest.Config) -> SessionInfo:
@@ -107,10 +116,82 @@ def collect(path: Path, parent: pytest.Collector) -> EvalFile | None:
     """Return the eval file at ``path``; ``None`` where this session leaves evaluations alone."""
     with no_collections():
         from pytest_siren.session.collection.eval_file import EvalFile
-        from pytest_siren.session.lifecycle.start import start
 
         begin(parent.config, failed=parent.session.testsfailed > 0)
         if parent.config.stash[SESSION].set_aside is not None:
             return None
         start(parent.config)
     return EvalFile.from_parent(parent, path=path)
+
+
+def start(config: pytest.Config) -> Evaluations:
+    """Return this process's evaluations, made when the first eval file is seen.
+
+    Raises ``pytest.Collector.CollectError`` when a hook that registers components raises.
+    """
+    from pytest_siren.session.execution.executor import Evaluations, evaluations_of
+
+    if EVALUATIONS not in config.stash:
+        # Only here: a session that finds no eval file does not load what executes runs.
+        from pytest_siren.evaluators.python import ProjectRoot
+        from pytest_siren.session.collection.eval_file import AskedTaskIds
+        from pytest_siren.session.execution.run_loop import OtherPlugins
+        from pytest_siren.session.items.job import Workshop
+        from pytest_siren.session.recording.recorder import RECORDER, JsonRecorder, Writer
+        from pytest_siren.sharing.state import SharedSpend
+
+        give_back()
+        components = _registry(config)
+        lull = Lull()
+        recorder = JsonRecorder(config, Writer(lull))
+        board = _board(config)
+        evaluations = Evaluations(
+            config,
+            Workshop(components, prices(config), SharedSpend(board), ProjectRoot(config.rootpath)),
+            recorder,
+            board,
+            lull,
+            run_timeout=run_timeout(config).seconds,
+        )
+        config.stash[EVALUATIONS] = evaluations
+        config.stash[RECORDER] = recorder
+        config.pluginmanager.register(evaluations, "siren-evaluations")
+        if is_unasked(config) and not is_worker(config):
+            from pytest_siren.session.lifecycle.first_spend import FirstSpend
+
+            config.pluginmanager.register(FirstSpend(evaluations), "siren-first-spend")
+        config.pluginmanager.register(OtherPlugins(), "siren-other-plugins")
+        if asked := names(config.getoption("siren_task_ids")):
+            config.pluginmanager.register(AskedTaskIds(asked), "siren-task-ids")
+        # Also where the hook of another plugin fails before the session is finished.
+        config.add_cleanup(evaluations.close)
+    return evaluations_of(config)
+
+
+def _board(config: pytest.Config) -> SharedState:
+    """Join the board of the session. Raises a collection error where there is no place for it."""
+    from pytest_siren.sharing.state import SharedStateError
+
+    try:
+        return executor_of(config).join()
+    except (OSError, SharedStateError) as error:
+        message = f"evaluations need a temporary folder ($TMPDIR): {error}"
+        raise pytest.Collector.CollectError(message) from None
+
+
+def _registry(config: pytest.Config) -> Registry:
+    try:
+        return registry(config)
+    except RegistrationError as error:
+        raise pytest.Collector.CollectError(str(error)) from error
+
+
+def is_unasked(config: pytest.Config) -> bool:
+    """Whether evaluations that are collected are those of a bare ``pytest``, for the first time.
+
+    Whoever names files or folders, on the command line or with ``testpaths``, asks for them.
+    """
+    option = config.getoption
+    bare = config.args_source is config.ArgsSource.INVOCATION_DIR
+    asked = option("siren_resume") or config.option.collectonly
+    return bare and not asked and noted(config) is None
