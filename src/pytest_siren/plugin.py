@@ -21,8 +21,7 @@ from pytest_siren.session.config.options import (
     run_mode,
 )
 from pytest_siren.session.config.processes import EXECUTOR, executor_of, is_worker
-from pytest_siren.session.config.stash import EVALUATIONS, SESSION
-from pytest_siren.session.resume.last_session import forget_latest
+from pytest_siren.session.config.stash import EVALUATIONS, SESSION, forget_latest
 
 if TYPE_CHECKING:
     from pytest_siren.session.collection.eval_file import EvalFile

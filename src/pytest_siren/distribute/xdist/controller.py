@@ -16,12 +16,12 @@ import pytest
 from pytest_siren.distribute.xdist.scheduler import RunScheduling
 from pytest_siren.distribute.xdist.scheduler_choice import ChosenScheduling
 from pytest_siren.evaluation.isolation import INTERRUPTED, sigterm_as_ctrl_c
+from pytest_siren.session.config.invocation import remember
 from pytest_siren.session.config.options import grace
 from pytest_siren.session.config.stash import SESSION
 from pytest_siren.session.items.report import from_properties
 from pytest_siren.session.recording.shared_folder import Collected, SessionFolder
 from pytest_siren.session.recording.untouched_jobs import remove_untouched
-from pytest_siren.session.resume.resolve import remember
 from pytest_siren.sharing.state import SharedState
 
 if TYPE_CHECKING:

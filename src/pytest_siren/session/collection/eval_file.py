@@ -17,16 +17,17 @@ from pytest_siren.jobs.reading.read import load_config
 from pytest_siren.jobs.records.jsonable import to_jsonable
 from pytest_siren.jobs.records.naming import check_job_name
 from pytest_siren.jobs.redact import ENVIRONMENT, REDACTED, Redactor, of_config
-from pytest_siren.session.config.invocation import Invocation, Resume
+from pytest_siren.session.config.invocation import Invocation, learn, redactor
 from pytest_siren.session.config.option_groups import max_cost
 from pytest_siren.session.config.options import default_concurrency, names
+from pytest_siren.session.config.processes import Resume
 from pytest_siren.session.config.stash import SESSION
 from pytest_siren.session.execution.counts import check_priced
 from pytest_siren.session.execution.event_loop import no_collections
 from pytest_siren.session.execution.executor import evaluations_of
 from pytest_siren.session.gating.manifest import register_gates
 from pytest_siren.session.items.job import Job, RunItem, Workshop
-from pytest_siren.session.items.report import learn, redactor, screened
+from pytest_siren.session.items.report import screened
 from pytest_siren.sharing.state import MOST_KEYS
 from pytest_siren.spec.components import Selection
 from pytest_siren.spec.errors import SpecError

@@ -1,22 +1,23 @@
-"""What the user asked of a session, without secrets, and what the session decided by it."""
+"""What the user asked of a session, without secrets, what it decided, and its note for the next."""
 
 from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from pytest_siren.evaluation.bounds import MOST_RUNS_OF_TASK
-from pytest_siren.jobs.redact import REDACTED
+from pytest_siren.jobs.redact import REDACTED, of_override
+from pytest_siren.session.config.processes import executor_of
+from pytest_siren.session.config.stash import CACHE_KEY, SECRETS, SESSION
 
 if TYPE_CHECKING:
-    pass
+    from pytest_siren.jobs.redact import Redactor
 
 _FROM_OPTIONS = {
     "attack": "siren_attack",
@@ -263,65 +264,79 @@ def given_again(before: Invocation, given: Invocation, how: str) -> Invocation:
     )
 
 
-@dataclass(frozen=True)
-class Resume:
-    """What a session goes on with; the same on the controller and on every worker."""
+_NOTED = frozenset({"sweep", "jobs", "jobs_dir", "invocation", "target", "latest"})
+"""Its keys; a note of another version that lacks any of them is none."""
 
-    how: str
-    """``--lf`` or ``--resume TARGET``, for messages."""
-    jobs: Mapping[str, str]
-    """Identity of a job's configuration to the path of its folder."""
-    sweep: str | None
-    jobs_dir: str | None
-    """Where jobs are that begin now; ``None`` leaves it to option, ini key and eval file."""
-    only: bool
-    """Whether nothing but these jobs is run; else a configuration that changed is a new job."""
-    retry: Sequence[str] | None
-    """Types of errors, in lower case, after which a run is executed again; ``None``: all."""
-    invocations: Mapping[str, Mapping[str, Any]]
-    """With ``only``: identity of a job to what its session had been asked for."""
-    files: Mapping[str, str]
-    """With ``only``: identity of a job to its eval file, relative to the root folder."""
-    override: Mapping[str, Any]
-    """What the user changes, as the job's history of overrides keeps it; may be empty."""
-    target: str | None = None
-    """What ``--resume`` was given."""
-    kept: Mapping[str, Any] = field(default_factory=dict)
-    """What the next ``--lf`` is to go on with: what was asked for at first, with the overrides."""
 
-    def of_file(self, file: str) -> dict[str, Mapping[str, Any]]:
-        """Return the jobs of the eval file ``file`` with their invocations."""
-        return {
-            identity: self.invocations[identity]
-            for identity, source in self.files.items()
-            if source == file
+def remember(config: pytest.Config, jobs: Mapping[str, str]) -> None:
+    """Write the sweep's file and the note in pytest's cache that ``--lf`` looks for.
+
+    ``jobs`` are identities of configurations and the paths of their folders. To be called on the
+    controller. What cannot be written becomes a warning.
+    """
+    session = config.stash[SESSION]
+    resume = session.resume
+    if resume is None or resume.sweep is not None:
+        _write_sweeps(config, jobs)
+    cache = getattr(config, "cache", None)
+    if cache is not None:
+        root = config.rootpath
+        if resume is not None:
+            jobs = {**resume.jobs, **jobs}
+        asked = (resume and resume.kept) or session.invocation
+        record = {
+            "sweep": session.sweep,
+            "jobs": {one: os.path.relpath(path, root) for one, path in jobs.items()},
+            "jobs_dir": session.jobs_dir and os.path.relpath(session.jobs_dir, root),
+            "invocation": redactor(config).config({"invocation": asked})["invocation"],
+            "target": resume.target if resume else None,
+            "latest": True,
         }
+        cache.set(CACHE_KEY, record)
 
 
-@dataclass(frozen=True)
-class SessionInfo:
-    """Decided once, on the controller."""
+def _write_sweeps(config: pytest.Config, jobs: Mapping[str, str]) -> None:
+    from pytest_siren.jobs.sweeps import Sweep, write_sweep
 
-    id: str
-    started_at: float
-    """Seconds since the epoch."""
-    jobs_dir: str | None
-    """Where the user wants jobs; ``None`` when neither option nor ini key says."""
-    records_id: str
-    """Processes with the same one share jobs; those of ``--dist each`` have one each."""
-    invocation: dict[str, Any] = field(default_factory=dict)
-    """What the user asked for, as ``Invocation.plain`` gives it."""
-    resume: Resume | None = None
-    """What this session goes on with."""
-    set_aside: str | None = None
-    """How to resume the evaluations that this session leaves alone; it collects none then."""
+    session = config.stash[SESSION]
+    folders: dict[Path, dict[str, str]] = {}
+    for identity, path in jobs.items():
+        folders.setdefault(Path(path).parent, {})[identity] = Path(path).name
+    launcher = executor_of(config).launcher
+    for folder, identities in folders.items():
+        sweep = Sweep(session.sweep, tuple(identities.values()), identities)
+        try:
+            write_sweep(folder, sweep, launcher)
+        except (OSError, ValueError) as error:
+            warning = f"the sweep {session.sweep} cannot be written: {error}"
+            config.issue_config_time_warning(pytest.PytestWarning(warning), stacklevel=2)
 
-    @property
-    def started(self) -> datetime:
-        return datetime.fromtimestamp(self.started_at, UTC)
 
-    @property
-    def sweep(self) -> str:
-        """Name of the sweep that its jobs belong to."""
-        known = self.resume.sweep if self.resume else None
-        return known or self.started.strftime("%Y-%m-%d_%H-%M-%S")
+def how_to_go_on(config: pytest.Config) -> str:
+    """Return the command that executes what is left."""
+    if getattr(config, "cache", None) is not None:
+        return "pytest --lf"
+    return f"pytest --resume {config.stash[SESSION].sweep}"
+
+
+def noted(config: pytest.Config) -> dict[str, Any] | None:
+    """Return the note of the last session with evaluations."""
+    cache = getattr(config, "cache", None)
+    record = cache.get(CACHE_KEY, None) if cache is not None else None
+    return record if isinstance(record, dict) and record.keys() >= _NOTED else None
+
+
+def learn(config: pytest.Config, values: Iterable[str]) -> None:
+    """Let the session's output and records lack ``values``."""
+    config.stash.setdefault(SECRETS, set()).update(values)
+
+
+def redactor(config: pytest.Config) -> Redactor:
+    """Return what knows the secrets of the session: options, eval files, environment."""
+    # Not before there is something to say: controllers of workers load nothing heavy.
+    from pytest_siren.jobs.redact import Redactor
+
+    overrides = config.getoption("siren_set", None) or ()
+    given = {value for one in overrides for value in of_override(one)}
+    known: set[str] = config.stash.setdefault(SECRETS, set())
+    return Redactor(frozenset(given | known))

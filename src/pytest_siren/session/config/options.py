@@ -332,10 +332,16 @@ def check_options(config: pytest.Config) -> None:
             raise pytest.UsageError(f"--set {given}: expected KEY=VALUE or ~KEY")
 
 
+def asks_to_resume(config: pytest.Config) -> bool:
+    """Whether any option is given that is about runs of earlier sessions."""
+    return any(config.getoption(name, None) for name in _RESUMING)
+
+
 def asks_for_evaluations(config: pytest.Config) -> bool:
     """Whether there is something to say at the end even of a session that finds no eval file."""
-    options = ("siren_gate", "siren_gate_stop", "siren_baseline", "siren_report", *_RESUMING)
+    options = ("siren_gate", "siren_gate_stop", "siren_baseline", "siren_report")
     asked = results_asked(config) or run_mode(config) is not RunMode.NORMAL
+    asked = asked or asks_to_resume(config)
     asked = asked or any(config.getoption(name, None) for name in options)
     return asked or any(config.getini(name) for name in ("siren_gate", "siren_report"))
 

@@ -1,4 +1,4 @@
-"""What this process is among those of its session, its executor, and its registry of components.
+"""What all processes of a session know of it, what this one is, its executor and its components.
 
 Loaded by every pytest session, so nothing heavy.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -17,6 +18,70 @@ import pytest
 if TYPE_CHECKING:
     from pytest_siren.evaluation.components import Registry
     from pytest_siren.sharing.state import SharedState
+
+
+@dataclass(frozen=True)
+class Resume:
+    """What a session goes on with; the same on the controller and on every worker."""
+
+    how: str
+    """``--lf`` or ``--resume TARGET``, for messages."""
+    jobs: Mapping[str, str]
+    """Identity of a job's configuration to the path of its folder."""
+    sweep: str | None
+    jobs_dir: str | None
+    """Where jobs are that begin now; ``None`` leaves it to option, ini key and eval file."""
+    only: bool
+    """Whether nothing but these jobs is run; else a configuration that changed is a new job."""
+    retry: Sequence[str] | None
+    """Types of errors, in lower case, after which a run is executed again; ``None``: all."""
+    invocations: Mapping[str, Mapping[str, Any]]
+    """With ``only``: identity of a job to what its session had been asked for."""
+    files: Mapping[str, str]
+    """With ``only``: identity of a job to its eval file, relative to the root folder."""
+    override: Mapping[str, Any]
+    """What the user changes, as the job's history of overrides keeps it; may be empty."""
+    target: str | None = None
+    """What ``--resume`` was given."""
+    kept: Mapping[str, Any] = field(default_factory=dict)
+    """What the next ``--lf`` is to go on with: what was asked for at first, with the overrides."""
+
+    def of_file(self, file: str) -> dict[str, Mapping[str, Any]]:
+        """Return the jobs of the eval file ``file`` with their invocations."""
+        return {
+            identity: self.invocations[identity]
+            for identity, source in self.files.items()
+            if source == file
+        }
+
+
+@dataclass(frozen=True)
+class SessionInfo:
+    """Decided once, on the controller."""
+
+    id: str
+    started_at: float
+    """Seconds since the epoch."""
+    jobs_dir: str | None
+    """Where the user wants jobs; ``None`` when neither option nor ini key says."""
+    records_id: str
+    """Processes with the same one share jobs; those of ``--dist each`` have one each."""
+    invocation: dict[str, Any] = field(default_factory=dict)
+    """What the user asked for, as ``Invocation.plain`` gives it."""
+    resume: Resume | None = None
+    """What this session goes on with."""
+    set_aside: str | None = None
+    """How to resume the evaluations that this session leaves alone; it collects none then."""
+
+    @property
+    def started(self) -> datetime:
+        return datetime.fromtimestamp(self.started_at, UTC)
+
+    @property
+    def sweep(self) -> str:
+        """Name of the sweep that its jobs belong to."""
+        known = self.resume.sweep if self.resume else None
+        return known or self.started.strftime("%Y-%m-%d_%H-%M-%S")
 
 
 class Part(Enum):

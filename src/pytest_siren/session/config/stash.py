@@ -1,4 +1,7 @@
-"""Where one session keeps what it knows. Loaded by every pytest session, so nothing but keys."""
+"""Where one session keeps what it knows, and its note for the next one.
+
+Loaded by every pytest session, so little but keys.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ import pytest
 
 if TYPE_CHECKING:
     from pytest_siren.jobs.writing.store import History
-    from pytest_siren.session.config.invocation import SessionInfo
+    from pytest_siren.session.config.processes import SessionInfo
     from pytest_siren.sharing.state import SharedState
 
 
@@ -51,3 +54,19 @@ EVALUATIONS: pytest.StashKey[ProcessEvaluations] = pytest.StashKey()
 """Absent until this process has seen an eval file."""
 SECRETS = pytest.StashKey[set[str]]()
 """Values of the eval files that must be neither shown nor recorded."""
+CACHE_KEY = "siren/session"
+"""Where pytest's cache keeps the last session with evaluations."""
+
+
+def forget_latest(session: pytest.Session) -> None:
+    """Note that a session without evaluations was the last one: ``--lf`` is pytest's own again.
+
+    A session that only collects, or that has found nothing, was none.
+    """
+    config = session.config
+    if config.option.collectonly or session.exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED:
+        return
+    cache = getattr(config, "cache", None)
+    record = cache.get(CACHE_KEY, None) if cache is not None else None
+    if cache is not None and isinstance(record, dict) and record.get("latest"):
+        cache.set(CACHE_KEY, {**record, "latest": False})

@@ -56,6 +56,7 @@ from pytest_siren.payloads import (
     ScoreInfo,
 )
 from pytest_siren.records import IndexEntry, Result
+from pytest_siren.session.config.invocation import redactor
 from pytest_siren.session.config.options import run_timeout
 from pytest_siren.session.config.processes import executor_of, is_worker
 from pytest_siren.session.config.stash import EVALUATIONS, SESSION
@@ -69,7 +70,6 @@ from pytest_siren.session.items.report import (
     RunFailedError,
     Spent,
     carry,
-    redactor,
     report_of,
     screen_report,
     screened,

@@ -20,8 +20,9 @@ from weakref import WeakSet
 
 import pytest
 
+from pytest_siren.session.config.invocation import redactor
 from pytest_siren.session.items.job import RunItem
-from pytest_siren.session.items.report import redactor, screened
+from pytest_siren.session.items.report import screened
 
 _LOG_FORMAT = "%(levelname)-8s %(name)s:%(filename)s:%(lineno)d %(message)s"
 _PYTEST_HANDLERS = ("log_file_handler", "log_cli_handler")

@@ -15,6 +15,7 @@ from pytest_siren.evaluation.isolation import INTERRUPTED, STOP, GuardedTask, In
 from pytest_siren.jobs.reading.job_config import RecordError
 from pytest_siren.jobs.writing.store import JobExistsError
 from pytest_siren.records import Result
+from pytest_siren.session.config.invocation import remember
 from pytest_siren.session.config.option_groups import max_cost
 from pytest_siren.session.config.stash import EARLY
 from pytest_siren.session.execution.counts import limit_reached
@@ -22,7 +23,6 @@ from pytest_siren.session.execution.event_loop import Lull, set_aside
 from pytest_siren.session.execution.executor import Ended, Evaluations
 from pytest_siren.session.execution.output_capture import Capture, RunStreams
 from pytest_siren.session.items.job import RunItem
-from pytest_siren.session.resume.resolve import remember
 from pytest_siren.sharing.state import Gauge, SharedState
 from pytest_siren.text.words import counted
 

@@ -15,9 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import pytest
 
 from pytest_siren.jobs.records.naming import run_directory
-from pytest_siren.jobs.redact import of_override
 from pytest_siren.payloads import RunInfo, RunReport
-from pytest_siren.session.config.stash import SECRETS
 from pytest_siren.text.words import shown
 
 if TYPE_CHECKING:
@@ -41,22 +39,6 @@ _SPELLED = {
 _COMMAND = re.compile(r"^([ \t]*)(::|##vso\[|##\[)", re.MULTILINE)
 """What CI systems obey at the start of a line."""
 _DEEPEST = 12
-
-
-def learn(config: pytest.Config, values: Iterable[str]) -> None:
-    """Let the session's output and records lack ``values``."""
-    config.stash.setdefault(SECRETS, set()).update(values)
-
-
-def redactor(config: pytest.Config) -> Redactor:
-    """Return what knows the secrets of the session: options, eval files, environment."""
-    # Not before there is something to say: controllers of workers load nothing heavy.
-    from pytest_siren.jobs.redact import Redactor
-
-    overrides = config.getoption("siren_set", None) or ()
-    given = {value for one in overrides for value in of_override(one)}
-    known: set[str] = config.stash.setdefault(SECRETS, set())
-    return Redactor(frozenset(given | known))
 
 
 def visible(text: str) -> str:

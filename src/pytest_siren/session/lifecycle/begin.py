@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_siren.session.config.invocation import Invocation, Resume, SessionInfo
+from pytest_siren.session.config.invocation import Invocation, noted
 from pytest_siren.session.config.option_groups import (
     check_stop,
     on_github,
@@ -19,9 +19,11 @@ from pytest_siren.session.config.option_groups import (
     results_asked,
     targets,
 )
-from pytest_siren.session.config.options import chosen_jobs_dir, names, run_timeout
+from pytest_siren.session.config.options import asks_to_resume, chosen_jobs_dir, names, run_timeout
 from pytest_siren.session.config.processes import (
     RegistrationError,
+    Resume,
+    SessionInfo,
     executor_of,
     is_worker,
     registry,
@@ -31,7 +33,6 @@ from pytest_siren.session.execution.event_loop import Lull, give_back, no_collec
 from pytest_siren.session.gating.plugin import Gating, baseline
 from pytest_siren.session.reporting.progress.plugin import ProgressReporting
 from pytest_siren.session.reporting.terminal import LostRecords, Reporting
-from pytest_siren.session.resume.resolve import noted, resumed, set_aside
 
 if TYPE_CHECKING:
     from pytest_siren.evaluation.components import Registry
@@ -53,7 +54,11 @@ def decide(config: pytest.Config) -> SessionInfo:
             asked = Invocation.from_plain(values["invocation"])
             asked.restore(config, with_args=True, with_filters=True)
         return SessionInfo(**{**values, "resume": resume})
-    resume = resumed(config)
+    resume = aside = None
+    if asks_to_resume(config):
+        from pytest_siren.session.resume.resolve import resumed, set_aside
+
+        resume, aside = resumed(config), set_aside(config)
     jobs_dir = chosen_jobs_dir(config)
     if jobs_dir is None and resume is not None and resume.jobs_dir:
         jobs_dir = config.rootpath / resume.jobs_dir
@@ -65,7 +70,7 @@ def decide(config: pytest.Config) -> SessionInfo:
         jobs_dir=str(jobs_dir) if jobs_dir else None,
         invocation=Invocation.of(config).plain(),
         resume=resume,
-        set_aside=set_aside(config),
+        set_aside=aside,
     )
 
 

@@ -30,11 +30,11 @@ from pytest_siren.jobs.writing.store import History, JobStore, Past, Recorded, T
 from pytest_siren.jobs.writing.write import mark
 from pytest_siren.payloads import JobInfo, RunAttempt, RunInfo
 from pytest_siren.records import IndexEntry, Result
-from pytest_siren.session.config.invocation import Resume
-from pytest_siren.session.config.processes import executor_of
+from pytest_siren.session.config.invocation import redactor
+from pytest_siren.session.config.processes import Resume, executor_of
 from pytest_siren.session.config.stash import EARLY, HISTORIES, SESSION
 from pytest_siren.session.items.job import Job
-from pytest_siren.session.items.report import redactor, screened, without_secrets
+from pytest_siren.session.items.report import screened, without_secrets
 from pytest_siren.session.recording.shared_folder import spare_jobs
 
 if TYPE_CHECKING:

@@ -18,10 +18,9 @@ from pytest_siren.metrics.rates.choices import cluster_note
 from pytest_siren.metrics.rates.summary import last_attempts
 from pytest_siren.payloads import RunReport
 from pytest_siren.reports.data import ReportData, changes
+from pytest_siren.session.config.invocation import how_to_go_on, redactor
 from pytest_siren.session.config.option_groups import chosen_cluster
 from pytest_siren.session.config.stash import DECIDED, NOT_NEEDED_LINES
-from pytest_siren.session.items.report import redactor
-from pytest_siren.session.resume.resolve import how_to_go_on
 
 if TYPE_CHECKING:
     import pandas as pd

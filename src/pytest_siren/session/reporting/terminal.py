@@ -16,19 +16,18 @@ import pytest
 from pytest_siren.evaluation.isolation import UserInterrupt, one_line
 from pytest_siren.jobs.records.naming import RESULT_FILE, run_directory
 from pytest_siren.payloads import RunReport
+from pytest_siren.session.config.invocation import how_to_go_on, redactor
 from pytest_siren.session.config.option_groups import chosen_cluster
 from pytest_siren.session.config.processes import Part, executor_of, is_worker
-from pytest_siren.session.config.stash import DECIDED, NOT_NEEDED, NOT_NEEDED_LINES, SESSION
-from pytest_siren.session.execution.counts import Facts, facts_of, notes
-from pytest_siren.session.items.report import (
-    Received,
-    from_properties,
-    redactor,
-    screen_warning,
-    screened,
+from pytest_siren.session.config.stash import (
+    DECIDED,
+    NOT_NEEDED,
+    NOT_NEEDED_LINES,
+    SESSION,
+    forget_latest,
 )
-from pytest_siren.session.resume.last_session import forget_latest
-from pytest_siren.session.resume.resolve import how_to_go_on
+from pytest_siren.session.execution.counts import Facts, facts_of, notes
+from pytest_siren.session.items.report import Received, from_properties, screen_warning, screened
 from pytest_siren.text.words import counted, escaped, printable
 
 _OUTCOMES = ("passed", "failed", "skipped")

@@ -17,9 +17,8 @@ from pytest_siren.jobs.records.naming import CONFIG_FILE
 from pytest_siren.jobs.writing.repair import Repaired, as_it_would_be, up_to_date
 from pytest_siren.jobs.writing.store import History
 from pytest_siren.jobs.writing.write import claim, release
-from pytest_siren.session.config.invocation import Resume
 from pytest_siren.session.config.options import writes_nothing
-from pytest_siren.session.config.processes import is_worker
+from pytest_siren.session.config.processes import Resume, is_worker
 from pytest_siren.session.config.stash import HISTORIES
 from pytest_siren.session.items.job import RunItem
 from pytest_siren.session.recording.recorder import RECORDER

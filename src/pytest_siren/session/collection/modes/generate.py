@@ -6,11 +6,11 @@ from collections import Counter
 from collections.abc import Sequence
 
 from pytest_siren.session.collection.modes.base import LONGEST_NAME, Mode, jobs_of, title
+from pytest_siren.session.config.invocation import remember
 from pytest_siren.session.config.stash import SESSION
 from pytest_siren.session.execution.run_loop import CANNOT_BEGIN
 from pytest_siren.session.items.job import RunItem
 from pytest_siren.session.recording.recorder import RECORDER
-from pytest_siren.session.resume.resolve import remember
 from pytest_siren.text.words import printable, shown
 
 

@@ -9,8 +9,9 @@ from pytest_siren.evaluation.components import Part, SupportsPrepare, awaited, i
 from pytest_siren.evaluation.isolation import UserInterrupt, marked_interrupts, one_line
 from pytest_siren.evaluation.models import Checked
 from pytest_siren.session.collection.modes.base import LONGEST_NAME, Mode, jobs_of
+from pytest_siren.session.config.invocation import redactor
 from pytest_siren.session.items.job import RunItem
-from pytest_siren.session.items.report import redactor, screened
+from pytest_siren.session.items.report import screened
 from pytest_siren.text.words import printable
 
 
