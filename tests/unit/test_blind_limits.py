@@ -20,7 +20,7 @@ from pytest_siren.evaluation.pricing import Price, Prices
 from pytest_siren.evaluation.scores import Status
 from pytest_siren.evaluation.stage import Attack, Stage, Target
 from pytest_siren.evaluation.states import End, InjectableModelRequest
-from pytest_siren.session.execution.counts import limit_reached
+from pytest_siren.session.config.option_groups import limit_reached
 from pytest_siren.sharing.state import Board, Gauge, SharedSpend
 from tests.unit.test_cost_runs import outcome, plan
 

@@ -15,7 +15,8 @@ from rich.cells import cell_len
 from pytest_siren.evaluation.pricing import CostUnknownError, Price, Prices
 from pytest_siren.metrics.rates.choices import dollars
 from pytest_siren.metrics.rates.summary import rows, totals
-from pytest_siren.session.execution.counts import check_priced, limit_reached
+from pytest_siren.session.config.option_groups import limit_reached
+from pytest_siren.session.items.job import check_priced
 from pytest_siren.session.reporting.summary_table import render
 from pytest_siren.sharing.state import Board, Gauge, SharedSpend
 from tests.unit.test_metrics_summary import error, report

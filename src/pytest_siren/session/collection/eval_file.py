@@ -22,11 +22,10 @@ from pytest_siren.session.config.option_groups import max_cost
 from pytest_siren.session.config.options import default_concurrency, names
 from pytest_siren.session.config.processes import Resume
 from pytest_siren.session.config.stash import SESSION
-from pytest_siren.session.execution.counts import check_priced
 from pytest_siren.session.execution.event_loop import no_collections
 from pytest_siren.session.execution.executor import evaluations_of
 from pytest_siren.session.gating.manifest import register_gates
-from pytest_siren.session.items.job import Job, RunItem, Workshop
+from pytest_siren.session.items.job import Job, RunItem, Workshop, check_priced
 from pytest_siren.session.items.report import screened
 from pytest_siren.sharing.state import MOST_KEYS
 from pytest_siren.spec.components import Selection

@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_siren.metrics.rates.choices import Cluster, Unexposed
+from pytest_siren.metrics.rates.choices import Cluster, Unexposed, dollars
 from pytest_siren.session.config.processes import RegistrationError, executor_of, registry
 from pytest_siren.text.words import shown
 
 if TYPE_CHECKING:
     from pytest_siren.evaluation.pricing import Prices
     from pytest_siren.reports.formats import Target
+    from pytest_siren.sharing.state import SharedState
     from pytest_siren.spec.gates import Gate
 
 
@@ -169,6 +170,25 @@ def max_cost(config: pytest.Config) -> Decimal | None:
     ):
         if text:
             return _amount(where, text)
+    return None
+
+
+def limit_reached(board: SharedState, limit: Decimal | None) -> str | None:
+    """Return the sentence for the stop once the session has spent ``limit`` US dollars.
+
+    It stops, too, when nobody can tell how much it has spent.
+    """
+    from pytest_siren.sharing.state import Gauge
+
+    if limit is None:
+        return None
+    if (spent := round(board.total(Gauge.COST), 9)) >= limit:
+        return f"--siren-max-cost {limit} reached: {dollars(spent)} spent"
+    if (reason := board.why_unpriced) is not None:
+        return (
+            f"--siren-max-cost {limit} cannot be kept: {reason}, "
+            f"so the cost of the session is unknown; {dollars(spent)} is known to be spent"
+        )
     return None
 
 

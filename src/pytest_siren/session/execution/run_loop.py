@@ -16,9 +16,8 @@ from pytest_siren.jobs.reading.job_config import RecordError
 from pytest_siren.jobs.writing.store import JobExistsError
 from pytest_siren.records import Result
 from pytest_siren.session.config.invocation import remember
-from pytest_siren.session.config.option_groups import max_cost
+from pytest_siren.session.config.option_groups import limit_reached, max_cost
 from pytest_siren.session.config.stash import EARLY
-from pytest_siren.session.execution.counts import limit_reached
 from pytest_siren.session.execution.event_loop import Lull, set_aside
 from pytest_siren.session.execution.executor import Ended, Evaluations
 from pytest_siren.session.execution.output_capture import Capture, RunStreams

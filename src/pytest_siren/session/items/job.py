@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from decimal import Decimal
 from functools import cached_property
 from hashlib import sha256
 from itertools import chain
@@ -352,6 +353,39 @@ def _released(spec: JobSpec) -> JobSpec:
 def limits(given: Mapping[str, Any]) -> UsageLimits:
     """Return pydantic-ai's limits; keys that are absent are unlimited."""
     return UsageLimits(**{"request_limit": None, **given})
+
+
+def check_priced(
+    jobs: Iterable[Job], prices: Prices, session_limit: Decimal | None, root: Path
+) -> None:
+    """Raise ``CostUnknownError`` when a limit of cost is set for a model without a price.
+
+    Names each such model once. To be called in every process, before anything runs.
+    """
+    limited: dict[str, str] = {}
+    for job in jobs:
+        if session_limit is not None:
+            limit = f"--siren-max-cost {session_limit}"
+        elif job.limits.cost_limit is not None:
+            limit = f"usage_limits.cost {job.limits.cost_limit} in {shown(job.spec.source, root)}"
+        else:
+            continue
+        # What judges use counts against the session's limit, against a run's only if an attack asks
+        # them.
+        judges = [] if session_limit is None else list(job.judges.values())
+        for model in (job.model, *job.attackers.values(), *judges):
+            if not prices.known(model.id):
+                limited.setdefault(model.id, limit)
+    if limited:
+        from pytest_siren.evaluation.pricing import CostUnknownError
+
+        raise CostUnknownError(
+            "\n".join(
+                f"no price is known for the model {model!r}, so {limit} cannot be kept: "
+                "give it a price with --siren-prices FILE, or drop the limit"
+                for model, limit in limited.items()
+            )
+        )
 
 
 class RunItem(pytest.Item):

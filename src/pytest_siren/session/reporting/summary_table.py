@@ -12,7 +12,6 @@ from pytest_siren.jobs.sweeps import Sweep, SweepError, differing, read_sweep
 from pytest_siren.metrics.rates.choices import Estimate, dollars
 from pytest_siren.metrics.rates.measures import sent_note, spoken
 from pytest_siren.metrics.rates.summary import SummaryRow, Totals, totals
-from pytest_siren.session.execution.counts import cost_of
 from pytest_siren.text.words import counted, printable
 
 _NARROWEST = 60
@@ -181,7 +180,7 @@ def _reach(row: SummaryRow, width: int) -> list[str]:
 def _costs(row: SummaryRow | Totals, models: Sequence[str], width: int) -> list[str]:
     return [
         f"tokens {row.input_tokens:,} in, {row.output_tokens:,} out",
-        *cost_of(row, models, width - 2 * len(_INDENT)),
+        *_cost_of(row, models, width - 2 * len(_INDENT)),
         f"wall time {_span(row.wall_seconds)}",
     ]
 
@@ -253,6 +252,44 @@ def _wrap(pieces: Sequence[str], width: int, gap: str, indents: tuple[str, str])
 
 
 _WIDEST_NAME = 28
+
+
+def _cost_of(row: SummaryRow | Totals, models: Sequence[str], room: int) -> list[str]:
+    """Return what to say of the cost of ``row``, in pieces of at most ``room`` cells.
+
+    Nothing is said when it cost nothing. ``models`` are those of the attempts without a cost.
+    """
+    if not row.unpriced:
+        return [f"cost {dollars(row.cost)}"] if row.cost else []
+    if _of_others(row):
+        models = ["a judge or an attacker"]
+    if row.unpriced == row.attempts:
+        if not (row.input_tokens or row.output_tokens):
+            return ["cost unknown (the answers contain no token counts)"]
+        return [_named(f"cost unknown ({_lacking(row)} {{}})", models, room)]
+    attempts = f"{row.unpriced:,} of {row.attempts:,} attempts"
+    return [
+        f"cost at least {dollars(row.cost)}",
+        _named(f"{_lacking(row)} {attempts} ({{}})", models, room),
+    ]
+
+
+def _of_others(row: SummaryRow | Totals) -> bool:
+    """Whether only the models of judges or attackers have no price."""
+    others = getattr(row, "judge_unpriced", 0) + getattr(row, "attacker_unpriced", 0)
+    return bool(others) and others >= row.unpriced
+
+
+def _lacking(row: SummaryRow | Totals) -> str:
+    if not row.unmeasured:
+        return "no price for"
+    return "usage incomplete for" if row.unmeasured == row.unpriced else "no price or usage for"
+
+
+def _named(text: str, models: Sequence[str], room: int) -> str:
+    others = f" and {len(models) - 1} more" if len(models) > 1 else ""
+    longest = room - len(text.format(others))
+    return text.format(printable(models[0], longest) + others)
 
 
 def cells_table(rows: Sequence[SummaryRow], sweep_id: str, width: int) -> list[str]:
