@@ -2,76 +2,29 @@
 
 Each process has a file of its own, which it replaces whole and all others read; what is asked of
 all is told there too, so that no two processes write to one file. Only the shared cells of keys are
-in one file, which changes under a lock: a file that is created exclusively, as every network file
+in one file, which changes under a lock: a link that is created exclusively, as every network file
 system can. Nothing is mapped, and no lock of the operating system is needed.
-
-What others did is seen at most ``FRESH`` seconds later. A process of another host that has not
-written for ``SILENT`` seconds has died.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import secrets
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pytest_siren.sharing.state import KEY_CELLS, PRESENT, Gauge, host, lives
+from pytest_siren.sharing.lockfile import LockFile
+from pytest_siren.sharing.peers import Peers, replace
+from pytest_siren.sharing.state import KEY_CELLS, Gauge, host
 
-FRESH = 0.05
-"""Seconds for which what was read or written last is good enough."""
-BEAT = 5.0
-"""Seconds after which a process writes though nothing has changed."""
-SILENT = 20.0
-"""Seconds after which a process of another host that has not written is taken for dead."""
-_HELD = 10.0
-"""Seconds after which a lock is taken from a process of another host that keeps it."""
-_POLL = 0.002
 _TEXT = 4096
 """Characters of a sentence."""
+_PORTION_EACH, _PORTIONS = 0.015, (0.25, 3.0)
+"""Seconds that the portions of all processes last, for each process, and the bounds of that."""
 
 _CELLS, _LOCK = "cells.json", "lock"
-_PROCESS = "process-"
-
-
-@dataclass
-class _Process:
-    """What a process tells all others."""
-
-    gauges: dict[str, float] = field(default_factory=dict)
-    keys: dict[str, tuple[int, int]] = field(default_factory=dict)
-    """Name of a key to the requests in flight, and waiting."""
-    stopped: tuple[float, str] | None = None
-    settled: bool = False
-    unpriced: tuple[float, str] | None = None
-    key_stops: dict[str, tuple[float, str]] = field(default_factory=dict)
-    lost: list[str] = field(default_factory=list)
-    """Processes that this one knows to have died, one name for each death."""
-
-    def plain(self, beat: int) -> bytes:
-        return json.dumps({**vars(self), "beat": beat}).encode()
-
-    @classmethod
-    def read(cls, data: bytes) -> _Process:
-        values: dict[str, Any] = json.loads(data)
-        del values["beat"]
-        return cls(**values)
-
-
-@dataclass
-class _Other:
-    """What is known of another process."""
-
-    told: _Process
-    version: tuple[int, int]
-    """Inode of its file, and when it was written in nanoseconds of the file server's clock."""
-    seen: float
-    """When that was new, by this process's monotonic clock."""
 
 
 class SharedFiles:
@@ -82,17 +35,14 @@ class SharedFiles:
     def __init__(self, folder: Path) -> None:
         """Join the session whose files are in ``folder``, which must be there."""
         self.folder = folder
-        self._mine = _Process()
-        self._others: dict[str, _Other] = {}
-        self._beat = 0
-        self._dirty = False
-        self._written = self._looked = time.monotonic()
-        self._name = self._join()
+        self._peers = Peers(folder)
+        self._mine = self._peers.mine
+        self._lock = LockFile(folder / _LOCK, self._peers.name)
         self._cells: dict[str, list[float]] = {}
+        self._held: dict[str, Any] = {}
+        """Name of a process to what it told of keys when it last held the lock."""
         self._cells_read = 0.0
         self._holds = False
-        self._write()
-        self._look()
 
     @classmethod
     def open(cls, folder: Path) -> SharedFiles:
@@ -102,10 +52,7 @@ class SharedFiles:
 
     def close(self) -> None:
         """Leave: nothing is running here any more."""
-        for gauge in PRESENT:
-            self._mine.gauges.pop(gauge.name, None)
-        self._mine.keys.clear()
-        self._write()
+        self._peers.leave()
 
     # This process's own gauges, and everybody's.
 
@@ -113,19 +60,18 @@ class SharedFiles:
         return self._mine.gauges.get(gauge.name, 0.0)
 
     def __setitem__(self, gauge: Gauge, value: float) -> None:
-        self._mine.gauges[gauge.name] = value
-        self._changed()
+        if self._mine.gauges.get(gauge.name) != value:
+            self._mine.gauges[gauge.name] = value
+            self._peers.changed()
 
     def total(self, gauge: Gauge) -> float:
         """Return the sum over all processes; of present states, over those that are alive."""
-        return sum(self._values(gauge, living=gauge in PRESENT))
+        return self[gauge] + self._peers.totals().gauges.get(gauge.name, 0.0)
 
     def earliest(self, gauge: Gauge) -> float:
         """Return the least value but 0 among the processes that are alive; 0 without one."""
-        return min((one for one in self._values(gauge, living=True) if one), default=0.0)
-
-    def _values(self, gauge: Gauge, *, living: bool) -> list[float]:
-        return [told.gauges.get(gauge.name, 0.0) for told in self._told(living=living)]
+        found = self[gauge], self._peers.totals().earliest.get(gauge.name, 0.0)
+        return min((one for one in found if one), default=0.0)
 
     # What is asked of all processes.
 
@@ -133,46 +79,57 @@ class SharedFiles:
         """Ask every process to stop; the first reason stands."""
         if self.stopped is None:
             self._mine.stopped = (time.time(), reason[:_TEXT])
-            self._write()
+            self._peers.write()
 
     @property
     def stopped(self) -> str | None:
         """Why every process shall stop; ``None`` while nobody asked for it."""
-        return _first(told.stopped for told in self._told())
+        return _first((self._mine.stopped, *self._peers.totals().stopped))
 
     def settle(self) -> None:
         """Tell every process that no further runs are needed; those in flight go on."""
         self._mine.settled = True
-        self._write()
+        self._peers.write()
 
     @property
     def settled(self) -> bool:
         """Whether no further runs are needed."""
-        return any(told.settled for told in self._told())
+        return self._mine.settled or self._peers.totals().settled
 
     def unpriced(self, reason: str) -> None:
         """Count an answer whose cost nobody knows; the first reason stands."""
         self[Gauge.UNPRICED] += 1
         if self._mine.unpriced is None:
             self._mine.unpriced = (time.time(), reason[:_TEXT])
-            self._write()
+            self._peers.write()
 
     @property
     def why_unpriced(self) -> str | None:
         """Why the cost of an answer is unknown; ``None`` while all are known."""
-        return _first(told.unpriced for told in self._told())
+        return _first((self._mine.unpriced, *self._peers.totals().unpriced))
 
     # Processes that died.
 
     @property
     def lost(self) -> int:
         """How many processes have died so far."""
-        return sum(len(told.lost) for told in self._told())
+        return len(self._mine.lost) + self._peers.totals().lost
 
     def count_lost(self, pid: int) -> None:
         """Note that the process ``pid`` of this host died: nothing is running there any more."""
-        self._mine.lost.append(f"{host()}-{pid}")
-        self._write()
+        self.count_lost_process(f"{host()}-{pid}")
+
+    def count_lost_process(self, process: str) -> None:
+        """Note that the process ``HOST-PID`` died: nothing is running there any more."""
+        self._mine.lost.append(process)
+        self._peers.write()
+
+    def living(self, process: str) -> bool:
+        """Whether the process ``HOST-PID`` lives, as far as one can tell from this host.
+
+        One of another host has died when it has given no sign of life for some seconds.
+        """
+        return self._peers.living(process)
 
     # What belongs to a key, such as a model.
 
@@ -183,89 +140,28 @@ class SharedFiles:
     def stop_key(self, name: str, reason: str) -> None:
         """Ask every process to begin nothing more on the key ``name``; the first reason stands."""
         self._mine.key_stops.setdefault(name, (time.time(), reason[:_TEXT]))
-        self._write()
+        self._peers.write()
 
     def key_stopped(self, name: str) -> str | None:
         """Return why nothing more is begun on the key ``name``; ``None`` while something may be."""
-        return _first(told.key_stops.get(name) for told in self._told())
+        others = self._peers.totals().key_stops
+        if name not in others and name not in self._mine.key_stops:
+            return None
+        return _first((self._mine.key_stops.get(name), *others.get(name, ())))
 
     def stopped_keys(self) -> list[str]:
         """Return the reasons for which keys are stopped."""
-        everyone = self._told()
-        names = dict.fromkeys(name for told in everyone for name in told.key_stops)
-        found = (_first(told.key_stops.get(name) for told in everyone) for name in names)
+        names = dict.fromkeys((*self._mine.key_stops, *self._peers.totals().key_stops))
+        found = (self.key_stopped(name) for name in names)
         return [reason for reason in found if reason is not None]
 
-    # The file of this process, and those of others.
-
-    def _join(self) -> str:
-        number = 0
-        while True:
-            name = f"{host()}-{os.getpid()}-{number}"
-            try:
-                flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-                os.close(os.open(self._path(name), flags, 0o600))
-            except FileExistsError:
-                number += 1
-            else:
-                return name
-
-    def _path(self, name: str) -> Path:
-        return self.folder / f"{_PROCESS}{name}.json"
-
-    def _changed(self) -> None:
-        self._dirty = True
-        if time.monotonic() - self._written >= FRESH:
-            self._write()
-
-    def _write(self) -> None:
-        self._beat += 1
-        _replace(self._path(self._name), self._mine.plain(self._beat))
-        self._dirty, self._written = False, time.monotonic()
-
-    def _told(self, *, living: bool = False) -> list[_Process]:
-        """Return what this process and all others tell, or only those that are alive."""
-        now = time.monotonic()
-        if now - self._written >= (FRESH if self._dirty else BEAT):
-            self._write()
-        if now - self._looked >= FRESH:
-            self._look()
-        lost = {name for other in self._others.values() for name in other.told.lost}
-        lost.update(self._mine.lost)
-        others = [
-            other.told
-            for name, other in self._others.items()
-            if not living or self._lives(name, other, lost)
-        ]
-        return [self._mine, *others]
-
-    def _lives(self, name: str, other: _Other, lost: set[str]) -> bool:
-        process = name.rpartition("-")[0]
-        where, _, pid = process.rpartition("-")
-        if process in lost:
-            return False
-        if where == host():
-            return pid.isdecimal() and lives(int(pid))
-        return time.monotonic() - other.seen < SILENT
-
-    def _look(self) -> None:
-        self._looked = time.monotonic()
-        for entry in os.scandir(self.folder):
-            name = entry.name.removeprefix(_PROCESS).removesuffix(".json")
-            if name == self._name or not entry.name.startswith(_PROCESS):
-                continue
-            with suppress(FileNotFoundError):
-                with open(entry.path, "rb") as file:
-                    found = os.fstat(file.fileno())
-                    version = found.st_ino, found.st_mtime_ns
-                    known = self._others.get(name)
-                    if known is not None and known.version == version:
-                        continue
-                    data = file.read()
-                if data:  # else it is joining
-                    self._others[name] = _Other(_Process.read(data), version, self._looked)
-
     # The cells of keys, for ``FileCells``.
+
+    @property
+    def portion(self) -> float:
+        """Seconds for which the portions of all processes that are alive last."""
+        shortest, longest = _PORTIONS
+        return min(max(shortest, _PORTION_EACH * (1 + self._peers.totals().alive)), longest)
 
     def of_key(self, name: str) -> tuple[int, int]:
         """Return this process's requests in flight, and waiting, on a key."""
@@ -273,22 +169,22 @@ class SharedFiles:
 
     def set_of_key(self, name: str, in_flight: int, waiting: int) -> None:
         """Set them. Under the lock, others see them when it is given back."""
-        self._mine.keys[name] = (in_flight, waiting)
-        if self._holds:
-            self._dirty = True
-        else:
-            self._changed()
+        if self._mine.keys.get(name) != (in_flight, waiting):
+            self._mine.keys[name] = in_flight, waiting
+            self._mine.keys_beat += 1
+            self._peers.changed(later=self._holds)
 
     def totals(self, name: str) -> tuple[int, int]:
         """Return the requests of all living processes in flight, and waiting, on a key."""
-        found = [told.keys.get(name, (0, 0)) for told in self._told(living=True)]
-        return sum(one for one, _ in found), sum(two for _, two in found)
+        in_flight, waiting = self.of_key(name)
+        others = self._peers.totals().keys.get(name, (0, 0))
+        return in_flight + others[0], waiting + others[1]
 
     def cell(self, name: str, cell: int) -> float:
         """Return a shared cell of a key."""
-        if not self._holds and time.monotonic() - self._cells_read >= FRESH:
+        if not self._holds and time.monotonic() - self._cells_read >= self._peers.fresh:
             self._read_cells()
-        return self._cells.get(name, [0.0] * KEY_CELLS)[cell]
+        return self._cells.get(name, _NOTHING)[cell]
 
     def set_cell(self, name: str, cell: int, value: float) -> None:
         """Set a shared cell of a key."""
@@ -302,62 +198,37 @@ class SharedFiles:
     def lock(self) -> Iterator[None]:
         """Keep all other processes (not threads of this one) from changing shared cells.
 
-        What all of them did before is seen within it.
+        What others changed within it, and the requests they had in flight then, are seen within it.
         """
-        self._acquire()
+        self._lock.acquire()
         self._holds = True
         try:
-            self._read_cells()
-            self._look()
-            before = json.dumps(self._cells)
+            before = self._read_cells()
             yield
-            if (after := json.dumps(self._cells)) != before:
-                _replace(self.folder / _CELLS, after.encode())
-            if self._dirty:
-                self._write()
+            if (after := self._plain_cells()) != before:
+                replace(self.folder / _CELLS, after, self._peers.name)
         finally:
             self._holds = False
-            self._release()
+            self._lock.release()
 
-    def _read_cells(self) -> None:
+    def _read_cells(self) -> bytes:
         self._cells_read = time.monotonic()
+        data = b""
         with suppress(FileNotFoundError):
-            self._cells = json.loads((self.folder / _CELLS).read_bytes())
+            data = (self.folder / _CELLS).read_bytes()
+        if data:
+            plain = json.loads(data)
+            self._cells = plain["cells"]
+            self._held = plain["held"]
+            self._peers.learn(self._held)
+        return data
 
-    def _acquire(self) -> None:
-        path, waited = self.folder / _LOCK, 0.0
-        holder: tuple[int, bytes] | None = None
-        since = time.monotonic()
-        while True:
-            try:
-                descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC)
-            except FileExistsError:
-                now = _holder(path)
-                if now != holder:
-                    holder, since = now, time.monotonic()
-                elif now is not None and _is_left(now[1], time.monotonic() - since):
-                    self._break(path, now)
-                waited = min(waited + _POLL, 10 * _POLL)
-                time.sleep(waited)
-            else:
-                try:
-                    os.write(descriptor, self._name.encode())
-                finally:
-                    os.close(descriptor)
-                return
+    def _plain_cells(self) -> bytes:
+        self._held[self._peers.name] = self._mine.keys_beat, self._mine.keys
+        return json.dumps({"cells": self._cells, "held": self._held}).encode()
 
-    def _break(self, path: Path, holder: tuple[int, bytes]) -> None:
-        """Take away the lock that ``holder`` died with, or give it back if it is another's now."""
-        broken = path.with_name(f"{_LOCK}-{self._name}")
-        with suppress(FileNotFoundError):
-            os.rename(path, broken)
-            if _holder(broken) != holder:
-                with suppress(OSError):
-                    os.link(broken, path)
-            broken.unlink()
 
-    def _release(self) -> None:
-        (self.folder / _LOCK).unlink(missing_ok=True)
+_NOTHING = [0.0] * KEY_CELLS
 
 
 class FileCells:
@@ -402,32 +273,7 @@ class FileCells:
         return self._state.totals(self._name)[1]
 
 
-def _first(said: Iterator[tuple[float, str] | None] | Any) -> str | None:
-    """Return the earliest of the sentences."""
+def _first(said: Iterable[tuple[float, str] | None]) -> str | None:
+    """Return the earliest of the sentences; ``None`` without one."""
     found = [one for one in said if one is not None]
     return str(min(found)[1]) if found else None
-
-
-def _holder(path: Path) -> tuple[int, bytes] | None:
-    try:
-        with path.open("rb") as file:
-            return os.fstat(file.fileno()).st_ino, file.read()
-    except FileNotFoundError:
-        return None
-
-
-def _is_left(holder: bytes, seconds: float) -> bool:
-    """Whether the process that has held the lock for so long died with it."""
-    where, _, pid = holder.decode(errors="replace").rpartition("-")[0].rpartition("-")
-    if where == host() and pid.isdecimal():
-        return not lives(int(pid))
-    return seconds > _HELD
-
-
-def _replace(path: Path, data: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    try:
-        temporary.write_bytes(data)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
