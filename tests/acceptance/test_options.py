@@ -34,6 +34,25 @@ def test_the_page_lists_exactly_the_options_that_help_shows(project: Project) ->
         (["--concurrency=-1"], "--concurrency must be at least 1, not -1"),
         (["--attack=a,,b"], "--attack has an empty name"),
         (["--set", "runs"], "--set runs: expected KEY=VALUE or ~KEY"),
+        (["--slurm", "--slurm-time=0"], "--slurm-time must be at least 1, not 0"),
+        (["--slurm", "--slurm-shards=0"], "--slurm-shards must be at least 1, not 0"),
+        (["--slurm", "--slurm-partition="], "--slurm-partition has an empty name"),
+        (["--slurm-partition=p"], "--slurm-partition needs --slurm or --siren-executor"),
+        (["--slurm-time=5"], "--slurm-time needs --slurm or --siren-executor"),
+        (["--no-wait"], "--no-wait needs --slurm or --siren-executor"),
+        (
+            ["--slurm", "--siren-executor=local"],
+            "--slurm and --siren-executor local cannot be given together",
+        ),
+        (
+            ["--siren-executor=local", "--slurm-partition=p"],
+            "--slurm-partition cannot be used with --siren-executor local, which has none",
+        ),
+        (["--slurm", "--pdb"], "--slurm cannot be used with --pdb: no run is in this process"),
+        (
+            ["--slurm", "--dist=each", "--tx=popen"],
+            "--slurm cannot be used with --dist each, which makes a job for every worker",
+        ),
     ],
 )
 @pytest.mark.parametrize(

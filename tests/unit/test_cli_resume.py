@@ -52,15 +52,15 @@ def test_a_sweep_has_pytests_default(monkeypatch: pytest.MonkeyPatch, command: l
 
 
 @pytest.mark.parametrize("command", [["jobs", "resume"], ["jobs", "resume-sweep"]])
-@pytest.mark.parametrize(
-    "options", [["--slurm"], ["--slurm-partition", "p"], ["--slurm-time=9"], ["--no-wait"]]
-)
-def test_slurm_is_refused(
-    capsys: pytest.CaptureFixture[str], command: list[str], options: list[str]
-) -> None:
+def test_slurm_is_handed_on(monkeypatch: pytest.MonkeyPatch, command: list[str]) -> None:
     """P43 to P46, P61 to P63."""
-    assert main([*command, "-s", "x", *options]) == 2
-    assert "jobs cannot be submitted to SLURM yet" in capsys.readouterr().err
+    calls: list[list[str]] = []
+    monkeypatch.setattr(subprocess, "call", lambda given: calls.append(given) or 0)
+    given = ["--slurm", "--slurm-partition", "p", "--slurm-time=9", "--no-wait"]
+    assert main([*command, "-s", "x", *given]) == 0
+    assert calls[0][-4:] == [
+        *("--siren-slurm", "--siren-slurm-partition=p", "--siren-slurm-time=9", "--siren-no-wait")
+    ]
 
 
 def test_a_job_is_named_in_one_way_only() -> None:

@@ -85,8 +85,6 @@ def test_another_file_is_named(called: list[list[str]]) -> None:
         (["benign", "runs=1,2"], "runs: several values need --multirun"),
         (["attack", "+attack=a,b"], "a,b: several values need --multirun"),
         (["benign", "word"], "word: expected KEY=VALUE or ~KEY"),
-        (["benign", "--slurm"], "jobs cannot be submitted to SLURM yet"),
-        (["benign", "--slurm-partition", "x", "+a=1"], "jobs cannot be submitted to SLURM yet"),
     ],
 )
 def test_what_cannot_be_run_is_refused(
@@ -105,4 +103,14 @@ def test_multirun_takes_several_values(called: list[list[str]]) -> None:
     """P11."""
     main(["run", "attack", "--multirun", "+attack=a,b", "+dataset=x,y"])
     assert "--siren-attack=a,b" in called[0]
+    assert "--siren-set=+dataset=x,y" in called[0]
+
+
+def test_slurm_is_handed_on_and_takes_several_values(called: list[list[str]]) -> None:
+    """P12 to P14."""
+    given = ["--slurm", "--slurm-partition", "x", "--slurm-time=9", "--no-wait", "+dataset=x,y"]
+    main(["run", "benign", *given])
+    assert called[0][-4:] == [
+        *("--siren-slurm", "--siren-slurm-partition=x", "--siren-slurm-time=9", "--siren-no-wait")
+    ]
     assert "--siren-set=+dataset=x,y" in called[0]

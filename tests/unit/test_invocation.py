@@ -62,6 +62,12 @@ OF_THIS_SESSION = {
     "siren_show_config": "shows configurations instead of executing anything",
     "siren_run_mode": "says what this session does instead of executing runs",
     "siren_plan_only": "shows the plan instead of executing it",
+    "siren_slurm": "says what executes the runs of this session; the next may have it locally",
+    "siren_slurm_partition": "belongs to --slurm",
+    "siren_slurm_time": "belongs to --slurm",
+    "siren_slurm_shards": "belongs to --slurm",
+    "siren_no_wait": "belongs to --slurm",
+    "siren_executor": "as --slurm",
 }
 """Options that ``--lf`` does not restore, and why."""
 GIVEN = {

@@ -256,18 +256,24 @@ gates: [asr <= 0.05]
     assert json.loads(json.dumps(job.snapshot, allow_nan=False)) == job.snapshot
 
 
+def test_what_prompt_siren_lacks_is_in_the_snapshot_where_it_is_given(folder: Folder) -> None:
+    given = "slurm: {account: a, qos: q, array_parallelism: 2, setup: [module load x]}\n"
+    [job] = folder.load(MINIMAL + given)
+    ours = {"account": "a", "qos": "q", "array_parallelism": 2, "setup": ["module load x"]}
+    assert ours.items() <= job.snapshot["slurm"].items()
+
+
 def test_keys_without_effect_are_warned_of(folder: Folder) -> None:
     [job] = folder.load(
-        f"{MINIMAL}tags: [x]\nslurm: {{}}\ntelemetry: {{}}\n"
+        f"{MINIMAL}tags: [x]\ntelemetry: {{}}\n"
         "execution:\n  concurrency: 4\n"
         "sandbox_manager: {type: local-docker}\nlogging: {level: DEBUG}\nhydra: {a: '${now:x}'}\n"
     )
     assert job.warnings == (
-        "line 8: sandbox_manager has no effect yet: nothing is sandboxed",
-        "line 5: telemetry has no effect yet: no traces are written",
-        "line 9: logging has no effect yet: no log is written",
-        "line 4: slurm has no effect yet: nothing is submitted to SLURM",
-        "line 10: hydra has no effect yet: there is no Hydra here",
+        "line 7: sandbox_manager has no effect yet: nothing is sandboxed",
+        "line 4: telemetry has no effect yet: no traces are written",
+        "line 8: logging has no effect yet: no log is written",
+        "line 9: hydra has no effect yet: there is no Hydra here",
     )
     assert len(job.warnings) == len(UNSUPPORTED)
     folder.write("base.yaml", "logging: {}\n")

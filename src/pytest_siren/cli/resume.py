@@ -6,10 +6,8 @@ import argparse
 import subprocess
 import sys
 
-from pytest_siren.cli.output import write_error
-from pytest_siren.cli.run import add_slurm, wants_slurm
+from pytest_siren.cli.run import add_slurm, slurm_args
 
-NO_ANSWER = 2
 _CANCELLED = "CancelledError"
 
 
@@ -63,9 +61,6 @@ def _add_options(resume: argparse.ArgumentParser) -> None:
 
 
 def _resume(args: argparse.Namespace) -> int:
-    if wants_slurm(args):
-        write_error("jobs cannot be submitted to SLURM yet; leave --slurm out")
-        return NO_ANSWER
     return subprocess.call([sys.executable, "-m", "pytest", *pytest_args(args)])
 
 
@@ -77,5 +72,6 @@ def pytest_args(args: argparse.Namespace) -> list[str]:
     given += [f"--retry-on-error={one}" for one in retry]
     given += ["--only-failed"] if args.only_failed else []
     given += ["--siren-run-mode=dry-run"] if args.dry_run else []
+    given += slurm_args(args)
     given += [f"--set={one}" for one in args.overrides]
     return given

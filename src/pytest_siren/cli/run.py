@@ -113,16 +113,22 @@ def _add_options(command: argparse.ArgumentParser) -> None:
 
 
 def add_slurm(command: argparse.ArgumentParser) -> None:
-    """Add prompt-siren's options of SLURM, which ``wants_slurm`` finds."""
-    command.add_argument("--slurm", action="store_true", help="not built yet: refused, as are:")
-    command.add_argument("--slurm-partition", metavar="PART")
-    command.add_argument("--slurm-time", metavar="MINUTES")
-    command.add_argument("--no-wait", action="store_true")
+    """Add prompt-siren's options of Slurm, which ``slurm_args`` hands on."""
+    add = command.add_argument
+    add("--slurm", action="store_true", help="have the runs executed by Slurm jobs")
+    add("--slurm-partition", metavar="PART", help="partition to submit to")
+    add("--slurm-time", metavar="MINUTES", type=int, help="time limit of a job")
+    add("--no-wait", action="store_true", help="exit as soon as the jobs are submitted")
 
 
-def wants_slurm(args: argparse.Namespace) -> bool:
-    """Whether any of the options of ``add_slurm`` is given."""
-    return bool(args.slurm or args.slurm_partition or args.slurm_time or args.no_wait)
+def slurm_args(args: argparse.Namespace) -> list[str]:
+    """Return the options of ``add_slurm`` that are given, as pytest's."""
+    given = ["--siren-slurm"] if args.slurm else []
+    if args.slurm_partition is not None:
+        given.append(f"--siren-slurm-partition={args.slurm_partition}")
+    if args.slurm_time is not None:
+        given.append(f"--siren-slurm-time={args.slurm_time}")
+    return [*given, "--siren-no-wait"] if args.no_wait else given
 
 
 def _run(args: argparse.Namespace) -> int:
@@ -139,13 +145,11 @@ def pytest_args(args: argparse.Namespace, folder: Path) -> list[str]:
 
     Raises ``ValueError`` for what cannot be run.
     """
-    if wants_slurm(args):
-        raise _CannotRunError("jobs cannot be submitted to SLURM yet; leave --slurm out")
     file = Path(args.config_dir, f"{args.config_name.removesuffix('.yaml')}.yaml")
     if not (folder / file).is_file():
         raise _CannotRunError(f"there is no {file}; write one with: siren config export")
     given = _sorted(args)
-    if not args.multirun:
+    if not (args.multirun or args.slurm):  # prompt-siren's launcher is that of a multirun
         _check_single(given, args.model)
     made = [str(file)]
     if not any(
@@ -159,6 +163,7 @@ def pytest_args(args: argparse.Namespace, folder: Path) -> list[str]:
     made += [f"--siren-job-name={args.job_name}"] if args.job_name else []
     made += [f"--siren-jobs-dir={args.jobs_dir}"] if args.jobs_dir else []
     made += ["--siren-show-config"] if args.cfg else []
+    made += slurm_args(args)
     return made + given.pytest
 
 

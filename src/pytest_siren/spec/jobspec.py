@@ -536,8 +536,10 @@ def snapshot(job: JobSpec, file: EvalFile, shown: Path) -> dict[str, Any]:
     assert not isinstance(sandbox, str)  # a preset, which was read before
     limits = UsageLimitsSection.model_construct(**job.usage_limits)
     slurm = (file.slurm or SlurmSection()).model_dump(mode="json")
-    if slurm["partition"] is None:
-        del slurm["partition"]  # prompt-siren's schema wants a string, or its own default
+    # prompt-siren's schema wants a string as partition, or its own default, and lacks the others.
+    for key in ("partition", "account", "qos", "array_parallelism", "setup"):
+        if not slurm[key]:
+            del slurm[key]
     return {
         "name": job.name or shown.stem,
         "dataset": _section(job.dataset),

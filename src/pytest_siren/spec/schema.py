@@ -170,8 +170,20 @@ class SlurmSection(Section):
     cpus_per_task: int = Field(default=4, ge=1, description="CPUs per task")
     mem_gb: int = Field(default=32, ge=1, description="Memory per job in GB")
     constraint: Text | None = Field(default=None, description="Constraint on the nodes")
+    account: Text | None = Field(default=None, description="Account that the jobs are charged to")
+    qos: Text | None = Field(default=None, description="Quality of service")
+    array_parallelism: int | None = Field(
+        default=None,
+        ge=1,
+        description="Elements of an array that may run at a time; `null` is 256",
+    )
+    setup: list[Text] | None = Field(
+        default=None, description="Lines of shell that run before an element"
+    )
     additional_parameters: dict[str, Any] = Field(
-        default_factory=dict, description="Further parameters for submitit"
+        default_factory=dict,
+        description="Further options of sbatch by their names; with the prefix `slurm_`, "
+        "parameters of submitit's executor",
     )
 
 
@@ -241,7 +253,6 @@ UNSUPPORTED: dict[str, str] = {
     "sandbox_manager": "nothing is sandboxed",
     "telemetry": "no traces are written",
     "logging": "no log is written",
-    "slurm": "nothing is submitted to SLURM",
     "hydra": "there is no Hydra here",
 }
 """Keys that are accepted and recorded but have no effect yet, each with what that means."""

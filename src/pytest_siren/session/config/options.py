@@ -14,6 +14,7 @@ import pytest
 
 from pytest_siren.evaluation.bounds import MOST_RUNS_OF_TASK
 from pytest_siren.jobs.records.naming import check_job_name
+from pytest_siren.session.config.cluster_options import add_cluster_options, check_submission
 from pytest_siren.session.config.option_groups import (
     OptionNames,
     add_cost_options,
@@ -231,6 +232,7 @@ def add_options(parser: pytest.Parser, group: OptionNames) -> None:
     add_gate_options(parser, group)
     add_report_options(parser, group)
     add_results_options(group)
+    add_cluster_options(group)
     add(
         "--resume",
         action="append",
@@ -303,6 +305,7 @@ def check_options(config: pytest.Config) -> None:
             check_job_name(name)
         except ValueError as error:
             raise pytest.UsageError(f"--job-name: {error}") from None
+    check_submission(config)
     run_timeout(config)
     default_concurrency(config)
     progress_period(config)

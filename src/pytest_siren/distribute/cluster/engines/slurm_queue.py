@@ -1,0 +1,93 @@
+"""Slurm's commands: ``squeue`` for the elements that live, ``sacct`` for the others."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from pytest_siren.distribute.cluster.engines.base import ElementState, EngineError
+from pytest_siren.text.words import escaped
+
+_LONGEST = 30.0
+"""Seconds that a command may take."""
+_WAITING = {
+    *("PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED"),
+    *("RESV_DEL_HOLD", "SPECIAL_EXIT"),
+}
+_NOT_ENDED = {"PENDING", "RUNNING", "REQUEUED", "SUSPENDED", "RESIZING"}
+"""States in the accounts that no element which has left the queue can be in."""
+_GONE = ("Invalid job id", "already completing or completed", "already finished")
+
+
+@dataclass(frozen=True)
+class QueueEntry:
+    """An element in Slurm's queue."""
+
+    state: ElementState
+    reason: str
+    """Why it waits; empty for one that runs."""
+    leaving: bool
+    """Whether Slurm is only cleaning up after it."""
+
+
+def queue() -> Mapping[str, QueueEntry]:
+    """Return the user's elements that are in the queue, by id.
+
+    Raises ``EngineError`` where Slurm does not answer.
+    """
+    # All of the user's: with -j, a job that was forgotten since would be an error.
+    lines = _output(["squeue", "--me", "-h", "-r", "-o", "%i|%T|%r"]).splitlines()
+    return dict(_entry(*line.split("|", 2)) for line in lines if line.count("|") >= 2)
+
+
+def _entry(element: str, state: str, reason: str) -> tuple[str, QueueEntry]:
+    if state in _WAITING:
+        return element, QueueEntry(ElementState.PENDING, escaped(reason), leaving=False)
+    return element, QueueEntry(ElementState.RUNNING, "", leaving=state == "COMPLETING")
+
+
+def accounts(elements: Iterable[str]) -> Mapping[str, str]:
+    """Return the last word of Slurm's accounting on elements that have left the queue, by id.
+
+    Without an entry for those that have none, and empty where there is no accounting.
+    """
+    ids = ",".join(elements)
+    try:
+        output = _output(["sacct", "-X", "-n", "-P", "-o", "JobID,State", "-j", ids])
+    except EngineError:
+        return {}
+    pairs = (line.split("|", 1) for line in output.splitlines() if "|" in line)
+    return {element: state for element, state in pairs if state not in _NOT_ENDED}
+
+
+def cancel(elements: Sequence[str]) -> None:
+    """End elements, and start none of them any more. Raises ``EngineError``."""
+    try:
+        _output(["scancel", *elements])
+    except EngineError as error:
+        # scancel goes on after those that have ended.
+        others = [line for line in str(error).splitlines() if not any(w in line for w in _GONE)]
+        if others:
+            raise EngineError("\n".join(others)) from None
+
+
+def partitions() -> Sequence[str]:
+    """Return the names of the partitions; empty where Slurm does not answer."""
+    try:
+        return _output(["sinfo", "-h", "-o", "%R"]).split()
+    except EngineError:
+        return []
+
+
+def _output(command: Sequence[str]) -> str:
+    try:
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_LONGEST
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise EngineError(escaped(str(error))) from None
+    if done.returncode:
+        words = [escaped(line) for line in done.stderr.strip().splitlines()]
+        raise EngineError("\n".join(words) or f"{command[0]} exited with {done.returncode}")
+    return done.stdout
