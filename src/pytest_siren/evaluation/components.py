@@ -58,6 +58,8 @@ class Component:
     needs_model: bool = True
     """Of an agent: whether its jobs have a model. ``False`` for rules, and for services that have
     a model of their own."""
+    optional_model: bool = False
+    """Of an agent: whether its jobs have a model only where one is named."""
 
 
 class NoConfig(BaseModel):

@@ -193,6 +193,11 @@ class Stopwatch:
 _RUN: ContextVar[Stopwatch | None] = ContextVar("pytest_siren_stopwatch", default=None)
 
 
+def stopwatch_of_run() -> Stopwatch:
+    """Return the stopwatch of the run that executes this; a new one outside of any."""
+    return _RUN.get() or Stopwatch()
+
+
 @contextmanager
 def waiting() -> Iterator[None]:
     """Count the time in this block as waiting of the run that executes it, if one does."""

@@ -8,6 +8,7 @@ from collections.abc import Collection, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from typing import Any
 
 from opentelemetry.trace import format_span_id, format_trace_id, get_current_span
 from pydantic_ai.messages import ModelMessage
@@ -219,8 +220,8 @@ class Execution:
     plan: RunPlan
     stopped: bool = False
     """Whether the run was asked to stop: it asks no model and calls no tool any more."""
-    abandoned: asyncio.Task[RunOutcome] | None = None
-    """What goes on although it was cancelled; ``None`` for a run that ended."""
+    abandoned: asyncio.Task[Any] | None = None
+    """What goes on although it was cancelled; ``None`` where nothing does."""
     begun: bool = False
     """Whether ``run`` has begun: a task that is cancelled before it begins never does."""
     outcome: RunOutcome | None = None
@@ -255,6 +256,7 @@ class Execution:
         except UserInterrupt:
             raise
         except BaseException as error:  # noqa: BLE001 - becomes the outcome
+            self.abandoned = self._stage.abandoned if self._stage else None
             self.outcome = self.failed(error)
         else:
             self.outcome = self._succeeded(end, scored)

@@ -105,6 +105,8 @@ class Stage:
     """Those of the state that the agent steps from."""
     tools: int | None = None
     """Tools that the model was last offered; ``None`` before the first request."""
+    abandoned: asyncio.Task[Any] | None = None
+    """What goes on of the agent although it was cancelled."""
     counted: bool = False
     """Whether what the latest step used has been counted, though nobody asked through the stage."""
     _states: OpenStates = field(init=False)
@@ -220,19 +222,26 @@ class Stage:
         messages: Sequence[ModelMessage],
         settings: ModelSettings | None,
         parameters: ModelRequestParameters,
+        model: Model | None = None,
     ) -> ModelResponse:
         """Return the model's answer to ``messages``, with its cost in ``usage``.
 
-        Agents ask in this way, so that tokens and cost are counted whatever happens next. Raises
-        what the model raises, and ``UsageLimitExceeded`` when a limit has been passed, also on
-        ways that were gone back from.
+        Agents ask in this way, so that tokens and cost are counted whatever happens next; ``model``
+        is one of the agent's own, ``None`` stands for that of the run. Raises what the model
+        raises, and ``UsageLimitExceeded`` when a limit has been passed, also on ways that were gone
+        back from.
         """
         self._check_stopped()
         self.asking.check_before_request()
         self.tools = len(parameters.function_tools)
         carried = self.exposure.sending(messages, self._contents)
         response = await self.asking.ask(
-            Role.AGENT, self.account.model_id, self.model, messages, settings, parameters
+            Role.AGENT,
+            self.account.model_id,
+            model or self.model,
+            messages,
+            settings,
+            parameters,
         )
         self.exposure.answered(carried)
         return response

@@ -35,7 +35,12 @@ from pydantic_ai.settings import ModelSettings, merge_model_settings
 from pydantic_ai.tools import ToolDefinition
 from pydantic_ai.usage import RequestUsage, RunUsage
 
-from pytest_siren.evaluation.isolation import UserInterrupt, let_go, one_line
+from pytest_siren.evaluation.isolation import (
+    UserInterrupt,
+    let_go,
+    one_line,
+    stopwatch_of_run,
+)
 from pytest_siren.evaluation.models import (
     STOP_AFTER,
     ModelUnavailableError,
@@ -73,6 +78,10 @@ class RunOverError(RuntimeError):
     """The agent called a tool or asked the model after the end of its run."""
 
 
+class AgentTimeoutError(TimeoutError):
+    """The agent took longer than its configuration allows."""
+
+
 class NoAnswerError(RuntimeError):
     """The agent ended without an answer."""
 
@@ -81,8 +90,9 @@ class NoAnswerError(RuntimeError):
 class World:
     """The prompt, the tools and the model of one run, for an agent that takes it in one step.
 
-    The methods may be called from any task of the event loop: what they do belongs to the run, its
-    limits, its waits and its record. Everything is refused once the run is over.
+    The methods may be called from any task, also of an event loop in another thread: what they do
+    belongs to the run, its limits, its waits and its record. Everything is refused once the run is
+    over.
     """
 
     stage: Stage
@@ -95,6 +105,7 @@ class World:
     late: int = 0
     """Calls and requests that came after the end of the run."""
     closed: bool = False
+    _loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.get_running_loop)
     _context: Context = field(default_factory=copy_context)
     _order: asyncio.Lock = field(default_factory=asyncio.Lock)
     _over: asyncio.Event = field(default_factory=asyncio.Event)
@@ -144,7 +155,11 @@ class World:
     @cached_property
     def model(self) -> Model:
         """The model of the run, whose requests go through ``ask``."""
-        return WorldModel(self)
+        return WorldModel(self, self.stage.model)
+
+    def watched(self, model: Model) -> Model:
+        """Return ``model``, one of the agent's own, so that its requests go through ``ask``."""
+        return WorldModel(self, model, own=True)
 
     @property
     def messages(self) -> tuple[ModelMessage, ...]:
@@ -177,17 +192,21 @@ class World:
         messages: Sequence[ModelMessage],
         settings: ModelSettings | None = None,
         parameters: ModelRequestParameters | None = None,
+        model: Model | None = None,
     ) -> ModelResponse:
         """Return the answer of the run's model to ``messages``, with its cost in ``usage``.
 
-        Several requests may be in flight. Raises what the model raises, ``UsageLimitExceeded``,
-        ``NoModelError`` where the run has no model, and ``RunOverError`` at the end. A request that
-        fails is the error of the run, unless the agent asks again and is answered.
+        ``model`` is another one, of the agent's own. Several requests may be in flight. Raises what
+        the model raises, ``UsageLimitExceeded``, ``NoModelError`` where the run has no model, and
+        ``RunOverError`` at the end. A request that fails is the error of the run, unless the agent
+        asks again and is answered.
         """
         self._check_open()
         settings = merge_model_settings(settings, self.settings)
         parameters = parameters or ModelRequestParameters()
-        return await self._in_run(self._asked(messages, settings, parameters), shielded=False)
+        return await self._in_run(
+            self._asked(messages, settings, parameters, model), shielded=False
+        )
 
     def count(self, usage: RequestUsage, model_name: str | None = None) -> None:
         """Count what the agent used of a model of its own.
@@ -210,25 +229,36 @@ class World:
         self._check_open()
         self._answer = text
 
-    async def drive(self, agent: Coroutine[Any, Any, T]) -> T | None:
+    @property
+    def answered(self) -> bool:
+        """Whether an answer was submitted."""
+        return self._answer is not None
+
+    async def drive(self, agent: Coroutine[Any, Any, T], timeout: float | None = None) -> T | None:
         """Return what ``agent`` returns, and close the world.
 
-        ``None`` where the model ended the run. Raises what ``agent`` raises, or rather the error of
-        the model or the limit that it could not go on after. An agent that goes on after a limit
-        is cancelled.
+        ``None`` where the model ended the run. ``timeout`` is in seconds in which the run does not
+        only wait. Raises what ``agent`` raises, or rather the error of the model or the limit that
+        it could not go on after, and ``AgentTimeoutError``. An agent that goes on after a limit is
+        cancelled; one that takes no notice of that is left behind.
         """
         self._begun = True
         self._show(self._prompt.vectors)
         task = asyncio.create_task(_attempt(agent))
         over = asyncio.create_task(self._over.wait())
         try:
-            await asyncio.wait({task, over}, return_when=asyncio.FIRST_COMPLETED)
+            await _wait(task, over, timeout)
+        except asyncio.CancelledError:
+            self.closed = True
+            await let_go(task, math.inf)
+            raise
         finally:
             over.cancel()
-            self.closed = self.closed or not task.done()
-            await let_go(task, math.inf)
+            self.closed = True
+            if not await let_go(task):
+                self.stage.abandoned = task
             await self.close()
-        result, error = task.result()
+        result, error = task.result() if task.done() else (None, None)
         cause = self._failure or (self._unanswered if error is not None else None)
         if cause is not None:
             raise cause
@@ -250,7 +280,7 @@ class World:
     def end(self) -> End:
         """Return the state in which the run ended.
 
-        Raises the error that ended it, ``NoAnswerError`` without an answer.
+        Raises the error that ended it, and ``NoAnswerError`` where there is no answer.
         """
         if (failure := self._failure or self._unanswered) is not None:
             raise failure
@@ -277,13 +307,16 @@ class World:
 
     def _fail(self, error: BaseException) -> None:
         self._failure = self._failure or error
-        self._over.set()
+        self._loop.call_soon_threadsafe(self._over.set)
 
     async def _in_run(self, work: Coroutine[Any, Any, T], *, shielded: bool) -> T:
         """Return what ``work`` returns, executed as a part of the run, whoever asks for it.
 
         If it is shielded it goes on though the caller is cancelled, until the run ends.
         """
+        if asyncio.get_running_loop() is not self._loop:
+            there = self._in_run(work, shielded=shielded)
+            return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(there, self._loop))
         task = asyncio.create_task(_attempt(work), context=self._context.copy())
         self._running.add(task)
         task.add_done_callback(self._running.discard)
@@ -318,11 +351,12 @@ class World:
         messages: Sequence[ModelMessage],
         settings: ModelSettings | None,
         parameters: ModelRequestParameters,
+        model: Model | None,
     ) -> ModelResponse:
         messages = self._marked(messages)
         self._counted = True
         try:
-            if self.stage.account.model_id == NoModel.id:
+            if model is None and self.stage.account.model_id == NoModel.id:
                 raise NoModelError(
                     "the agent asks the model of the run, which has none: "
                     "name one with agent.config.model or --model"
@@ -330,7 +364,7 @@ class World:
             await self.stage.check_before_ask(self.state.env_state, messages, settings, parameters)
             self._transcript.sending(messages)
             self._note()
-            response = await self.stage.ask(messages, settings, parameters)
+            response = await self.stage.ask(messages, settings, parameters, model)
             self._transcript.answered(response)
             self._usage.incr(response.usage)
             self._usage.requests += 1
@@ -383,11 +417,12 @@ class World:
 
 
 class WorldModel(WrapperModel):
-    """The model of a run, for an agent that takes pydantic-ai's models."""
+    """The model of a run, or one of the agent's own, whose requests go through ``World.ask``."""
 
-    def __init__(self, world: World) -> None:
-        super().__init__(world.stage.model)
+    def __init__(self, world: World, model: Model, *, own: bool = False) -> None:
+        super().__init__(model)
         self._world = world
+        self._own = model if own else None
 
     async def request(
         self,
@@ -396,7 +431,7 @@ class WorldModel(WrapperModel):
         model_request_parameters: ModelRequestParameters,
     ) -> ModelResponse:
         """Return the answer. Raises as ``World.ask`` does."""
-        return await self._world.ask(messages, model_settings, model_request_parameters)
+        return await self._world.ask(messages, model_settings, model_request_parameters, self._own)
 
     @asynccontextmanager
     async def request_stream(
@@ -411,6 +446,26 @@ class WorldModel(WrapperModel):
         yield CompletedStreamedResponse(
             response, model_request_parameters=model_request_parameters, replay_events=True
         )
+
+
+_LEAST_WAIT = 0.1
+"""Seconds after which an agent that waits shortly before its limit is looked at again."""
+
+
+async def _wait(task: asyncio.Task[Any], over: asyncio.Task[Any], timeout: float | None) -> None:
+    """Wait until one of both is done. Raises ``AgentTimeoutError`` after ``timeout`` s of work."""
+    stopwatch = stopwatch_of_run()
+    began, left = stopwatch.worked, timeout
+    while not (task.done() or over.done()):
+        await asyncio.wait({task, over}, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+        if timeout is None:
+            continue
+        left = timeout - (stopwatch.worked - began)
+        if left <= 0 and not (task.done() or over.done()):
+            raise AgentTimeoutError(
+                f"the agent took longer than {timeout:g} s (agent.config.timeout)"
+            )
+        left = max(_LEAST_WAIT, left)
 
 
 async def _attempt(work: Coroutine[Any, Any, T]) -> tuple[T | None, BaseException | None]:

@@ -69,6 +69,14 @@ def load_callable(path: str, base: Path) -> Callable[..., Any]:
     is looked for in ``PROJECT_ROOT``, which joins the end of ``sys.path`` if it holds the module:
     a package may import its other modules whenever it likes. Raises ``ImportPathError``.
     """
+    found = load_object(path, base)
+    if not callable(found):
+        raise ImportPathError(f"{path!r} is {type(found).__name__}, which cannot be called")
+    return found  # type: ignore[no-any-return]
+
+
+def load_object(path: str, base: Path) -> Any:
+    """Return what is at ``path``, searched for as ``load_callable`` does. Raises as that does."""
     module_name, _, attributes = path.partition(":")
     found: Any = _import(module_name, path, base)
     for attribute in attributes.split("."):
@@ -78,9 +86,7 @@ def load_callable(path: str, base: Path) -> Callable[..., Any]:
             raise ImportPathError(
                 f"{path!r}: the module {module_name!r} has no {attributes!r}"
             ) from None
-    if not callable(found):
-        raise ImportPathError(f"{path!r} is {type(found).__name__}, which cannot be called")
-    return found  # type: ignore[no-any-return]
+    return found
 
 
 def local_file(path: str, base: Path) -> Path | None:

@@ -71,10 +71,19 @@ class Components:
 
     def needs_model(self, agent: Any) -> bool:
         """Tell whether the agent of that name needs a model, as one does that cannot be found."""
+        component = self._agent(agent)
+        return component is None or (component.needs_model and not component.optional_model)
+
+    def takes_model(self, agent: Any) -> bool:
+        """Tell whether the agent of that name can have a model."""
+        component = self._agent(agent)
+        return component is None or component.needs_model or component.optional_model
+
+    def _agent(self, name: Any) -> Component | None:
         try:
-            return not isinstance(agent, str) or self.find(Kind.AGENT, agent).needs_model
+            return self.find(Kind.AGENT, name) if isinstance(name, str) else None
         except UnusableComponentError:
-            return True  # whoever uses the component reports why
+            return None  # whoever uses the component reports why
 
     def spec(
         self, kind: Kind, section: Node, at: KeyPath, model: str | None = None
@@ -109,7 +118,7 @@ class Components:
         own_model = config.child("model")
         if (
             kind is Kind.AGENT
-            and not component.needs_model
+            and not (component.needs_model or component.optional_model)
             and own_model is not None
             and "model" not in component.config.model_fields
         ):

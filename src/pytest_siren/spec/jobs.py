@@ -382,8 +382,8 @@ class _Loading:
             tree = self._changed(there, cell, agent, model)
             notes: tuple[str, ...] = ()
             name = tree.at(("agent", "type"))
-            needs_model = name is None or self.components.needs_model(name.value)
-            if model is not None and name and not needs_model:
+            takes_model = name is None or self.components.takes_model(name.value)
+            if model is not None and name and not takes_model:
                 if model != models[0]:
                     continue  # each would make the same job again
                 tree = self._changed(there, cell, agent, None)
@@ -391,7 +391,7 @@ class _Loading:
                 notes = (f"--model {given} has no effect: the agent {name.value} needs no model",)
             for job in self._jobs_of(tree, cell, point, notes):
                 attack = job.attack and job.attack.name
-                values = point.telling(attacked=attack is not None, with_model=needs_model)
+                values = point.telling(attacked=attack is not None, with_model=takes_model)
                 alike = (attack, values, tuple(job.cell.items()), agent, model)
                 if alike not in made:  # cells that differ in what this job has no use for
                     made.add(alike)
@@ -399,7 +399,7 @@ class _Loading:
 
     def _changed(self, root: Node, cell: Cell, agent: str | None, model: str | None) -> Node:
         """Return the eval file as options and the overrides in ``cell`` change it."""
-        keeps_model = agent is None or self.components.needs_model(agent)
+        keeps_model = agent is None or self.components.takes_model(agent)
         tree = with_options(root, self._selection, agent, model, self._shown, keeps_model)
         for change in cell:
             tree = self.sections.resolved(apply_to_file(tree, change, self.components))
@@ -435,11 +435,11 @@ class _Loading:
     def _at(self, root: Node, point: Point) -> Node:
         """Return the tree of the file at ``point`` of its sweep."""
         if (agent := point.of(AGENT)) is not None:
-            keeps_model = self.components.needs_model(agent.node.value)
+            keeps_model = self.components.takes_model(agent.node.value)
             root = with_agent_type(root, agent.node, keeps_model=keeps_model)
         name = root.at(("agent", "type"))
-        needs_model = name is None or self.components.needs_model(name.value)
-        if (model := point.of(MODEL)) is not None and needs_model:
+        takes_model = name is None or self.components.takes_model(name.value)
+        if (model := point.of(MODEL)) is not None and takes_model:
             root = with_value(root, ("agent", "config", "model"), model.node)
         for change in point.file_changes:
             root = self.sections.resolved(apply_to_file(root, change, self.components))
@@ -451,15 +451,18 @@ class _Loading:
         self.components.problems += missing(_without_texts(tree))
         name = tree.at(("agent", "type"))
         needs_model = name is None or self.components.needs_model(name.value)
+        takes_model = name is None or self.components.takes_model(name.value)
+        named = tree.at(("agent", "config", "model"))
+        has_model = needs_model or (takes_model and named is not None and named.value is not None)
         envelope = check_envelope(
-            tree, self._shown, self.components.problems, needs_model=needs_model
+            tree, self._shown, self.components.problems, needs_model=has_model
         )
         dataset = self._component(Kind.DATASET, tree, "dataset", None)
         agent = self._component(Kind.AGENT, tree, "agent", envelope.model)
         attacks = list(self._attacks(tree, point))
         if envelope.file is None or dataset is None or agent is None:
             return
-        if needs_model and envelope.model is None:
+        if has_model and envelope.model is None:
             return
         envelope = replace(envelope, warnings=(*envelope.warnings, *notes))
         sandbox = self._sandbox(tree)

@@ -200,7 +200,7 @@ def check_envelope(
 ) -> Envelope:
     """Check ``tree``, add its problems to ``problems`` and return its content.
 
-    ``needs_model`` is whether the agent does.
+    ``needs_model`` is whether its jobs have a model.
     """
     before = len(problems)
     file = _parsed(tree, problems)

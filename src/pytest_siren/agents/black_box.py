@@ -1,0 +1,83 @@
+"""What the agents have in common that take a run in one step."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic_ai.settings import ModelSettings
+
+from pytest_siren.evaluation.capabilities import Support
+from pytest_siren.evaluation.stage import Stage
+from pytest_siren.evaluation.states import AgentState, End
+from pytest_siren.evaluation.world import NoAnswerError, World
+
+
+class BlackBoxConfig(BaseModel):
+    """The keys that all of these agents have."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    model: str | None = Field(
+        default=None,
+        min_length=1,
+        description="Model of the runs; left out for an agent with a model of its own",
+    )
+    model_settings: dict[str, Any] = Field(
+        default_factory=dict,
+        description="pydantic-ai model settings, which take precedence over the agent's own",
+    )
+    system_prompt: str | None = Field(
+        default=None, description="Replaces the system prompt of the dataset"
+    )
+    timeout: float | None = Field(
+        default=None, gt=0, description="Seconds that a run may take, waits for rate limits aside"
+    )
+
+
+class BlackBox(ABC):
+    """An agent that takes a run in one step."""
+
+    marks_vectors = True
+    supports = Support.BLACK_BOX
+
+    def __init__(self, config: BlackBoxConfig) -> None:
+        self._black_box = config
+        settings = config.model_settings
+        self._settings = ModelSettings(**settings) if settings else None  # type: ignore[typeddict-item]
+
+    @abstractmethod
+    async def answer(self, world: World) -> object:
+        """Return the answer; ``None`` where it was submitted to ``world``."""
+
+    @property
+    @abstractmethod
+    def spoken_name(self) -> str:
+        """The agent as messages call it, such as ``shop:answer``."""
+
+    async def step(self, state: AgentState, stage: Stage) -> End:
+        """Return the end of the run. Raises what the agent raises, and as ``World.drive`` does."""
+        world = World(stage, state, self._settings, self._black_box.system_prompt)
+        await world.drive(self._answered(world), self._black_box.timeout)
+        return world.end()
+
+    async def _answered(self, world: World) -> None:
+        answer = await self.answer(world)
+        if answer is None:
+            if not world.answered:
+                raise NoAnswerError(
+                    f"{self.spoken_name} returned None: return the text of the answer, "
+                    "or give it to run.submit"
+                )
+        elif isinstance(answer, str):
+            world.submit(answer)
+        else:
+            raise TypeError(
+                f"{self.spoken_name} returned {_with_article(type(answer).__name__)}: "
+                "an answer is a text"
+            )
+
+
+def _with_article(noun: str) -> str:
+    return f"{'an' if noun[:1].lower() in 'aeiou' else 'a'} {noun}"
