@@ -14,6 +14,9 @@ from pytest_siren.spec.errors import SpecError
 from pytest_siren.spec.jobs import load_jobs
 from pytest_siren.spec.jobspec import JobSpec
 
+AGENTS = ", ".join(sorted({"modelless", *Registry().names(Kind.AGENT)}))
+"""The agents that there are in these tests."""
+
 
 class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid")

@@ -13,7 +13,7 @@ from pydantic_ai.usage import UsageLimits
 
 from pytest_siren.spec.jobspec import JobSpec, PassWhen, job_identity
 from pytest_siren.spec.schema import UNSUPPORTED, EvalFile, ExecutionSection, UsageLimitsSection
-from tests.unit.spec_sample import MINIMAL, AgentConfig, Folder, ModellessConfig, ToyConfig
+from tests.unit.spec_sample import AGENTS, MINIMAL, AgentConfig, Folder, ModellessConfig, ToyConfig
 
 
 @pytest.fixture
@@ -192,7 +192,7 @@ def test_options_override_the_file(folder: Folder) -> None:
         ({"task_ids": ("",)}, "--task-ids : empty value for task_ids[0]"),
         (
             {"agents": ("plan",)},
-            "--agent plan: unknown agent 'plan' (did you mean 'plain'?); known: modelless, plain",
+            f"--agent plan: unknown agent 'plan' (did you mean 'plain'?); known: {AGENTS}",
         ),
     ],
 )

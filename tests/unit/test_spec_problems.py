@@ -11,7 +11,7 @@ from pytest_siren.evaluation.components import Component, Kind, Registry
 from pytest_siren.spec.errors import SpecError
 from pytest_siren.text.words import escaped
 from pytest_siren.yamlpos.problems import Problem
-from tests.unit.spec_sample import MINIMAL, Folder, registry
+from tests.unit.spec_sample import AGENTS, MINIMAL, Folder, registry
 
 
 @pytest.fixture
@@ -262,7 +262,7 @@ def test_the_config_of_a_component(folder: Folder, config: str, messages: list[s
         ),
         (
             "dataset: {type: toy}\nagent: {type: plan, config: {model: m}}\n",
-            ["2: unknown agent 'plan' (did you mean 'plain'?); known: modelless, plain"],
+            [f"2: unknown agent 'plan' (did you mean 'plain'?); known: {AGENTS}"],
         ),
         (
             "dataset: tiy\nagent: {config: {model: m}}\n",
