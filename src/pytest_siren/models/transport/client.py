@@ -47,13 +47,25 @@ async def opened(
         if not takes_httpx2(provider_name):
             return infer_provider(provider_name)
         taken = True
-        return infer_provider_class(provider_name)(http_client=client)  # type: ignore[call-arg]
+        made = infer_provider_class(provider_name)(http_client=client)  # type: ignore[call-arg]
+        return _with_plain_data(made, client) if provider_name.startswith("openai") else made
 
     async with client:
         model = infer_model(name, provider_factory=provider)
         remember_tools(model)
         async with model:
             yield model, sequenced if taken else None
+
+
+def _with_plain_data(provider: Provider[Any], http_client: httpx2.AsyncClient) -> Provider[Any]:
+    """Return OpenAI's provider with a client that does not rewrite what can be sent as it is."""
+    from pydantic_ai.providers.openai import OpenAIProvider
+
+    from pytest_siren.models.transport.openai_client import PlainDataClient
+
+    if type(provider) is not OpenAIProvider:
+        return provider
+    return OpenAIProvider(openai_client=PlainDataClient.like(provider.client, http_client))
 
 
 def takes_httpx2(provider: str) -> bool:

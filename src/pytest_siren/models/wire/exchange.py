@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
+from functools import wraps
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
@@ -462,6 +464,68 @@ def remember_tools(model: Model) -> None:
     if type(model).customize_request_parameters is Model.customize_request_parameters:
         remembered = RememberedTools(model.customize_request_parameters)
         model.customize_request_parameters = remembered  # type: ignore[method-assign, assignment]
+
+
+_FIRST = ("model", "stream", "service_tier", "messages")
+"""What OpenAI's bodies begin with; the rest is in the order of the alphabet."""
+_OUTSIDE = frozenset({"extra_body", "extra_headers", "extra_query", "timeout"})
+"""Arguments of OpenAI's methods that are no properties of a body."""
+
+
+def plain_data_as_given(
+    create: Callable[..., Awaitable[Any]], path: str, cast_to: type, omitted: tuple[type, ...]
+) -> Callable[..., Awaitable[Any]]:
+    """Return OpenAI's method ``create`` without the rewriting of what is JSON data already.
+
+    ``create`` rebuilds messages, tools and schemas by their type annotations, to turn models,
+    iterators and files into JSON data. pydantic-ai gives it JSON data, of which that makes an equal
+    copy: with two dozen tools, a third of a run's CPU. The bytes that are sent are the same either
+    way. Streams, and arguments that are no JSON data, are left to ``create`` itself. Arguments of
+    the types ``omitted`` are not sent.
+    """
+    parameters = inspect.signature(create).parameters
+    required = {name for name, one in parameters.items() if one.default is one.empty} - {"self"}
+
+    @wraps(create)
+    async def created(self: Any, **arguments: Any) -> Any:
+        fit = required <= arguments.keys() <= parameters.keys() and not arguments.get("stream")
+        content = _plain_json(arguments, omitted) if fit else None
+        if content is None:
+            return await create(self, **arguments)
+        options = _post_options(arguments, omitted)
+        return await self._post(path, content=content, options=options, cast_to=cast_to)
+
+    return created
+
+
+def _plain_json(arguments: Mapping[str, Any], omitted: tuple[type, ...]) -> bytes | None:
+    """Return the body of a request; ``None`` when its arguments are no JSON data."""
+    names = arguments.keys() - _OUTSIDE
+    ordered = [*(name for name in _FIRST if name in names), *sorted(names.difference(_FIRST))]
+    body = _without({name: arguments[name] for name in ordered}, omitted)
+    try:
+        if (extra := arguments.get("extra_body")) is not None:
+            body = _without({**body, **extra}, omitted)
+        text = json.dumps(body, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+        return text.encode()
+    except (TypeError, ValueError, RecursionError):
+        return None
+
+
+def _post_options(arguments: Mapping[str, Any], omitted: tuple[type, ...]) -> dict[str, Any]:
+    """Return the arguments outside the body as OpenAI's ``post`` takes them."""
+    options: dict[str, Any] = {"security": {"bearer_auth": True}}
+    if (headers := arguments.get("extra_headers")) is not None:
+        options["headers"] = headers
+    if (query := arguments.get("extra_query")) is not None:
+        options["params"] = query
+    if "timeout" in arguments:
+        options["timeout"] = arguments["timeout"]
+    return _without(options, omitted)
+
+
+def _without(values: Mapping[str, Any], omitted: tuple[type, ...]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if not isinstance(value, omitted)}
 
 
 _SUSPICIOUS = re.compile(rb"\\u(?:0000|[dD][89a-fA-F])|NaN|Infinity|\d[eE]\+?\d{3}|\d{309}")
