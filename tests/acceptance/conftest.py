@@ -13,6 +13,9 @@ from tests.acceptance.inside import Inside
 from tests.acceptance.project import Project
 from tests.acceptance.servers import Server, StartServer, servers
 from tests.acceptance.slow import SLOW_MODELS
+from tests.slurm.fixtures import slurm, slurm_alone, slurm_cluster
+
+__all__ = ["slurm", "slurm_alone", "slurm_cluster"]
 
 _CACHE = cache_folder().parent
 _WITHOUT = " ".join(
