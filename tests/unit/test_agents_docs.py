@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
-from pytest_siren.agents import pydantic_ai, python
+from pytest_siren.agents import command, pydantic_ai, python
 from pytest_siren.agents.black_box import BlackBoxConfig
 from pytest_siren.evaluation.components import Kind, Registry
 
@@ -17,6 +17,7 @@ _SECTIONS: dict[str, type[BaseModel]] = {
     "Keys of all agents but `plain`": BlackBoxConfig,
     "`python`": python.PythonAgentConfig,
     "`pydantic_ai`": pydantic_ai.PydanticAgentConfig,
+    "`command`": command.CommandAgentConfig,
 }
 
 

@@ -1,0 +1,244 @@
+"""The agent ``command``: any program, one process for each run."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import shutil
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from decimal import Decimal
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic_ai.usage import RequestUsage
+
+from pytest_siren.agents.black_box import BlackBox, BlackBoxConfig
+from pytest_siren.agents.placeholders import fill
+from pytest_siren.agents.programs import Program, ProgramError, running
+from pytest_siren.evaluation.components import Component
+from pytest_siren.evaluation.isolation import in_thread, undisturbed
+from pytest_siren.evaluation.world import NoAnswerError, World
+
+_LONGEST = 100_000
+"""Bytes of a prompt in a variable: Linux starts no program with one of more than 128 KiB."""
+_GRACE = 1.0
+"""Seconds that a program has to end by itself once it gave its answer."""
+_QUOTED = 80
+"""Characters of a line in messages."""
+
+
+class CommandAgentConfig(BlackBoxConfig):
+    """Configuration of the agent ``command``."""
+
+    command: str | list[str] = Field(
+        description="Program and arguments, as a list or as a shell would split them; with "
+        "`{prompt}`, `{system_prompt}` and `{folder}`, the eval file's"
+    )
+    protocol: Literal["text", "json_lines"] = Field(
+        default="text",
+        description="`text`: the prompt is its standard input unless the command holds `{prompt}`, "
+        "the answer what it prints. `json_lines`: see below",
+    )
+    env: dict[str, str] = Field(
+        default_factory=dict, description="Further environment variables, with the same parts"
+    )
+    max_output: int = Field(
+        default=1_000_000, gt=0, description="Bytes that it may print in one run"
+    )
+
+
+class CommandAgent(BlackBox):
+    """Starts a program for each run, in a folder of its own that is gone after the run.
+
+    The program is killed, with all processes that it started, when the run ends.
+    """
+
+    def __init__(self, config: CommandAgentConfig, base: Path) -> None:
+        super().__init__(config)
+        self._config = config
+        command = config.command
+        words = shlex.split(command) if isinstance(command, str) else list(command)
+        if not words or not words[0]:
+            raise ValueError("agent.config.command is empty: give a program")
+        words[0] = _program(fill(words[0], {"folder": str(base)}), base)
+        self._command = fill(words, {"folder": str(base.resolve())})
+        files = (base / word for word in self._command[1:] if "\0" not in word)
+        self.sources = tuple(dict.fromkeys(file for file in files if _is_file(file)))
+        self._name = (self.sources[0] if self.sources else Path(words[0])).name
+        self._takes_prompt = any("{prompt}" in word for word in self._command)
+
+    @property
+    def spoken_name(self) -> str:
+        return self._name
+
+    async def answer(self, world: World) -> object:
+        """Return what the program answers. Raises ``ProgramError`` and ``NoAnswerError``."""
+        async with self._started(world) as program:
+            if self._config.protocol == "json_lines":
+                return await converse(program, world)
+            if not self._takes_prompt:
+                program.write(world.prompt.encode())
+            program.end_input()
+            answer = (await program.output()).decode(errors="replace").strip()
+            if not answer:
+                raise NoAnswerError(
+                    f"{self._name} printed nothing: it must print the answer{program.errors}"
+                )
+            return answer
+
+    @asynccontextmanager
+    async def _started(self, world: World) -> AsyncIterator[Program]:
+        parts = {"prompt": world.prompt, "system_prompt": world.system_prompt or ""}
+        variables = {"SIREN_PROMPT": world.prompt, "SIREN_SYSTEM_PROMPT": world.system_prompt or ""}
+        fitting = {
+            name: text
+            for name, text in variables.items()
+            if len(text.encode()) <= _LONGEST and "\0" not in text
+        }
+        folder = TemporaryDirectory(prefix="siren-agent-", ignore_cleanup_errors=True)
+        try:
+            async with running(
+                fill(self._command, parts),
+                name=self._name,
+                folder=Path(folder.name),
+                environment={**fitting, **fill(self._config.env, parts)},
+                most=self._config.max_output,
+            ) as program:
+                yield program
+        finally:
+            await undisturbed(in_thread(folder.cleanup))
+
+
+def _program(name: str, base: Path) -> str:
+    """Return the path of the program. Raises ``ValueError`` where there is none."""
+    looked_up = str((base / name).resolve()) if os.sep in name else name
+    found = shutil.which(looked_up)
+    if found is None:
+        where = "is no file that can be executed" if os.sep in name else "is not on the PATH"
+        raise ValueError(f"agent.config.command: {name!r} {where}")
+    return found
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:
+        return False  # a word that is too long for the name of a file
+
+
+class _Line(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class _Call(_Line):
+    """A tool is to be executed; its result is answered by a line with the same ``id``."""
+
+    type: Literal["call"]
+    name: str
+    arguments: dict[str, Any] | str | None = None
+    id: str | int | None = None
+
+
+class _Usage(_Line):
+    """What a model of the program's own has used."""
+
+    type: Literal["usage"]
+    input_tokens: int = Field(default=0, ge=0)
+    output_tokens: int = Field(default=0, ge=0)
+    cost: float | None = Field(default=None, ge=0)
+    model: str | None = None
+
+
+class _Answer(_Line):
+    """The answer of the run, after which the program may end."""
+
+    type: Literal["answer"]
+    text: str
+
+
+_LINE: TypeAdapter[_Call | _Usage | _Answer] = TypeAdapter(
+    Annotated[_Call | _Usage | _Answer, Field(discriminator="type")]
+)
+
+
+async def converse(program: Program, world: World) -> str:
+    """Talk with ``program`` by one JSON object a line until it gives its answer; return that.
+
+    Raises ``ProgramError`` for a line that cannot be read.
+    """
+    tools = [
+        {
+            "name": tool.name,
+            "description": tool.description,
+            "parameters": tool.parameters_json_schema,
+        }
+        for tool in world.tools
+    ]
+    _write(
+        program,
+        {
+            "type": "run",
+            "prompt": world.prompt,
+            "system_prompt": world.system_prompt,
+            "tools": tools,
+        },
+    )
+    number = 0
+    async for text in program.lines():
+        number += 1
+        if not text.strip():
+            continue
+        match _read(text, number, program):
+            case _Call() as call:
+                outcome = await world.call(call.name, call.arguments)
+                _write(
+                    program,
+                    {
+                        "type": "result",
+                        "id": call.id,
+                        "text": outcome.text,
+                        "error": outcome.error,
+                    },
+                )
+            case _Usage() as used:
+                usage = RequestUsage(
+                    input_tokens=used.input_tokens, output_tokens=used.output_tokens
+                )
+                usage.cost = None if used.cost is None else Decimal(str(used.cost))
+                world.count(usage, used.model)
+            case _Answer() as answer:
+                program.end_input()
+                await program.wait(_GRACE)
+                return answer.text
+    program.check_exit()
+    raise NoAnswerError(f'{program.name} ended without a line {{"type": "answer", "text": ...}}')
+
+
+def _write(program: Program, message: Mapping[str, Any]) -> None:
+    program.write(json.dumps(message).encode() + b"\n")
+
+
+def _read(text: bytes, number: int, program: Program) -> _Call | _Usage | _Answer:
+    try:
+        return _LINE.validate_json(text)
+    except ValidationError as error:
+        problem = error.errors(include_url=False, include_context=False)[0]
+        where = ".".join(map(str, problem["loc"]))
+        why = f"{where}: {problem['msg']}" if where else problem["msg"]
+        line = _shortened(text.decode(errors="replace"))
+        raise ProgramError(
+            f"line {number} that {program.name} printed cannot be read: {why}: {line!r}"
+        ) from None
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= _QUOTED else f"{text[:_QUOTED]}..."
+
+
+component = Component(
+    CommandAgentConfig, lambda config, base: CommandAgent(config, base), optional_model=True
+)
