@@ -182,6 +182,25 @@ def test_elements_are_not_taken_for_dead_while_slurm_does_not_answer(
 
 
 @pytest.mark.nightly
+@pytest.mark.parametrize("notice", [True, False], ids=["a signal asked for", "SIGTERM only"])
+def test_an_element_that_has_to_give_way_starts_again(
+    slurm_alone: Cluster, engine: SlurmEngine, tmp_path: Path, notice: bool
+) -> None:
+    # The other one concerns clouds; there has to be one.
+    parameter = "preempt_send_user_signal" if notice else "idle_on_node_suspend"
+    slurm_alone.reconfigure("SlurmctldParameters", parameter)
+    ids = engine.submit(elements(tmp_path, 1), SETTINGS)
+    until_begun(engine, ids, tmp_path, {"e0.0"})
+    urgent = ("--partition=urgent", "--nodes=4", "--mem=100M", "--exclusive", "--output=/dev/null")
+    slurm_alone.command("sbatch", "--quiet", *urgent, "--wrap=sleep 1")
+    until_begun(engine, ids, tmp_path, {"e0.0-r1"})
+    assert [path.stem for path in tmp_path.glob("*.ended")] == ["e0.0"]
+    engine.cancel(ids)
+    until(engine, ids, ended)
+    slurm_alone.reconfigure("SlurmctldParameters", "preempt_send_user_signal")
+
+
+@pytest.mark.nightly
 def test_a_node_that_fails_is_replaced(
     slurm_alone: Cluster, engine: SlurmEngine, tmp_path: Path
 ) -> None:

@@ -108,6 +108,14 @@ class Cluster:
         """Stop slurmctld; jobs go on."""
         self._stop("slurmctld")
 
+    def reconfigure(self, key: str, value: str) -> None:
+        """Change a line of the configuration, which is to be undone by the same way."""
+        path = self.folder / "etc/slurm.conf"
+        lines = path.read_text().splitlines()
+        changed = [f"{key}={value}" if line.startswith(f"{key}=") else line for line in lines]
+        path.write_text("\n".join(changed) + "\n")
+        self.command("scontrol", "reconfigure")
+
     def start_node(self, name: str) -> None:
         """Start a node, unless it runs."""
         (self.folder / "spool" / name).mkdir(exist_ok=True)

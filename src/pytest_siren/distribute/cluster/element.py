@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 _IGNORED = (signal.SIGUSR2, signal.SIGTERM, signal.SIGCONT)
 _POLL = 0.1
 _MOST_STARTS = 10_000
+_LONGEST_GRACE, _GRACE_POLL = 600.0, 2.0
+"""Seconds between Slurm's notice and the end of a preempted job; between two questions about it."""
 _TAIL_LINES, _TAIL_BYTES = 20, 4096
 _IN_ORDER = (0, 2)
 """Exit codes of a process that did its work, and of one that was asked to end."""
@@ -100,6 +102,7 @@ class Element:
                 finally:
                     self._end()
             if asked_to_end:
+                _stay_while_preempted()
                 raise SystemExit(128 + signal.SIGTERM)
         finally:
             os.close(read)
@@ -232,6 +235,29 @@ def end_with_element(alive: int) -> None:
         os.killpg(0, signal.SIGKILL)
 
     threading.Thread(target=watch, name="siren-element", daemon=True).start()
+
+
+def _stay_while_preempted() -> None:
+    """Wait for the end of a preemption, if this is one.
+
+    Slurm starts a preempted job again only if it is still there at the end of its grace. Until then
+    its state is RUNNING; that of one which was cancelled or is out of time is COMPLETING.
+    """
+    if os.environ.get("SUBMITIT_EXECUTOR") != "slurm":
+        return
+    until = time.monotonic() + _LONGEST_GRACE
+    while _slurm_state() == "RUNNING" and time.monotonic() < until:
+        time.sleep(_GRACE_POLL)
+
+
+def _slurm_state() -> str:
+    """Return Slurm's word for the job that this process is in; empty if it does not answer."""
+    command = ["squeue", "-h", "-o", "%T", "-j", os.environ["SLURM_JOB_ID"]]
+    try:
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=30)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.decode(errors="replace").strip()
 
 
 def _ignore_signals() -> None:
