@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from pytest_siren.sharing.lockfile import LockFile
-from pytest_siren.sharing.peers import Peers, replace
+from pytest_siren.sharing.peers import Peers, read_if_new, replace
 from pytest_siren.sharing.state import KEY_CELLS, Gauge, host
 
 _TEXT = 4096
@@ -41,6 +41,9 @@ class SharedFiles:
         self._cells: dict[str, list[float]] = {}
         self._held: dict[str, Any] = {}
         """Name of a process to what it told of keys when it last held the lock."""
+        self._before = ""
+        """The cells as they were in the file."""
+        self._version = 0, 0
         self._cells_read = 0.0
         self._holds = False
 
@@ -186,13 +189,15 @@ class SharedFiles:
             self._read_cells()
         return self._cells.get(name, _NOTHING)[cell]
 
-    def set_cell(self, name: str, cell: int, value: float) -> None:
-        """Set a shared cell of a key."""
+    def set_cells(self, name: str, values: Mapping[int, float]) -> None:
+        """Set shared cells of a key."""
         if not self._holds:
             with self.lock():
-                self.set_cell(name, cell, value)
+                self.set_cells(name, values)
             return
-        self._cells.setdefault(name, [0.0] * KEY_CELLS)[cell] = value
+        cells = self._cells.setdefault(name, [0.0] * KEY_CELLS)
+        for cell, value in values.items():
+            cells[cell] = value
 
     @contextmanager
     def lock(self) -> Iterator[None]:
@@ -203,29 +208,32 @@ class SharedFiles:
         self._lock.acquire()
         self._holds = True
         try:
-            before = self._read_cells()
+            self._read_cells()
             yield
-            if (after := self._plain_cells()) != before:
-                replace(self.folder / _CELLS, after, self._peers.name)
+            self._write_cells()
+        except BaseException:
+            self._version = 0, 0  # What was changed in vain is to be read again.
+            raise
         finally:
             self._holds = False
             self._lock.release()
 
-    def _read_cells(self) -> bytes:
+    def _read_cells(self) -> None:
         self._cells_read = time.monotonic()
-        data = b""
-        with suppress(FileNotFoundError):
-            data = (self.folder / _CELLS).read_bytes()
-        if data:
+        self._version, data = read_if_new(self.folder / _CELLS, self._version)
+        if data is not None:
             plain = json.loads(data)
-            self._cells = plain["cells"]
-            self._held = plain["held"]
+            self._cells, self._held = plain["cells"], plain["held"]
+            self._before = json.dumps(self._cells)
             self._peers.learn(self._held)
-        return data
 
-    def _plain_cells(self) -> bytes:
-        self._held[self._peers.name] = self._mine.keys_beat, self._mine.keys
-        return json.dumps({"cells": self._cells, "held": self._held}).encode()
+    def _write_cells(self) -> None:
+        beat = self._mine.keys_beat
+        told, _ = self._held.get(self._peers.name, (0, {}))
+        if json.dumps(self._cells) != self._before or told != beat:
+            self._held[self._peers.name] = beat, dict(self._mine.keys)
+            data = json.dumps({"cells": self._cells, "held": self._held}).encode()
+            replace(self.folder / _CELLS, data, self._peers.name)
 
 
 _NOTHING = [0.0] * KEY_CELLS
@@ -244,7 +252,16 @@ class FileCells:
 
     def __setitem__(self, cell: int, value: float) -> None:
         """Set a shared cell; hold ``lock()`` where the new value depends on the old."""
-        self._state.set_cell(self._name, cell, value)
+        self.assign({cell: value})
+
+    def assign(self, values: Mapping[int, float]) -> None:
+        """Set some cells at once, where the new values do not depend on the old."""
+        self._state.set_cells(self._name, values)
+
+    @property
+    def portion(self) -> float:
+        """Seconds of a cap that all processes may take in advance, for the lock costs much."""
+        return self._state.portion
 
     @property
     def in_flight(self) -> int:

@@ -200,8 +200,8 @@ class Peers:
         elif not self._read_gathered(now):
             self._read_all(now)
             self._gather(now)
-        self.fresh = max(FRESH, _FRESH_EACH * (1 + self._totals.alive))
         self._add_up()
+        self.fresh = max(FRESH, _FRESH_EACH * (1 + self._totals.alive))
 
     def _keep_up(self) -> None:
         now = time.monotonic()
@@ -263,7 +263,7 @@ class Peers:
 
     def _read_all(self, now: float) -> None:
         for name, other in self._others.items():
-            version, data = _read_if_new(self._path(name), other.version)
+            version, data = read_if_new(self._path(name), other.version)
             if version != other.version:
                 other.version, other.seen = version, now
             if data:  # Else it is joining.
@@ -288,7 +288,7 @@ class Peers:
         if self._is_first():
             return False
         known, since = self._gathered
-        version, data = _read_if_new(self._folder / _GATHERED, known)
+        version, data = read_if_new(self._folder / _GATHERED, known)
         if data is None:
             return now - since < _LATE * self.fresh
         self._gathered = version, now
@@ -314,7 +314,7 @@ def replace(path: Path, data: bytes, owner: str) -> None:
     os.replace(temporary, path)
 
 
-def _read_if_new(path: Path, known: tuple[int, int]) -> tuple[tuple[int, int], bytes | None]:
+def read_if_new(path: Path, known: tuple[int, int]) -> tuple[tuple[int, int], bytes | None]:
     """Return the version of a file, and its content if that is not the known version."""
     try:
         # Opened anew, for that is when a network file system asks the server.

@@ -11,7 +11,7 @@ import mmap
 import os
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 from decimal import Decimal
 from enum import IntEnum
@@ -65,10 +65,19 @@ class KeyCells(Protocol):
     waiting: int
     """Requests of this process that wait for a place."""
 
+    @property
+    def portion(self) -> float:
+        """Seconds of a cap that all processes may take in advance; 0 where a lock costs little."""
+        ...
+
     def __getitem__(self, cell: int) -> float: ...
 
     def __setitem__(self, cell: int, value: float) -> None:
         """Set a shared cell; hold ``lock()`` where the new value depends on the old."""
+        ...
+
+    def assign(self, values: Mapping[int, float]) -> None:
+        """Set some cells at once, where the new values do not depend on the old."""
         ...
 
     def total_in_flight(self) -> int:
@@ -456,6 +465,8 @@ class Board:
 class SharedKey:
     """The cells of one key: 16 shared ones, and two of each process's own."""
 
+    portion = 0.0
+
     def __init__(self, board: Board, index: int) -> None:
         self.board = board
         self.index = index
@@ -472,6 +483,11 @@ class SharedKey:
     def __setitem__(self, cell: int, value: float) -> None:
         """Set a shared cell; hold ``lock()`` where the new value depends on the old."""
         self._cells[self._shared + cell] = value
+
+    def assign(self, values: Mapping[int, float]) -> None:
+        """Set some cells at once, where the new values do not depend on the old."""
+        for cell, value in values.items():
+            self[cell] = value
 
     @property
     def in_flight(self) -> int:

@@ -6,14 +6,15 @@ import asyncio
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from random import uniform
 
 from pytest_siren.evaluation.isolation import waiting
-from pytest_siren.models.ratelimit.caps import RateCap
+from pytest_siren.models.ratelimit.caps import Portion, RateCap
 from pytest_siren.models.ratelimit.error_class import NO_ADVICE, Advice
 from pytest_siren.models.ratelimit.shared_cells import Cell, LocalCells, SharedCells
 from pytest_siren.sharing.state import Gauge, SharedState
@@ -100,6 +101,12 @@ _BEARABLE, _EXCESSIVE = 0.35, 0.5
 """Up to the first share of refusals the limit rises as ever, from the second on not at all: some
 providers refuse at random, and slowing down would not help; with others half the requests must not
 be in vain."""
+_AFTER_SUCCESS: dict[int, float] = {
+    Cell.SUCCEEDED: 1.0,
+    Cell.REFUSALS: 0.0,
+    Cell.PAUSES: 0.0,
+    Cell.REJECTED: 0.0,
+}
 _LONGEST_PAUSE = 30.0
 _LONGEST_HINT = 60.0
 """Seconds that a successful answer can make everybody pause."""
@@ -115,6 +122,10 @@ class AdaptiveLimit:
         self._refusals = RefusalShare()
         self._cells = cells
         self._clock = clock
+        self._raised_at = self._refused_at = -math.inf
+        """When this process last told others of successes, and of refusals."""
+        self._untold = 0
+        """Refusals since then."""
         with cells.lock():
             if not cells[Cell.LIMIT]:
                 cells[Cell.LIMIT] = self.ceiling
@@ -145,12 +156,16 @@ class AdaptiveLimit:
         cells = self._cells
         self.latency += (latency - self.latency) * (_SMOOTHING if self.latency else 1.0)
         if not cells[Cell.SUCCEEDED] or cells[Cell.REFUSALS]:
-            cells[Cell.SUCCEEDED] = 1.0
-            cells[Cell.REFUSALS] = cells[Cell.PAUSES] = cells[Cell.REJECTED] = 0.0
+            self._untold = 0
+            cells.assign(_AFTER_SUCCESS)
         if cells[Cell.LIMIT] < self.ceiling:
-            self._refusals.add(False, self._clock(), self._memory)
-            with cells.lock():
-                self._raise()
+            now = self._clock()
+            self._refusals.add(False, now, self._memory)
+            # What comes between is not lost: it is time that counts.
+            if now - self._raised_at >= cells.portion:
+                self._raised_at = now
+                with cells.lock():
+                    self._raise()
         if advice.exhausted and advice.resets_in:
             with cells.lock():
                 self._pause(min(advice.resets_in, _LONGEST_HINT))
@@ -158,13 +173,19 @@ class AdaptiveLimit:
     def refused(self, advice: Advice) -> None:
         """Learn from a refusal."""
         cells = self._cells
+        now = self._clock()
+        self._refusals.add(True, now, self._memory)
+        self._untold += 1
+        if not self._is_news(now, advice):
+            return
+        self._refused_at = now
         with cells.lock():
             now = self._clock()
-            self._refusals.add(True, now, self._memory)
             cells[Cell.CALM] = 0.0
-            cells[Cell.REFUSALS] += 1
-            if cells[Cell.REFUSALS] == 1:
+            if not cells[Cell.REFUSALS]:
                 cells[Cell.REFUSED_AT] = now
+            cells[Cell.REFUSALS] += self._untold
+            self._untold = 0
             if now - cells[Cell.LOWERED_AT] >= max(self.latency, _SHORTEST):
                 cells[Cell.LIMIT] = max(1.0, cells[Cell.LIMIT] * _FACTOR)
                 cells[Cell.LOWERED_AT] = cells[Cell.RAISED_AT] = now
@@ -172,6 +193,12 @@ class AdaptiveLimit:
                 self._pause(advice.wait)
             elif self._nobody_gets_through(now):
                 self._stand_still(advice)
+
+    def _is_news(self, now: float, advice: Advice) -> bool:
+        """Whether a refusal has to be told before the next one comes."""
+        if advice.exhausted and advice.wait:
+            return True
+        return now - self._refused_at >= min(self._cells.portion, _SHORTEST)
 
     def _raise(self) -> None:
         cells, now = self._cells, self._clock()
@@ -215,6 +242,8 @@ class AdaptiveLimit:
 _POLL = (0.02, 0.05)
 """Seconds between two looks at what the other processes hold."""
 _LONGEST_COOLDOWN = 1.0
+_PLACES = 2
+"""Places for each process from which on processes keep to shares of the adaptive limit."""
 
 
 @dataclass(eq=False)
@@ -255,8 +284,9 @@ class RateLimiter:
         self._cells = cells
         self._ceiling = ceiling
         self._clock = clock
-        self._requests = self._cap(Cell.REQUESTS_AT, caps.requests_per_minute)
-        self._tokens = self._cap(Cell.TOKENS_AT, caps.tokens_per_minute)
+        self._processes = processes
+        self._requests = self._portion(Cell.REQUESTS_AT, caps.requests_per_minute)
+        self._tokens = self._portion(Cell.TOKENS_AT, caps.tokens_per_minute)
         self._capped = self._requests is not None or self._tokens is not None
         self._in_flight = 0
         self._waiters: deque[_Waiter] = deque()
@@ -332,12 +362,16 @@ class RateLimiter:
             return int(self._cells[Cell.REJECTED])
 
     def _correct(self, unexpected_tokens: float) -> None:
-        if self._tokens is not None and unexpected_tokens:
+        if self._tokens is None or not unexpected_tokens:
+            return
+        if self._tokens.correct(unexpected_tokens):
             with self._cells.lock():
-                self._tokens.correct(unexpected_tokens)
+                self._tokens.settle()
 
-    def _cap(self, cell: Cell, per_minute: float | None) -> RateCap | None:
-        return RateCap(self._cells, cell, per_minute) if per_minute is not None else None
+    def _portion(self, cell: Cell, per_minute: float | None) -> Portion | None:
+        if per_minute is None:
+            return None
+        return Portion(self._cells, RateCap(self._cells, cell, per_minute), self._processes)
 
     def _try_acquire(self, tokens: float, *, polled: bool = False) -> float:
         """Take a place and return 0, or return the seconds until it is worth asking again."""
@@ -359,7 +393,7 @@ class RateLimiter:
         limit = self.limit.value
         in_flight, waiting = self._cells.total_in_flight(), self._cells.total_waiting()
         share = float(limit)
-        if waiting > len(self._waiters):
+        if waiting > len(self._waiters) or not self._counts_exactly:
             mine = self._in_flight + len(self._waiters)
             share *= mine / max(1, in_flight + waiting)
         # With less than a place for each process, the one that gave it back must not just take it.
@@ -367,24 +401,63 @@ class RateLimiter:
             return 0.0
         return uniform(*_POLL)
 
+    @property
+    def _counts_exactly(self) -> bool:
+        """Whether each place under the adaptive limit is taken under the lock.
+
+        Where that costs much and there are places for all, each process keeps to its share.
+        """
+        return not self._cells.portion or self.limit.value < _PLACES * self._processes
+
     def _count_request(self, tokens: float) -> float:
         """Return 0 when nothing limits after all, and count the request; other processes wait."""
-        cells = self._cells
-        with cells.lock():
-            now = self._clock()
-            if self.limit.binding and cells.total_in_flight() >= self.limit.value:
-                return uniform(*_POLL)
-            caps = [cap for cap in (self._requests, self._tokens) if cap is not None]
-            if wait := max((cap.wait(now) for cap in caps), default=0.0):
-                return wait
-            if self._requests is not None:
-                self._requests.take(now, 1.0)
-            if self._tokens is not None:
-                self._tokens.take(now, tokens)
-            if 0.0 < cells[Cell.PAUSED_UNTIL] <= now:
-                cells[Cell.PAUSED_UNTIL] = 0.0
-            cells.in_flight = self._in_flight + 1
+        wants = [
+            (portion, units)
+            for portion, units in ((self._requests, 1.0), (self._tokens, tokens))
+            if portion is not None
+        ]
+        if self._must_lock(wants):
+            with self._cells.lock():
+                if wait := self._take_places(wants):
+                    return wait
+        now = self._clock()
+        if wait := max((portion.wait(now, units) or 0.0 for portion, units in wants), default=0.0):
+            return wait
+        for portion, units in wants:
+            portion.spend(units)
         return 0.0
+
+    def _must_lock(self, wants: Sequence[tuple[Portion, float]]) -> bool:
+        now = self._clock()
+        if any(portion.wait(now, units) is None for portion, units in wants):
+            return True
+        binding = self.limit.binding and self._counts_exactly
+        return binding or 0.0 < self._cells[Cell.PAUSED_UNTIL] <= now
+
+    def _take_places(self, wants: Sequence[tuple[Portion, float]]) -> float:
+        """Take what is wanted, now or for later; return the seconds until it may be sent."""
+        cells = self._cells
+        now = self._clock()
+        if (
+            self.limit.binding
+            and self._counts_exactly
+            and cells.total_in_flight() >= self.limit.value
+        ):
+            return uniform(*_POLL)
+        if 0.0 < cells[Cell.PAUSED_UNTIL] <= now:
+            cells[Cell.PAUSED_UNTIL] = 0.0
+        for portion, units in wants:
+            if portion.wait(now, units) is None:
+                portion.take(now, units, units + self._waiting_units(portion))
+        wait = max((portion.wait(now, units) or 0.0 for portion, units in wants), default=0.0)
+        if not wait:
+            cells.in_flight = self._in_flight + 1
+        return wait
+
+    def _waiting_units(self, portion: Portion) -> float:
+        """Return what those that wait behind the first one need of a cap."""
+        behind = islice(self._waiters, 1, None)
+        return sum(waiter.tokens if portion is self._tokens else 1.0 for waiter in behind)
 
     def _admit_waiters(self, *, polled: bool = False) -> None:
         """Admit the waiters that may go, in their order, and come back when the next one may."""

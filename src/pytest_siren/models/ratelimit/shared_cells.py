@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from enum import IntEnum
 from typing import Protocol
@@ -42,9 +43,18 @@ class SharedCells(Protocol):
     waiting: int
     """Requests of this process that wait for a place."""
 
+    @property
+    def portion(self) -> float:
+        """Seconds of a cap that all processes may take in advance; 0 where a lock costs little."""
+        ...
+
     def __getitem__(self, cell: int) -> float: ...
 
     def __setitem__(self, cell: int, value: float) -> None: ...
+
+    def assign(self, values: Mapping[int, float]) -> None:
+        """Set some cells at once, where the new values do not depend on the old."""
+        ...
 
     def total_in_flight(self) -> int:
         """Return how many requests all processes have in flight."""
@@ -62,6 +72,8 @@ class SharedCells(Protocol):
 class LocalCells:
     """Cells of one process alone."""
 
+    portion = 0.0
+
     def __init__(self) -> None:
         self.in_flight = self.waiting = 0
         self._cells = [0.0] * len(Cell)
@@ -71,6 +83,10 @@ class LocalCells:
 
     def __setitem__(self, cell: int, value: float) -> None:
         self._cells[cell] = value
+
+    def assign(self, values: Mapping[int, float]) -> None:
+        for cell, value in values.items():
+            self._cells[cell] = value
 
     def total_in_flight(self) -> int:
         return self.in_flight
