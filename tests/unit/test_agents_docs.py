@@ -8,16 +8,18 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
-from pytest_siren.agents import command, pydantic_ai, python
-from pytest_siren.agents.black_box import BlackBoxConfig
+from pytest_siren.agents import command, http, pydantic_ai, python
+from pytest_siren.agents.black_box import BlackBoxConfig, ModelledConfig
 from pytest_siren.evaluation.components import Kind, Registry
 
 _PAGE = (Path(__file__).parents[2] / "docs/reference/agents.md").read_text(encoding="utf-8")
 _SECTIONS: dict[str, type[BaseModel]] = {
     "Keys of all agents but `plain`": BlackBoxConfig,
+    "Keys of `python`, `pydantic_ai` and `command`": ModelledConfig,
     "`python`": python.PythonAgentConfig,
     "`pydantic_ai`": pydantic_ai.PydanticAgentConfig,
     "`command`": command.CommandAgentConfig,
+    "`http`": http.HttpAgentConfig,
 }
 
 
@@ -26,7 +28,8 @@ def test_the_page_has_every_key_with_its_meaning(section: str) -> None:
     text = _PAGE.partition(f"## {section}\n")[2].partition("\n## ")[0]
     rows = dict(re.findall(r"^\| `(\w+)` \|.*\| ([^|]+) \|$", text, re.MULTILINE))
     schema = _SECTIONS[section]
-    inherited = set() if schema is BlackBoxConfig else set(BlackBoxConfig.model_fields)
+    above = (base for base in schema.__mro__[1:] if issubclass(base, BaseModel))
+    inherited = {name for base in above for name in base.model_fields}
     fields = {name: one for name, one in schema.model_fields.items() if name not in inherited}
     assert rows == {name: " ".join((one.description or "").split()) for name, one in fields.items()}
 

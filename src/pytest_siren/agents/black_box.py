@@ -19,6 +19,17 @@ class BlackBoxConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
+    system_prompt: str | None = Field(
+        default=None, description="Replaces the system prompt of the dataset"
+    )
+    timeout: float | None = Field(
+        default=None, gt=0, description="Seconds that a run may take, waits for rate limits aside"
+    )
+
+
+class ModelledConfig(BlackBoxConfig):
+    """The keys of those that may have the model of their runs from pytest-siren."""
+
     model: str | None = Field(
         default=None,
         min_length=1,
@@ -27,12 +38,6 @@ class BlackBoxConfig(BaseModel):
     model_settings: dict[str, Any] = Field(
         default_factory=dict,
         description="pydantic-ai model settings, which take precedence over the agent's own",
-    )
-    system_prompt: str | None = Field(
-        default=None, description="Replaces the system prompt of the dataset"
-    )
-    timeout: float | None = Field(
-        default=None, gt=0, description="Seconds that a run may take, waits for rate limits aside"
     )
 
 
@@ -44,7 +49,7 @@ class BlackBox(ABC):
 
     def __init__(self, config: BlackBoxConfig) -> None:
         self._black_box = config
-        settings = config.model_settings
+        settings = config.model_settings if isinstance(config, ModelledConfig) else {}
         self._settings = ModelSettings(**settings) if settings else None  # type: ignore[typeddict-item]
 
     @abstractmethod

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shlex
-import shutil
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from decimal import Decimal
@@ -16,7 +13,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic_ai.usage import RequestUsage
 
-from pytest_siren.agents.black_box import BlackBox, BlackBoxConfig
+from pytest_siren.agents.black_box import BlackBox, ModelledConfig
+from pytest_siren.agents.command_line import CommandLine
 from pytest_siren.agents.placeholders import fill
 from pytest_siren.agents.programs import Program, ProgramError, running
 from pytest_siren.evaluation.components import Component
@@ -31,7 +29,7 @@ _QUOTED = 80
 """Characters of a line in messages."""
 
 
-class CommandAgentConfig(BlackBoxConfig):
+class CommandAgentConfig(ModelledConfig):
     """Configuration of the agent ``command``."""
 
     command: str | list[str] = Field(
@@ -60,16 +58,9 @@ class CommandAgent(BlackBox):
     def __init__(self, config: CommandAgentConfig, base: Path) -> None:
         super().__init__(config)
         self._config = config
-        command = config.command
-        words = shlex.split(command) if isinstance(command, str) else list(command)
-        if not words or not words[0]:
-            raise ValueError("agent.config.command is empty: give a program")
-        words[0] = _program(fill(words[0], {"folder": str(base)}), base)
-        self._command = fill(words, {"folder": str(base.resolve())})
-        files = (base / word for word in self._command[1:] if "\0" not in word)
-        self.sources = tuple(dict.fromkeys(file for file in files if _is_file(file)))
-        self._name = (self.sources[0] if self.sources else Path(words[0])).name
-        self._takes_prompt = any("{prompt}" in word for word in self._command)
+        self._command = CommandLine.of(config.command, base, "agent.config.command")
+        self._name, self.sources = self._command.name, self._command.files
+        self._takes_prompt = any("{prompt}" in word for word in self._command.words)
 
     @property
     def spoken_name(self) -> str:
@@ -102,7 +93,7 @@ class CommandAgent(BlackBox):
         folder = TemporaryDirectory(prefix="siren-agent-", ignore_cleanup_errors=True)
         try:
             async with running(
-                fill(self._command, parts),
+                fill(self._command.words, parts),
                 name=self._name,
                 folder=Path(folder.name),
                 environment={**fitting, **fill(self._config.env, parts)},
@@ -111,23 +102,6 @@ class CommandAgent(BlackBox):
                 yield program
         finally:
             await undisturbed(in_thread(folder.cleanup))
-
-
-def _program(name: str, base: Path) -> str:
-    """Return the path of the program. Raises ``ValueError`` where there is none."""
-    looked_up = str((base / name).resolve()) if os.sep in name else name
-    found = shutil.which(looked_up)
-    if found is None:
-        where = "is no file that can be executed" if os.sep in name else "is not on the PATH"
-        raise ValueError(f"agent.config.command: {name!r} {where}")
-    return found
-
-
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except OSError:
-        return False  # a word that is too long for the name of a file
 
 
 class _Line(BaseModel):

@@ -27,7 +27,7 @@ class ProgramError(RuntimeError):
 class Program(asyncio.SubprocessProtocol):
     """A program that runs; ``running`` starts and ends one."""
 
-    def __init__(self, name: str, token: str, most: int) -> None:
+    def __init__(self, name: str, token: str, most: int | None) -> None:
         self.name, self.token = name, token
         self._most = most
         self._transport: asyncio.SubprocessTransport
@@ -43,7 +43,7 @@ class Program(asyncio.SubprocessProtocol):
         self._transport = transport
 
     def pipe_data_received(self, fd: int, data: bytes) -> None:
-        if fd == 2:
+        if fd == 2 or self._most is None:
             self._errors += data
             del self._errors[:-_KEPT_ERRORS]
             return
@@ -113,6 +113,11 @@ class Program(asyncio.SubprocessProtocol):
         text = self._errors.decode(errors="replace").strip()
         return f": {text}" if text else ""
 
+    @property
+    def ended(self) -> bool:
+        """Whether it has ended."""
+        return self._exited.is_set()
+
     async def wait(self, seconds: float) -> bool:
         """Wait until it ends; return whether it did within ``seconds``."""
         with suppress(TimeoutError):
@@ -127,7 +132,7 @@ class Program(asyncio.SubprocessProtocol):
         self._transport.close()
 
     def _check_output(self) -> None:
-        if self._written > self._most:
+        if self._most is not None and self._written > self._most:
             raise ProgramError(
                 f"{self.name} printed more than {self._most:,} bytes (agent.config.max_output)"
             )
@@ -153,12 +158,13 @@ async def running(
     name: str,
     folder: Path,
     environment: Mapping[str, str],
-    most: int,
+    most: int | None,
 ) -> AsyncIterator[Program]:
     """Start ``command`` in ``folder`` and yield it; kill it with all that it started on exit.
 
     It has the environment of this process, with ``environment`` in addition, and may print ``most``
-    bytes. Raises ``ProgramError`` where it cannot be started.
+    bytes; with ``None`` nobody reads what it prints, which counts as its standard error. Raises
+    ``ProgramError`` where it cannot be started.
     """
     token = token_hex(16)
     loop = asyncio.get_running_loop()

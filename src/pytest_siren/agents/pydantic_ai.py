@@ -15,7 +15,7 @@ from pydantic_ai.toolsets import FunctionToolset
 from pydantic_ai.usage import UsageLimits
 from pydantic_core import to_json
 
-from pytest_siren.agents.black_box import BlackBox, BlackBoxConfig
+from pytest_siren.agents.black_box import BlackBox, ModelledConfig
 from pytest_siren.agents.threads import in_own_thread
 from pytest_siren.evaluation.components import Component
 from pytest_siren.evaluation.models import NoModel
@@ -30,7 +30,7 @@ from pytest_siren.evaluators.python import (
 )
 
 
-class PydanticAgentConfig(BlackBoxConfig):
+class PydanticAgentConfig(ModelledConfig):
     """Configuration of the agent ``pydantic_ai``."""
 
     target: ImportPath = Field(

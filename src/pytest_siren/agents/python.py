@@ -16,7 +16,7 @@ from pydantic_ai.models import Model
 from pydantic_ai.tools import ToolDefinition
 from pydantic_ai.usage import RequestUsage
 
-from pytest_siren.agents.black_box import BlackBox, BlackBoxConfig
+from pytest_siren.agents.black_box import BlackBox, ModelledConfig
 from pytest_siren.agents.callables import callables
 from pytest_siren.agents.threads import in_own_thread
 from pytest_siren.evaluation.components import Component
@@ -30,7 +30,7 @@ PARTS = ("prompt", "system_prompt", "tools", "model", "run")
 """What a target may ask for by the names of its parameters."""
 
 
-class PythonAgentConfig(BlackBoxConfig):
+class PythonAgentConfig(ModelledConfig):
     """Configuration of the agent ``python``."""
 
     target: ImportPath = Field(
