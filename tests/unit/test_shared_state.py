@@ -14,7 +14,7 @@ import pytest
 
 from pytest_siren.sharing import files, listing, lockfile, peers
 from pytest_siren.sharing.files import SharedFiles
-from pytest_siren.sharing.state import Gauge, SharedState
+from pytest_siren.sharing.state import Gauge, SharedState, host, lives
 from tests.unit.shared_process import KINDS, MODEL, joined
 
 ROOT = Path(__file__).parents[2]
@@ -217,3 +217,52 @@ def test_neither_locks_nor_mappings_of_the_operating_system_are_used() -> None:
         source = Path(module.__file__).read_text()
         assert "fcntl" not in source
         assert "mmap" not in source
+
+
+def test_a_process_that_nobody_has_waited_for_is_dead_all_the_same(place: Path) -> None:
+    code = "import os; os.write(1, b'x')"
+    ended = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
+    assert ended.stdout is not None
+    assert ended.stdout.read() == b"x"
+    soon(lambda: lives(ended.pid), False)
+    assert ended.returncode is None
+    # What it held is free: a lock, and its part of limits.
+    state = SharedFiles.open(place)
+    (place / "lock").symlink_to(f"{host()}-{ended.pid}-0-0")
+    began = time.monotonic()
+    with state.lock():
+        pass
+    assert time.monotonic() - began < lockfile.HELD / 2
+    assert not state.living(f"{host()}-{ended.pid}")
+    state.close()
+    ended.stdout.close()
+    ended.wait()
+
+
+def test_a_lock_that_was_taken_away_is_not_given_back_for_another(place: Path) -> None:
+    place.mkdir()
+    slow, other = (lockfile.LockFile(place / "lock", f"node{n}-7-0") for n in (2, 3))
+    slow.acquire()
+    (place / "lock").unlink()
+    other.acquire()
+    slow.release()
+    assert (place / "lock").is_symlink()
+    other.release()
+    assert not (place / "lock").is_symlink()
+
+
+def test_who_lives_is_known_of_other_hosts_by_their_signs_of_life(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = SharedFiles.open(place)
+    assert state.living("node3-5")  # Whose file may be seen later.
+    path = elsewhere(place)
+    soon(lambda: state.total(Gauge.RUNNING), 2)
+    assert state.living("node2-77")
+    state.count_lost_process("node2-77")
+    assert not state.living("node2-77")
+    monkeypatch.setattr(peers, "SILENT", 0.2)
+    time.sleep(0.3)
+    assert not state.living("node3-5")
+    path.unlink()
+    state.close()

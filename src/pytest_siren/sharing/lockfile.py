@@ -27,10 +27,11 @@ class LockFile:
         self._path = path
         self._owner = owner
         self._acquired = count()
+        self._mine = ""
 
     def acquire(self) -> None:
         """Wait until nobody else holds it, and hold it."""
-        mine = f"{self._owner}-{next(self._acquired)}"
+        self._mine = mine = f"{self._owner}-{next(self._acquired)}"
         holder, since, wait = "", 0.0, 0.0
         while True:
             try:
@@ -49,8 +50,9 @@ class LockFile:
             time.sleep(wait)
 
     def release(self) -> None:
-        """Give it back."""
-        self._path.unlink(missing_ok=True)
+        """Give it back, unless it was taken away from a process that seemed to be dead."""
+        if self._holder() == self._mine:
+            self._path.unlink(missing_ok=True)
 
     def _holder(self) -> str:
         """Return who holds it and for the how manieth time; empty when nobody does."""

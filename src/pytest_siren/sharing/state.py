@@ -206,16 +206,19 @@ def host() -> str:
 
 
 def lives(pid: int) -> bool:
-    """Tell whether there is a process of that id, whoever's it is."""
+    """Tell whether a process of that id runs, whoever's it is.
+
+    One that has ended does not, though its parent has not asked for its exit code yet.
+    """
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
     except PermissionError:
-        return True
+        pass
     except OverflowError:
         return False
-    return True
+    return _stat(pid)[:1] not in (["Z"], ["X"])
 
 
 def started_at(pid: int) -> str | None:
@@ -223,12 +226,17 @@ def started_at(pid: int) -> str | None:
 
     With the id it tells a process from a later one that was given the same id.
     """
+    return next(iter(_stat(pid)[19:]), None)
+
+
+def _stat(pid: int) -> list[str]:
+    """Return what proc(5) says of a process from its state on; nothing where it says nothing."""
     try:
         with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
             # The second field, the name in parentheses, may hold anything.
-            return file.read().rpartition(")")[2].split()[19]
-    except (OSError, IndexError):
-        return None
+            return file.read().rpartition(")")[2].split()
+    except OSError:
+        return []
 
 
 _PROCESSES = 512
