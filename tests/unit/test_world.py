@@ -24,7 +24,7 @@ from pydantic_ai.usage import RequestUsage, UsageLimits
 
 from pytest_siren.agents.plain import PlainAgent, PlainAgentConfig
 from pytest_siren.evaluation.accounts import Asking
-from pytest_siren.evaluation.capabilities import Support, refusal
+from pytest_siren.evaluation.components import Support, refusal
 from pytest_siren.evaluation.models import STOP_AFTER, NoModel, NoModelError
 from pytest_siren.evaluation.pricing import Accounts, Prices, UsageUnknownError
 from pytest_siren.evaluation.scoring import evidence_of

@@ -17,7 +17,6 @@ from pydantic import ValidationError
 from pydantic_ai.usage import UsageLimits
 
 from pytest_siren.evaluation.accounts import judge_models
-from pytest_siren.evaluation.capabilities import refusal
 from pytest_siren.evaluation.components import (
     EvaluatorPart,
     Kind,
@@ -28,6 +27,7 @@ from pytest_siren.evaluation.components import (
     evaluators_of,
     implements,
     once,
+    refusal,
     sources_of,
     using,
 )
