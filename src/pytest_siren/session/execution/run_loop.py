@@ -608,7 +608,8 @@ def begin_jobs(session: pytest.Session, evaluations: Evaluations) -> None:
         raise session.Interrupted(broken)
     items = [item for item in session.items if isinstance(item, RunItem)]
     try:
-        remember(session.config, evaluations.recorder.begin(items))
+        recorder = evaluations.recorder
+        remember(session.config, recorder.begin(items), recorder.cells())
     except CANNOT_BEGIN as error:
         raise session.Interrupted(str(error)) from None
 
