@@ -56,6 +56,7 @@ from pytest_siren.payloads import (
     ScoreInfo,
 )
 from pytest_siren.records import IndexEntry, Result
+from pytest_siren.serving.shared import SERVER, SharedServer
 from pytest_siren.session.config.invocation import redactor
 from pytest_siren.session.config.options import run_timeout
 from pytest_siren.session.config.processes import executor_of, is_worker
@@ -86,7 +87,7 @@ if TYPE_CHECKING:
     from pydantic_ai.messages import ModelMessage, ModelResponse
     from pydantic_ai.tools import ToolDefinition
 
-    from pytest_siren.evaluation.accounts import Role
+    from pytest_siren.evaluation.pricing import Role
     from pytest_siren.evaluation.tasks import ToolCall, ToolOutcome
     from pytest_siren.evaluation.verdicts import StateScores
 
@@ -214,6 +215,7 @@ class Evaluations:
         self._on_worker = is_worker(self.config)
         # It is not set as the thread's event loop, which is the tests'.
         self._loop = RunEventLoop(self.lull, self._warn)
+        self._server = SharedServer()
         self._recording = AttemptRecording(self.config, self.recorder, self._in_time)
         self.config.pluginmanager.register(self._recording, "siren-records")
         self._closed = False
@@ -284,6 +286,7 @@ class Evaluations:
         """
         output = RunOutput()
         OUTPUT.set(output)
+        SERVER.set(self._server)
         run = self._info(item)
         past = self.recorder.past(run)
         settled = self.recorder.past_runs.settled(past)
@@ -474,6 +477,7 @@ class Evaluations:
             for part in reversed(self.workshop.parts()):
                 if implements(part.value, SupportsClose):
                     self._free(part)
+            self._free(Part("the server of the runs", self._server))
             self.count_hung()
             self._loop.end()
         finally:

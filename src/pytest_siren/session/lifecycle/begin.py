@@ -113,8 +113,7 @@ def begin(config: pytest.Config, *, failed: bool = False) -> None:
         from pytest_siren.session.resume.item_filter import Resuming, catch_up
 
         if not is_worker(config):
-            followed = executor_of(config).attach(session.resume.jobs)
-            catch_up(config, session.resume, followed)
+            catch_up(config, session.resume)
         plugins.register(Resuming(config, session.resume), "siren-resuming")
 
 

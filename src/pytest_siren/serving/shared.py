@@ -1,0 +1,78 @@
+"""The one server of a process, started by the first run that needs it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from contextvars import ContextVar
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pytest_siren.evaluation.world import World
+    from pytest_siren.serving.served import Served
+    from pytest_siren.serving.server import Server
+
+
+class ServingUnavailableError(ImportError):
+    """What serves a run is not installed."""
+
+
+class SharedServer:
+    """Starts the server when it is first asked for, on the event loop of whoever asks."""
+
+    def __init__(self) -> None:
+        self._starting = asyncio.Lock()
+        self._server: Server | None = None
+
+    async def get(self) -> Server:
+        """Return the server.
+
+        Raises ``OSError`` when no port can be opened, ``ServingUnavailableError``.
+        """
+        async with self._starting:
+            if self._server is None:
+                self._server = await _server_class().start()
+        return self._server
+
+    async def aclose(self) -> None:
+        """Close the server if it was started."""
+        server, self._server = self._server, None
+        if server is not None:
+            await server.aclose()
+
+
+def _server_class() -> type[Server]:
+    """Load a web server and the MCP library, which most sessions do without."""
+    try:
+        from pytest_siren.serving.server import Server
+    except ImportError as error:
+        raise ServingUnavailableError(
+            f"a run cannot be served to its agent ({error}); "
+            "install it with: pip install 'pytest-siren[serve]'"
+        ) from error
+    return Server
+
+
+SERVER: ContextVar[SharedServer | None] = ContextVar("pytest_siren_server", default=None)
+"""The server of the session that the current run belongs to."""
+
+
+@asynccontextmanager
+async def serve(world: World) -> AsyncIterator[Served]:
+    """Serve the tools and the model of ``world`` at addresses of its own, within the block.
+
+    Runs of a session share one server. Elsewhere it is started for this block. Raises as
+    ``SharedServer.get``.
+    """
+    shared = SERVER.get()
+    if shared is not None:
+        async with (await shared.get()).serve(world) as served:
+            yield served
+        return
+    own = SharedServer()
+    try:
+        async with (await own.get()).serve(world) as served:
+            yield served
+    finally:
+        await own.aclose()
