@@ -19,7 +19,7 @@ from pytest_siren.session.config.processes import RegistrationError, executor_of
 from pytest_siren.text.words import shown
 
 if TYPE_CHECKING:
-    from pytest_siren.evaluation.pricing import Prices
+    from pytest_siren.evaluation.accounts import Prices
     from pytest_siren.reports.formats import Target
     from pytest_siren.sharing.state import SharedState
     from pytest_siren.spec.gates import Gate
@@ -194,7 +194,7 @@ def limit_reached(board: SharedState, limit: Decimal | None) -> str | None:
 
 def prices(config: pytest.Config) -> Prices:
     """Return the prices of the session. Raises ``pytest.UsageError`` for a file that is wrong."""
-    from pytest_siren.evaluation.pricing import Prices
+    from pytest_siren.evaluation.accounts import Prices
 
     path = _prices_file(config)
     if path is None:

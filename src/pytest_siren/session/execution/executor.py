@@ -87,7 +87,7 @@ if TYPE_CHECKING:
     from pydantic_ai.messages import ModelMessage, ModelResponse
     from pydantic_ai.tools import ToolDefinition
 
-    from pytest_siren.evaluation.pricing import Role
+    from pytest_siren.evaluation.accounts import Role
     from pytest_siren.evaluation.tasks import ToolCall, ToolOutcome
     from pytest_siren.evaluation.verdicts import StateScores
 

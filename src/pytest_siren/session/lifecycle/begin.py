@@ -113,7 +113,8 @@ def begin(config: pytest.Config, *, failed: bool = False) -> None:
         from pytest_siren.session.resume.item_filter import Resuming, catch_up
 
         if not is_worker(config):
-            catch_up(config, session.resume)
+            followed = executor_of(config).attach(session.resume.jobs)
+            catch_up(config, session.resume, followed)
         plugins.register(Resuming(config, session.resume), "siren-resuming")
 
 
