@@ -195,21 +195,26 @@ def run_tail(report: Report, quick: bool) -> None:
         report.target(Target(title, tail, TAIL, "of the time in flight", note))
 
 
+def write_scripted(folder: Path, runs: int) -> None:
+    """Write ``eval_empty.yaml``: runs of a script that answers at once."""
+    judged = [{"type": "contains", "value": "Done"}]
+    with (folder / "tasks.jsonl").open("w") as file:
+        for index in range(runs):
+            task = {"id": f"task_{index}", "prompt": "Say when you are done."}
+            task |= {"evaluators": judged, "ground_truth": {"output": "Done.", "calls": []}}
+            file.write(json.dumps(task) + "\n")
+    config = {"name": "empty", "tasks_file": "tasks.jsonl"}
+    dataset = {"type": "inline", "config": config}
+    siren.write_eval(folder / "eval_empty.yaml", dataset, "control:ground-truth")
+
+
 def run_memory(report: Report, quick: bool) -> None:
     """Measure the memory and the CPU of the controller for many runs, which are empty."""
     runs = 2_000 if quick else 100_000
     say(f"memory: {runs} empty runs, two elements")
     with temporary() as name:
         folder = Path(name)
-        judged = [{"type": "contains", "value": "Done"}]
-        with (folder / "tasks.jsonl").open("w") as file:
-            for index in range(runs):
-                task = {"id": f"task_{index}", "prompt": "Say when you are done."}
-                task |= {"evaluators": judged, "ground_truth": {"output": "Done.", "calls": []}}
-                file.write(json.dumps(task) + "\n")
-        config = {"name": "empty", "tasks_file": "tasks.jsonl"}
-        dataset = {"type": "inline", "config": config}
-        siren.write_eval(folder / "eval_empty.yaml", dataset, "control:ground-truth")
+        write_scripted(folder, runs)
         command = siren.session(folder, "eval_empty.yaml", 1, 64)
         command = replace(
             command,
