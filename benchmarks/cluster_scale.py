@@ -1,7 +1,7 @@
 """What a session of 1,000,000 runs on 200 nodes costs: ``python -m benchmarks.cluster_scale``.
 
 It generates the parts of such a session, each by the code that a session uses, and measures them:
-the plan, the leases, what processes share, reports, and the indexes of jobs.
+collection, the plan, leases, what processes share, indexes of jobs, and reports.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from benchmarks.peers import siren
 from benchmarks.processes import execute, python_path
 from benchmarks.recorded import RUNS_PER_JOB, write_jobs
 from benchmarks.report import Report, deliver, say
+from benchmarks.scale_sessions import collect_runs
 from pytest_siren.distribute.cluster.leases import Leases, blocks
 from pytest_siren.distribute.cluster.plan import Group, Plan, SessionStore
 from pytest_siren.distribute.cluster.reports import ReportFollower
@@ -34,7 +35,8 @@ from pytest_siren.sharing.state import Gauge
 
 RUNS, NODES, WINDOW = 1_000_000, 200, 64
 QUICK_RUNS, QUICK_NODES = 20_000, 20
-ROWS = ("plan", "leases", "state", "records", "reports")
+RUNS_PER_TASK = 100
+ROWS = ("collection", "plan", "leases", "state", "records", "reports")
 HEAD = ("part", "figure", "")
 _OPERATIONS = {
     *("open", "os.listdir", "os.mkdir", "os.remove", "os.rename", "os.scandir"),
@@ -79,6 +81,12 @@ class Scale:
         """Add a row and print it."""
         self.rows.append((part, figure, note))
         say(f"  {part}: {figure} {note}".rstrip())
+
+    def collection(self, folder: Path) -> None:
+        """Collect all runs, as the controller and each process does."""
+        found = collect_runs(self.runs, RUNS_PER_TASK)
+        note = f"{found.memory_collected / 1e9:.1f} GB of memory; {RUNS_PER_TASK} runs a task"
+        self.row("collection, by each process", f"{found.collection:.0f} s", note)
 
     def plan(self, folder: Path) -> None:
         """Write and read the plan."""
