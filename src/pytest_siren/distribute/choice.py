@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_siren.distribute.cluster import ASSIGNMENT
-from pytest_siren.session.config.cluster_options import check_submission, submission
+from pytest_siren.session.config.option_groups import check_submission, submission
 from pytest_siren.session.config.options import grace
 from pytest_siren.session.config.processes import Role
 from pytest_siren.session.config.stash import EVALUATIONS, SESSION

@@ -24,7 +24,7 @@ from pytest_siren.text.words import counted
 if TYPE_CHECKING:
     from pytest_siren.distribute.cluster.following import Follower
     from pytest_siren.distribute.cluster.settings import Settings
-    from pytest_siren.session.config.cluster_options import Submission
+    from pytest_siren.session.config.option_groups import Submission
     from pytest_siren.session.execution.executor import Evaluations
     from pytest_siren.session.items.job import RunItem
     from pytest_siren.sharing.files import SharedFiles
