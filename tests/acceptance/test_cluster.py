@@ -105,15 +105,18 @@ def test_a_session_stops_at_as_many_failures_as_locally(
     result.stdout.fnmatch_lines(["finish them with: pytest --lf"])
 
 
-def test_runs_that_gates_do_not_need_are_not_executed(project: Project) -> None:
-    project.use_model("deaf_ear", "\ndef deaf_ear(messages):\n    return [TextPart('no')]\n")
-    args = ("evals", "--attack=template_string", "--runs=40", "--concurrency=2")
-    result = project.run(*args, "--gate", "asr <= 0.5", "--gate-stop", *ELEMENTS)
+def test_runs_that_gates_do_not_need_are_not_executed(slow: Project) -> None:
+    tasks = {f"ok{number}": 0.5 for number in range(30)}
+    slow.write("evals/eval_slow.yaml", eval_file(tasks))
+    args = ("evals", "--concurrency=2", "--gate", "utility >= 0.3", "--gate-stop")
+    result = slow.run(*args, *ELEMENTS)
 
     assert result.ret == pytest.ExitCode.OK
-    result.stdout.fnmatch_lines(["HELD asr <= 0.5*", "settled after * of 160 runs; * not needed"])
-    assert project.asked() < 160
-    assert not sessions(project)
+    result.stdout.fnmatch_lines(
+        ["HELD utility >= 0.3*", "settled after * of 30 runs; * not needed"]
+    )
+    assert sum(executions(slow).values()) < 30
+    assert not sessions(slow)
 
 
 def test_what_a_stopped_session_left_is_finished_here(slow: Project) -> None:

@@ -26,8 +26,12 @@ class Attached:
 
     store: SessionStore
     plan: Plan
-    state: SharedFiles
     elements: Elements
+
+    @property
+    def state(self) -> SharedFiles:
+        """What its processes share."""
+        return self.elements.state
 
     @property
     def pids(self) -> frozenset[int]:
@@ -96,10 +100,10 @@ def _live(config: pytest.Config, store: SessionStore, jobs: Mapping[str, str]) -
     state = SharedFiles.open(store.state)
     presence = Presence(store.presence, state.living)
     engine = engine_named(submitted[0].engine, store.engine)
-    elements = Elements(engine, presence, lambda line: say(config, f"siren: {line}"))
+    elements = Elements(engine, presence, state, lambda line: say(config, f"siren: {line}"))
     for one in submitted:
         elements.add(one)
-    attached = Attached(store, plan, state, elements)
+    attached = Attached(store, plan, elements)
     elements.look(quiet=True)
     if elements.all_ended and not any(map(presence.alive, presence.names())):
         attached.close()
@@ -138,6 +142,7 @@ def follow_attached(session: pytest.Session, attached: Iterable[Attached]) -> se
     Returns the node ids of the runs that were reported. What they leave, this session executes.
     Raises what pytest's own loop raises when the session is stopped.
     """
+    from pytest_siren.distribute.cluster.engines.base import ElementState
     from pytest_siren.distribute.cluster.following import Follower
     from pytest_siren.session.execution.run_loop import raise_stopped
     from pytest_siren.session.items.job import RunItem
@@ -155,12 +160,14 @@ def follow_attached(session: pytest.Session, attached: Iterable[Attached]) -> se
             session,
             one.store,
             one.plan,
-            one.state,
             one.elements,
             items,
             grace(session.config),
             own=False,
         )
+        if one.state.stopped is not None:
+            # What has not begun would only find that out.
+            one.elements.cancel(one.elements.in_state(ElementState.PENDING))
         try:
             follower.follow()
         finally:

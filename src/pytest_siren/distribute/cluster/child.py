@@ -17,8 +17,8 @@ import pytest
 
 from pytest_siren.distribute.cluster import ASSIGNMENT
 from pytest_siren.distribute.cluster.element import end_with_element
-from pytest_siren.distribute.cluster.plan import Plan, PlanError, SessionStore
-from pytest_siren.distribute.cluster.presence import Presence
+from pytest_siren.distribute.cluster.plan import Group, Place, Plan, PlanError, SessionStore
+from pytest_siren.distribute.cluster.presence import Presence, element_of
 
 _OFF: Mapping[str, Any] = {
     **dict.fromkeys(("lf", "failedfirst", "newfirst", "cacheclear", "cacheshow"), False),
@@ -34,6 +34,16 @@ _OFF: Mapping[str, Any] = {
 _APART = ("rerunfailures", "pytest-retry", "_cov")
 """Plugins whose workers connect to the controller, for what does not concern runs. It may be on
 another host, where they would fail."""
+_EARLY = (
+    "-W",
+    "ignore:Module already imported so cannot be rewritten; pytest_siren"
+    ":pytest.PytestAssertRewriteWarning",
+)
+"""This module is part of the plugin, which pytest would rather import itself."""
+_LONGEST = 2000
+"""Characters of what could not be collected."""
+_DONE = (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
+_IN_ORDER = (*_DONE, pytest.ExitCode.INTERRUPTED)
 
 
 @dataclass(eq=False)
@@ -44,6 +54,7 @@ class Assignment:
     store: SessionStore
     name: str
     presence: Presence = field(init=False)
+    place: Place = field(init=False)
     items: dict[str, pytest.Item] = field(default_factory=dict)
     """All items that were collected, by node id."""
     failures: list[str] = field(default_factory=list)
@@ -51,6 +62,12 @@ class Assignment:
 
     def __post_init__(self) -> None:
         self.presence = Presence(self.store.presence)
+        self.place = self.plan.place(element_of(self.name))
+
+    @property
+    def group(self) -> Group:
+        """The runs of which it executes some."""
+        return self.plan.groups[self.place.group]
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_cmdline_main(self, config: pytest.Config) -> Generator[None, Any, Any]:
@@ -76,10 +93,31 @@ class Assignment:
         """Note an item, whatever is deselected later: the controller has decided on that."""
         self.items[item.nodeid] = item
 
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        """Raise ``pytest.UsageError`` where this process lacks what it is to execute."""
+        nodeids = self.group.nodeids
+        missing = [nodeid for nodeid in nodeids if nodeid not in self.items]
+        if self.failures or missing:
+            problem = _not_collected(self.failures, missing)
+            self.presence.problem(self.name, problem)
+            raise pytest.UsageError(problem)
+
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         """Note what could not be collected."""
         if report.failed:
             self.failures.append(f"{report.nodeid}: {report.longreprtext}")
+
+
+def _not_collected(failures: Sequence[str], missing: Sequence[str]) -> str:
+    """Say why a process cannot execute what it is to."""
+    if failures:
+        return f"it could not collect what the controller has: {failures[0][-_LONGEST:]}"
+    others = f" and {len(missing) - 1:,} other runs" if len(missing) > 1 else ""
+    return (
+        f"it did not collect {missing[0]}{others}: eval files, conftests and the environment must "
+        "be the same for the controller and for elements"
+    )
 
 
 def main(argv: Sequence[str]) -> int:
@@ -100,12 +138,13 @@ def main(argv: Sequence[str]) -> int:
     os.environ["PYTEST_XDIST_WORKER_COUNT"] = str(plan.processes)
     os.environ["PYTEST_XDIST_TESTRUNUID"] = str(plan.session["id"])
     assignment = Assignment(plan, store, name)
-    try:
-        code = pytest.main(list(plan.args), plugins=[assignment])
-    finally:
+    code = pytest.main([*plan.args, *_EARLY], plugins=[assignment])
+    if code in _IN_ORDER:
+        # What it had leased and not executed, others may take, and nobody died with it.
         assignment.presence.ended(name)
-    done = (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
-    return 0 if code in done else int(code)
+    else:
+        assignment.presence.gone(name)
+    return 0 if code in _DONE else int(code)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -163,20 +163,21 @@ class Submitting:
             self._leave_alone()
             return
         follower.follow()
+        why_not = spending_allowed(self.config, evaluations)
         for round_ in range(1, _ROUNDS):
-            if follower.stopped is not None or not self._submit_again(follower, groups, round_):
+            if follower.stopped is not None or why_not() is not None:
+                break
+            if not self._submit_again(follower, groups, round_):
                 break
             follower.follow()
-        self._close(follower)
+        self._say_lost(follower)
         raise_stopped(session, follower.stopped)
-        if follower.unreported():
-            # Why the elements left these runs alone, they have not said.
-            reason = spending_allowed(self.config, evaluations)()
-            unavailable = "; ".join(evaluations.board.stopped_keys()) or None
-            evaluations.unavailable_named = reason is None and unavailable is not None
-            raise_stopped(session, reason or unavailable)
+        reason = why_not() if follower.unreported() else None
+        unavailable = "; ".join(evaluations.board.stopped_keys()) or None
+        evaluations.unavailable_named = reason is None
+        raise_stopped(session, reason or unavailable)
 
-    def _close(self, follower: Follower) -> None:
+    def _say_lost(self, follower: Follower) -> None:
         if lost := follower.lost():
             others = f" and {len(lost) - 1:,} others" if len(lost) > 1 else ""
             say(
@@ -248,8 +249,7 @@ class Submitting:
             session,
             self.store,
             plan,
-            self._state,
-            Elements(engine, presence, lambda line: say(self.config, f"siren: {line}")),
+            Elements(engine, presence, self._state, partial(_say, self.config)),
             {run.nodeid: run for run in runs},
             grace(self.config),
         )
@@ -326,8 +326,8 @@ class Submitting:
 
     @property
     def deaths(self) -> int:
-        """Elements that failed."""
-        return 0 if self._follower is None else self._follower.elements.failed
+        """Elements that failed while they executed runs."""
+        return 0 if self._follower is None else self._follower.elements.deaths
 
     @property
     def unavailable(self) -> tuple[str, ...]:
@@ -345,6 +345,10 @@ class Submitting:
         """Let no process begin these runs; what one has leased already goes on."""
         if self._follower is not None:
             self._follower.drop(list(nodeids))
+
+
+def _say(config: pytest.Config, line: str) -> None:
+    say(config, f"siren: {line}")
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from pytest_siren.distribute.cluster.engines.base import (
     EngineError,
 )
 from pytest_siren.distribute.cluster.leases import Leases
+from pytest_siren.distribute.cluster.lines import has_ended, report_of, warning_of
 from pytest_siren.distribute.cluster.plan import Plan, SessionStore, Submitted
 from pytest_siren.distribute.cluster.presence import Presence, element_of
 from pytest_siren.distribute.cluster.reports import ReportFollower
@@ -48,18 +49,28 @@ class Elements:
 
     engine: Engine
     presence: Presence
+    state: SharedFiles
+    """What the processes share."""
     say: Callable[[str], None]
     """Shows a line to the user."""
     ids: dict[int, str] = field(default_factory=dict)
     """Number of an element to the engine's id of it."""
-    broken: bool = False
-    """Whether the environment of an element is broken, so that another one would fail too."""
     failed: int = 0
+    _broken: int = 0
     _statuses: dict[int, ElementStatus] = field(default_factory=dict)
     _cancelled: set[int] = field(default_factory=set)
     _next: float = 0.0
     _shown: str = ""
-    _problems: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def broken(self) -> bool:
+        """Whether the environment of an element is broken, so that another one would fail too."""
+        return self._broken > 0
+
+    @property
+    def deaths(self) -> int:
+        """Elements that failed while they executed runs."""
+        return self.failed - self._broken
 
     def add(self, submitted: Submitted) -> None:
         """Follow the elements of an array too."""
@@ -118,22 +129,27 @@ class Elements:
         if status.state is not ElementState.ENDED:
             return
         for name in self.presence.names():
-            if element_of(name) == number:
-                # Whatever they held may be taken over now, also from a host that is gone.
-                self.presence.ended(name)
+            if element_of(name) == number and self.presence.alive(name):
+                self._note_gone(name)
         if status.failed and number not in self._cancelled:
             self.failed += 1
-            self.broken = self.broken or status.broken
+            self._broken += status.broken
             if not quiet:
                 self._say_failed(number, status)
 
+    def _note_gone(self, name: str) -> None:
+        """Let others take over at once what the process held, also from a host that is gone."""
+        self.presence.gone(name)
+        if (process := self.presence.process(name)) is not None:
+            self.state.count_lost_process(process)
+
     def _say_failed(self, number: int, status: ElementStatus) -> None:
+        if status.broken and self._broken > 1:
+            # As many as there are would fail in the same way, and say so at length.
+            return
         problems = self.presence.problems()
         own = [text for name, text in problems.items() if element_of(name) == number]
         reason = own[0] if own else status.reason or "it left no result"
-        self._problems[reason if status.broken else f"{number} {reason}"] += 1
-        if self._problems[reason] > 1:
-            return
         log = f"; its log: {status.log}" if status.log else ""
         self.say(f"{self.engine.name} {self.ids[number]} failed: {reason}{log}")
 
@@ -160,8 +176,6 @@ class Follower:
     session: pytest.Session
     store: SessionStore
     plan: Plan
-    state: SharedFiles
-    """What the processes share."""
     elements: Elements
     items: Mapping[str, pytest.Item]
     """Those that are to be reported, by node id."""
@@ -173,7 +187,8 @@ class Follower:
     """Why no more is done; ``None`` when everything was."""
     reported: set[str] = field(default_factory=set)
     """Node ids."""
-    _dropped: set[str] = field(default_factory=set)
+    _undone: set[str] = field(init=False)
+    """Node ids of the runs that are to be reported still."""
     _waiting: dict[tuple[str, str], list[Any]] = field(default_factory=dict)
     """Reports of items, by process and node id, until there is the last of each item."""
     _closed: set[str] = field(default_factory=set)
@@ -183,6 +198,7 @@ class Follower:
 
     def __post_init__(self) -> None:
         self._config = self.session.config
+        self._undone = {*self.items}
         self._reports = ReportFollower(self.store.reports)
         self._leases = [
             Leases(
@@ -215,14 +231,9 @@ class Follower:
 
     def left(self, group: int) -> list[str]:
         """Return the runs of a group that are neither reported nor needless."""
-        if self.state.settled:
+        if self.elements.state.settled:
             return []
-        done = self.reported | self._dropped
-        return [
-            nodeid
-            for nodeid in self.plan.groups[group].nodeids
-            if nodeid in self.items and nodeid not in done
-        ]
+        return [one for one in self.plan.groups[group].nodeids if one in self._undone]
 
     def executable(self, group: int) -> int:
         """Return how many runs of a group another array could execute."""
@@ -235,18 +246,17 @@ class Follower:
             for group, leases in zip(self.plan.groups, self._leases, strict=True)
             for block in leases.lost()
             for nodeid in group.nodeids[block.start : block.stop]
-            if nodeid in self.items and nodeid not in self.reported
+            if nodeid in self._undone
         ]
 
     def unreported(self) -> bool:
         """Whether there are runs that nobody has reported."""
-        return not self.items.keys() <= self.reported
+        return len(self.reported) < len(self.items)
 
     def drop(self, nodeids: Collection[str]) -> None:
         """Let no process begin these runs any more."""
-        new = [one for one in nodeids if one in self.items and one not in self._dropped]
-        if new:
-            self._dropped.update(new)
+        if new := [one for one in nodeids if one in self._undone]:
+            self._undone.difference_update(new)
             self.store.drop(new)
 
     # How it follows.
@@ -260,13 +270,13 @@ class Follower:
         self.stopped = INTERRUPTED
         if self._driving:
             # Whoever executes the elements here will not return before they have ended.
-            self.state.stop(INTERRUPTED)
+            self.elements.state.stop(INTERRUPTED)
 
     def _must_stop(self) -> str | None:
         found = self.session.shouldfail or self.session.shouldstop
         if found:
             return str(found)
-        return self.state.stopped if self.own else None
+        return self.elements.state.stopped if self.own else None
 
     def _drive(self) -> None:
         self._driving = True
@@ -277,7 +287,7 @@ class Follower:
 
     def _is_over(self) -> bool:
         """Whether nothing more is to be expected of anybody."""
-        if self.items.keys() <= self.reported | self._dropped:
+        if not self._undone:
             return True
         if not (self._nothing_left() or self.elements.all_ended):
             self._over_since = None
@@ -305,23 +315,30 @@ class Follower:
                 return
 
     def _receive(self, process: str, line: Mapping[str, Any]) -> None:
-        if "report" not in line:
+        if (warning := warning_of(line)) is not None:
+            message, nodeid = warning
+            self._config.hook.pytest_warning_recorded.call_historic(
+                kwargs={
+                    "warning_message": message,
+                    "when": "runtest",
+                    "nodeid": nodeid,
+                    "location": None,
+                }
+            )
+        elif has_ended(line):
             self._closed.add(process)
-            return
-        data = line["report"]
-        report: Any = self._config.hook.pytest_report_from_serializable(
-            config=self._config, data=data
-        )
-        key = (process, report.nodeid)
-        self._waiting.setdefault(key, []).append(_as_it_was(report))
-        if report.when == _LAST:
-            self._report(report.nodeid, self._waiting.pop(key))
+        elif (report := report_of(self._config, line)) is not None:
+            key = (process, report.nodeid)
+            self._waiting.setdefault(key, []).append(report)
+            if report.when == _LAST:
+                self._report(report.nodeid, self._waiting.pop(key))
 
     def _report(self, nodeid: str, reports: Sequence[pytest.TestReport]) -> None:
         """Tell pytest of an item, once: one that was taken over may be reported twice."""
         if nodeid in self.reported or nodeid not in self.items:
             return
         self.reported.add(nodeid)
+        self._undone.discard(nodeid)
         hook, location = self._config.hook, self.items[nodeid].location
         hook.pytest_runtest_logstart(nodeid=nodeid, location=location)
         for report in reports:
@@ -333,7 +350,7 @@ class Follower:
     def _wind_down(self) -> None:
         """Let all processes end, and report what they still record."""
         if self.stopped is not None:
-            self.state.stop(self.stopped)
+            self.elements.state.stop(self.stopped)
         elif self._goes_on():
             return
         self._cancel_idle()
@@ -344,7 +361,7 @@ class Follower:
 
     def _goes_on(self) -> bool:
         """Whether runs are left that another array, or this process, may execute."""
-        return not self.items.keys() <= self.reported | self._dropped and not self._nothing_left()
+        return bool(self._undone) and not self._nothing_left()
 
     def _cancel_idle(self) -> None:
         """End the elements of which no process has begun: nothing is left for them."""
@@ -364,11 +381,3 @@ class Follower:
     def _replay_last(self) -> None:
         if not (self.session.shouldfail or self.session.shouldstop):
             self._replay()
-
-
-def _as_it_was(report: Any) -> Any:
-    """Return ``report`` with the pairs that JSON knows only as lists."""
-    report.user_properties = [tuple(one) for one in report.user_properties]
-    report.sections = [tuple(one) for one in report.sections]
-    report.location = tuple(report.location)
-    return report

@@ -1,7 +1,8 @@
 """Which processes of a cluster's session have begun, have ended, and live.
 
-A process leaves a note when it has collected, and another one when it has ended. What it may have
-left unsaid when it was killed, its element says, or the controller once the engine knows.
+A process leaves a note when it has collected, and another one when it has ended in order. That it
+was killed, others find out: on its host at once, elsewhere when it gives no sign of life any more,
+or when the controller, which asks the engine, notes that it is gone.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from pathlib import Path
 from pytest_siren.sharing.listing import current_names
 from pytest_siren.sharing.state import host, lives, started_at
 
-_BEGUN, _ENDED, _PROBLEM = ".json", ".ended", ".problem"
+_BEGUN, _ENDED, _GONE, _PROBLEM = ".json", ".ended", ".gone", ".problem"
 
 
 def process_name(element: int, process: int, restart: int = 0) -> str:
@@ -66,8 +67,12 @@ class Presence:
         os.replace(temporary, self.folder / f"{name}{_BEGUN}")
 
     def ended(self, name: str) -> None:
-        """Note that the process of that name has ended. May be called again."""
+        """Note that the process of that name has ended in order: nothing killed it."""
         (self.folder / f"{name}{_ENDED}").touch()
+
+    def gone(self, name: str) -> None:
+        """Note that the process of that name is no more, for those who cannot know it."""
+        (self.folder / f"{name}{_GONE}").touch()
 
     def problem(self, name: str, text: str) -> None:
         """Note why the process of that name cannot execute anything."""
@@ -95,10 +100,20 @@ class Presence:
         """Whether the process of that name, which has begun, may still do something."""
         if name in self._gone:
             return False
-        if (self.folder / f"{name}{_ENDED}").exists() or not self._lives(name):
+        noted = any((self.folder / f"{name}{note}").exists() for note in (_ENDED, _GONE))
+        if noted or not self._lives(name):
             self._gone.add(name)
             return False
         return True
+
+    def died(self, name: str) -> bool:
+        """Whether the process of that name has ended without having come to its end."""
+        return not self.alive(name) and not (self.folder / f"{name}{_ENDED}").exists()
+
+    def process(self, name: str) -> str | None:
+        """Return the process of that name as ``HOST-PID``; ``None`` if it has not begun."""
+        origin = self._origin(name)
+        return None if origin is None else f"{origin.host}-{origin.pid}"
 
     def pids(self) -> frozenset[int]:
         """Return the ids of the processes of this host that live."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections import Counter
+import warnings
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -15,7 +16,8 @@ import pytest
 
 from pytest_siren.distribute.cluster import ASSIGNMENT
 from pytest_siren.distribute.cluster.leases import Block, Leases
-from pytest_siren.distribute.cluster.presence import element_of, process_of
+from pytest_siren.distribute.cluster.lines import ENDED, report_line, warning_line
+from pytest_siren.distribute.cluster.presence import process_of
 from pytest_siren.distribute.cluster.reports import ReportWriter
 from pytest_siren.session.config.options import grace
 from pytest_siren.session.config.processes import Part, Role
@@ -23,7 +25,7 @@ from pytest_siren.session.config.stash import EVALUATIONS
 
 if TYPE_CHECKING:
     from pytest_siren.distribute.cluster.child import Assignment
-    from pytest_siren.distribute.cluster.plan import Group, Place, SessionStore
+    from pytest_siren.distribute.cluster.plan import SessionStore
     from pytest_siren.session.execution.run_loop import Line
     from pytest_siren.session.items.job import RunItem
     from pytest_siren.sharing.state import SharedState
@@ -34,8 +36,6 @@ _SPARE = 8
 """One run in so many of the window waits behind it, while blocks are large."""
 _LOOK = 0.5
 """Seconds between two looks at which runs have been dropped."""
-_LONGEST = 2000
-"""Characters of what could not be collected."""
 
 
 @dataclass(eq=False)
@@ -43,7 +43,9 @@ class LeaseFeed:
     """Runs of the blocks that this process has leased, a block at a time.
 
     A block is leased when there is room for its runs, so that no process keeps others from runs
-    that it cannot begin.
+    that it cannot begin. The runs of a block with which a process died are executed one by one: if
+    one of them kills its process, it shall not take others along. The second time they go
+    backwards, so that all but one that kills are done when the block is given up.
     """
 
     leases: Leases
@@ -57,8 +59,12 @@ class LeaseFeed:
     """Of the runs that have not been reported, by the ``id`` of their items."""
     _left: Counter[int] = field(default_factory=Counter, init=False)
     """Number of a block to its runs that have not been reported."""
+    _in_flight: int = field(default=0, init=False)
+    """Runs that have been put into the line and have not been reported."""
     _spare: int = field(default=0, init=False)
     _idle_since: float | None = field(default=None, init=False)
+    _one_by_one: deque[RunItem] = field(default_factory=deque, init=False)
+    """Runs of which one may have killed its process."""
 
     def __post_init__(self) -> None:
         self._spare = self.window // _SPARE
@@ -68,13 +74,40 @@ class LeaseFeed:
 
     def poll(self, line: Line, room: int) -> None:
         """Lease blocks while fewer runs wait than there is room for."""
+        if self._one_by_one:
+            if not self._in_flight:
+                self._put(line, self._one_by_one.popleft())
+            return
         while not self.closed and len(line) < room + self._spare:
-            block = self._next()
-            if block is None:
-                self.closed = not self._left and self._is_over()
+            if (block := self.leases.take()) is None:
+                self._spare = 0
+                self._take_over(line)
                 return
+            # The last blocks are single runs: whoever is free first shall have them.
+            self._spare = self.window // _SPARE if block.stop - block.start > 1 else 0
             for item in self._taken(block):
-                line.put(item)
+                self._put(line, item)
+
+    def _take_over(self, line: Line) -> None:
+        """Go on with a block of a process that has ended, once nothing else is in flight here."""
+        if self._in_flight:
+            return
+        if (lease := self.leases.take_over()) is None:
+            self.closed = self._is_over()
+            return
+        items = self._taken(lease.block)
+        for item in items:
+            # Who ended with it may have recorded it, and may even have reported it.
+            item.reported = True
+        if lease.deaths:
+            self._one_by_one.extend(items if lease.deaths % 2 else reversed(items))
+            return
+        for item in items:
+            self._put(line, item)
+
+    def _put(self, line: Line, item: RunItem) -> None:
+        self._in_flight += 1
+        line.put(item)
 
     def protocol(self, item: pytest.Item, nextitem: pytest.Item | None, duration: float) -> None:
         """Take ``item`` through pytest's protocol."""
@@ -84,19 +117,6 @@ class LeaseFeed:
     def skip(self, item: pytest.Item) -> None:
         """Count ``item`` as done, for nobody needs it any more."""
         self._ended(item)
-
-    def _next(self) -> Block | None:
-        if (block := self.leases.take()) is not None:
-            # The last blocks are single runs: whoever is free first shall have them.
-            self._spare = self.window // _SPARE if block.stop - block.start > 1 else 0
-            return block
-        self._spare = 0
-        if (lease := self.leases.take_over()) is None:
-            return None
-        for item in self.items[lease.block.start : lease.block.stop]:
-            # Who died with it may have recorded it, and may even have reported it.
-            item.reported = True
-        return lease.block
 
     def _taken(self, block: Block) -> list[RunItem]:
         self._idle_since = None
@@ -114,6 +134,7 @@ class LeaseFeed:
         return taken
 
     def _ended(self, item: pytest.Item) -> None:
+        self._in_flight -= 1
         block = self._blocks.pop(id(item))
         self._left[block.number] -= 1
         if not self._left[block.number]:
@@ -157,12 +178,18 @@ class Reporter:
     @pytest.hookimpl(trylast=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Write a report, which outlives this process from now on."""
-        data = self.config.hook.pytest_report_to_serializable(config=self.config, report=report)
-        self.writer.write({"report": data})
+        self.writer.write(report_line(self.config, report))
+
+    def pytest_warning_recorded(
+        self, warning_message: warnings.WarningMessage, when: str, nodeid: str
+    ) -> None:
+        """Write a warning of a run; of those before, the controller has its own."""
+        if when == "runtest":
+            self.writer.write(warning_line(warning_message, nodeid))
 
     def pytest_unconfigure(self) -> None:
         """Say that this was all, and close the file."""
-        self.writer.write({"ended": True})
+        self.writer.write(ENDED)
         self.writer.close()
 
 
@@ -233,24 +260,10 @@ class ElementProcess:
         evaluations = self.config.stash.get(EVALUATIONS, None)
         return None if evaluations is None else evaluations.board
 
-    @cached_property
-    def _place(self) -> Place:
-        return self.assignment.plan.place(element_of(self.assignment.name))
-
-    @property
-    def _group(self) -> Group:
-        return self.assignment.plan.groups[self._place.group]
-
     def collected(self, session: pytest.Session) -> None:
         """Let the session have exactly the runs of the plan, in the plan's order."""
-        assignment = self.assignment
-        found = assignment.items
-        missing = [nodeid for nodeid in self._group.nodeids if nodeid not in found]
-        if assignment.failures or missing:
-            problem = _not_collected(assignment.failures, missing)
-            assignment.presence.problem(assignment.name, problem)
-            raise pytest.UsageError(problem)
-        session.items[:] = [found[nodeid] for nodeid in self._group.nodeids]
+        found = self.assignment.items
+        session.items[:] = [found[nodeid] for nodeid in self.assignment.group.nodeids]
 
     def execute(self, session: pytest.Session) -> bool:
         """Execute runs until none is left that nobody has, and none can be taken from the dead."""
@@ -299,14 +312,15 @@ class ElementProcess:
         return True
 
     def _leases(self) -> Leases:
-        assignment, group = self.assignment, self._group
+        assignment, group = self.assignment, self.assignment.group
         return Leases(
-            assignment.store.leases(self._place.group),
+            assignment.store.leases(assignment.place.group),
             group.blocks(),
             assignment.name,
             assignment.presence.alive,
-            offset=self._place.index * group.processes + process_of(assignment.name),
+            offset=assignment.place.index * group.processes + process_of(assignment.name),
             stride=group.elements * group.processes,
+            died=assignment.presence.died,
         )
 
     def finish(self, jobs: Sequence[Path]) -> None:
@@ -323,14 +337,3 @@ class ElementProcess:
 
     def drop(self, nodeids: Iterable[str]) -> None:
         """Leave it to the controller."""
-
-
-def _not_collected(failures: Sequence[str], missing: Sequence[str]) -> str:
-    """Say why a process cannot execute what it is to."""
-    if failures:
-        return f"it could not collect what the controller has: {failures[0][-_LONGEST:]}"
-    others = f" and {len(missing) - 1:,} other runs" if len(missing) > 1 else ""
-    return (
-        f"it did not collect {missing[0]}{others}: eval files, conftests and the environment must "
-        "be the same for the controller and for elements"
-    )
