@@ -101,7 +101,7 @@ class LeaseFeed:
             item.reported = True
         if lease.deaths:
             self._one_by_one.extend(items if lease.deaths % 2 else reversed(items))
-            return
+            items = [self._one_by_one.popleft()] if items else []
         for item in items:
             self._put(line, item)
 
