@@ -11,7 +11,7 @@ import pytest
 
 from pytest_siren.distribute.cluster import ASSIGNMENT
 from pytest_siren.session.config.option_groups import check_submission, submission
-from pytest_siren.session.config.options import grace
+from pytest_siren.session.config.options import RunMode, grace, run_mode
 from pytest_siren.session.config.processes import Role
 from pytest_siren.session.config.stash import EVALUATIONS, SESSION
 
@@ -35,7 +35,8 @@ def executor_for(config: pytest.Config) -> Executor:
 
         return Worker(config)
     asked = submission(config)
-    if asked is not None and not config.option.collectonly:
+    executes = run_mode(config) is RunMode.NORMAL and not config.option.collectonly
+    if asked is not None and executes:
         from pytest_siren.distribute.cluster.controller import Submitting
 
         check_submission(config)

@@ -281,7 +281,8 @@ class Submitting:
         from pytest_siren.distribute.cluster.engines.base import SubmitError
         from pytest_siren.distribute.cluster.settings import default_elements
 
-        if follower.elements.broken:
+        submitted = follower.elements
+        if submitted.broken or submitted.unwanted == submitted.failed > 0:
             return False
         again = False
         for number, (settings, _) in enumerate(groups):

@@ -56,6 +56,8 @@ class Elements:
     ids: dict[int, str] = field(default_factory=dict)
     """Number of an element to the engine's id of it."""
     failed: int = 0
+    unwanted: int = 0
+    """Those that failed because somebody else cancelled them."""
     _broken: int = 0
     _statuses: dict[int, ElementStatus] = field(default_factory=dict)
     _cancelled: set[int] = field(default_factory=set)
@@ -134,6 +136,7 @@ class Elements:
         if status.failed and number not in self._cancelled:
             self.failed += 1
             self._broken += status.broken
+            self.unwanted += status.cancelled
             if not quiet:
                 self._say_failed(number, status)
 
@@ -150,7 +153,8 @@ class Elements:
         problems = self.presence.problems()
         own = [text for name, text in problems.items() if element_of(name) == number]
         reason = own[0] if own else status.reason or "it left no result"
-        log = f"; its log: {status.log}" if status.log else ""
+        # A reason of several lines ends with what is in the log, and names it.
+        log = f"; its log: {status.log}" if status.log and "\n" not in reason else ""
         self.say(f"{self.engine.name} {self.ids[number]} failed: {reason}{log}")
 
     def _show(self) -> None:
