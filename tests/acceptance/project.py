@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,25 +60,6 @@ class Project:
     def run(self, *args: str) -> pytest.RunResult:
         """Run a real pytest session in a process of its own."""
         return self.pytester.runpytest_subprocess(*self.args, *args, timeout=_MOST_SECONDS)
-
-    def run_in(self, folder: str, *args: str) -> pytest.RunResult:
-        """Run a real pytest session that is started in a folder of the project."""
-        before = Path.cwd()
-        os.chdir(self.path / folder)
-        try:
-            return self.run(*args)
-        finally:
-            os.chdir(before)
-
-    def start(self, *args: str) -> subprocess.Popen[str]:
-        """Start a real pytest session, and leave it to itself."""
-        return subprocess.Popen(
-            [sys.executable, "-m", "pytest", *self.args, *args],
-            cwd=self.path,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
 
     def jobs(self) -> list[Path]:
         return sorted(path.parent for path in self.path.glob("jobs/*/config.yaml"))

@@ -74,7 +74,9 @@ def answer(tools):
 """,
     "all parts": """
 async def answer(prompt, **parts):
-    assert sorted(parts) == ["model", "run", "system_prompt", "tools"]
+    assert sorted(parts) == [
+        "anthropic_url", "api_key", "base_url", "mcp_url", "model", "run", "system_prompt", "tools"
+    ]
     parts["run"].submit((await parts["run"].call("read_reviews", {})).text)
 """,
 }

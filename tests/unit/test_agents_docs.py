@@ -15,7 +15,7 @@ from pytest_siren.evaluation.components import Kind, Registry
 _PAGE = (Path(__file__).parents[2] / "docs/reference/agents.md").read_text(encoding="utf-8")
 _SECTIONS: dict[str, type[BaseModel]] = {
     "Keys of all agents but `plain`": BlackBoxConfig,
-    "Keys of `python`, `pydantic_ai` and `command`": ModelledConfig,
+    "Keys of those that can have a model": ModelledConfig,
     "`python`": python.PythonAgentConfig,
     "`pydantic_ai`": pydantic_ai.PydanticAgentConfig,
     "`command`": command.CommandAgentConfig,

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from contextlib import AsyncExitStack
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic_ai.settings import ModelSettings
 
-from pytest_siren.evaluation.components import Support
+from pytest_siren.agents.addresses import Addresses
+from pytest_siren.evaluation.capabilities import Support
 from pytest_siren.evaluation.stage import Stage
 from pytest_siren.evaluation.states import AgentState, End
 from pytest_siren.evaluation.world import NoAnswerError, World
@@ -53,7 +55,7 @@ class BlackBox(ABC):
         self._settings = ModelSettings(**settings) if settings else None  # type: ignore[typeddict-item]
 
     @abstractmethod
-    async def answer(self, world: World) -> object:
+    async def answer(self, world: World, addresses: Addresses) -> object:
         """Return the answer; ``None`` where it was submitted to ``world``."""
 
     @property
@@ -64,11 +66,13 @@ class BlackBox(ABC):
     async def step(self, state: AgentState, stage: Stage) -> End:
         """Return the end of the run. Raises what the agent raises, and as ``World.drive`` does."""
         world = World(stage, state, self._settings, self._black_box.system_prompt)
-        await world.drive(self._answered(world), self._black_box.timeout)
+        async with AsyncExitStack() as resources:
+            addresses = Addresses(world, resources)
+            await world.drive(self._answered(world, addresses), self._black_box.timeout)
         return world.end()
 
-    async def _answered(self, world: World) -> None:
-        answer = await self.answer(world)
+    async def _answered(self, world: World, addresses: Addresses) -> None:
+        answer = await self.answer(world, addresses)
         if answer is None:
             if not world.answered:
                 raise NoAnswerError(

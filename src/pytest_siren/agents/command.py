@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic_ai.usage import RequestUsage
 
+from pytest_siren.agents.addresses import Addresses
 from pytest_siren.agents.black_box import BlackBox, ModelledConfig
 from pytest_siren.agents.command_line import CommandLine
 from pytest_siren.agents.placeholders import fill
@@ -34,7 +35,8 @@ class CommandAgentConfig(ModelledConfig):
 
     command: str | list[str] = Field(
         description="Program and arguments, as a list or as a shell would split them; with "
-        "`{prompt}`, `{system_prompt}` and `{folder}`, the eval file's"
+        "`{prompt}`, `{system_prompt}`, the addresses, `{folder}` (the eval file's) and `{python}` "
+        "(that of the session)"
     )
     protocol: Literal["text", "json_lines"] = Field(
         default="text",
@@ -43,6 +45,10 @@ class CommandAgentConfig(ModelledConfig):
     )
     env: dict[str, str] = Field(
         default_factory=dict, description="Further environment variables, with the same parts"
+    )
+    serve: bool = Field(
+        default=True,
+        description="Whether it finds the tools and the model of its run at addresses in variables",
     )
     max_output: int = Field(
         default=1_000_000, gt=0, description="Bytes that it may print in one run"
@@ -66,9 +72,9 @@ class CommandAgent(BlackBox):
     def spoken_name(self) -> str:
         return self._name
 
-    async def answer(self, world: World) -> object:
+    async def answer(self, world: World, addresses: Addresses) -> object:
         """Return what the program answers. Raises ``ProgramError`` and ``NoAnswerError``."""
-        async with self._started(world) as program:
+        async with self._started(world, addresses) as program:
             if self._config.protocol == "json_lines":
                 return await converse(program, world)
             if not self._takes_prompt:
@@ -81,9 +87,20 @@ class CommandAgent(BlackBox):
                 )
             return answer
 
+    def _is_served(self, world: World) -> bool:
+        """Tell whether there is anything to serve, and the program wants it."""
+        if not self._config.serve:
+            return False
+        by_lines = self._config.protocol == "json_lines"
+        return self._config.model is not None or bool(world.tools and not by_lines)
+
     @asynccontextmanager
-    async def _started(self, world: World) -> AsyncIterator[Program]:
+    async def _started(self, world: World, addresses: Addresses) -> AsyncIterator[Program]:
         parts = {"prompt": world.prompt, "system_prompt": world.system_prompt or ""}
+        served: dict[str, str] = {}
+        if self._is_served(world):
+            served = await addresses.variables()
+            parts |= await addresses.parts()
         variables = {"SIREN_PROMPT": world.prompt, "SIREN_SYSTEM_PROMPT": world.system_prompt or ""}
         fitting = {
             name: text
@@ -96,7 +113,7 @@ class CommandAgent(BlackBox):
                 fill(self._command.words, parts),
                 name=self._name,
                 folder=Path(folder.name),
-                environment={**fitting, **fill(self._config.env, parts)},
+                environment={**served, **fitting, **fill(self._config.env, parts)},
                 most=self._config.max_output,
             ) as program:
                 yield program

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from pytest_siren.agents.placeholders import fill
 
 @dataclass(frozen=True)
 class CommandLine:
-    """A program that is there, and its arguments, in which ``{folder}`` is filled in."""
+    """A program that is there, and its arguments; ``{folder}`` and ``{python}`` are filled in."""
 
     words: tuple[str, ...]
     name: str
@@ -34,7 +35,7 @@ class CommandLine:
             raise ValueError(f"{key} cannot be split into words: {error}") from None
         if not words or not words[0]:
             raise ValueError(f"{key} is empty: give a program")
-        words = fill(words, {"folder": str(base.resolve())})
+        words = fill(words, {"folder": str(base.resolve()), "python": sys.executable})
         words[0] = _program(words[0], base, key)
         found = (base / word for word in words[1:] if "\0" not in word)
         files = tuple(dict.fromkeys(file for file in found if _is_file(file)))
@@ -42,7 +43,8 @@ class CommandLine:
 
 
 def _program(name: str, base: Path, key: str) -> str:
-    found = shutil.which(str((base / name).resolve()) if os.sep in name else name)
+    # Links stay: the interpreter of a virtual environment is one.
+    found = shutil.which(os.path.abspath(base / name) if os.sep in name else name)
     if found is None:
         where = "is no file that can be executed" if os.sep in name else "is not on the PATH"
         raise ValueError(f"{key}: {name!r} {where}")

@@ -14,7 +14,8 @@ import httpx2
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_ai.usage import RequestUsage
 
-from pytest_siren.agents.black_box import BlackBox, BlackBoxConfig
+from pytest_siren.agents.addresses import OF_MODEL, PARTS, Addresses
+from pytest_siren.agents.black_box import BlackBox, ModelledConfig
 from pytest_siren.agents.command_line import CommandLine
 from pytest_siren.agents.json_path import JsonPath, NothingThereError, look_up, quoted
 from pytest_siren.agents.placeholders import fill, names_in
@@ -68,12 +69,14 @@ class UsageConfig(_Strict):
 class StartConfig(_Strict):
     """A program that is the endpoint, in each process of the session."""
 
-    command: str | list[str] = Field(description="Program and arguments, with {port} and {folder}")
+    command: str | list[str] = Field(
+        description="Program and arguments, with {port}, {folder}, {python}"
+    )
     env: dict[str, str] = Field(default_factory=dict, description="Environment variables")
     patience: float = Field(default=30.0, gt=0, description="Seconds until it must be ready")
 
 
-class HttpAgentConfig(BlackBoxConfig):
+class HttpAgentConfig(ModelledConfig):
     """Configuration of the agent ``http``."""
 
     url: str = Field(min_length=1, description="Address that the prompt is sent to")
@@ -84,7 +87,7 @@ class HttpAgentConfig(BlackBoxConfig):
     request: Any = Field(
         default={"prompt": "{prompt}"},
         description="Body: JSON, or a text that is sent as it is; with `{prompt}`, "
-        "`{system_prompt}`, `{run}` and `{session}`",
+        "`{system_prompt}`, `{run}`, `{session}` and the addresses",
     )
     answer: JsonPath | None = Field(
         default=None,
@@ -113,6 +116,13 @@ class HttpAgentConfig(BlackBoxConfig):
     )
     max_output: int = Field(default=1_000_000, gt=0, description="Bytes of an answer")
 
+    def names(self) -> set[str]:
+        """Return the names in braces in what is sent."""
+        sent = [self.url, self.headers, self.request]
+        if (first := self.session) is not None:
+            sent += [first.url, first.headers, first.request]
+        return names_in(sent)
+
     @model_validator(mode="after")
     def _consistent(self) -> HttpAgentConfig:
         if self.start is not None and "port" not in names_in(self.url):
@@ -123,6 +133,8 @@ class HttpAgentConfig(BlackBoxConfig):
             raise problem("url has a {port}, and there is no start")
         if self.stream is not None and self.answer is not None:
             raise problem("give answer or stream, not both")
+        if self.model is not None and not self.names() & set(OF_MODEL):
+            raise problem("model has no effect: no {base_url} or {anthropic_url} in the request")
         if self.session is None and "session" in names_in([self.url, self.request]):
             raise problem("there is a {session} in the request, and no session")
         return self
@@ -172,7 +184,7 @@ class HttpAgent(BlackBox):
         """Stop the service and close all connections."""
         await self._open.aclose()
 
-    async def answer(self, world: World) -> object:
+    async def answer(self, world: World, addresses: Addresses) -> object:
         """Return what the endpoint answers. Raises ``EndpointError``."""
         client = await self._connected()
         parts = {
@@ -181,6 +193,8 @@ class HttpAgent(BlackBox):
             "system_prompt": world.system_prompt or "",
             "run": token_hex(16),
         }
+        if self._config.names() & set(PARTS):
+            parts |= await addresses.parts()
         config = self._config
         if config.session is not None:
             document = _json(await self._sent(client, config.session, parts), config.session.url)
@@ -343,6 +357,13 @@ def _without_query(url: str) -> str:
     return url.partition("?")[0]
 
 
+def _asks_for_model(config: Mapping[str, Any]) -> bool:
+    return bool(names_in(config) & set(OF_MODEL))
+
+
 component = Component(
-    HttpAgentConfig, lambda config, base: HttpAgent(config, base), needs_model=False
+    HttpAgentConfig,
+    lambda config, base: HttpAgent(config, base),
+    needs_model=False,
+    optional_model=_asks_for_model,
 )

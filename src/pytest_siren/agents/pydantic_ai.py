@@ -15,6 +15,7 @@ from pydantic_ai.toolsets import FunctionToolset
 from pydantic_ai.usage import UsageLimits
 from pydantic_core import to_json
 
+from pytest_siren.agents.addresses import Addresses
 from pytest_siren.agents.black_box import BlackBox, ModelledConfig
 from pytest_siren.agents.threads import in_own_thread
 from pytest_siren.evaluation.components import Component
@@ -67,7 +68,7 @@ class PydanticAgent(BlackBox):
     def spoken_name(self) -> str:
         return self._path
 
-    async def answer(self, world: World) -> object:
+    async def answer(self, world: World, addresses: Addresses) -> object:
         """Return the output as a text: JSON where it is none. Raises what the agent raises."""
         agent = self._target
         if not isinstance(agent, Agent):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,6 +15,8 @@ from pydantic_ai.models import Model
 from pydantic_ai.tools import ToolDefinition
 from pydantic_ai.usage import RequestUsage
 
+from pytest_siren.agents.addresses import PARTS as ADDRESSES
+from pytest_siren.agents.addresses import Addresses
 from pytest_siren.agents.black_box import BlackBox, ModelledConfig
 from pytest_siren.agents.callables import callables
 from pytest_siren.agents.threads import in_own_thread
@@ -26,7 +27,7 @@ from pytest_siren.evaluation.world import World
 from pytest_siren.evaluators.python import ImportPath, ImportPathError, load_callable, local_file
 
 PROMPT = "prompt"
-PARTS = ("prompt", "system_prompt", "tools", "model", "run")
+PARTS = ("prompt", "system_prompt", "tools", "model", "run", *ADDRESSES)
 """What a target may ask for by the names of its parameters."""
 
 
@@ -87,6 +88,26 @@ class Run:
         self._world.count(usage, model_name)
 
 
+@dataclass(frozen=True)
+class _Running:
+    """Where the parts of a run come from."""
+
+    world: World
+    addresses: Addresses
+
+    async def part(self, name: str, *, blocking: bool) -> Any:
+        """Return one of ``PARTS``. Raises ``ServingUnavailableError``."""
+        if name in ADDRESSES:
+            return (await self.addresses.parts())[name]
+        match name:
+            case "tools":
+                return callables(self.world, blocking=blocking)
+            case "run":
+                scoring = self.world.stage.scoring
+                return Run(scoring.context if scoring else None, self.world)
+        return getattr(self.world, name)
+
+
 class PythonAgent(BlackBox):
     """Calls the target with the prompt, and by keyword with the parts that it asks for.
 
@@ -110,23 +131,22 @@ class PythonAgent(BlackBox):
     def spoken_name(self) -> str:
         return self._path
 
-    async def answer(self, world: World) -> object:
+    async def answer(self, world: World, addresses: Addresses) -> object:
         """Return what the target returns. Raises what it raises."""
-        async with AsyncExitStack() as stack:
-            if not self._makes:
-                return await self._called(self._target, world, stack, (world.prompt,))
-            made = await self._called(self._target, world, stack, ())
-            if not callable(made):
-                raise TypeError(
-                    f"{self._path} made {type(made).__name__}, which cannot be called with a prompt"
-                )
-            return await self._called(made, world, stack, (world.prompt,), made=True)
+        run = _Running(world, addresses)
+        if not self._makes:
+            return await self._called(self._target, run, (world.prompt,))
+        made = await self._called(self._target, run, ())
+        if not callable(made):
+            raise TypeError(
+                f"{self._path} made {type(made).__name__}, which cannot be called with a prompt"
+            )
+        return await self._called(made, run, (world.prompt,), made=True)
 
     async def _called(
         self,
         target: Callable[..., Any],
-        world: World,
-        stack: AsyncExitStack,
+        run: _Running,
         args: tuple[str, ...],
         *,
         made: bool = False,
@@ -134,21 +154,12 @@ class PythonAgent(BlackBox):
         blocking = not (_is_async(target) or _makes_async(target))
         named = {} if made else self._arguments
         wanted = _wanted(target) - set(named) - ({PROMPT} if args else set())
-        parts = {name: await self._part(name, world, blocking, stack) for name in wanted}
+        parts = {name: await run.part(name, blocking=blocking) for name in wanted}
         call = partial(target, *args, **named, **parts)
         if _is_async(target):
             return await call()
         result = await in_own_thread(call)
         return await result if inspect.isawaitable(result) else result
-
-    async def _part(self, name: str, world: World, blocking: bool, stack: AsyncExitStack) -> Any:
-        match name:
-            case "tools":
-                return callables(world, blocking=blocking)
-            case "run":
-                scoring = world.stage.scoring
-                return Run(scoring.context if scoring else None, world)
-        return getattr(world, name)
 
 
 def _is_async(target: Callable[..., Any]) -> bool:

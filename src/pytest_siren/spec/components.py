@@ -74,10 +74,20 @@ class Components:
         component = self._agent(agent)
         return component is None or (component.needs_model and not component.optional_model)
 
-    def takes_model(self, agent: Any) -> bool:
-        """Tell whether the agent of that name can have a model."""
+    def keeps_model(self, agent: Any) -> bool:
+        """Tell whether the agent of that name, without a config, can have another one's model."""
         component = self._agent(agent)
-        return component is None or component.needs_model or component.optional_model
+        return component is None or component.takes_model({})
+
+    def takes_model(self, root: Node) -> bool:
+        """Tell whether the agent of the eval file ``root`` can have a model."""
+        name = root.at(("agent", "type"))
+        component = None if name is None else self._agent(name.value)
+        if component is None:
+            return True
+        config = root.at(("agent", "config"))
+        plain = config.plain() if config is not None else None
+        return component.takes_model(plain if isinstance(plain, dict) else {})
 
     def _agent(self, name: Any) -> Component | None:
         try:

@@ -382,7 +382,7 @@ class _Loading:
             tree = self._changed(there, cell, agent, model)
             notes: tuple[str, ...] = ()
             name = tree.at(("agent", "type"))
-            takes_model = name is None or self.components.takes_model(name.value)
+            takes_model = self.components.takes_model(tree)
             if model is not None and name and not takes_model:
                 if model != models[0]:
                     continue  # each would make the same job again
@@ -399,7 +399,7 @@ class _Loading:
 
     def _changed(self, root: Node, cell: Cell, agent: str | None, model: str | None) -> Node:
         """Return the eval file as options and the overrides in ``cell`` change it."""
-        keeps_model = agent is None or self.components.takes_model(agent)
+        keeps_model = agent is None or self.components.keeps_model(agent)
         tree = with_options(root, self._selection, agent, model, self._shown, keeps_model)
         for change in cell:
             tree = self.sections.resolved(apply_to_file(tree, change, self.components))
@@ -435,11 +435,9 @@ class _Loading:
     def _at(self, root: Node, point: Point) -> Node:
         """Return the tree of the file at ``point`` of its sweep."""
         if (agent := point.of(AGENT)) is not None:
-            keeps_model = self.components.takes_model(agent.node.value)
+            keeps_model = self.components.keeps_model(agent.node.value)
             root = with_agent_type(root, agent.node, keeps_model=keeps_model)
-        name = root.at(("agent", "type"))
-        takes_model = name is None or self.components.takes_model(name.value)
-        if (model := point.of(MODEL)) is not None and takes_model:
+        if (model := point.of(MODEL)) is not None and self.components.takes_model(root):
             root = with_value(root, ("agent", "config", "model"), model.node)
         for change in point.file_changes:
             root = self.sections.resolved(apply_to_file(root, change, self.components))
@@ -451,7 +449,7 @@ class _Loading:
         self.components.problems += missing(_without_texts(tree))
         name = tree.at(("agent", "type"))
         needs_model = name is None or self.components.needs_model(name.value)
-        takes_model = name is None or self.components.takes_model(name.value)
+        takes_model = self.components.takes_model(tree)
         named = tree.at(("agent", "config", "model"))
         has_model = needs_model or (takes_model and named is not None and named.value is not None)
         envelope = check_envelope(

@@ -18,7 +18,6 @@ from pytest_siren.session.config.stash import CACHE_KEY, SECRETS, SESSION
 
 if TYPE_CHECKING:
     from pytest_siren.jobs.redact import Redactor
-    from pytest_siren.jobs.sweeps import Cell
 
 _FROM_OPTIONS = {
     "attack": "siren_attack",
@@ -269,17 +268,16 @@ _NOTED = frozenset({"sweep", "jobs", "jobs_dir", "invocation", "target", "latest
 """Its keys; a note of another version that lacks any of them is none."""
 
 
-def remember(config: pytest.Config, jobs: Mapping[str, str], cells: Iterable[Cell] = ()) -> None:
+def remember(config: pytest.Config, jobs: Mapping[str, str]) -> None:
     """Write the sweep's file and the note in pytest's cache that ``--lf`` looks for.
 
-    ``jobs`` are identities of configurations and the paths of their folders; what their ``cells``
-    are is read there where it is not given. To be called on the controller. What cannot be written
-    becomes a warning.
+    ``jobs`` are identities of configurations and the paths of their folders. To be called on the
+    controller. What cannot be written becomes a warning.
     """
     session = config.stash[SESSION]
     resume = session.resume
     if resume is None or resume.sweep is not None:
-        _write_sweeps(config, jobs, {cell.job: cell for cell in cells})
+        _write_sweeps(config, jobs)
     cache = getattr(config, "cache", None)
     if cache is not None:
         root = config.rootpath
@@ -297,9 +295,7 @@ def remember(config: pytest.Config, jobs: Mapping[str, str], cells: Iterable[Cel
         cache.set(CACHE_KEY, record)
 
 
-def _write_sweeps(
-    config: pytest.Config, jobs: Mapping[str, str], cells: Mapping[str, Cell]
-) -> None:
+def _write_sweeps(config: pytest.Config, jobs: Mapping[str, str]) -> None:
     from pytest_siren.jobs.sweeps import Sweep, write_sweep
 
     session = config.stash[SESSION]
@@ -308,9 +304,7 @@ def _write_sweeps(
         folders.setdefault(Path(path).parent, {})[identity] = Path(path).name
     launcher = executor_of(config).launcher
     for folder, identities in folders.items():
-        names = tuple(identities.values())
-        known = tuple(cells[name] for name in names if name in cells)
-        sweep = Sweep(session.sweep, names, identities, cells=known)
+        sweep = Sweep(session.sweep, tuple(identities.values()), identities)
         try:
             write_sweep(folder, sweep, launcher)
         except (OSError, ValueError) as error:
