@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
+from contextlib import closing
 
 import pytest
 
 from pytest_siren.models.weights import cache_folder
 from tests.acceptance.command import Command
+from tests.acceptance.forks import WITHOUT, Forks
 from tests.acceptance.inside import Inside
 from tests.acceptance.project import Project
 from tests.acceptance.servers import Server, StartServer, servers
@@ -18,25 +20,6 @@ from tests.slurm.fixtures import slurm, slurm_alone, slurm_cluster
 __all__ = ["slurm", "slurm_alone", "slurm_cluster"]
 
 _CACHE = cache_folder().parent
-_WITHOUT = " ".join(
-    f"-p no:{plugin}"
-    for plugin in (
-        *("langsmith_plugin", "hypothesispytest", "anyio", "timeout", "asyncio"),
-        *(
-            "flaky",
-            "html",
-            "html_fixtures",
-            "metadata",
-            "pytest_cov",
-            "pytest-retry",
-            "randomly",
-            "repeat",
-        ),
-        *("rerunfailures", "sugar"),
-    )
-)
-"""Plugins that tests of them name again."""
-
 with_workers = pytest.mark.parametrize("dist", ["no-xdist", "-n2"], indirect=True)
 """For tests whose sessions need workers every time: of order, stops, deaths, resume, output."""
 
@@ -157,9 +140,18 @@ def dist(request: pytest.FixtureRequest) -> list[str]:
     return ["-p", "no:xdist"] if request.param == "no-xdist" else [request.param]
 
 
+@pytest.fixture(scope="session")
+def forks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forks]:
+    with closing(Forks(tmp_path_factory.mktemp("forks"))) as made:
+        yield made
+
+
 @pytest.fixture
 def project(
-    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+    pytester: pytest.Pytester,
+    forks: Forks,
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
 ) -> Project:
     """A project with scripted models and one eval file of four couples.
 
@@ -170,11 +162,11 @@ def project(
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("COLUMNS", "80")
     # Half a second per process for plugins that have no part in this.
-    monkeypatch.setenv("PYTEST_ADDOPTS", _WITHOUT)
+    monkeypatch.setenv("PYTEST_ADDOPTS", f"{WITHOUT} -p no:anyio")
     # pytester moves HOME, and with it the cache that holds the weights of local models.
     monkeypatch.setenv("SIREN_CACHE_DIR", str(_CACHE))
     pytester.makeconftest(SCRIPTED_MODELS)
-    made = (Inside if request.node.get_closest_marker("inside") else Project)(pytester)
+    made = (Inside if request.node.get_closest_marker("inside") else Project)(pytester, forks)
     made.write("evals/eval_mail.yaml", EVAL_MAIL)
     return made
 

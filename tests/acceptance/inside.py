@@ -17,21 +17,10 @@ import scipy.stats
 import pytest_siren
 from tests.acceptance.project import Project
 
-_SESSIONS = (
-    "agents",
-    "attacks",
-    "datasets",
-    "distribute",
-    "evaluation",
-    "evaluators",
-    "jobs",
-    "metrics",
-    "models",
-    "reports",
-    "session",
-    "spec",
-    "yamlpos",
-)
+_NOT_LOADED = ("pytest_siren.environments.agentdojo.", "pytest_siren.serving.")
+"""What needs extras that may be missing, or takes seconds to import for few sessions."""
+LOADED = ("environments.agentdojo.environment", "environments.agentdojo.text", "__main__")
+"""AgentDojo takes seconds to import, and few sessions need it."""
 LOADED = (
     np,
     pd,
@@ -39,10 +28,8 @@ LOADED = (
     scipy,
     *(
         import_module(found.name)
-        for part in _SESSIONS
-        for found in walk_packages(
-            [f"{pytest_siren.__path__[0]}/{part}"], f"{pytest_siren.__name__}.{part}."
-        )
+        for found in walk_packages(pytest_siren.__path__, "pytest_siren.")
+        if not found.name.startswith(_NOT_LOADED) and not found.name.endswith("__main__")
     ),
 )
 
@@ -51,7 +38,9 @@ class Inside(Project):
     """A project whose sessions are quick, and not quite as real as those of processes."""
 
     def run(self, *args: str) -> pytest.RunResult:
-        """Run a real pytest session in this process; xdist's workers are processes all the same."""
+        """Run a real pytest session in this process, unless it has workers."""
+        if any(arg.startswith("-n") and arg != "-n0" for arg in (*self.args, *args)):
+            return super().run(*args)
         with warnings.catch_warnings():
             # A user's session does not make errors of all warnings, as the tests' own does.
             warnings.resetwarnings()

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import mkdtemp
 from textwrap import dedent
+from time import monotonic
 from typing import Any
 
 import pytest
+
+from tests.acceptance.forks import Forks, Process
 
 _MOST_SECONDS = 240
 """A session that takes longer hangs."""
@@ -30,6 +36,7 @@ class Project:
     """A folder with eval files."""
 
     pytester: pytest.Pytester
+    forks: Forks
     args: Sequence[str] = ()
 
     @property
@@ -59,7 +66,42 @@ class Project:
 
     def run(self, *args: str) -> pytest.RunResult:
         """Run a real pytest session in a process of its own."""
+        if not self.forks.can_start(os.environ):
+            return self.run_anew(*args)
+        temporary = mkdtemp(prefix="runpytest-", dir=self.path)
+        return self.python("-m", "pytest", f"--basetemp={temporary}", *self.args, *args)
+
+    def run_anew(self, *args: str) -> pytest.RunResult:
+        """Run a session that imports everything itself, for tests of what it imports."""
         return self.pytester.runpytest_subprocess(*self.args, *args, timeout=_MOST_SECONDS)
+
+    def python(self, *args: str) -> pytest.RunResult:
+        """Run ``python ARGS``, where everything is imported already."""
+        begun = monotonic()
+        paths = [self.path / "stdout", self.path / "stderr"]
+        with open(paths[0], "wb") as output, open(paths[1], "wb") as errors:
+            process = self.forks.start(
+                args, Path.cwd(), output=output.fileno(), errors=errors.fileno()
+            )
+            try:
+                code = process.wait(_MOST_SECONDS)
+            finally:
+                process.kill()
+        shown = [path.read_text(encoding="utf-8") for path in paths]
+        for text, stream in zip(shown, (sys.stdout, sys.stderr), strict=True):
+            print(text, file=stream)
+        return pytest.RunResult(code, *(text.splitlines() for text in shown), monotonic() - begun)
+
+    def spawn(self, output: int, *args: str, given: int | None = None) -> Process:
+        """Start a real pytest session in a process group of its own, which prints to a file."""
+        return self.forks.start(
+            ["-m", "pytest", *args],
+            self.path,
+            output=output,
+            errors=output,
+            given=given,
+            new_session=True,
+        )
 
     def jobs(self) -> list[Path]:
         return sorted(path.parent for path in self.path.glob("jobs/*/config.yaml"))

@@ -67,7 +67,7 @@ def simulate(project: Project) -> Project:
     path.write_text(yaml.safe_dump(data))
     with open(project.path / "conftest.py", "a") as conftest:
         conftest.write(SIMULATED)
-    return Inside(project.pytester, ["-p", "no:xdist"])
+    return Inside(project.pytester, project.forks, ["-p", "no:xdist"])
 
 
 def asked(project: Project) -> list[str]:

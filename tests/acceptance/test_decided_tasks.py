@@ -79,7 +79,7 @@ def test_a_task_ends_once_its_pass_at_k_is_decided(
     simulated: Project, dist: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if dist == "-n2":
-        simulated = Project(simulated.pytester, ["-n2"])
+        simulated = Project(simulated.pytester, simulated.forks, ["-n2"])
     if "slow" in dist:
         # The next run starts while the record of the one before is still being written.
         monkeypatch.setattr("pytest_siren.session.recording.recorder._LINGER", 0.1)
@@ -254,7 +254,7 @@ def test_a_session_that_was_killed_says_so_and_is_finished(
 ) -> None:
     deadly = simulated.path / "deadly"
     deadly.touch()
-    Project(simulated.pytester, ["-p", "no:xdist"]).run(*EARLY, GATE)
+    Project(simulated.pytester, simulated.forks, ["-p", "no:xdist"]).run(*EARLY, GATE)
     assert 20 <= len(simulated.results()) < 40
     noted = config(simulated, "early")
     assert (noted["decided"], noted.get("not_needed")) == (["attack_pass@5"], None)
@@ -283,7 +283,7 @@ def test_without_a_gate_or_a_pass_at_k_there_is_nothing_to_stop(
     simulated: Project, dist: str
 ) -> None:
     if dist == "-n2":
-        simulated = Project(simulated.pytester, ["-n2"])
+        simulated = Project(simulated.pytester, simulated.forks, ["-n2"])
     result = simulated.run(*EARLY)
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(["ERROR: --gate-stop: there is nothing that could be settled *"])
@@ -296,7 +296,7 @@ def test_a_session_tells_the_results_that_siren_results_tells_of_it(
 ) -> None:
     """P70: rates of a session whose tasks ended early are those of first runs there, too."""
     if dist == "-n2":
-        simulated = Project(simulated.pytester, ["-n2"])
+        simulated = Project(simulated.pytester, simulated.forks, ["-n2"])
     simulated.run(*EARLY, GATE, "--pass-k=5", "--results-output=rates.json")
     (told,) = json.loads((simulated.path / "rates.json").read_text())
     (known,) = json.loads(siren("results", "early", "--k=5", "--format=json", code=None))

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ import pytest
 
 from pytest_siren.jobs.reading.read import iter_index, load_config, load_execution, load_result
 from pytest_siren.jobs.writing.repair import repair
+from tests.acceptance.forks import Forks
 from tests.acceptance.project import Project
 
 DATA = Path(__file__).parents[1] / "unit/data/earlier_version"
@@ -24,9 +24,9 @@ NAME = "mail_plain_scripted_mail_template_string_2026-11-27_20-17-08"
 
 
 @pytest.fixture
-def left(pytester: pytest.Pytester) -> Project:
+def left(pytester: pytest.Pytester, forks: Forks) -> Project:
     """The project as it was left."""
-    project = Project(pytester, ("-p", "no:randomly"))
+    project = Project(pytester, forks, ("-p", "no:randomly"))
     shutil.copytree(DATA / "jobs", project.path / "jobs")
     shutil.copy(DATA / "baseline.jsonl", project.path)
     (project.path / "calm.txt").touch()
@@ -46,7 +46,7 @@ def files(folder: Path) -> dict[str, bytes]:
 
 
 def siren(project: Project, *args: str) -> pytest.RunResult:
-    return project.pytester.run(sys.executable, "-m", "pytest_siren", *args)
+    return project.python("-m", "pytest_siren", *args)
 
 
 def results(project: Project) -> list[dict[str, Any]]:

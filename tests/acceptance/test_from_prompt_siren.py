@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -31,15 +29,9 @@ def test_siren_run_is_pytest(project: Project) -> None:
     project.write("config/config.yaml", "agent: {config: {model: 'scripted:echo'}}\n")
     project.write("config/dataset/mail.yaml", yaml.safe_dump(MAIL))
     project.write("config/attack/please.yaml", yaml.safe_dump(ATTACK))
-    command = [sys.executable, "-m", "pytest_siren", "run", "attack", "+dataset=mail"]
-    found = subprocess.run(
-        [*command, "+attack=please", "--", "-p", "no:xdist"],
-        cwd=project.path,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert found.returncode == pytest.ExitCode.TESTS_FAILED, found.stdout + found.stderr
+    given = ["+dataset=mail", "+attack=please", "--", "-p", "no:xdist"]
+    found = project.python("-m", "pytest_siren", "run", "attack", *given)
+    assert found.ret == pytest.ExitCode.TESTS_FAILED
     assert [one["task_id"] for one in project.results()] == sorted(COUPLES)
     assert {one["attack"] for one in project.results()} == {"please"}
 

@@ -35,7 +35,7 @@ def used(line: str) -> int:
 @pytest.mark.parametrize("dist", ["alone", "-n2"])
 def test_a_gate_far_from_its_bound_is_settled_early(simulated: Project, dist: str) -> None:
     if dist == "-n2":
-        simulated = Inside(simulated.pytester, ["-n2"])
+        simulated = Inside(simulated.pytester, simulated.forks, ["-n2"])
     simulated.write("evals/test_last.py", "def test_good():\n    pass\n")
     result = simulated.run(*ARGS, "--gate=asr <= 0.10")
     assert result.ret == BROKEN
@@ -54,7 +54,7 @@ def test_a_gate_far_from_its_bound_is_settled_early(simulated: Project, dist: st
     noted = yaml.safe_load((job / "config.yaml").read_text())
     assert (noted["not_needed"], noted.get("decided")) == (400 - done, None)
     # From records alone, which needs no workers.
-    again = Inside(simulated.pytester, ["-p", "no:xdist"]).run("--lf")
+    again = Inside(simulated.pytester, simulated.forks, ["-p", "no:xdist"]).run("--lf")
     assert again.ret == BROKEN
     assert last_lines(again)[1:] == lines[1:]
     assert len(asked(simulated)) == done
@@ -64,7 +64,9 @@ def test_a_gate_far_from_its_bound_is_settled_early(simulated: Project, dist: st
 def test_recorded_runs_are_reported_though_gates_are_settled_without_them(
     simulated: Project,
 ) -> None:
-    simulated = Inside(simulated.pytester, ["-n2", "--concurrency=1", "--task-ids=m0,m1"])
+    simulated = Inside(
+        simulated.pytester, simulated.forks, ["-n2", "--concurrency=1", "--task-ids=m0,m1"]
+    )
     first = simulated.run("evals", "--attack=template_string")
     [job] = simulated.jobs()
     gates = ("--gate-stop", "--gate=asr <= 0.9")

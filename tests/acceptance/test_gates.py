@@ -27,13 +27,17 @@ def half(messages):
 @pytest.fixture
 def quick(project: Project) -> Project:
     """A project whose sessions run in this process, which has loaded all that is slow to load."""
-    return Inside(project.pytester, ["-p", "no:xdist"])
+    return Inside(project.pytester, project.forks, ["-p", "no:xdist"])
 
 
 @pytest.fixture(params=["inside", "-n2"])
 def either(project: Project, request: pytest.FixtureRequest) -> Project:
     """The same project in both ways in which gates learn of what was planned."""
-    return Inside(project.pytester, ["-p", "no:xdist"] if request.param == "inside" else ["-n2"])
+    return Inside(
+        project.pytester,
+        project.forks,
+        ["-p", "no:xdist"] if request.param == "inside" else ["-n2"],
+    )
 
 
 @pytest.fixture

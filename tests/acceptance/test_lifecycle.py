@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections import Counter
 from pathlib import Path
@@ -251,12 +249,8 @@ def test_ctrl_c_closes_what_is_open(
 ) -> None:
     monkeypatch.setenv("WAITS", "1")
     with open(noting.path / "output.txt", "wb") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "pytest", *dist, "evals", "--attack=noting", "--siren-grace=0"],
-            cwd=noting.path,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
+        process = noting.spawn(
+            output.fileno(), *dist, "evals", "--attack=noting", "--siren-grace=0"
         )
     path, deadline = noting.path / "notes.txt", time.monotonic() + 100
     while not path.exists() or path.read_text().count("asked") < 3:

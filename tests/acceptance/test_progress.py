@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-import sys
 import time
 
 import pytest
@@ -45,17 +42,11 @@ def slow(project: Project) -> Project:
 
 def on_terminal(on: Terminal, project: Project, *args: str, **environ: str) -> set[str]:
     """Run a session on ``on`` to its end, and return what the bottom row showed meanwhile."""
-    variables = {**os.environ, "TERM": "xterm-256color", **environ}
-    variables.pop("COLUMNS", None)
-    session = subprocess.Popen(
-        [sys.executable, "-m", "pytest", *NAMED, *args],
-        cwd=project.path,
-        env=variables,
-        stdin=on.fd,
-        stdout=on.fd,
-        stderr=on.fd,
-        start_new_session=True,
-    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("COLUMNS")
+        for name, value in {"TERM": "xterm-256color", **environ}.items():
+            patch.setenv(name, value)
+        session = project.spawn(on.fd, *NAMED, *args, given=on.fd)
     seen = set()
     deadline = time.monotonic() + 90
     while session.poll() is None and time.monotonic() < deadline:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Iterable
+from contextlib import chdir, redirect_stderr, redirect_stdout
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from pytest_siren.cli.main import main
 from pytest_siren.jobs.writing.store import JobStore
 from pytest_siren.jobs.writing.write import append
 from tests.acceptance.conftest import Project
@@ -18,10 +19,11 @@ from tests.unit.jobs_sample import CONFIG, CREATED
 
 
 def results(folder: Path, *args: str) -> list[dict[str, Any]]:
-    command = [sys.executable, "-m", "pytest_siren", "results", "--format", "json", *args]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr) == (0, "")
-    rows: list[dict[str, Any]] = json.loads(done.stdout)
+    output, errors = StringIO(), StringIO()
+    with chdir(folder), redirect_stdout(output), redirect_stderr(errors):
+        code = main(["results", "--format", "json", *args])
+    assert (code, errors.getvalue()) == (0, "")
+    rows: list[dict[str, Any]] = json.loads(output.getvalue())
     return rows
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
 from pathlib import Path
 
 import pytest
@@ -517,7 +516,6 @@ def test_the_command_resume_sweep(project: Project, args: list[str], lines: list
     project.run(*ATTACKED)
     sweep = resume_targets(project)["sweep"]
     given = [sweep if one == "SWEEP" else one for one in args]
-    command = [sys.executable, "-m", "pytest_siren", "resume-sweep", *given]
-    result = project.pytester.run(*command, timeout=60)
+    result = project.python("-m", "pytest_siren", "resume-sweep", *given)
     result.stdout.fnmatch_lines(lines)
     assert len(project.results()) == 4

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -122,7 +121,7 @@ def test_a_session_without_evals_shows_and_loads_nothing(
         """,
     )
     project.pytester.makeconftest("")
-    result = project.run("test_plain.py", "-p", "pytest_siren.plugin")
+    result = project.run_anew("test_plain.py", "-p", "pytest_siren.plugin")
     result.assert_outcomes(passed=1)
     assert "evaluations" not in result.stdout.str()
 
@@ -138,7 +137,7 @@ def pytest_xdist_node_collection_finished():
     Path("loaded").write_text(" ".join(name for name in names if name in sys.modules))
 """
         )
-    assert project.run("evals", "-n1").ret == pytest.ExitCode.OK
+    assert project.run_anew("evals", "-n1").ret == pytest.ExitCode.OK
     loaded = (project.path / "loaded").read_text().split()
     assert loaded == [
         "pytest_siren.metrics.rates.summary",
@@ -167,19 +166,14 @@ def pytest_siren_components_register(registry):
     registry.add(Kind.MODEL, "sleep", component)
 """
     )
-    process = subprocess.Popen(
-        [sys.executable, "-m", "pytest", "evals", "--model=sleep:x", "--concurrency=1"],
-        cwd=project.path,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
+    with open(project.path / "output.txt", "wb") as output:
+        process = project.spawn(output.fileno(), "evals", "--model=sleep:x", "--concurrency=1")
     deadline = time.monotonic() + 60
     while not (project.path / "started").exists() and time.monotonic() < deadline:
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
-    output, _ = process.communicate(timeout=60)
-    assert process.returncode == pytest.ExitCode.INTERRUPTED
-    assert "KeyboardInterrupt" in output
+    assert process.wait(60) == pytest.ExitCode.INTERRUPTED
+    assert "KeyboardInterrupt" in (project.path / "output.txt").read_text()
     (found,) = project.results()
     assert found["status"] == "cancelled"
     assert found["exception_info"]["exception_type"] == "CancelledError"

@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import re
 import signal
-import subprocess
-import sys
 import time
 from collections import Counter
 from pathlib import Path
@@ -26,13 +24,7 @@ class Session:
         self.project = project
         self.output = project.path / "output.txt"
         with open(self.output, "wb") as output:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *args],
-                cwd=project.path,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
+            self.process = project.spawn(output.fileno(), "-p", "no:cacheprovider", *args)
 
     def asked(self) -> list[str]:
         path = self.project.path / "asked.txt"
