@@ -12,14 +12,16 @@ from pytest_siren.version import __version__
 
 if TYPE_CHECKING:
     from pytest_siren.attacks.dictionary import AttackMissingWarning
-    from pytest_siren.evaluation.capabilities import DeclaresNeed, DeclaresSupport, Support
     from pytest_siren.evaluation.components import (
         Component,
+        DeclaresNeed,
+        DeclaresSupport,
         HasSources,
         Kind,
         PartError,
         Registry,
         Source,
+        Support,
         SupportsClose,
         SupportsPrepare,
         SupportsRun,
@@ -75,9 +77,11 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "pytest_siren.attacks.dictionary": ("AttackMissingWarning",),
-    "pytest_siren.evaluation.capabilities": ("DeclaresNeed", "DeclaresSupport", "Support"),
     "pytest_siren.evaluation.components": (
         "Component",
+        "DeclaresNeed",
+        "DeclaresSupport",
+        "Support",
         "Kind",
         "Registry",
         "HasSources",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -101,6 +102,25 @@ class Project:
             errors=output,
             given=given,
             new_session=True,
+        )
+
+    def run_in(self, folder: str, *args: str) -> pytest.RunResult:
+        """Run a real pytest session that is started in a folder of the project."""
+        before = Path.cwd()
+        os.chdir(self.path / folder)
+        try:
+            return self.run(*args)
+        finally:
+            os.chdir(before)
+
+    def start(self, *args: str) -> subprocess.Popen[str]:
+        """Start a real pytest session, and leave it to itself."""
+        return subprocess.Popen(
+            [sys.executable, "-m", "pytest", *self.args, *args],
+            cwd=self.path,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
         )
 
     def jobs(self) -> list[Path]:

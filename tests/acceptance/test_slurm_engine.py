@@ -81,6 +81,7 @@ def test_an_array_is_submitted_followed_and_cancelled(
     engine.cancel(ids[:1])
     [first] = until(engine, ids[:1], ended).values()
     assert first.failed
+    assert first.cancelled
     assert first.reason == "CANCELLED by 0"
     # Another process comes back to the rest, and cancels all, also what has ended.
     other = SlurmEngine(tmp_path / "engine")
@@ -103,7 +104,8 @@ def test_a_pending_element_says_why_and_can_be_cancelled_alone(
     engine.cancel(ids[2:])
     [last] = until(engine, ids[2:], ended).values()
     assert last.failed
-    assert last.reason == "left the queue without a result"
+    assert last.cancelled
+    assert last.reason == "CANCELLED before it began"
     engine.cancel(ids)
     until(engine, ids, ended)
 

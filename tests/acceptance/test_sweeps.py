@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from pytest_siren.jobs.sweeps import cells_of
 from tests.acceptance.conftest import Project
 from tests.acceptance.test_run_modes import run_unseen
 
@@ -140,6 +141,22 @@ def test_cells_have_their_values_and_runs_in_results(
     [row] = json.loads(capsys.readouterr().out)
     assert row["cell"] == "agent.config.model_settings.temperature=0.7"
     assert place > 0
+
+
+@pytest.mark.inside
+def test_cells_in_the_file_are_those_that_the_jobs_record(project: Project) -> None:
+    with open(project.path / "evals/eval_mail.yaml", "a") as file:
+        file.write("sweep: {temperature: [{value: 0, name: cold, runs: 2}, 0.7]}\n")
+    project.run("evals", "--attack=template_string")
+    content = json.loads(sweep_file(project).read_text())
+    jobs_dir = project.path / "jobs"
+    read = [cell.model_dump() for cell in cells_of(jobs_dir, content["job_names"])]
+    assert content["cells"] == read
+    assert [list(cell["values"].values()) for cell in read] == [["cold"], ["0.7"]]
+    assert [(cell["attack"], cell["runs"]) for cell in read] == [
+        ("template_string", 2),
+        ("template_string", 1),
+    ]
 
 
 def _two(lines: Sequence[str]) -> list[list[str]]:

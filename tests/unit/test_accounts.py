@@ -12,10 +12,10 @@ from pydantic_ai.direct import model_request
 from pydantic_ai.messages import ModelMessage, ModelRequest, ModelResponse, TextPart
 from pydantic_ai.usage import UsageLimits
 
-from pytest_siren.evaluation.accounts import Verdict
-from pytest_siren.evaluation.pricing import Price, Prices, Role
+from pytest_siren.evaluation.accounts import Price, Prices, Role
 from pytest_siren.evaluation.run import RunOutcome
 from pytest_siren.evaluation.scores import Status
+from pytest_siren.evaluation.scoring import Verdict
 from pytest_siren.evaluation.stage import Stage, Target
 from pytest_siren.evaluation.states import End, InjectableModelRequest
 from pytest_siren.evaluation.tasks import Evidence, MaliciousTask, ToolCall, ToolOutcome

@@ -15,8 +15,8 @@ from pydantic_ai.models.wrapper import WrapperModel
 from pydantic_ai.usage import RequestUsage, UsageLimits
 
 from pytest_siren.agents.plain import PlainAgent, PlainAgentConfig
+from pytest_siren.evaluation.accounts import Price, Prices
 from pytest_siren.evaluation.models import ModelKind, RunContext, Unknown
-from pytest_siren.evaluation.pricing import Price, Prices
 from pytest_siren.evaluation.scores import Status
 from pytest_siren.evaluation.stage import Attack, Stage, Target
 from pytest_siren.evaluation.states import End, InjectableModelRequest

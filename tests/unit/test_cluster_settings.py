@@ -9,7 +9,7 @@ import pytest
 from submitit import AutoExecutor
 
 from pytest_siren.distribute.cluster.settings import Settings, default_elements
-from pytest_siren.session.config.cluster_options import Submission
+from pytest_siren.session.config.option_groups import Submission
 from pytest_siren.spec.schema import SlurmSection
 
 NOTHING = Submission("slurm", None, None, None, True)

@@ -16,8 +16,8 @@ from pydantic_ai.models.function import FunctionModel
 from pydantic_ai.usage import RequestUsage, UsageLimits
 
 from pytest_siren.agents.plain import PlainAgent, PlainAgentConfig
+from pytest_siren.evaluation.accounts import Price, Prices, Spend
 from pytest_siren.evaluation.models import ModelKind, RunContext, Unknown
-from pytest_siren.evaluation.pricing import Price, Prices, Spend
 from pytest_siren.evaluation.run import RunOutcome, RunPlan, execute
 from pytest_siren.evaluation.scores import Status
 from pytest_siren.evaluation.stage import Attack, Stage, Target

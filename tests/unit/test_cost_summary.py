@@ -12,7 +12,7 @@ import pytest
 from pydantic_ai.usage import UsageLimits
 from rich.cells import cell_len
 
-from pytest_siren.evaluation.pricing import CostUnknownError, Price, Prices
+from pytest_siren.evaluation.accounts import CostUnknownError, Price, Prices
 from pytest_siren.metrics.rates.choices import dollars
 from pytest_siren.metrics.rates.summary import rows, totals
 from pytest_siren.session.config.option_groups import limit_reached

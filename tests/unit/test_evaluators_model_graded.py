@@ -16,7 +16,7 @@ from pydantic_ai.messages import (
     UserPromptPart,
 )
 
-from pytest_siren.evaluation.accounts import ModelJudge, Verdict, is_judge
+from pytest_siren.evaluation.scoring import ModelJudge, Verdict, is_judge
 from pytest_siren.evaluation.tasks import Evidence
 from pytest_siren.evaluators.model_graded import JudgeError, ModelGraded
 

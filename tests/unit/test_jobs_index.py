@@ -19,9 +19,9 @@ from typing import Any
 import pytest
 
 from pytest_siren.jobs.frame.table import read_runs
-from pytest_siren.jobs.reading.index_files import has_index, writer_files
 from pytest_siren.jobs.reading.read import iter_index
 from pytest_siren.jobs.records.attempt import data_of, index_entry_of, result_of
+from pytest_siren.jobs.records.naming import has_index, writer_files
 from pytest_siren.jobs.writing.index import IndexWriter, index_locked, merge_index
 from pytest_siren.jobs.writing.repair import up_to_date
 from pytest_siren.jobs.writing.store import JobStore

@@ -151,6 +151,21 @@ def test_a_block_that_three_died_with_is_lost_and_listed(tmp_path: Path) -> None
 
 
 @pytest.mark.usefixtures("at_once")
+def test_owners_that_ended_in_order_do_not_count_as_deaths(tmp_path: Path) -> None:
+    def nobody(owner: str) -> bool:
+        return False
+
+    def leases(owner: str) -> Leases:
+        cut = [Block(0, 0, 1)]
+        return Leases(tmp_path, cut, owner, nobody, died=lambda owner: owner == "killed")
+
+    assert leases("killed").take() is not None
+    for number in range(2 * MOST_DEATHS):
+        assert leases(f"preempted{number}").take_over() == Lease(Block(0, 0, 1), 1)
+    assert leases("follower").lost() == []
+
+
+@pytest.mark.usefixtures("at_once")
 def test_a_block_that_came_to_its_end_after_all_is_not_lost(tmp_path: Path) -> None:
     alive = {"p0": False, "p1": False, "p2": False}
     owners = [leases_of(tmp_path, name, alive.__getitem__, count=1) for name in alive]

@@ -10,7 +10,7 @@ import pytest
 from pydantic_ai.messages import ModelResponse, TextPart, ToolCallPart
 
 from pytest_siren.environments.inline import Placeholders, _one_line
-from pytest_siren.evaluation.responses import decode_call
+from pytest_siren.evaluation.scoring import decode_call
 from pytest_siren.evaluators import json_schema as strict_json
 from pytest_siren.evaluators.json_schema import answer
 from pytest_siren.jobs.records.attempt import dump_messages

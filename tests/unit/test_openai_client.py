@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import math
+import subprocess
+import sys
 import typing
 from collections.abc import Awaitable, Callable, Iterator
 from datetime import datetime
@@ -384,3 +386,14 @@ def test_what_pydantic_ai_asks_is_sent_as_bare_pydantic_ai_sends_it(
     asyncio.run(ask())
     ours, bare = requests
     assert ours == bare
+
+
+def test_warming_up_imports_what_chats_need_and_no_more() -> None:
+    code = (
+        "import sys; from pytest_siren.models.api import api_model;"
+        "api_model('openai-chat:gpt-4o').warm(); print(*sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = done.stdout.split()
+    assert "openai.resources.chat.completions.completions" in loaded
+    assert "openai.resources.responses.responses" not in loaded

@@ -15,7 +15,7 @@ from genai_prices.data_snapshot import get_snapshot
 from pydantic_ai.messages import ModelResponse, TextPart
 from pydantic_ai.usage import RequestUsage
 
-from pytest_siren.evaluation.pricing import Price, Prices
+from pytest_siren.evaluation.accounts import Price, Prices
 from pytest_siren.spec.errors import SpecError
 from pytest_siren.spec.pricefile import read_prices
 

@@ -19,7 +19,8 @@ from pydantic_ai.messages import (
 )
 from pydantic_ai.models import ModelRequestParameters
 
-from pytest_siren.evaluation.responses import (
+from pytest_siren.evaluation.scores import Finish
+from pytest_siren.evaluation.scoring import (
     ToolCallLostError,
     check_calls,
     decode_calls,
@@ -27,7 +28,6 @@ from pytest_siren.evaluation.responses import (
     finish_of_run,
     words_of,
 )
-from pytest_siren.evaluation.scores import Finish
 from pytest_siren.models.transport.client import opened
 from tests.endings import CALL, CUSTOM, ENDINGS, LEGACY, Ending, call, chat, responses
 

@@ -23,10 +23,9 @@ from pydantic_ai.models.function import FunctionModel
 from pydantic_ai.usage import RequestUsage, UsageLimits
 
 from pytest_siren.agents.plain import PlainAgent, PlainAgentConfig
-from pytest_siren.evaluation.accounts import Asking
-from pytest_siren.evaluation.capabilities import Support, refusal
+from pytest_siren.evaluation.accounts import Accounts, Asking, Prices, UsageUnknownError
+from pytest_siren.evaluation.components import Support, refusal
 from pytest_siren.evaluation.models import STOP_AFTER, NoModel, NoModelError
-from pytest_siren.evaluation.pricing import Accounts, Prices, UsageUnknownError
 from pytest_siren.evaluation.scoring import evidence_of
 from pytest_siren.evaluation.stage import Stage
 from pytest_siren.evaluation.states import EndReason, injected_vectors

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic_ai.settings import ModelSettings
 
 from pytest_siren.agents.addresses import Addresses
-from pytest_siren.evaluation.capabilities import Support
+from pytest_siren.evaluation.components import Support
 from pytest_siren.evaluation.stage import Stage
 from pytest_siren.evaluation.states import AgentState, End
 from pytest_siren.evaluation.world import NoAnswerError, World

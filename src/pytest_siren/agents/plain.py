@@ -23,7 +23,7 @@ from pydantic_core import to_jsonable_python
 
 from pytest_siren.evaluation.components import Component
 from pytest_siren.evaluation.models import STOP_AFTER
-from pytest_siren.evaluation.responses import decode_calls
+from pytest_siren.evaluation.scoring import decode_calls
 from pytest_siren.evaluation.stage import Stage
 from pytest_siren.evaluation.states import (
     INJECTED_VECTORS,

@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_siren.session.config.options import grace
+from pytest_siren.distribute.cluster import ASSIGNMENT
+from pytest_siren.session.config.option_groups import check_submission, submission
+from pytest_siren.session.config.options import RunMode, grace, run_mode
 from pytest_siren.session.config.processes import Role
 from pytest_siren.session.config.stash import EVALUATIONS, SESSION
 
 if TYPE_CHECKING:
+    from pytest_siren.distribute.cluster.attach import Attached
     from pytest_siren.session.config.processes import Executor
     from pytest_siren.sharing.state import SharedState
 
@@ -24,9 +27,20 @@ def executor_for(config: pytest.Config) -> Executor:
     To be called when pytest configures the session, after options have their final values.
     """
     if hasattr(config, "workerinput"):
+        if ASSIGNMENT in config.workerinput:
+            from pytest_siren.distribute.cluster.process import ElementProcess
+
+            return ElementProcess(config)
         from pytest_siren.distribute.xdist.process import Worker
 
         return Worker(config)
+    asked = submission(config)
+    executes = run_mode(config) is RunMode.NORMAL and not config.option.collectonly
+    if asked is not None and executes:
+        from pytest_siren.distribute.cluster.controller import Submitting
+
+        check_submission(config)
+        return Submitting(config, asked, _processes(config))
     distributed = config.getoption("dist", "no") != "no" and config.getoption("tx", None)
     if distributed and not config.option.collectonly:
         from pytest_siren.distribute.xdist.process import Controlling
@@ -34,6 +48,14 @@ def executor_for(config: pytest.Config) -> Executor:
         return Controlling(config)
 
     return Alone(config)
+
+
+def _processes(config: pytest.Config) -> int:
+    """Return how many processes each element has, and let xdist start none here."""
+    processes: int | None = config.getoption("numprocesses", None)
+    if hasattr(config.option, "dist"):
+        config.option.dist, config.option.tx, config.option.numprocesses = "no", [], None
+    return processes or 1
 
 
 @dataclass(eq=False)
@@ -46,7 +68,16 @@ class Alone:
     repeats: bool = False
     decided: Mapping[str, Any] | None = None
     begins_early: bool = False
+    detached: bool = False
     deaths: int = 0
+    _attached: Sequence[Attached] = ()
+
+    def attach(self, jobs: Mapping[str, str]) -> frozenset[int]:
+        """Follow the elements of a cluster that still execute ``jobs``, and go on with the rest."""
+        from pytest_siren.distribute.cluster.attach import live_sessions
+
+        self._attached = live_sessions(self.config, jobs)
+        return frozenset[int]().union(*(one.pids for one in self._attached))
 
     def join(self) -> SharedState:
         """Return the state of this session, in a temporary folder."""
@@ -78,7 +109,12 @@ class Alone:
 
         if not has_runs(session):
             return False
-        run_locally(session, evaluations_of(self.config), grace(self.config))
+        if self._attached:
+            from pytest_siren.distribute.cluster.attach import go_on_after
+
+            go_on_after(session, evaluations_of(self.config), grace(self.config), self._attached)
+        else:
+            run_locally(session, evaluations_of(self.config), grace(self.config))
         return True
 
     def finish(self, jobs: Sequence[Path]) -> None:

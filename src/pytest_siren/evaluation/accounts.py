@@ -1,40 +1,351 @@
-"""Who asks models during a run, the account that all of them share, and who watches."""
+"""What models are asked in a run: by whom, who watches, and what it costs."""
 
 from __future__ import annotations
 
-import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
+from decimal import Decimal
+from enum import StrEnum
+from fnmatch import fnmatchcase
+from functools import lru_cache
+from typing import TYPE_CHECKING, Annotated, ClassVar, Protocol, TypeAlias
 
+from genai_prices.data_snapshot import get_snapshot
+from genai_prices.types import ModelInfo, ModelPrice, Provider
+from pydantic import BaseModel, ConfigDict, Field
 from pydantic_ai.messages import ModelMessage, ModelResponse
 from pydantic_ai.models import Model, ModelRequestParameters
 from pydantic_ai.settings import ModelSettings
 from pydantic_ai.tools import ToolDefinition
-from pydantic_ai.usage import UsageLimits
+from pydantic_ai.usage import RequestUsage, RunUsage, UsageLimits
 
 from pytest_siren.evaluation.components import implements
 from pytest_siren.evaluation.models import (
     BillsErrors,
-    ModelSource,
     ModelUnavailableError,
-    RunContext,
+    NoModel,
 )
-from pytest_siren.evaluation.pricing import Accounts, Role
+from pytest_siren.evaluation.providers import is_provider
 from pytest_siren.evaluation.tasks import (
-    BenignTask,
-    Evaluator,
-    Evidence,
-    MaliciousTask,
     ToolCall,
     ToolOutcome,
 )
-from pytest_siren.evaluation.verdicts import Judgement
 
 if TYPE_CHECKING:
     from pytest_siren.evaluation.verdicts import StateScores
+
+
+FREE = frozenset({"local", "replay", "control", "test", NoModel.id})
+"""What stands before the colon in names of models that run in this process, or are none."""
+
+_Dollars = Annotated[Decimal, Field(strict=False, ge=0)]
+_Listed: TypeAlias = tuple[Provider, ModelInfo]
+_MOST_LISTED = 1_000
+"""Servers make up the names in their answers, so what is kept by them is bounded."""
+_NO_COUNTS = frozenset({"details", "cost", "unmeasured_requests"})
+"""Fields of a usage that are no counts of what a provider charges."""
+
+
+class CostUnknownError(ValueError):
+    """A cost is limited, and a model has no price."""
+
+
+class Price(BaseModel):
+    """A user's price of a model: US dollars per million tokens, and per request."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    input_mtok: _Dollars = Field(description="Input tokens")
+    output_mtok: _Dollars = Field(description="Output tokens")
+    cache_read_mtok: _Dollars | None = Field(
+        default=None, description="Input tokens read from a cache; else as `input_mtok`"
+    )
+    cache_write_mtok: _Dollars | None = Field(
+        default=None, description="Input tokens written to a cache; else as `input_mtok`"
+    )
+    request: _Dollars = Field(default=Decimal(0), description="Each request, in US dollars")
+
+    def charges(self, usage: RequestUsage) -> bool:
+        """Tell whether all that ``usage`` counts is tokens, of which there is a wider kind."""
+        return not any(
+            count
+            for kind, count in vars(usage).items()
+            if kind not in _NO_COUNTS and not kind.endswith("_tokens")
+        )
+
+    def cost(self, usage: RequestUsage) -> Decimal:
+        """Return the US dollars of one request. Raises ``ValueError`` for impossible counts."""
+        price = ModelPrice(
+            input_mtok=self.input_mtok,
+            output_mtok=self.output_mtok,
+            cache_read_mtok=self.cache_read_mtok,
+            cache_write_mtok=self.cache_write_mtok,
+            requests_kcount=self.request * 1_000,
+        )
+        return price.calc_price(usage)["total_price"]
+
+    @property
+    def counts_tokens(self) -> bool:
+        """Whether the cost of a request depends on its tokens."""
+        return any((self.input_mtok, self.output_mtok, self.cache_read_mtok, self.cache_write_mtok))
+
+
+class Prices:
+    """Prices by model.
+
+    A name in ``table`` is a model's id, such as ``openai:gpt-5``, or a pattern with ``*``, ``?``
+    and ``[...]``; the id itself comes first, then the patterns in their order. What is not in it
+    has the price that genai-prices knows.
+    """
+
+    def __init__(self, table: Mapping[str, Price] | None = None) -> None:
+        self._table = dict(table or {})
+        self._listed = lru_cache(_MOST_LISTED)(_listed)
+
+    def of(self, model_id: str, response: ModelResponse) -> Decimal | None:
+        """Return what ``response`` cost in US dollars; ``None`` when nobody can tell."""
+        own = self._own(model_id)
+        if own is not None:
+            return _own_cost(own, response)
+        # The service behind an agent without a model may cost something.
+        unknown = model_id == NoModel.id
+        if is_free(model_id) and not unknown:
+            return Decimal(0)
+        if response.usage.cost is not None:
+            return response.usage.cost  # as pydantic-ai's gateway reports what it charged
+        if unknown and _measured(response) and not response.usage.total_tokens:
+            return Decimal(0)
+        listed = self._by_answer(response) or self._by_name(model_id)
+        return _listed_cost(*listed, response) if listed is not None else None
+
+    def known(self, model_id: str) -> bool:
+        """Tell, before it is asked anything, whether the model has a price."""
+        return (
+            is_free(model_id)
+            or self._own(model_id) is not None
+            or self._by_name(model_id) is not None
+        )
+
+    def _own(self, model_id: str) -> Price | None:
+        if model_id in self._table:
+            return self._table[model_id]
+        # "*" is meant for models that cost something.
+        prefix = f"{model_id.partition(':')[0]}:" if is_free(model_id) else ""
+        return next(
+            (
+                price
+                for pattern, price in self._table.items()
+                if pattern.startswith(prefix) and fnmatchcase(model_id, pattern)
+            ),
+            None,
+        )
+
+    def _by_answer(self, answer: ModelResponse) -> _Listed | None:
+        """Return the model that answered, found as pydantic-ai finds it."""
+        if not answer.model_name:
+            return None
+        url, provider = answer.provider_url, answer.provider_name
+        if url and provider != "openai-decisions":  # which shares OpenAI's address
+            listed = self._listed(answer.model_name, None, url)
+            if listed is not None:
+                return listed
+        return self._listed(answer.model_name, provider, None)
+
+    def _by_name(self, model_id: str) -> _Listed | None:
+        """Return pydantic-ai's model of this name."""
+        provider, _, model = model_id.partition(":")
+        if not model or not is_provider(provider):
+            return None
+        return self._listed(model, provider.removeprefix("gateway/"), None)
+
+
+def is_free(model_id: str) -> bool:
+    """Tell whether the model runs in this process or is none, unless a table prices it."""
+    return model_id.partition(":")[0] in FREE
+
+
+def _own_cost(price: Price, answer: ModelResponse) -> Decimal | None:
+    if not price.charges(answer.usage):
+        return None
+    try:
+        cost = price.cost(answer.usage)
+    except (TypeError, ValueError):  # what genai-prices raises for counts that cannot be
+        return None
+    return cost if _measured(answer) or not price.counts_tokens else None
+
+
+def _listed_cost(provider: Provider, model: ModelInfo, answer: ModelResponse) -> Decimal | None:
+    try:
+        price = model.calc_price(
+            answer.usage,
+            provider,
+            genai_request_timestamp=answer.timestamp,
+            price_context=answer.provider_details,
+        )
+    except (TypeError, ValueError):
+        return None
+    return price.total_price if _measured(answer) else None
+
+
+def _measured(answer: ModelResponse) -> bool:
+    """Tell whether the provider said how many tokens it counted."""
+    return not answer.usage.unmeasured_requests
+
+
+def _listed(model: str, provider: str | None, url: str | None) -> _Listed | None:
+    """Return the model that genai-prices lists; ``None`` when it lists none."""
+    try:
+        return get_snapshot().find_provider_model(model, None, provider, url)
+    except LookupError:
+        return None
+
+
+class Spend(Protocol):
+    """Whoever wants to know of every answer as soon as it is there, such as a session."""
+
+    def add(
+        self, input_tokens: int, output_tokens: int, cost: Decimal | None, unknown: str = ""
+    ) -> None:
+        """Take notice of one answer; ``cost`` in US dollars.
+
+        ``cost`` is ``None`` when nobody can tell, and ``unknown`` says why in one sentence.
+        """
+        ...
+
+
+class UsageUnknownError(ValueError):
+    """Tokens are limited, and an answer does not tell how many it has."""
+
+
+class Role(StrEnum):
+    """Who asks a model in a run."""
+
+    AGENT = "agent"
+    ATTACKER = "attacker"
+    """An attack that asks a model of its own."""
+    JUDGE = "judge"
+    """An evaluator that asks a model."""
+
+
+@dataclass
+class Account:
+    """Adds up the answers of one model in one run."""
+
+    model_id: str = ""
+    prices: Prices | None = None
+    """``None`` leaves the costs that the model reports itself."""
+    spend: Spend | None = None
+    usage: RunUsage = field(default_factory=RunUsage)
+    unpriced: int = 0
+    """Answers whose cost is unknown; ``usage.cost`` is that of the others."""
+    unknown: str = ""
+    """Why the cost of the first of these is unknown, as the beginning of a sentence."""
+    silent: str = ""
+    """The model of the first answer that does not tell all of its tokens."""
+    total: Account | None = None
+    """Where these answers are counted too."""
+    _SILENT: ClassVar[str] = (
+        "the usage of an answer of {!r} is missing, incomplete or contradictory"
+    )
+
+    def add(self, response: ModelResponse) -> None:
+        """Write the cost of ``response`` into its usage, and count it."""
+        usage = response.usage
+        if self.prices is not None:
+            usage.cost = self.prices.of(self.model_id, response)
+        why = self._why_unknown(usage) if usage.cost is None else ""
+        self._count(usage, why, self.model_id)
+        if self.total is not None:
+            self.total._count(usage, why, self.model_id)
+        if self.spend is not None:
+            self.spend.add(usage.input_tokens, usage.output_tokens, usage.cost, why)
+
+    @property
+    def cost(self) -> float | None:
+        """US dollars; ``None`` when the price of any answer is unknown."""
+        if self.unpriced or (self.usage.cost is None and self.usage.requests):
+            return None
+        return float(self.usage.cost or 0)
+
+    def check(self, limits: UsageLimits) -> None:
+        """Raise ``UsageLimitExceeded`` when a limit of cost or tokens has been passed.
+
+        Raises ``CostUnknownError`` or ``UsageUnknownError`` when nobody can tell whether it has.
+        """
+        if limits.cost_limit is not None:
+            limits.check_cost(self.usage, warn_if_cost_unavailable=False)
+            if self.unpriced:
+                raise CostUnknownError(
+                    f"usage_limits.cost is {limits.cost_limit}, but {self.unknown}, "
+                    "so the cost of the run is unknown"
+                )
+        if limits.has_token_limits():
+            known = copy(self.usage)
+            known.unmeasured_requests = 0
+            limits.check_tokens(known)
+            if self.usage.unmeasured_requests:
+                raise UsageUnknownError(
+                    f"usage_limits limit the tokens, but {self._SILENT.format(self.silent)}, "
+                    "so the number of tokens of the run is unknown"
+                )
+
+    def _count(self, usage: RequestUsage, why_unknown: str, model_id: str) -> None:
+        self.usage.incr(usage)
+        self.usage.requests += 1
+        if usage.cost is None:
+            self.unpriced += 1
+            self.unknown = self.unknown or why_unknown
+        if usage.unmeasured_requests:
+            self.silent = self.silent or model_id
+
+    def _why_unknown(self, usage: RequestUsage) -> str:
+        if usage.unmeasured_requests:
+            return self._SILENT.format(self.model_id)
+        return f"no price is known for an answer of {self.model_id!r}"
+
+
+@dataclass
+class Accounts:
+    """All that one run uses: the agent's model, an attacker's models and those of judges.
+
+    ``total`` is what the limits of the run bind: everything but the judges of the final score.
+    """
+
+    model_id: str = ""
+    prices: Prices | None = None
+    spend: Spend | None = None
+    attackers: dict[str, Account] = field(default_factory=dict)
+    """By model."""
+    judges: dict[str, Account] = field(default_factory=dict)
+    """By model."""
+    total: Account = field(default_factory=Account)
+    agent: Account = field(init=False)
+    final: bool = False
+    """Whether the run has ended and is being scored."""
+
+    def __post_init__(self) -> None:
+        self.agent = self._new(self.model_id)
+
+    def of(self, role: Role, model_id: str) -> Account:
+        """Return the account of a model in a role."""
+        if role is Role.AGENT:
+            return self.agent
+        accounts = self.attackers if role is Role.ATTACKER else self.judges
+        if model_id not in accounts:
+            accounts[model_id] = self._new(model_id)
+        accounts[model_id].total = None if self.final else self.total
+        return accounts[model_id]
+
+    def called(self, calls: int) -> None:
+        """Count ``calls`` of tools."""
+        for account in (self.agent, self.total):
+            account.usage.tool_calls += calls
+
+    def _new(self, model_id: str) -> Account:
+        return Account(model_id, self.prices, self.spend, total=self.total)
 
 
 class StageObserver(Protocol):
@@ -182,73 +493,3 @@ class Asking:
         if implements(model, BillsErrors):
             for billed in model.take_billed():
                 self.accounts.of(role, model_id).add(billed)
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """What a judge found."""
-
-    score: float
-    """0..1."""
-    reason: str
-
-
-Ask: TypeAlias = Callable[[Sequence[ModelMessage]], Awaitable[ModelResponse]]
-"""Sends a conversation to the judge's model and returns its answer."""
-
-
-@runtime_checkable
-class ModelJudge(Protocol):
-    """An evaluator that asks a model."""
-
-    judge_model: str
-    """Name of the model, as agents name theirs."""
-
-    async def judge(self, evidence: Evidence, ask: Ask) -> Verdict:
-        """Return the verdict on a run. What it raises is the run's error."""
-        ...
-
-
-@dataclass
-class Judging:
-    """The judges of one run: their models, and what they used."""
-
-    context: RunContext
-    sources: Mapping[str, ModelSource] = field(default_factory=dict)
-    asking: Asking = field(default_factory=lambda: Asking(UsageLimits(request_limit=None)))
-    stopped: bool = False
-    """Whether the run was asked to stop."""
-
-    async def judge(self, name: str, judge: ModelJudge, evidence: Evidence) -> Judgement:
-        """Ask ``judge``, which is called ``name``, and return its verdict."""
-        source = self.sources[judge.judge_model]
-
-        async def ask(messages: Sequence[ModelMessage]) -> ModelResponse:
-            return await self._ask(source, messages)
-
-        found = await judge.judge(evidence, ask)
-        return Judgement(name, source.id, found.score, found.reason)
-
-    async def _ask(self, source: ModelSource, messages: Sequence[ModelMessage]) -> ModelResponse:
-        if self.stopped:
-            raise asyncio.CancelledError("the run was stopped")
-        self.asking.check_before_request()
-        with self.asking.of_model(source.id):
-            model = await source.bind(self.context)
-        parameters = ModelRequestParameters()
-        return await self.asking.ask(Role.JUDGE, source.id, model, messages, None, parameters)
-
-
-def judge_models(tasks: Iterable[BenignTask | MaliciousTask]) -> list[str]:
-    """Return the models that evaluators of ``tasks`` ask, each once."""
-    found: dict[str, None] = {}
-    for task in tasks:
-        for evaluator in task.evaluators.values():
-            if is_judge(evaluator):
-                found[evaluator.judge_model] = None  # type: ignore[attr-defined]
-    return list(found)
-
-
-def is_judge(evaluator: Evaluator) -> bool:
-    """Tell whether ``evaluator`` asks a model."""
-    return implements(evaluator, ModelJudge)

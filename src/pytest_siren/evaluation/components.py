@@ -1,4 +1,7 @@
-"""Parts that eval files and options name, found by name: conftest first, then entry points."""
+"""Components by name, and what their parts can do: warm up, open and close, let attacks go back.
+
+Conftests come first, then entry points.
+"""
 
 from __future__ import annotations
 
@@ -398,3 +401,67 @@ async def awaited(result: object) -> None:
     """Wait for ``result`` if it can be waited for."""
     if inspect.isawaitable(result):
         await result
+
+
+class Support(StrEnum):
+    """How an agent takes a run."""
+
+    STEP = "step"
+    """It stops at each request: an attack can go back and plant other contents there."""
+    RESTART = "restart"
+    """It takes a run in one step: an attack can plant contents before, and begin again."""
+    BLACK_BOX = "black box"
+    """As ``RESTART``, and what the agent does inside may remain unseen."""
+
+
+@runtime_checkable
+class DeclaresSupport(Protocol):
+    """An agent that says how it takes a run.
+
+    Another one counts as ``STEP`` if it has the methods ``tool_results`` and ``user_request``, with
+    which requests are written anew, and as ``RESTART`` without.
+    """
+
+    supports: Support
+
+
+@runtime_checkable
+class DeclaresNeed(Protocol):
+    """An attack that says what it needs of an agent.
+
+    Another one needs ``STEP`` if it goes back to earlier states (``rewinds``), and works with all
+    agents if not.
+    """
+
+    needs: Support
+
+
+@runtime_checkable
+class _WritesRequests(Protocol):
+    tool_results: Any
+    user_request: Any
+
+
+def supported_by(agent: object) -> Support:
+    """Return how ``agent`` takes a run."""
+    if implements(agent, DeclaresSupport):
+        return Support(agent.supports)
+    return Support.STEP if implements(agent, _WritesRequests) else Support.RESTART
+
+
+def needed_by(attack: object) -> Support:
+    """Return the least that ``attack`` needs."""
+    if implements(attack, DeclaresNeed):
+        return Support(attack.needs)
+    return Support.STEP if getattr(attack, "rewinds", False) else Support.BLACK_BOX
+
+
+def refusal(attack: object, attack_name: str, agent: object, agent_name: str) -> str | None:
+    """Return why ``attack`` cannot work with ``agent``, in one line; ``None`` where it can."""
+    supports = supported_by(agent)
+    if needed_by(attack) is not Support.STEP or supports is Support.STEP:
+        return None
+    return (
+        f"the attack {attack_name!r} steps back inside a run, which the agent {agent_name!r} "
+        f"(supports: {supports.value}) cannot: it takes a run in one step"
+    )

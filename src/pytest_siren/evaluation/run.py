@@ -15,7 +15,15 @@ from pydantic_ai.messages import ModelMessage
 from pydantic_ai.models import Model
 from pydantic_ai.usage import RunUsage, UsageLimits
 
-from pytest_siren.evaluation.accounts import Asking, Judging, Observing, StageObserver, is_judge
+from pytest_siren.evaluation.accounts import (
+    Account,
+    Accounts,
+    Asking,
+    Observing,
+    Prices,
+    Spend,
+    StageObserver,
+)
 from pytest_siren.evaluation.components import Part, implements, open_parts
 from pytest_siren.evaluation.isolation import (
     Stopwatch,
@@ -33,13 +41,15 @@ from pytest_siren.evaluation.models import (
     RunContext,
     Unknown,
 )
-from pytest_siren.evaluation.pricing import Account, Accounts, Prices, Spend
-from pytest_siren.evaluation.responses import (
-    finishes_of,
-)
 from pytest_siren.evaluation.scores import SCORED_BY_DEFAULT, Finish
 from pytest_siren.evaluation.scores import Status as Status
-from pytest_siren.evaluation.scoring import Scoring, asked_calls
+from pytest_siren.evaluation.scoring import (
+    Judging,
+    Scoring,
+    asked_calls,
+    finishes_of,
+    is_judge,
+)
 from pytest_siren.evaluation.stage import Agent, Attack, Stage, Target
 from pytest_siren.evaluation.states import End
 from pytest_siren.evaluation.tasks import (

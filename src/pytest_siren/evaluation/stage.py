@@ -17,7 +17,7 @@ from pydantic_ai.models.wrapper import WrapperModel
 from pydantic_ai.settings import ModelSettings
 from pydantic_ai.usage import RunUsage, UsageLimits
 
-from pytest_siren.evaluation.accounts import Asking
+from pytest_siren.evaluation.accounts import Account, Asking, Role
 from pytest_siren.evaluation.components import implements
 from pytest_siren.evaluation.isolation import waiting
 from pytest_siren.evaluation.models import (
@@ -26,9 +26,7 @@ from pytest_siren.evaluation.models import (
     ObservesState,
     RunContext,
 )
-from pytest_siren.evaluation.pricing import Account, Role
-from pytest_siren.evaluation.responses import check_calls
-from pytest_siren.evaluation.scoring import Scoring, evidence_of
+from pytest_siren.evaluation.scoring import Scoring, check_calls, evidence_of
 from pytest_siren.evaluation.states import (
     AgentState,
     End,

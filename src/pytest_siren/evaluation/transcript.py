@@ -18,7 +18,7 @@ from pydantic_ai.messages import (
     ToolReturnPart,
 )
 
-from pytest_siren.evaluation.responses import words_of
+from pytest_siren.evaluation.scoring import words_of
 from pytest_siren.evaluation.tasks import ToolCall, ToolOutcome
 
 _Key: TypeAlias = tuple[str, str | None, str]

@@ -35,6 +35,7 @@ from pydantic_ai.settings import ModelSettings, merge_model_settings
 from pydantic_ai.tools import ToolDefinition
 from pydantic_ai.usage import RequestUsage, RunUsage
 
+from pytest_siren.evaluation.accounts import CostUnknownError, UsageUnknownError
 from pytest_siren.evaluation.isolation import (
     UserInterrupt,
     let_go,
@@ -47,8 +48,7 @@ from pytest_siren.evaluation.models import (
     NoModel,
     NoModelError,
 )
-from pytest_siren.evaluation.pricing import CostUnknownError, UsageUnknownError
-from pytest_siren.evaluation.responses import check_calls, decode_call
+from pytest_siren.evaluation.scoring import check_calls, decode_call
 from pytest_siren.evaluation.stage import Stage
 from pytest_siren.evaluation.states import (
     INJECTED_VECTORS,

@@ -19,7 +19,7 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 from pydantic_ai.messages import ModelResponse
 
 from pytest_siren.evaluation.components import Component
-from pytest_siren.evaluation.responses import words_of
+from pytest_siren.evaluation.scoring import words_of
 from pytest_siren.evaluation.tasks import Evaluator, Evidence, ToolCall
 from pytest_siren.evaluators.base import EvaluatorConfig, Loc, build_evaluator, located, problem
 

@@ -21,10 +21,9 @@ from pydantic_ai.messages import (
     UserPromptPart,
 )
 
-from pytest_siren.evaluation.accounts import Ask, Verdict
 from pytest_siren.evaluation.components import Component
-from pytest_siren.evaluation.responses import finish_of_run, words_of
 from pytest_siren.evaluation.scores import Finish
+from pytest_siren.evaluation.scoring import Ask, Verdict, finish_of_run, words_of
 from pytest_siren.evaluation.tasks import Evaluator, Evidence
 from pytest_siren.evaluators.base import EvaluatorConfig, build_evaluator
 

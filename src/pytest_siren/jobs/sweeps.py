@@ -170,8 +170,8 @@ class _SweepFile(BaseModel):
     def all_cells(self, jobs_dir: Path) -> list[Cell]:
         """Return the cells of all jobs; those that the file does not describe are read."""
         known = {cell.job: cell for cell in self.cells}
-        read = cells_of(jobs_dir, [name for name in self.job_names if name not in known])
-        known |= {cell.job: cell for cell in read}
+        if unknown := [name for name in self.job_names if name not in known]:
+            known |= {cell.job: cell for cell in cells_of(jobs_dir, unknown)}
         return [known[name] for name in self.job_names if name in known]
 
 
@@ -195,7 +195,10 @@ class Sweep:
 
 
 def write_sweep(jobs_dir: Path, sweep: Sweep, launcher: str) -> None:
-    """Write the sweep's file; jobs that it names already stay named. Raises ``OSError``."""
+    """Write the sweep's file; jobs that it names already stay named. Raises ``OSError``.
+
+    Cells that neither the file nor ``sweep`` describes are read from the jobs.
+    """
     folder = jobs_dir / FOLDER
     make_folder(folder)
     path = folder / f"{sweep.id}.json"
@@ -203,7 +206,9 @@ def write_sweep(jobs_dir: Path, sweep: Sweep, launcher: str) -> None:
     identities = {**before.identities, **sweep.identities}
     names = list(dict.fromkeys([*before.job_names, *sweep.jobs]))
     if names != before.job_names or identities != before.identities:
-        now = before.model_copy(update={"job_names": names, "identities": identities})
+        described = {cell.job: cell for cell in (*sweep.cells, *before.cells)}
+        update = {"job_names": names, "identities": identities, "cells": [*described.values()]}
+        now = before.model_copy(update=update)
         now = now.model_copy(update={"cells": now.all_cells(jobs_dir)})
         write(path, _content(sweep.id, now, launcher), Form.DOCUMENT)
 

@@ -111,10 +111,13 @@ class ApiModelSource:
         """Import the provider's client, which takes half a second and more."""
         provider = self.id.partition(":")[0]
         name = "openai" if provider.startswith("openai") else provider.replace("-", "_")
-        for package in ("pydantic_ai.providers", "pydantic_ai.models"):
+        needed = [f"pydantic_ai.providers.{name}", f"pydantic_ai.models.{name}"]
+        if name == "openai":
+            needed.append("pytest_siren.models.transport.openai_client")
+        for module in needed:
             # Of a wrong name or a missing package ``bind`` says what to do.
             with suppress(ImportError):
-                import_module(f"{package}.{name}")
+                import_module(module)
 
     def unknown(self, run: RunContext) -> Unknown:
         """A model gives both scores."""

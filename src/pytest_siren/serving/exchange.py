@@ -27,8 +27,8 @@ from pydantic_ai.models import ModelRequestParameters
 from pydantic_ai.settings import ModelSettings
 
 from pytest_siren.evaluation.models import STOP_AFTER
-from pytest_siren.evaluation.responses import finish_of
 from pytest_siren.evaluation.scores import Finish
+from pytest_siren.evaluation.scoring import finish_of
 
 
 class RefusedError(Exception):

@@ -8,9 +8,9 @@ from typing import Any
 
 from pydantic_ai.exceptions import ModelHTTPError, UsageLimitExceeded, UserError
 
+from pytest_siren.evaluation.accounts import CostUnknownError, UsageUnknownError
 from pytest_siren.evaluation.isolation import one_line
 from pytest_siren.evaluation.models import ModelUnavailableError, NoModelError
-from pytest_siren.evaluation.pricing import CostUnknownError, UsageUnknownError
 from pytest_siren.evaluation.world import RunOverError
 from pytest_siren.serving.exchange import RefusedError
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pydantic import RootModel, ValidationError
 
-from pytest_siren.evaluation.pricing import Price, Prices
+from pytest_siren.evaluation.accounts import Price, Prices
 from pytest_siren.spec.errors import SpecError, problems_of
 from pytest_siren.yamlpos.reader import read_yaml
 

@@ -13,12 +13,13 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pytest_siren.distribute.cluster.presence import Presence
 from pytest_siren.text.words import counted, escaped
 
 if TYPE_CHECKING:
@@ -48,6 +49,10 @@ class ElementResult:
     """Whether no process could begin, as in an environment that lacks a package."""
 
 
+class _CannotStartError(Exception):
+    """No process can be started on this node; says why."""
+
+
 @dataclass
 class _Child:
     """A process of the element."""
@@ -57,6 +62,8 @@ class _Child:
     process: subprocess.Popen[bytes]
     asked: bool = False
     """Whether it was asked to end; a second time would cut short what it has in flight."""
+    noted: bool = False
+    """Whether others know that it has ended."""
 
 
 @dataclass
@@ -95,15 +102,15 @@ class Element:
         try:
             with self._ending_at_sigterm() as asked_to_end:
                 try:
-                    self._children.extend(self._started(name, read) for name in names)
+                    self._start(names, read)
                     self._wait()
-                except OSError as error:
-                    return ElementResult({}, self._cannot_start(error), broken=True)
                 finally:
                     self._end()
             if asked_to_end:
                 _stay_while_preempted()
                 raise SystemExit(128 + signal.SIGTERM)
+        except _CannotStartError as error:
+            return ElementResult({}, str(error), broken=True)
         finally:
             os.close(read)
             os.close(write)
@@ -136,6 +143,12 @@ class Element:
                     started.write(f"{socket.gethostname()} {os.getpid()}\n")
                 return start
         raise RuntimeError(f"element {self.number} has been started {_MOST_STARTS:,} times")
+
+    def _start(self, names: Sequence[str], alive: int) -> None:
+        try:
+            self._children.extend(self._started(name, alive) for name in names)
+        except OSError as error:
+            raise _CannotStartError(self._cannot_start(error)) from None
 
     def _started(self, name: str, alive: int) -> _Child:
         """Start a process, which ends when the other end of ``alive`` is closed."""
@@ -187,6 +200,7 @@ class Element:
         """Wait until all processes have ended, at most ``seconds``."""
         until = None if seconds is None else time.monotonic() + seconds
         while not all(_ended(child) for child in self._children):
+            self._note_ends()
             if until is not None and time.monotonic() > until:
                 return
             time.sleep(_POLL)
@@ -200,6 +214,17 @@ class Element:
             if not _ended(child):
                 os.killpg(child.process.pid, signal.SIGKILL)
             child.process.wait()
+        self._note_ends()
+
+    def _note_ends(self) -> None:
+        """Let others take over at once what a process had, also one that was killed."""
+        presence = Presence(self.folder / "processes")
+        for child in self._children:
+            if _ended(child) and not child.noted:
+                child.noted = True
+                # Where the folder is gone, nobody is left to know.
+                with suppress(FileNotFoundError):
+                    presence.gone(child.name)
 
     def _result(self) -> ElementResult:
         codes = {child.name: child.process.returncode for child in self._children}

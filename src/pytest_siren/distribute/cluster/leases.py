@@ -47,7 +47,7 @@ class Block:
 
 @dataclass(frozen=True)
 class Lease:
-    """A block that was taken over from an owner that died."""
+    """A block that was taken over from an owner that has ended."""
 
     block: Block
     deaths: int
@@ -76,8 +76,9 @@ class Leases:
     """The leases of one group, for one process of the session. Its methods raise ``OSError``.
 
     ``owner`` is the name of this process, which no other one has or had, and ``alive`` tells
-    whether the process of a name lives. ``offset`` is the number of this process among about
-    ``stride``, which begin with different blocks.
+    whether the process of a name lives; ``died``, of one that does not, whether it was killed or
+    failed rather than ended in order, as after a preemption. ``offset`` is the number of this
+    process among about ``stride``, which begin with different blocks.
     """
 
     def __init__(
@@ -88,12 +89,14 @@ class Leases:
         alive: Callable[[str], bool],
         offset: int = 0,
         stride: int = 1,
+        died: Callable[[str], bool] = lambda owner: True,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
         self._blocks = blocks
         self._owner = owner
         self._alive = alive
+        self._died = died
         self._offset = offset
         self._stride = stride
         self._generations: dict[int, int] = {}
@@ -102,7 +105,7 @@ class Leases:
         """Number and generation to the owner, once somebody wanted to know."""
         self._open = {block.number: block for block in blocks}
         """What is not known to be done."""
-        self._dead: deque[tuple[Block, int]] = deque()
+        self._dead: deque[tuple[Lease, int]] = deque()
         """Blocks to take over, and the generation of the lease that their last owner had."""
         self._lost: list[Block] = []
         self._failures = 0
@@ -123,16 +126,16 @@ class Leases:
         return None
 
     def take_over(self) -> Lease | None:
-        """Lease a block whose owner has died before it was done; ``None`` while there is none.
+        """Lease a block whose owner has ended before it was done; ``None`` while there is none.
 
         Who takes a block over looks first which of its runs have a record.
         """
         if not self._dead:
             self._look_if_due()
         while self._dead:
-            block, generation = self._dead.popleft()
-            if block.number in self._open and self._lease(block, generation + 1):
-                return Lease(block, generation + 1)
+            lease, generation = self._dead.popleft()
+            if lease.block.number in self._open and self._lease(lease.block, generation + 1):
+                return lease
         return None
 
     def done(self, block: Block) -> None:
@@ -190,11 +193,17 @@ class Leases:
                 lives[owner] = self._alive(owner)
             if lives[owner]:
                 continue
-            if generation + 1 < MOST_DEATHS:
-                self._dead.append((block, generation))
+            deaths = self._deaths(block.number, generation)
+            if deaths < MOST_DEATHS:
+                self._dead.append((Lease(block, deaths), generation))
             else:
                 self._lost.append(block)
         self._dead.rotate(-self._offset)
+
+    def _deaths(self, number: int, generation: int) -> int:
+        """Return how many owners died with a block, up to the one of ``generation``."""
+        owners = (self._owner_of(number, one) for one in range(generation + 1))
+        return sum(self._died(owner) for owner in owners)
 
     # The folder.
 

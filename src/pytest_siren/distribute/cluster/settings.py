@@ -14,7 +14,7 @@ import pytest
 from pytest_siren.text.words import listed
 
 if TYPE_CHECKING:
-    from pytest_siren.session.config.cluster_options import Submission
+    from pytest_siren.session.config.option_groups import Submission
 
 MOST_ELEMENTS = 16
 """Elements of a group where ``--slurm-shards`` does not say how many."""

@@ -34,6 +34,7 @@ class Controlling:
     launcher: str = "xdist"
     decided: Mapping[str, Any] | None = None
     begins_early: bool = True
+    detached: bool = False
     _controller: Controller | None = None
 
     def __post_init__(self) -> None:
@@ -61,6 +62,17 @@ class Controlling:
 
         session = node.config.stash[SESSION]
         node.workerinput[_KEY] = for_process(session, node.gateway.id, own_jobs=self.repeats)
+
+    def attach(self, jobs: Mapping[str, str]) -> frozenset[int]:
+        """Refuse to go on with jobs that the elements of a cluster still execute."""
+        from pytest_siren.distribute.cluster.attach import live_sessions
+
+        if found := live_sessions(self.config, jobs):
+            raise pytest.UsageError(
+                f"{found[0].elements.title} still executes these jobs: follow it without -n and "
+                "--dist, and execute what it leaves afterwards"
+            )
+        return frozenset()
 
     def join(self) -> SharedState:
         """Never happens: a controller collects no eval files."""
@@ -123,6 +135,7 @@ class Worker:
     config: pytest.Config
     launcher: str = "xdist"
     repeats: bool = False
+    detached: bool = False
     total: int = 0
     """The controller knows."""
     deaths: int = 0
@@ -153,6 +166,10 @@ class Worker:
         """Whether the session resumes another one."""
         decided = self.decided
         return decided is not None and decided["resume"] is not None
+
+    def attach(self, jobs: Mapping[str, str]) -> frozenset[int]:
+        """Follow nobody: the controller has looked."""
+        return frozenset()
 
     def join(self) -> SharedState:
         """Return the state of the session, in a temporary folder of this machine."""

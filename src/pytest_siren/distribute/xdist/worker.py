@@ -59,7 +59,7 @@ class WorkerFeed:
 
         self.interactor.channel.setcallback(receive, endmarker=_END)
 
-    def poll(self, line: Line) -> None:
+    def poll(self, line: Line, room: int) -> None:
         """Put what the controller has sent into ``line``."""
         with self.interactor.torun.lock() as received:
             while received:

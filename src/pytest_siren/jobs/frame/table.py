@@ -13,14 +13,13 @@ import pandas as pd
 
 from pytest_siren.jobs.frame.index_columns import Columns, Indexes
 from pytest_siren.jobs.frame.strays import find_unindexed
-from pytest_siren.jobs.reading.index_files import has_index
 from pytest_siren.jobs.reading.job_config import (
     JobSummary,
     RecordError,
     job_summary,
     skipped_runs_line,
 )
-from pytest_siren.jobs.records.naming import INDEX_FILE
+from pytest_siren.jobs.records.naming import INDEX_FILE, has_index
 from pytest_siren.metrics.frame import (
     FLOATS,
     INTEGERS,

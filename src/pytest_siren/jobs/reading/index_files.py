@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from pytest_siren.jobs.records.naming import INDEX_FILE, INDEX_FOLDER
+from pytest_siren.jobs.records.naming import INDEX_FILE, writer_files
 
 _TIMESTAMP = re.compile(rb'"timestamp": ?"([^"]*)"')
 
@@ -66,19 +66,6 @@ def _lines(file: BinaryIO) -> Iterator[RawLine]:
 def _time(line: RawLine) -> bytes:
     found = _TIMESTAMP.search(line.text)
     return found[1] if found else b""
-
-
-def writer_files(job: Path) -> list[Path]:
-    """Return the files of writers of ``job``, by name. Raises ``OSError`` but for none."""
-    folder = job / INDEX_FOLDER
-    with suppress(FileNotFoundError):
-        return sorted(folder / name for name in os.listdir(folder) if name.endswith(".jsonl"))
-    return []
-
-
-def has_index(job: Path) -> bool:
-    """Whether ``job`` has an index."""
-    return os.path.lexists(job / INDEX_FILE) or bool(writer_files(job))
 
 
 @contextmanager

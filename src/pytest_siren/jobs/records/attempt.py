@@ -19,7 +19,7 @@ from pydantic_ai.messages import (
 from pydantic_ai.usage import RunUsage
 from pydantic_core import to_json
 
-from pytest_siren.evaluation.pricing import Account
+from pytest_siren.evaluation.accounts import Account
 from pytest_siren.evaluation.run import ErrorInfo, RunOutcome
 from pytest_siren.evaluation.scores import Status
 from pytest_siren.evaluation.tasks import Scores

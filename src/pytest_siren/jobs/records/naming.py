@@ -1,11 +1,17 @@
-"""Names of jobs and of their folders: readable, safe on every file system, bounded in length."""
+"""Names of jobs, and where things are in their folders.
+
+Names are readable, safe on every file system and bounded in length.
+"""
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
 from hashlib import sha256
+from pathlib import Path
 
 CONFIG_FILE = "config.yaml"
 INDEX_FILE = "index.jsonl"
@@ -59,6 +65,19 @@ def task_parts(task_id: str, attack: str | None) -> Sequence[str]:
 def run_directory(task_id: str, attack: str | None, run_id: str) -> str:
     """Return the folder of a run inside its job, with ``/`` between task and run."""
     return f"{task_directory(task_id, task_parts(task_id, attack))}/{run_id}"
+
+
+def writer_files(job: Path) -> list[Path]:
+    """Return the files of writers of ``job``, by name. Raises ``OSError`` but for none."""
+    folder = job / INDEX_FOLDER
+    with suppress(FileNotFoundError):
+        return sorted(folder / name for name in os.listdir(folder) if name.endswith(".jsonl"))
+    return []
+
+
+def has_index(job: Path) -> bool:
+    """Whether ``job`` has an index."""
+    return os.path.lexists(job / INDEX_FILE) or bool(writer_files(job))
 
 
 def job_name(

@@ -21,8 +21,8 @@ from typing import Any, BinaryIO
 
 from pydantic_core import from_json
 
-from pytest_siren.jobs.reading.index_files import RawLine, merged_lines, writer_files
-from pytest_siren.jobs.records.naming import DROPPED_FILE, INDEX_FILE, INDEX_FOLDER
+from pytest_siren.jobs.reading.index_files import RawLine, merged_lines
+from pytest_siren.jobs.records.naming import DROPPED_FILE, INDEX_FILE, INDEX_FOLDER, writer_files
 from pytest_siren.jobs.redact import ENVIRONMENT, Redactor
 from pytest_siren.jobs.writing.write import append_lines, is_writing, json_lines
 from pytest_siren.sharing.state import host

@@ -11,7 +11,6 @@ from pydantic_core import from_json
 
 from pytest_siren.evaluation.scores import Status
 from pytest_siren.jobs.reading import prompt_siren as theirs
-from pytest_siren.jobs.reading.index_files import has_index
 from pytest_siren.jobs.reading.job_config import RecordError
 from pytest_siren.jobs.reading.read import (
     IndexLine,
@@ -26,6 +25,7 @@ from pytest_siren.jobs.records.naming import (
     DROPPED_FILE,
     INDEX_FILE,
     RESULT_FILE,
+    has_index,
     is_run_id,
     task_directory,
     task_parts,

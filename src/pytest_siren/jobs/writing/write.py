@@ -9,7 +9,7 @@ import json
 import os
 import re
 import secrets
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from enum import Enum
@@ -374,14 +374,19 @@ def mark(job: Path, session: int | None = None) -> Path:
     return _leave(job / f"{_WRITING}{host()}-{os.getpid()}", session)
 
 
-def claim(job: Path) -> Writer | None:
+def claim(job: Path, besides: Collection[int] = frozenset()) -> Writer | None:
     """Take ``job`` for the session of this process, until ``release``.
 
-    Returns the process that has it, if there is one: nothing is taken then. Of two sessions that
-    claim it at the same time one is given it. Raises ``OSError``.
+    Returns the process that has it, if there is one: nothing is taken then. Those with the ids
+    ``besides`` may write into it meanwhile. Of two sessions that claim it at the same time one is
+    given it. Raises ``OSError``.
     """
     with locked(job / CONFIG_FILE):
-        others = [one for one in writers(job) if os.getpid() not in (one.pid, one.session)]
+        others = [
+            one
+            for one in writers(job)
+            if os.getpid() not in (one.pid, one.session) and one.pid not in besides
+        ]
         if not others:
             _leave(job / f"{_SESSION}{host()}-{os.getpid()}", None)
         return min(others, key=lambda one: one.pid != one.session, default=None)

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx2
 from openai import AsyncOpenAI, NotGiven, Omit
 from openai.resources.chat import AsyncChat, AsyncCompletions
-from openai.resources.responses import AsyncResponses
 from openai.types.chat import ChatCompletion
-from openai.types.responses import Response
 
 from pytest_siren.models.wire.exchange import plain_data_as_given
+
+if TYPE_CHECKING:
+    from openai.resources.responses import AsyncResponses
 
 
 class PlainDataClient(AsyncOpenAI):
@@ -42,8 +43,16 @@ class PlainDataClient(AsyncOpenAI):
         return _Chat(self)
 
     @cached_property
-    def responses(self) -> _Responses:
-        return _Responses(self)
+    def responses(self) -> AsyncResponses:
+        from openai.resources.responses import AsyncResponses
+        from openai.types.responses import Response
+
+        class Responses(AsyncResponses):
+            create: Any = plain_data_as_given(
+                AsyncResponses.create, "/responses", Response, omitted=(NotGiven, Omit)
+            )
+
+        return Responses(self)
 
 
 class _Chat(AsyncChat):
@@ -55,10 +64,4 @@ class _Chat(AsyncChat):
 class _Completions(AsyncCompletions):
     create: Any = plain_data_as_given(
         AsyncCompletions.create, "/chat/completions", ChatCompletion, omitted=(NotGiven, Omit)
-    )
-
-
-class _Responses(AsyncResponses):
-    create: Any = plain_data_as_given(
-        AsyncResponses.create, "/responses", Response, omitted=(NotGiven, Omit)
     )

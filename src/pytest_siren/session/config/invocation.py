@@ -18,6 +18,7 @@ from pytest_siren.session.config.stash import CACHE_KEY, SECRETS, SESSION
 
 if TYPE_CHECKING:
     from pytest_siren.jobs.redact import Redactor
+    from pytest_siren.jobs.sweeps import Cell
 
 _FROM_OPTIONS = {
     "attack": "siren_attack",
@@ -268,16 +269,17 @@ _NOTED = frozenset({"sweep", "jobs", "jobs_dir", "invocation", "target", "latest
 """Its keys; a note of another version that lacks any of them is none."""
 
 
-def remember(config: pytest.Config, jobs: Mapping[str, str]) -> None:
+def remember(config: pytest.Config, jobs: Mapping[str, str], cells: Iterable[Cell] = ()) -> None:
     """Write the sweep's file and the note in pytest's cache that ``--lf`` looks for.
 
-    ``jobs`` are identities of configurations and the paths of their folders. To be called on the
-    controller. What cannot be written becomes a warning.
+    ``jobs`` are identities of configurations and the paths of their folders; what their ``cells``
+    are is read there where it is not given. To be called on the controller. What cannot be written
+    becomes a warning.
     """
     session = config.stash[SESSION]
     resume = session.resume
     if resume is None or resume.sweep is not None:
-        _write_sweeps(config, jobs)
+        _write_sweeps(config, jobs, {cell.job: cell for cell in cells})
     cache = getattr(config, "cache", None)
     if cache is not None:
         root = config.rootpath
@@ -295,7 +297,9 @@ def remember(config: pytest.Config, jobs: Mapping[str, str]) -> None:
         cache.set(CACHE_KEY, record)
 
 
-def _write_sweeps(config: pytest.Config, jobs: Mapping[str, str]) -> None:
+def _write_sweeps(
+    config: pytest.Config, jobs: Mapping[str, str], cells: Mapping[str, Cell]
+) -> None:
     from pytest_siren.jobs.sweeps import Sweep, write_sweep
 
     session = config.stash[SESSION]
@@ -304,7 +308,9 @@ def _write_sweeps(config: pytest.Config, jobs: Mapping[str, str]) -> None:
         folders.setdefault(Path(path).parent, {})[identity] = Path(path).name
     launcher = executor_of(config).launcher
     for folder, identities in folders.items():
-        sweep = Sweep(session.sweep, tuple(identities.values()), identities)
+        names = tuple(identities.values())
+        known = tuple(cells[name] for name in names if name in cells)
+        sweep = Sweep(session.sweep, names, identities, cells=known)
         try:
             write_sweep(folder, sweep, launcher)
         except (OSError, ValueError) as error:

@@ -14,14 +14,15 @@ import pytest
 
 from pytest_siren.evaluation.bounds import MOST_RUNS_OF_TASK
 from pytest_siren.jobs.records.naming import check_job_name
-from pytest_siren.session.config.cluster_options import add_cluster_options, check_submission
 from pytest_siren.session.config.option_groups import (
     OptionNames,
+    add_cluster_options,
     add_cost_options,
     add_gate_options,
     add_rate_options,
     add_report_options,
     add_results_options,
+    check_submission,
     chosen_cluster,
     max_cost,
     option_gates,

@@ -89,6 +89,7 @@ class Part(Enum):
 
     ALONE = "collects, executes and reports"
     CONTROLLER = "reports what workers execute"
+    SUBMITTER = "collects, and reports what the elements of a cluster execute"
     WORKER = "executes what its controller assigns"
 
 
@@ -138,6 +139,19 @@ class Executor(Protocol):
     @property
     def begins_early(self) -> bool:
         """Whether the session begins before any eval file is seen, whatever its options are."""
+        ...
+
+    @property
+    def detached(self) -> bool:
+        """Whether the runs go on without this process: there is nothing to report or to judge."""
+        ...
+
+    def attach(self, jobs: Mapping[str, str]) -> frozenset[int]:
+        """Take notice that the session goes on with ``jobs``: identities and paths of folders.
+
+        Returns the ids of the processes of this host, of an earlier session, that still execute
+        runs of them and that this one follows. Raises ``pytest.UsageError`` where it cannot.
+        """
         ...
 
     # What the processes share.

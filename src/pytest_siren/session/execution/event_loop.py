@@ -23,7 +23,7 @@ from pytest_siren.evaluation.isolation import (
     one_line,
 )
 
-_YOUNG = 20_000
+_YOUNG = 200_000
 """Objects made and not freed after which the collector looks at the young ones; Python's own
 number is 700."""
 

@@ -61,7 +61,7 @@ from pytest_siren.session.config.invocation import redactor
 from pytest_siren.session.config.options import run_timeout
 from pytest_siren.session.config.processes import executor_of, is_worker
 from pytest_siren.session.config.stash import EVALUATIONS, SESSION
-from pytest_siren.session.execution.event_loop import Lull, RunEventLoop
+from pytest_siren.session.execution.event_loop import Lull, RunEventLoop, no_collections
 from pytest_siren.session.execution.output_capture import OUTPUT, RunOutput
 from pytest_siren.session.items.job import Job, RunItem, Workshop, describe, judge, task_id
 from pytest_siren.session.items.report import (
@@ -87,7 +87,7 @@ if TYPE_CHECKING:
     from pydantic_ai.messages import ModelMessage, ModelResponse
     from pydantic_ai.tools import ToolDefinition
 
-    from pytest_siren.evaluation.pricing import Role
+    from pytest_siren.evaluation.accounts import Role
     from pytest_siren.evaluation.tasks import ToolCall, ToolOutcome
     from pytest_siren.evaluation.verdicts import StateScores
 
@@ -247,10 +247,12 @@ class Evaluations:
         for item in items:
             if isinstance(item, RunItem) and id(item.job) not in jobs and self._is_new(item):
                 jobs[id(item.job)] = item.job
-        for part in once(part for job in jobs.values() for part in job.parts):
-            if id(part.value) not in self._warmed and implements(part.value, SupportsWarmup):
-                error = self._calling(part.value.warm, None)
-                self._warmed[id(part.value)] = error and part_error(part, "warming up", error)
+        # What is imported and loaded now stays until the end.
+        with no_collections():
+            for part in once(part for job in jobs.values() for part in job.parts):
+                if id(part.value) not in self._warmed and implements(part.value, SupportsWarmup):
+                    error = self._calling(part.value.warm, None)
+                    self._warmed[id(part.value)] = error and part_error(part, "warming up", error)
 
     def _is_new(self, item: RunItem) -> bool:
         """Whether the run of ``item`` is to be executed."""

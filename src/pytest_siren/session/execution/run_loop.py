@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -33,6 +34,18 @@ if TYPE_CHECKING:
 _LONGEST = 0.1
 """Seconds for which runs that have ended wait for a lull: to report one takes long, and no answer
 that is there should wait for it."""
+
+
+class Gauges(Protocol):
+    """What progress shows of the processes that execute runs, as a ``SharedState`` has it."""
+
+    def total(self, gauge: Gauge) -> float:
+        """Return the sum over all processes."""
+        ...
+
+    def earliest(self, gauge: Gauge) -> float:
+        """Return the smallest nonzero value among living processes."""
+        ...
 
 
 class Window:
@@ -71,7 +84,12 @@ class Window:
     @property
     def full(self) -> bool:
         """Whether no run may start now. Those that only wait for the disk take no room."""
-        return self._executing >= self._size
+        return self.free <= 0
+
+    @property
+    def free(self) -> int:
+        """How many more runs may start."""
+        return self._size - self._executing
 
     @property
     def behind(self) -> bool:
@@ -271,8 +289,11 @@ class Feed(Protocol):
         """Call ``wake``, from any thread, when there is something to ``poll``."""
         ...
 
-    def poll(self, line: Line) -> None:
-        """Put the items that have come in meanwhile into ``line``."""
+    def poll(self, line: Line, room: int) -> None:
+        """Put the items that have come in meanwhile into ``line``.
+
+        ``room`` more runs may be in flight now.
+        """
         ...
 
     def protocol(self, item: pytest.Item, nextitem: pytest.Item | None, duration: float) -> None:
@@ -348,7 +369,7 @@ class Drive:
 
     def _advance(self) -> bool:
         """Do the next thing; return whether there may be more."""
-        self.feed.poll(self.line)
+        self.feed.poll(self.line, self._window.free)
         self.tick()
         self.stopped = self.stopped or self._must_stop()
         if self.stopped is not None:
@@ -516,13 +537,13 @@ CANNOT_BEGIN = (JobExistsError, RecordError, OSError)
 class LocalFeed:
     """All items of a session of one process, in their order."""
 
-    items: list[pytest.Item]
+    items: Sequence[pytest.Item]
     closed: bool = field(default=False, init=False)
 
     def listen(self, wake: Callable[[], None]) -> None:
         """Nothing comes in later."""
 
-    def poll(self, line: Line) -> None:
+    def poll(self, line: Line, room: int) -> None:
         """Put all items into the line, once."""
         if not self.closed:
             for item in self.items:
@@ -552,7 +573,12 @@ def broken_collection(session: pytest.Session) -> str | None:
     return f"{counted(errors, 'error')} during collection"
 
 
-def window_size(items: list[pytest.Item]) -> int:
+def count_runs(items: Iterable[pytest.Item]) -> int:
+    """Return how many of ``items`` are runs."""
+    return sum(isinstance(item, RunItem) for item in items)
+
+
+def window_size(items: Iterable[pytest.Item]) -> int:
     """Return how many runs one process keeps in flight: the most that any job asks for."""
     jobs = {id(item.job): item.job for item in items if isinstance(item, RunItem)}
     return max((job.spec.concurrency for job in jobs.values()), default=1)
@@ -566,36 +592,78 @@ def spending_allowed(config: pytest.Config, evaluations: Evaluations) -> Callabl
 
 def run_locally(session: pytest.Session, evaluations: Evaluations, grace: float) -> None:
     """Execute all items of ``session``, and raise as pytest's own loop does when stopped."""
+    begin_jobs(session, evaluations)
+    warm_up(session, evaluations, session.items)
+    evaluations.total = count_runs(session.items)
+    with showing_progress(session, evaluations.total, evaluations.board):
+        run_here(session, evaluations, grace, session.items)
+
+
+def begin_jobs(session: pytest.Session, evaluations: Evaluations) -> None:
+    """Make the folders of the jobs of ``session``, and note it for ``--lf``.
+
+    Raises ``session.Interrupted`` where nothing may be executed, or recorded.
+    """
     if broken := broken_collection(session):
         raise session.Interrupted(broken)
     items = [item for item in session.items if isinstance(item, RunItem)]
     try:
-        remember(session.config, evaluations.recorder.begin(items))
+        recorder = evaluations.recorder
+        remember(session.config, recorder.begin(items), recorder.cells())
+    except CANNOT_BEGIN as error:
+        raise session.Interrupted(str(error)) from None
+
+
+def warm_up(
+    session: pytest.Session, evaluations: Evaluations, items: Sequence[pytest.Item]
+) -> None:
+    """Warm up what ``items`` need. Raises ``session.Interrupted`` where that cannot be recorded."""
+    try:
         evaluations.warm_up(items)
     except CANNOT_BEGIN as error:
         raise session.Interrupted(str(error)) from None
+
+
+@contextmanager
+def showing_progress(session: pytest.Session, total: int, gauges: Gauges) -> Iterator[None]:
+    """Show how far the ``total`` runs of ``session`` are."""
+    progress: Any = session.config.pluginmanager.get_plugin("siren-progress")
+    progress.begin(total, gauges)
+    try:
+        yield
+    finally:
+        progress.end()
+
+
+def run_here(
+    session: pytest.Session,
+    evaluations: Evaluations,
+    grace: float,
+    items: Sequence[pytest.Item],
+) -> None:
+    """Execute ``items`` in this process, and raise as pytest's own loop does when stopped."""
     progress: Any = session.config.pluginmanager.get_plugin("siren-progress")
     drive = Drive(
         session,
         evaluations,
-        LocalFeed(session.items),
-        window_size(session.items),
+        LocalFeed(items),
+        window_size(items),
         grace,
         may_start=spending_allowed(session.config, evaluations),
         tick=progress.tick,
     )
-    evaluations.total = len(items)
-    progress.begin(evaluations.total, evaluations.board)
-    try:
-        drive.run()
-    finally:
-        progress.end()
-    if drive.stopped == INTERRUPTED:
+    drive.run()
+    raise_stopped(session, drive.stopped)
+
+
+def raise_stopped(session: pytest.Session, stopped: str | None) -> None:
+    """Raise what pytest's own loop raises when it is stopped; ``None`` if it was not."""
+    if stopped == INTERRUPTED:
         raise KeyboardInterrupt
     if session.shouldfail:
         raise session.Failed(session.shouldfail)
-    if drive.stopped is not None:
-        raise session.Interrupted(drive.stopped)
+    if stopped is not None:
+        raise session.Interrupted(stopped)
 
 
 class OtherPlugins:

@@ -73,7 +73,7 @@ class Gating:
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         """Evaluate all gates, after the other plugins, and set the exit code."""
-        if self.config.option.collectonly:
+        if self.config.option.collectonly or executor_of(self.config).detached:
             return
         plan, in_files = self._planned(session)
         if self._reports and (

@@ -16,8 +16,7 @@ import pytest
 from pydantic import ValidationError
 from pydantic_ai.usage import UsageLimits
 
-from pytest_siren.evaluation.accounts import judge_models
-from pytest_siren.evaluation.capabilities import refusal
+from pytest_siren.evaluation.accounts import Prices, Spend
 from pytest_siren.evaluation.components import (
     EvaluatorPart,
     Kind,
@@ -28,15 +27,15 @@ from pytest_siren.evaluation.components import (
     evaluators_of,
     implements,
     once,
+    refusal,
     sources_of,
     using,
 )
 from pytest_siren.evaluation.models import ModelKind, ModelSource, NoModel, RunContext
-from pytest_siren.evaluation.pricing import Prices, Spend
 from pytest_siren.evaluation.run import RunOutcome, RunPlan
 from pytest_siren.evaluation.sandbox import SandboxManager, UsesSandbox
 from pytest_siren.evaluation.scores import UNFINISHED, Status
-from pytest_siren.evaluation.scoring import scored
+from pytest_siren.evaluation.scoring import judge_models, scored
 from pytest_siren.evaluation.stage import Agent, AsksModels, Attack
 from pytest_siren.evaluation.tasks import BenignTask, Dataset, Environment, MaliciousTask
 from pytest_siren.evaluators.python import PROJECT_ROOT, ProjectRoot
@@ -377,7 +376,7 @@ def check_priced(
             if not prices.known(model.id):
                 limited.setdefault(model.id, limit)
     if limited:
-        from pytest_siren.evaluation.pricing import CostUnknownError
+        from pytest_siren.evaluation.accounts import CostUnknownError
 
         raise CostUnknownError(
             "\n".join(

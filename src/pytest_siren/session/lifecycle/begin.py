@@ -113,7 +113,10 @@ def begin(config: pytest.Config, *, failed: bool = False) -> None:
         from pytest_siren.session.resume.item_filter import Resuming, catch_up
 
         if not is_worker(config):
-            catch_up(config, session.resume)
+            executes = not config.option.collectonly
+            jobs = session.resume.jobs
+            followed = executor_of(config).attach(jobs) if executes else frozenset[int]()
+            catch_up(config, session.resume, followed)
         plugins.register(Resuming(config, session.resume), "siren-resuming")
 
 

@@ -12,7 +12,7 @@ from pytest_siren.session.items.job import RunItem
 from pytest_siren.text.words import counted, printable
 
 if TYPE_CHECKING:
-    from pytest_siren.evaluation.pricing import Prices
+    from pytest_siren.evaluation.accounts import Prices
     from pytest_siren.session.execution.executor import Evaluations
 
 _NAME = 80
@@ -34,8 +34,8 @@ class FirstSpend:
 
 def paid_runs(items: Iterable[pytest.Item], prices: Prices) -> dict[str, tuple[int, bool]]:
     """Return, for each model that may cost money, its runs and whether its price is known."""
+    from pytest_siren.evaluation.accounts import is_free
     from pytest_siren.evaluation.models import ModelKind
-    from pytest_siren.evaluation.pricing import is_free
 
     found: dict[str, int] = {}
     for item in items:

@@ -24,6 +24,7 @@ from pytest_siren.jobs.reading.prompt_siren import named
 from pytest_siren.jobs.reading.read import Unreadable, iter_index
 from pytest_siren.jobs.records.attempt import result_of
 from pytest_siren.jobs.records.naming import CONFIG_FILE, job_name
+from pytest_siren.jobs.sweeps import Cell
 from pytest_siren.jobs.writing.config_update import amend
 from pytest_siren.jobs.writing.repair import finished_attempt
 from pytest_siren.jobs.writing.store import History, JobStore, Past, Recorded, Transcripts
@@ -195,6 +196,7 @@ class JsonRecorder:
     _writer: Writer
     _stores: dict[Path, JobStore] = field(default_factory=dict)
     _infos: dict[int, JobInfo] = field(default_factory=dict)
+    _jobs: dict[int, Job] = field(default_factory=dict)
     _planned: Counter[int] = field(default_factory=Counter)
     _marks: list[Path] = field(default_factory=list)
     past_runs: PastRuns = field(init=False)
@@ -208,11 +210,40 @@ class JsonRecorder:
 
         Returns the identity and the folder of each. Raises as ``job`` does.
         """
-        jobs: dict[int, Job] = {}
         for item in items:
-            jobs.setdefault(id(item.job), item.job)
+            self._jobs.setdefault(id(item.job), item.job)
             self._planned[id(item.job)] += 1
-        return {job.identity: str(self.job(job).path) for job in jobs.values()}
+        return {job.identity: str(self.job(job).path) for job in self._jobs.values()}
+
+    def cells(self) -> list[Cell]:
+        """Return the cells of a sweep that the jobs are which ``begin`` was given, without secrets.
+
+        They are what ``jobs.sweeps.cells_of`` reads of the configurations of these jobs.
+        """
+        secrets = redactor(self.config)
+        found = []
+        for key, job in self._jobs.items():
+            info = self._infos[key]
+            shown = secrets.config(
+                {
+                    "dataset_name": info.dataset,
+                    "model_label": info.model,
+                    "attack_name": info.attack,
+                    "cell": job.spec.cell,
+                }
+            )
+            found.append(
+                Cell(
+                    job=info.name,
+                    dataset=shown["dataset_name"],
+                    agent=info.agent,
+                    model=shown["model_label"],
+                    attack=shown["attack_name"],
+                    values=dict(shown["cell"]),
+                    runs=job.spec.runs,
+                )
+            )
+        return found
 
     def past(self, run: RunInfo) -> Past:
         """Return the attempts at ``run`` that earlier sessions recorded."""

@@ -18,6 +18,7 @@ from pytest_siren.metrics.gates.result import GateResult
 from pytest_siren.payloads import RunReport
 from pytest_siren.reports.formats import MARKDOWN, ReportError, Target
 from pytest_siren.session.config.option_groups import on_github, targets
+from pytest_siren.session.config.processes import executor_of
 
 if TYPE_CHECKING:
     from pytest_siren.metrics.gates.baseline import Baseline
@@ -53,6 +54,9 @@ class ReportFiles:
         wanted = targets(self.config)
         summary = os.environ.get("GITHUB_STEP_SUMMARY") if on_github(self.config) else None
         if not (wanted or summary) or self.config.option.collectonly:
+            return
+        if executor_of(self.config).detached:
+            self._say("no report: the runs go on, and a session that follows them can report")
             return
         if not self._reports:
             # Without runs, only the Markdown report has content: the gates.

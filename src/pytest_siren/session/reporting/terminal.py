@@ -250,7 +250,7 @@ class Reporting:
     def _count(self, session: pytest.Session) -> None:
         self._facts = facts_of(executor_of(self.config))
         # A session that was stopped before its first run ended also has pending runs.
-        begun = self._reports or self._facts
+        begun = self._reports or self._facts or executor_of(self.config).detached
         if not (begun or is_worker(self.config)):
             forget_latest(session)
 

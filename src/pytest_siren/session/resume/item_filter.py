@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Generator, Sequence
+from collections.abc import Collection, Generator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,14 +32,17 @@ _MOST = 5
 """Problems of a job that are named one by one."""
 
 
-def catch_up(config: pytest.Config, resume: Resume) -> None:
+def catch_up(
+    config: pytest.Config, resume: Resume, followed: Collection[int] = frozenset()
+) -> None:
     """Bring the indexes of the resumed jobs up to date, and warn of what is wrong with them.
 
     To be called on the controller, before anything is collected. Takes the jobs for this session,
     and raises ``pytest.UsageError`` if another one has any of them. A session that writes nothing
-    takes none, and reads what the indexes would say.
+    takes none, and reads what the indexes would say. ``followed`` are the ids of processes that
+    execute runs of these jobs and may go on: nothing is repaired while they write.
     """
-    look = as_it_would_be if writes_nothing(config) else up_to_date
+    look = as_it_would_be if writes_nothing(config) or followed else up_to_date
     histories = config.stash[HISTORIES] = {}
     for identity, path in resume.jobs.items():
         folder = Path(path)
@@ -47,7 +50,7 @@ def catch_up(config: pytest.Config, resume: Resume) -> None:
             continue
         try:
             if not config.option.collectonly:
-                _claim(config, folder, resume.how)
+                _claim(config, folder, resume.how, followed)
             found = look(folder)
             histories[identity] = History.of(named(found.entries, identity))
         except RecordError as error:
@@ -59,10 +62,10 @@ def catch_up(config: pytest.Config, resume: Resume) -> None:
             config.issue_config_time_warning(pytest.PytestWarning(line), stacklevel=2)
 
 
-def _claim(config: pytest.Config, folder: Path, how: str) -> None:
+def _claim(config: pytest.Config, folder: Path, how: str, followed: Collection[int]) -> None:
     """Take the job in ``folder``, and give it back at the end."""
     deadline = time.monotonic() + _PATIENCE
-    while (writer := claim(folder)) is not None:
+    while (writer := claim(folder, followed)) is not None:
         # Workers of a session that was killed record what they have in flight, and end.
         if not writer.orphaned or time.monotonic() > deadline:
             raise pytest.UsageError(

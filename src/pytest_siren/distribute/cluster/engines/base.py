@@ -42,6 +42,8 @@ class ElementStatus:
     """The file with what the element wrote; may not be there yet."""
     failed: bool = False
     """Whether it ended otherwise than by itself, or a process of it failed."""
+    cancelled: bool = False
+    """Whether somebody cancelled it, who would not want another one in its place."""
     broken: bool = False
     """Whether no process of it could even begin: another element would fail in the same way."""
 

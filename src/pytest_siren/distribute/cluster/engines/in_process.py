@@ -13,6 +13,7 @@ from pytest_siren.distribute.cluster.engines.results import (
     ended_status,
     log_of,
     lost_status,
+    of_result,
     results_in,
 )
 from pytest_siren.distribute.cluster.settings import Settings
@@ -49,7 +50,9 @@ class DebugEngine:
         """Execute none of them any more."""
         for one in ids:
             if self._submitted.pop(one, None) is not None:
-                self._results[one] = ElementStatus(ElementState.ENDED, "cancelled", failed=True)
+                self._results[one] = ElementStatus(
+                    ElementState.ENDED, "cancelled", failed=True, cancelled=True
+                )
 
     def drive(self) -> None:
         """Execute the next element, to its end."""
@@ -59,9 +62,7 @@ class DebugEngine:
         # Not Job.result: it opens a debugger at an error, and leaves its log files open.
         result = self._submitted[element].result()
         del self._submitted[element]
-        self._results[element] = ElementStatus(
-            ElementState.ENDED, result.problem, None, bool(result.problem), result.broken
-        )
+        self._results[element] = of_result(result, None)
 
     def close(self) -> None:
         """Forget what was not executed."""

@@ -40,13 +40,28 @@ def ended_status(folder: Path, element: str) -> ElementStatus | None:
     kind, result = outcome
     log = log_of(folder, element)
     if kind == "success" and isinstance(result, ElementResult):
-        return ElementStatus(
-            ElementState.ENDED, result.problem, log, bool(result.problem), result.broken
-        )
+        return of_result(result, log)
     last = str(result).strip().splitlines()[-1:]
     return ElementStatus(ElementState.ENDED, escaped("".join(last)), log, failed=True)
 
 
+def of_result(result: ElementResult, log: Path | None) -> ElementStatus:
+    """Return the status of an element that came to ``result``."""
+    return ElementStatus(
+        ElementState.ENDED,
+        result.problem,
+        log,
+        failed=bool(result.problem),
+        broken=result.broken,
+    )
+
+
 def lost_status(folder: Path, element: str, reason: str) -> ElementStatus:
-    """Return the status of an element that has gone without a result."""
-    return ElementStatus(ElementState.ENDED, reason, log_of(folder, element), failed=True)
+    """Return the status of an element that has gone without a result, in the engine's words."""
+    return ElementStatus(
+        ElementState.ENDED,
+        reason,
+        log_of(folder, element),
+        failed=True,
+        cancelled=reason.startswith("CANCELLED"),
+    )

@@ -42,6 +42,8 @@ class SlurmEngine:
 
     folder: Path
     name: str = "slurm"
+    _seen: dict[str, ElementState] = field(default_factory=dict)
+    """The state in which the queue had an element last."""
     _gone: dict[str, float] = field(default_factory=dict)
     """When an element was found to have left the queue without a result."""
     _ended: dict[str, ElementStatus] = field(default_factory=dict)
@@ -86,6 +88,7 @@ class SlurmEngine:
         if entry is None:
             return None
         self._gone.pop(element, None)
+        self._seen[element] = entry.state
         return ElementStatus(entry.state, entry.reason, log_of(self.folder, element))
 
     def _lost(self, elements: Sequence[str]) -> dict[str, ElementStatus]:
@@ -98,9 +101,16 @@ class SlurmEngine:
             return {}
         words = accounts(late)
         return {
-            one: lost_status(self.folder, one, words.get(one, "left the queue without a result"))
+            one: lost_status(self.folder, one, words.get(one) or self._without_record(one))
             for one in late
         }
+
+    def _without_record(self, element: str) -> str:
+        """Return what must have happened to an element of which the accounts say nothing."""
+        if self._seen.get(element) is ElementState.PENDING:
+            # The accounts never hear of an element that is cancelled alone before it has begun.
+            return "CANCELLED before it began"
+        return "left the queue without a result"
 
     def _unknown(self, element: str, silence: str) -> ElementStatus:
         reason = silence or "has left the queue"

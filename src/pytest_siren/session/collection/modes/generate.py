@@ -23,7 +23,7 @@ class GenerateOnly(Mode):
             return
         recorder = self.config.stash[RECORDER]
         try:
-            remember(self.config, recorder.begin(runs))
+            remember(self.config, recorder.begin(runs), recorder.cells())
         except CANNOT_BEGIN as error:
             self.failed = True
             self.say(f"ERROR: {printable(str(error), 2 * LONGEST_NAME)}", red=True)

@@ -1,0 +1,197 @@
+"""Sessions whose runs are executed by the elements of a cluster: ``--siren-executor``."""
+
+from __future__ import annotations
+
+import re
+import signal
+import time
+import xml.etree.ElementTree as ET
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from tests.acceptance.project import Project
+from tests.acceptance.slow import eval_file
+
+ELEMENTS = ("--siren-executor", "local", "--slurm-shards", "2")
+"""Two elements: processes of this machine."""
+_TEST = """
+def test_plain():
+    assert True
+"""
+_PARTIAL = """
+import os
+
+def pytest_siren_request_before(request):
+    if request.run.run_index == 1:
+        raise RuntimeError("the hook of the project")
+
+def pytest_report_header():
+    return "seen by " + os.environ.get("PYTEST_XDIST_WORKER", "the controller")
+"""
+
+
+def table(result: pytest.RunResult) -> list[str]:
+    """Return the summary's table, without what differs from session to session."""
+    lines = result.outlines
+    start = next(at for at, line in enumerate(lines) if " evaluations " in line)
+    kept = (line for line in lines[start:] if "  job " not in line)
+    varies = r" in [0-9.]+s|wall time .*|(?<=sweep )[-_0-9]+"
+    return [re.sub(varies, "", line).strip("= ") for line in kept]
+
+
+def verdicts(path: Path) -> dict[str, tuple[str, str]]:
+    """Return the name of each test case of a JUnit file, with its outcome and its record's job."""
+    found = {}
+    for case in ET.parse(path).iter("testcase"):
+        outcome = case[0].tag if len(case) and case[0].tag != "properties" else "passed"
+        properties = {one.get("name"): one.get("value") for one in case.iter("property")}
+        found[str(case.get("name"))] = (outcome, str(properties.get("attack_score")))
+    return found
+
+
+def executions(project: Project) -> Counter[str]:
+    """Return how often each task was executed, by the log of the slow models."""
+    asked = project.path / "asked.txt"
+    return Counter(asked.read_text().split()) if asked.exists() else Counter()
+
+
+def sessions(project: Project) -> list[Path]:
+    """Return the folders that sessions have left for what their processes shared."""
+    return list(project.path.glob("jobs/.sessions/*"))
+
+
+def test_elements_come_to_what_one_process_comes_to(project: Project) -> None:
+    project.write("evals/test_plain.py", _TEST)
+    with open(project.path / "conftest.py", "a") as conftest:
+        conftest.write(_PARTIAL)
+    (project.path / "elsewhere").mkdir()
+    args = (
+        *("../evals", "--rootdir=..", "--attack=template_string", "--runs=2"),
+        *("--model", "scripted:echo,scripted:deaf", "-k", "not link", "--gate", "asr <= 0.9"),
+    )
+    here = project.run_in("elsewhere", *args, "--junitxml=here.xml")
+    there = project.run_in("elsewhere", *args, "--junitxml=there.xml", *ELEMENTS, "-n2")
+
+    assert table(there) == table(here)
+    assert there.ret == here.ret == pytest.ExitCode.TESTS_FAILED
+    found = verdicts(project.path / "elsewhere/there.xml")
+    assert found == verdicts(project.path / "elsewhere/here.xml")
+    assert len(found) == 2 * 2 * 2 + 1
+    there.stdout.fnmatch_lines(
+        [
+            "*seen by the controller*",
+            "siren: 8 runs submitted to local: 2 elements, 2 processes each",
+        ]
+    )
+    assert not sessions(project)
+    index = [path.read_text().splitlines() for path in project.path.glob("jobs/*/index.jsonl")]
+    assert sorted(map(len, index)) == [4, 4, 4, 4]
+    assert not list(project.path.glob("jobs/*/.index"))
+
+
+@pytest.mark.parametrize(("option", "failures"), [("-x", 1), ("--maxfail=2", 2)])
+def test_a_session_stops_at_as_many_failures_as_locally(
+    project: Project, option: str, failures: int
+) -> None:
+    args = ("evals", "--attack=template_string", "--runs=20", "--concurrency=2", option)
+    result = project.run(*args, *ELEMENTS)
+
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.stdout.fnmatch_lines([f"*stopping after {failures} failures*"])
+    result.assert_outcomes(failed=failures)
+    assert len(project.results()) < 40
+    result.stdout.fnmatch_lines(["finish them with: pytest --lf"])
+
+
+def test_runs_that_gates_do_not_need_are_not_executed(slow: Project) -> None:
+    tasks = {f"ok{number}": 0.5 for number in range(30)}
+    slow.write("evals/eval_slow.yaml", eval_file(tasks))
+    args = ("evals", "--concurrency=2", "--gate", "utility >= 0.3", "--gate-stop")
+    result = slow.run(*args, *ELEMENTS)
+
+    assert result.ret == pytest.ExitCode.OK
+    result.stdout.fnmatch_lines(
+        ["HELD utility >= 0.3*", "settled after * of 30 runs; * not needed"]
+    )
+    assert sum(executions(slow).values()) < 30
+    assert not sessions(slow)
+
+
+def test_what_a_stopped_session_left_is_finished_here(slow: Project) -> None:
+    slow.write("evals/eval_slow.yaml", eval_file({"ok1": 0.1, "ok2": 60, "ok3": 60}))
+    process = slow.start("evals", *ELEMENTS)
+    wait_until(lambda: len(slow.results()) == 1 and sum(executions(slow).values()) == 3)
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=60)
+
+    assert process.returncode == pytest.ExitCode.INTERRUPTED
+    assert "pending: 2 of 3 runs, 2 of them cancelled in flight" in output
+    assert "finish them with: pytest --lf" in output
+    quick = (slow.path / "conftest.py").read_text().replace("split()[-1]", "split()[-1][:1]")
+    slow.write("conftest.py", quick)
+    resumed = slow.run("--lf")
+    assert resumed.ret == pytest.ExitCode.OK
+    assert executions(slow) == {"ok1": 1, "ok2": 2, "ok3": 2}
+
+
+def test_a_session_that_was_left_alone_is_followed(slow: Project) -> None:
+    slow.write("evals/eval_slow.yaml", eval_file({"ok1": 0.1, "ok2": 6, "bad1": 6}))
+    left = slow.run("evals", *ELEMENTS, "--no-wait", "--gate", "utility >= 0.1")
+    assert left.ret == pytest.ExitCode.OK
+    left.stdout.fnmatch_lines(["siren: not waiting (--no-wait); come back with: pytest --lf"])
+    left.stdout.no_fnmatch_line("*evaluations*")
+
+    workers = slow.run("--lf", "-n2")
+    assert workers.ret == pytest.ExitCode.USAGE_ERROR
+    workers.stderr.fnmatch_lines(["*local * still executes these jobs*"])
+
+    followed = slow.run("--lf")
+    assert followed.ret == pytest.ExitCode.TESTS_FAILED
+    followed.stdout.fnmatch_lines(["siren: follows local *", "*1 failed, 2 passed*"])
+    assert executions(slow) == {"ok1": 1, "ok2": 1, "bad1": 1}
+    assert not sessions(slow)
+
+    again = slow.run("--lf")
+    again.stdout.fnmatch_lines(["recorded: 3 of 3 runs, not executed again"])
+    again.stdout.no_fnmatch_line("*follows*")
+
+
+def test_elements_outlive_a_controller_that_was_killed(slow: Project) -> None:
+    slow.write("evals/eval_slow.yaml", eval_file({"ok1": 0.1, "ok2": 8, "ok3": 8}))
+    process = slow.start("evals", *ELEMENTS)
+    wait_until(lambda: len(slow.results()) == 1)
+    process.kill()
+    process.communicate()
+
+    followed = slow.run("--lf")
+    assert followed.ret == pytest.ExitCode.OK
+    followed.stdout.fnmatch_lines(["siren: follows local *", "*3 passed*"])
+    assert executions(slow) == {"ok1": 1, "ok2": 1, "ok3": 1}
+
+
+def test_what_elements_do_not_collect_is_named_once(project: Project) -> None:
+    with open(project.path / "conftest.py", "a") as conftest:
+        conftest.write(
+            "\nimport os\n"
+            "def pytest_ignore_collect(collection_path):\n"
+            "    return 'PYTEST_XDIST_WORKER' in os.environ and collection_path.suffix == '.yaml'\n"
+        )
+    result = project.run("evals", "--attack=template_string", *ELEMENTS)
+
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    text = result.stdout.str()
+    assert text.count("it did not collect evals/eval_mail.yaml::") == 1
+    assert "pending: 4 of 4 runs" in text
+    assert "submitted" in text
+    assert text.count("runs submitted") == 1
+
+
+def wait_until(is_so: object, seconds: float = 60.0) -> None:
+    """Wait until ``is_so()``; fail after ``seconds``."""
+    assert callable(is_so)
+    deadline = time.monotonic() + seconds
+    while not is_so():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
