@@ -21,10 +21,10 @@ import httpx
 import pytest
 from openai import AsyncOpenAI, NotFoundError
 
+from pytest_siren.evaluation.components import SHARED, SharedParts
 from pytest_siren.serving.connections import Connections, most_connections
 from pytest_siren.serving.server import Server
 from pytest_siren.serving.shared import (
-    SERVER,
     ServingUnavailableError,
     SharedServer,
     serve,
@@ -32,6 +32,10 @@ from pytest_siren.serving.shared import (
 from tests.unit.serving_sample import ScriptedModel, Stand, run, standing, stood, world_of
 
 ASK: Any = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
+
+
+def server_of(shared: SharedParts) -> SharedServer:
+    return shared.get(SharedServer, "the server of the runs")
 
 
 def descriptors() -> int:
@@ -59,7 +63,7 @@ def few_descriptors(number: int) -> Iterator[None]:
 
 def test_each_run_has_addresses_of_its_own_on_one_port() -> None:
     async def test() -> Any:
-        SERVER.set(SharedServer())
+        SHARED.set(SharedParts())
         async with standing() as one, standing() as other:
             assert one.served.port == other.served.port
             return one.served.environment, other.served.environment
@@ -126,7 +130,7 @@ def test_a_wrong_token_is_refused_in_the_words_of_the_protocol(place: str) -> No
 
 def test_an_ended_run_is_told_apart_from_one_that_never_was() -> None:
     async def test() -> Any:
-        SERVER.set(SharedServer())
+        SHARED.set(SharedParts())
         async with standing() as going:
             async with standing() as ended:
                 await ended.openai.chat.completions.create(**ASK)
@@ -143,7 +147,7 @@ def test_an_ended_run_is_told_apart_from_one_that_never_was() -> None:
 
 def test_a_run_reaches_no_other() -> None:
     async def test() -> Any:
-        SERVER.set(SharedServer())
+        SHARED.set(SharedParts())
         async with standing() as one, standing() as other:
             stolen = one.served.base_url.replace(one.served.token, "../" + other.served.token)
             async with httpx.AsyncClient() as client:
@@ -349,11 +353,11 @@ SEEN: ContextVar[str] = ContextVar("SEEN", default="nobody")
 
 def test_what_a_request_does_belongs_to_its_run_and_the_server_to_none() -> None:
     async def test() -> list[str]:
-        shared, seen = SharedServer(), list[str]()
+        shared, seen = SharedParts(), list[str]()
 
         async def one(name: str) -> None:
             SEEN.set(name)
-            SERVER.set(shared)
+            SHARED.set(shared)
             model = ScriptedModel()
 
             async def waits() -> None:
@@ -366,7 +370,7 @@ def test_what_a_request_does_belongs_to_its_run_and_the_server_to_none() -> None
 
         for name in ("first", "second"):
             await asyncio.create_task(one(name))
-        await shared.aclose()
+        await server_of(shared).aclose()
         return seen
 
     assert run(test()) == ["first", "second"]
@@ -378,21 +382,21 @@ def test_the_server_keeps_nothing_of_the_run_that_started_it() -> None:
 
     kept: ContextVar[Large] = ContextVar("kept")
 
-    async def one(shared: SharedServer) -> weakref.ref[Large]:
+    async def one(shared: SharedParts) -> weakref.ref[Large]:
         large = Large()
         kept.set(large)
-        SERVER.set(shared)
+        SHARED.set(shared)
         async with standing() as stand:
             await stand.openai.chat.completions.create(**ASK)
         return weakref.ref(large)
 
     async def test() -> bool:
-        shared = SharedServer()
+        shared = SharedParts()
         left = await asyncio.create_task(one(shared))
         await asyncio.sleep(1.1)  # The time after which its connections are closed.
         gc.collect()
         gone = left() is None
-        await shared.aclose()
+        await server_of(shared).aclose()
         return gone
 
     assert run(test())
@@ -403,7 +407,7 @@ def test_the_server_keeps_nothing_of_the_run_that_started_it() -> None:
 
 @pytest.mark.slow
 def test_nothing_is_open_after_500_runs() -> None:
-    async def one(shared: SharedServer, http: httpx.AsyncClient) -> None:
+    async def one(shared: SharedParts, http: httpx.AsyncClient) -> None:
         async with world_of(ScriptedModel()) as world, serve(world) as served:
             address = f"{served.base_url}/chat/completions"
             assert (await http.post(address, json=ASK)).status_code == 200
@@ -417,12 +421,12 @@ def test_nothing_is_open_after_500_runs() -> None:
                 pass
 
     async def test() -> Any:
-        shared = SharedServer()
-        SERVER.set(shared)
+        shared = SharedParts()
+        SHARED.set(shared)
         async with httpx.AsyncClient() as http:
             await one(shared, http)
             before = descriptors(), threading.active_count(), len(asyncio.all_tasks())
-            server = await shared.get()
+            server = await server_of(shared).get()
             for _ in range(500):
                 await one(shared, http)
             gc.collect()
@@ -431,7 +435,7 @@ def test_nothing_is_open_after_500_runs() -> None:
             after = descriptors(), threading.active_count(), len(asyncio.all_tasks())
             runs, connections = len(server._runs), len(server._connections)
             port = server._port
-            await shared.aclose()
+            await server_of(shared).aclose()
         await settled()
         with pytest.raises(ConnectionError):
             socket.create_connection(("127.0.0.1", port))
@@ -449,7 +453,7 @@ def test_nothing_is_open_after_500_runs() -> None:
 
 def test_the_port_is_closed_when_the_event_loop_ends_with_a_run_abandoned() -> None:
     async def abandoned(stack: AsyncExitStack) -> int:
-        SERVER.set(SharedServer())
+        SHARED.set(SharedParts())
         stand = await stack.enter_async_context(standing())
         await stand.openai.chat.completions.create(**ASK)
         return stand.served.port

@@ -264,6 +264,27 @@ class Part:
     value: Any
 
 
+@dataclass(eq=False)
+class SharedParts:
+    """What the runs of one process share besides their jobs' parts, made by the first that asks."""
+
+    _made: dict[type[Any], Part] = field(default_factory=dict)
+
+    def get(self, kind: type[_P], label: str) -> _P:
+        """Return the one object of ``kind``, which needs no arguments; ``label`` is its word."""
+        if kind not in self._made:
+            self._made[kind] = Part(label, kind())
+        return cast(_P, self._made[kind].value)
+
+    def parts(self) -> list[Part]:
+        """Return all that was made, the first first."""
+        return list(self._made.values())
+
+
+SHARED: ContextVar[SharedParts | None] = ContextVar("SHARED", default=None)
+"""What the runs of the session share that the current run belongs to."""
+
+
 class PartError(Exception):
     """A part failed outside the steps of a run; the message says which part, and what it raised."""
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from contextvars import ContextVar
 from typing import TYPE_CHECKING
+
+from pytest_siren.evaluation.components import SHARED
 
 if TYPE_CHECKING:
     from pytest_siren.evaluation.world import World
@@ -54,10 +55,6 @@ def _server_class() -> type[Server]:
     return Server
 
 
-SERVER: ContextVar[SharedServer | None] = ContextVar("pytest_siren_server", default=None)
-"""The server of the session that the current run belongs to."""
-
-
 @asynccontextmanager
 async def serve(world: World) -> AsyncIterator[Served]:
     """Serve the tools and the model of ``world`` at addresses of its own, within the block.
@@ -65,9 +62,10 @@ async def serve(world: World) -> AsyncIterator[Served]:
     Runs of a session share one server. Elsewhere it is started for this block. Raises as
     ``SharedServer.get``.
     """
-    shared = SERVER.get()
+    shared = SHARED.get()
     if shared is not None:
-        async with (await shared.get()).serve(world) as served:
+        server = shared.get(SharedServer, "the server of the runs")
+        async with (await server.get()).serve(world) as served:
             yield served
         return
     own = SharedServer()

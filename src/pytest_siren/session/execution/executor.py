@@ -14,7 +14,9 @@ import pytest
 
 from pytest_siren.evaluation.components import (
     CLOSING,
+    SHARED,
     Part,
+    SharedParts,
     SupportsClose,
     SupportsWarmup,
     awaited,
@@ -56,7 +58,6 @@ from pytest_siren.payloads import (
     ScoreInfo,
 )
 from pytest_siren.records import IndexEntry, Result
-from pytest_siren.serving.shared import SERVER, SharedServer
 from pytest_siren.session.config.invocation import redactor
 from pytest_siren.session.config.options import run_timeout
 from pytest_siren.session.config.processes import executor_of, is_worker
@@ -215,7 +216,7 @@ class Evaluations:
         self._on_worker = is_worker(self.config)
         # It is not set as the thread's event loop, which is the tests'.
         self._loop = RunEventLoop(self.lull, self._warn)
-        self._server = SharedServer()
+        self._shared = SharedParts()
         self._recording = AttemptRecording(self.config, self.recorder, self._in_time)
         self.config.pluginmanager.register(self._recording, "siren-records")
         self._closed = False
@@ -288,7 +289,7 @@ class Evaluations:
         """
         output = RunOutput()
         OUTPUT.set(output)
-        SERVER.set(self._server)
+        SHARED.set(self._shared)
         run = self._info(item)
         past = self.recorder.past(run)
         settled = self.recorder.past_runs.settled(past)
@@ -476,10 +477,9 @@ class Evaluations:
             return
         self._closed = True
         try:
-            for part in reversed(self.workshop.parts()):
+            for part in reversed([*self._shared.parts(), *self.workshop.parts()]):
                 if implements(part.value, SupportsClose):
                     self._free(part)
-            self._free(Part("the server of the runs", self._server))
             self.count_hung()
             self._loop.end()
         finally:
