@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from pytest_siren.agents.command_line import CommandLine
 from pytest_siren.agents.json_path import NothingThereError, look_up, steps
-from pytest_siren.agents.placeholders import fill, names_in
+from pytest_siren.environments.command_line import CommandLine
+from pytest_siren.environments.placeholders import fill, names_in
 
 DOCUMENT = {"choices": [{"message": {"content": "hello"}}, "last"], "a key": {"x.y": 1}, "n": None}
 

@@ -15,9 +15,9 @@ from pydantic_ai.usage import RequestUsage
 
 from pytest_siren.agents.addresses import Addresses
 from pytest_siren.agents.black_box import BlackBox, ModelledConfig
-from pytest_siren.agents.command_line import CommandLine
-from pytest_siren.agents.placeholders import fill
 from pytest_siren.agents.programs import Program, ProgramError, running
+from pytest_siren.environments.command_line import CommandLine
+from pytest_siren.environments.placeholders import fill
 from pytest_siren.evaluation.components import Component
 from pytest_siren.evaluation.isolation import in_thread, undisturbed
 from pytest_siren.evaluation.world import NoAnswerError, World

@@ -16,11 +16,11 @@ from pydantic_ai.usage import RequestUsage
 
 from pytest_siren.agents.addresses import OF_MODEL, PARTS, Addresses
 from pytest_siren.agents.black_box import BlackBox, ModelledConfig
-from pytest_siren.agents.command_line import CommandLine
 from pytest_siren.agents.json_path import JsonPath, NothingThereError, look_up, quoted
-from pytest_siren.agents.placeholders import fill, names_in
 from pytest_siren.agents.programs import Program
 from pytest_siren.agents.service import free_port, started
+from pytest_siren.environments.command_line import CommandLine
+from pytest_siren.environments.placeholders import fill, names_in
 from pytest_siren.evaluation.components import Component
 from pytest_siren.evaluation.world import World
 from pytest_siren.evaluators.base import problem

@@ -10,9 +10,9 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from pytest_siren.agents.command_line import CommandLine
-from pytest_siren.agents.placeholders import fill
 from pytest_siren.agents.programs import Program, ProgramError, running
+from pytest_siren.environments.command_line import CommandLine
+from pytest_siren.environments.placeholders import fill
 
 _AGAIN = 0.1
 """Seconds after which a service that is not ready is asked again."""

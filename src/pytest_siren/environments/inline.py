@@ -8,12 +8,12 @@ import json
 import re
 import warnings
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import islice
-from typing import Any
+from typing import Any, Protocol
 
 from pydantic import ValidationError
 from pydantic_ai.tools import Tool, ToolDefinition
@@ -264,28 +264,64 @@ class InlineState:
     """Injection vector to its planted content; empty without an attack."""
     store: dict[str, Any] = field(default_factory=dict)
     """Data that tools keep between calls; evaluators read it as ``post_state.store``."""
+    servers: Sequence[Any] = ()
+    """Connections of this run to the MCP servers of the dataset, in their order."""
+
+
+class AnyTool(Protocol):
+    """A tool of an inline dataset: a function, or one of an MCP server."""
+
+    @property
+    def definition(self) -> ToolDefinition:
+        """What the model reads of it."""
+        ...
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        ...
+
+    def validate(self, args: Mapping[str, Any]) -> dict[str, Any]:
+        """Return ``args`` as the tool takes them. Raises ``ToolError``."""
+        ...
+
+    async def run(self, state: Any, args: Mapping[str, Any]) -> Any:
+        """Return the result as a JSON value. Raises ``ToolError``."""
+        ...
+
+
+class Connects(Protocol):
+    """An MCP server, to which each run connects."""
+
+    def connected(self) -> AbstractAsyncContextManager[Any]:
+        """Return a context that connects and disconnects."""
+        ...
 
 
 @dataclass(frozen=True)
 class TaskWorld:
     """The tools of one task by name, and its injection vectors."""
 
-    tools: Mapping[str, InlineTool]
+    tools: Mapping[str, AnyTool]
     placeholders: Placeholders
 
 
-class InlineEnvironment:
+class ServedInlineEnvironment:
     """Fills planted contents into prompts and tool results where a ``{vector}`` stands.
 
     ``vectors`` are those of all tasks; a run has only its own task's, with that task's defaults,
     which ``exposed`` returns. ``malicious`` are those of malicious tasks, which may run as benign
-    ones.
+    ones. Each state of a run has connections to ``servers`` of its own; what happens there cannot
+    be copied.
     """
 
     marks_vectors = True
 
     def __init__(
-        self, worlds: Mapping[str, TaskWorld], malicious: Mapping[str, TaskWorld] | None = None
+        self,
+        worlds: Mapping[str, TaskWorld],
+        malicious: Mapping[str, TaskWorld] | None = None,
+        servers: Sequence[Connects] = (),
     ) -> None:
         self.vectors: Mapping[str, str] = {
             vector: default
@@ -293,6 +329,7 @@ class InlineEnvironment:
             for vector, default in world.placeholders.defaults.items()
         }
         self._worlds = {**(malicious or {}), **worlds}
+        self._servers = servers
 
     def tools(self, task: BenignTask) -> Sequence[ToolDefinition]:
         """Return the tools of ``task``."""
@@ -323,16 +360,14 @@ class InlineEnvironment:
                 f"{', '.join(sorted(contents))}, of the task's injection vectors {has}; "
                 "leave the couples of that task out with dataset.config.couples"
             )
-        yield InlineState(task, planted)
+        async with AsyncExitStack() as stack:
+            servers = [await stack.enter_async_context(one.connected()) for one in self._servers]
+            yield InlineState(task, planted, servers=servers)
 
     def prompt(self, state: InlineState, task: BenignTask) -> Prompt:
         """Return the filled-in prompt, and those of its vectors that have planted content."""
         text, vectors = self._worlds[task.id].placeholders.fill(task.prompt, state.contents)
         return Prompt(text, vectors)
-
-    def copy(self, state: InlineState) -> InlineState:
-        """Return a state with a deep copy of the store."""
-        return InlineState(state.task, state.contents, deepcopy(state.store))
 
     async def call(self, state: InlineState, call: ToolCall) -> ToolOutcome:
         """Call the function and fill in its result: a text unchanged, other values as JSON."""
@@ -350,3 +385,11 @@ class InlineEnvironment:
         value, vectors = world.placeholders.fill(result, state.contents)
         text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
         return ToolOutcome(text, value=value, vectors=vectors)
+
+
+class InlineEnvironment(ServedInlineEnvironment):
+    """One without MCP servers, whose states can be copied."""
+
+    def copy(self, state: InlineState) -> InlineState:
+        """Return a state with a deep copy of the store."""
+        return InlineState(state.task, state.contents, deepcopy(state.store))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
@@ -18,6 +20,7 @@ from pytest_siren.datasets.inline.schema import (
     Placed,
     Problems,
     TaskConfig,
+    ToolConfig,
     check_tasks,
     check_tools,
     offered,
@@ -25,12 +28,14 @@ from pytest_siren.datasets.inline.schema import (
 )
 from pytest_siren.datasets.inline.task_files import read_tasks
 from pytest_siren.environments.inline import (
+    AnyTool,
     InlineEnvironment,
-    InlineTool,
     Placeholders,
+    ServedInlineEnvironment,
     TaskWorld,
     make_tool,
 )
+from pytest_siren.environments.mcp_tools import McpServer, McpTool, ToolServerError, tools_of
 from pytest_siren.evaluation.tasks import (
     BenignTask,
     Couple,
@@ -51,7 +56,7 @@ class InlineDataset:
     user_name: str
     benign_tasks: Sequence[BenignTask]
     malicious_tasks: Sequence[MaliciousTask]
-    environment: InlineEnvironment
+    environment: ServedInlineEnvironment
     sources: Sequence[Path]
     """Files that it was built from: tasks, and code in the folder of the eval file."""
     couple_ids: Sequence[str] | None
@@ -79,7 +84,8 @@ def build(config: InlineConfig, base: Path) -> InlineDataset:
         malicious += read_tasks(config.malicious_tasks_file, base, MaliciousTaskConfig)
     problems = Problems()
     check_tasks(config, benign, malicious, problems)
-    tools = _tools(config, base, problems)
+    servers = list[McpServer]()
+    tools = _tools(config, base, problems, servers)
     problems.raise_any()
     check_tools(tools, benign, malicious, problems)
     evaluators = {
@@ -92,28 +98,48 @@ def build(config: InlineConfig, base: Path) -> InlineDataset:
         user_name=config.user_name,
         benign_tasks=[_benign(each.task, config, evaluators[id(each.task)]) for each in benign],
         malicious_tasks=[_malicious(each.task, evaluators[id(each.task)]) for each in malicious],
-        environment=InlineEnvironment(
+        environment=(ServedInlineEnvironment if servers else InlineEnvironment)(
             _worlds((each.task for each in benign), config, tools),
             {each.task.id: TaskWorld(tools, Placeholders(config.vectors)) for each in malicious},
+            servers,
         ),
-        sources=_sources(config, base, (each.task for each in (*benign, *malicious))),
+        sources=[
+            *_sources(config, base, (each.task for each in (*benign, *malicious))),
+            *(file for server in servers if server.command for file in server.command.files),
+        ],
         couple_ids=config.couples,
     )
 
 
-def _tools(config: InlineConfig, base: Path, problems: Problems) -> dict[str, InlineTool]:
-    tools: dict[str, InlineTool] = {}
+def _tools(
+    config: InlineConfig, base: Path, problems: Problems, servers: list[McpServer]
+) -> dict[str, AnyTool]:
+    """Return the tools by name, and add the MCP servers among them to ``servers``."""
+    tools: dict[str, AnyTool] = {}
     for index, each in enumerate(config.tools):
         place = Place(f"tools[{index}]", ("tools", index))
         try:
-            tool = make_tool(load_callable(each.path, base), each.name, each.description)
-        except ValueError as error:
+            made = _made(each, base, servers)
+        except (ValueError, ToolServerError) as error:
             problems.add(place, (), str(error))
             continue
-        if tool.name in tools:
-            problems.add(place, (), f"there are two tools {tool.name!r}; give one another name")
-        tools[tool.name] = tool
+        for tool in made:
+            if tool.name in tools:
+                problems.add(place, (), f"there are two tools {tool.name!r}; give one another name")
+            tools[tool.name] = tool
     return tools
+
+
+def _made(config: ToolConfig, base: Path, servers: list[McpServer]) -> list[AnyTool]:
+    if config.path is not None:
+        return [make_tool(load_callable(config.path, base), config.name, config.description)]
+    assert config.mcp is not None
+    server = McpServer.of(config.mcp, base)
+    servers.append(server)
+    # In a thread, for the event loop of this one may be running.
+    with ThreadPoolExecutor(1) as thread:
+        found = thread.submit(lambda: asyncio.run(tools_of(server))).result()
+    return [McpTool(tool, len(servers) - 1) for tool in found]
 
 
 def _evaluators(each: Placed[TaskConfig], base: Path, problems: Problems) -> dict[str, Evaluator]:
@@ -145,7 +171,7 @@ def _malicious(task: MaliciousTaskConfig, evaluators: Mapping[str, Evaluator]) -
 
 
 def _worlds(
-    tasks: Iterable[BenignTaskConfig], config: InlineConfig, tools: Mapping[str, InlineTool]
+    tasks: Iterable[BenignTaskConfig], config: InlineConfig, tools: Mapping[str, AnyTool]
 ) -> dict[str, TaskWorld]:
     """Return each task's world; tasks without individual tools and vectors share one."""
     shared = TaskWorld(tools, Placeholders(config.vectors))
@@ -170,7 +196,7 @@ def _ground_truth(config: GroundTruthConfig | None) -> GroundTruth | None:
 
 def _sources(config: InlineConfig, base: Path, tasks: Iterable[TaskConfig]) -> list[Path]:
     names = (config.tasks_file, config.malicious_tasks_file)
-    paths = [tool.path for tool in config.tools]
+    paths = [tool.path for tool in config.tools if tool.path is not None]
     for task in tasks:
         configs = task.evaluators.values()
         paths += [each.path for each in configs if isinstance(each, PythonEvaluator)]

@@ -18,7 +18,8 @@ from pydantic import (
 )
 
 from pytest_siren.datasets.inline.rows import SUFFIXES
-from pytest_siren.environments.inline import InlineTool, ToolError, placeholder
+from pytest_siren.environments.inline import AnyTool, ToolError, placeholder
+from pytest_siren.environments.mcp_tools import McpServerConfig
 from pytest_siren.evaluators.base import EvaluatorConfig, Loc, empty, located, problem, unknown
 from pytest_siren.evaluators.choice import NamedEvaluators
 from pytest_siren.evaluators.matching import ToolCalled
@@ -209,7 +210,7 @@ def check_tasks(
 
 
 def check_tools(
-    tools: Mapping[str, InlineTool],
+    tools: Mapping[str, AnyTool],
     benign: Sequence[Placed[BenignTaskConfig]],
     malicious: Sequence[Placed[MaliciousTaskConfig]],
     problems: Problems,
@@ -230,7 +231,7 @@ def check_tools(
                 problems.add(any_task.place, ("evaluators", name, "name"), message)
 
 
-def offered(task: BenignTaskConfig, tools: Mapping[str, InlineTool]) -> Mapping[str, InlineTool]:
+def offered(task: BenignTaskConfig, tools: Mapping[str, AnyTool]) -> Mapping[str, AnyTool]:
     """Return the tools that ``task`` has."""
     if task.tools is None:
         return tools
@@ -299,7 +300,7 @@ def _can_stand(vector: str, task: BenignTaskConfig, config: InlineConfig) -> boo
 
 
 def _check_calls(
-    each: Placed[TaskConfig], tools: Mapping[str, InlineTool], problems: Problems
+    each: Placed[TaskConfig], tools: Mapping[str, AnyTool], problems: Problems
 ) -> None:
     for index, call in enumerate(each.task.ground_truth.calls if each.task.ground_truth else ()):
         keys = ("ground_truth", "calls", index)
@@ -334,13 +335,24 @@ TaskFile: TypeAlias = Annotated[str, AfterValidator(_check_file)]
 
 
 class ToolConfig(BaseModel):
-    """A tool: a Python function by import path."""
+    """A tool: a Python function by import path; or all tools of an MCP server."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    path: ImportPath
+    path: ImportPath | None = Field(default=None, description="The function, as module:callable")
+    mcp: McpServerConfig | None = Field(
+        default=None, description="An MCP server instead, by `command` and `env`, or by `url`"
+    )
     name: str | None = Field(default=None, min_length=1, description="Instead of the function's")
     description: str | None = Field(default=None, description="Instead of the docstring's")
+
+    @model_validator(mode="after")
+    def _one(self) -> ToolConfig:
+        if (self.path is None) == (self.mcp is None):
+            raise problem("give path or mcp, one of them")
+        if self.mcp is not None and (self.name or self.description):
+            raise problem("the tools of an MCP server keep their names and descriptions")
+        return self
 
 
 def _tool(value: Any) -> Any:

@@ -9,7 +9,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from pytest_siren.agents.placeholders import fill
+from pytest_siren.environments.placeholders import fill
 
 
 @dataclass(frozen=True)
