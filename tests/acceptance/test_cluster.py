@@ -195,3 +195,66 @@ def wait_until(is_so: object, seconds: float = 60.0) -> None:
     while not is_so():
         assert time.monotonic() < deadline
         time.sleep(0.1)
+
+
+def test_elements_execute_again_what_ended_in_errors(project: Project) -> None:
+    project.use_model(
+        "moody",
+        "\nimport os\n"
+        "def moody(messages):\n"
+        "    if 'report' in last_prompt(messages) and not os.path.exists('calm'):\n"
+        "        raise RuntimeError('not today')\n"
+        "    return [TextPart(last_prompt(messages))]\n",
+    )
+    first = project.run("evals", "--attack=template_string", *ELEMENTS)
+    assert first.ret == pytest.ExitCode.TESTS_FAILED
+    assert project.asked() == 4
+
+    project.write("calm", "")
+    again = project.run("--lf", "--only-failed", *ELEMENTS)
+    again.stdout.fnmatch_lines(["siren: 2 runs submitted to local: 2 elements"])
+    assert project.asked() == 6
+    attempts = sorted((one["task_id"], one["attempt"]) for one in project.results())
+    assert [attempt for _, attempt in attempts] == [1, 2, 1, 2, 1, 1]
+
+    whole = project.run("--lf", "--siren-executor", "local")
+    whole.stdout.fnmatch_lines(["recorded: 4 of 4 runs, not executed again"])
+    whole.stdout.no_fnmatch_line("*submitted*")
+    assert project.asked() == 6
+
+
+def test_a_run_that_kills_its_process_takes_no_others_along(slow: Project) -> None:
+    tasks = {"ok1": 0.1, "ok2": 3.0, "poison": 0.1, "ok3": 3.0}
+    slow.write("evals/eval_slow.yaml", eval_file(tasks, model="slow:deadly"))
+    result = slow.run("evals", *ELEMENTS)
+
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.stdout.fnmatch_lines(
+        [
+            "siren: local * failed: process e*exit code 9*",
+            "siren: evals/eval_slow.yaml::poison* not tried again: too many processes died with*",
+            "pending: 1 of 4 runs",
+        ]
+    )
+    result.assert_outcomes(passed=3)
+    assert executions(slow)["poison"] == 3
+    assert Counter(one["task_id"] for one in slow.results()) == {"ok1": 1, "ok2": 1, "ok3": 1}
+
+
+def test_elements_can_be_executed_by_the_session_itself(project: Project) -> None:
+    project.write("pytest.ini", "[pytest]\nfilterwarnings = error\n")
+    args = ("evals", "--attack=template_string", "--gate", "asr >= 0.1")
+    result = project.run(*args, "--siren-executor", "debug", "--slurm-shards", "2")
+
+    result.stdout.fnmatch_lines(
+        ["siren: 4 runs submitted to debug: 2 elements", "HELD asr >= 0.1*"]
+    )
+    assert result.ret == pytest.ExitCode.OK
+    assert not sessions(project)
+
+
+def test_an_unknown_engine_is_refused_before_anything_is_collected(project: Project) -> None:
+    result = project.run("evals", "--siren-executor", "slumr")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*--siren-executor: unknown executor 'slumr'*"])
+    result.stdout.no_fnmatch_line("collected*")

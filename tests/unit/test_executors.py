@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from pytest_siren.distribute.choice import Alone, executor_for
+from pytest_siren.distribute.cluster import ASSIGNMENT
+from pytest_siren.distribute.cluster.child import Assignment
+from pytest_siren.distribute.cluster.controller import Submitting
+from pytest_siren.distribute.cluster.plan import Group, Plan, SessionStore
+from pytest_siren.distribute.cluster.process import ElementProcess
 from pytest_siren.distribute.xdist.process import Controlling, Worker
 from pytest_siren.session.config.processes import Executor, Part
 
@@ -50,6 +56,39 @@ def test_options_decide_on_the_executor(given: Any, kind: type[object], part: Pa
     executor = executor_for(given)
     assert type(executor) is kind
     assert executor.role.part is part
+
+
+def test_elements_execute_the_runs_where_an_engine_is_named(tmp_path: Path) -> None:
+    given = config(siren_executor="local", dist="load", tx=["popen"] * 3, numprocesses=3)
+    given.rootpath = tmp_path
+    given.option.dist = "load"
+    executor = executor_for(given)
+    assert isinstance(executor, Submitting)
+    assert executor.role.part is Part.SUBMITTER
+    assert executor.role.first
+    assert executor.launcher == "local"
+    # Each element has them; xdist starts none here.
+    assert executor.processes == 3
+    assert (given.option.dist, given.option.tx, given.option.numprocesses) == ("no", [], None)
+
+
+def test_nothing_is_submitted_where_nothing_is_executed(tmp_path: Path) -> None:
+    assert type(executor_for(config(siren_slurm=True, collectonly=True))) is Alone
+
+
+def test_a_process_of_an_element_is_a_worker_that_is_never_the_first(tmp_path: Path) -> None:
+    group = Group(["a::1"], {"id": "/jobs/one"}, window=1, elements=2, processes=2)
+    plan = Plan({"id": "s1", "resume": None}, [], "/here", [], [group])
+    given = config()
+    assignment = Assignment(plan, SessionStore(tmp_path), "e0.0")
+    given.workerinput = {"workerid": "e0.0", ASSIGNMENT: assignment}
+    executor = executor_for(given)
+    assert type(executor) is ElementProcess
+    role = executor.role
+    assert (role.part, role.name, role.first) == (Part.WORKER, "e0.0", False)
+    assert role.processes == 4
+    assert executor.decided == {"id": "s1", "resume": None}
+    assert not executor.begins_early
 
 
 def test_one_process_of_those_that_write_into_a_job_is_the_first() -> None:

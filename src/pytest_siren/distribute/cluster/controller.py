@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_siren.distribute.cluster.attach import Attached, Gauges, follow_attached, live_sessions
+from pytest_siren.distribute.cluster.engines.by_name import engine_named
 from pytest_siren.distribute.cluster.plan import Group, Plan, SessionStore, Submitted
 from pytest_siren.distribute.cluster.terminal import say
 from pytest_siren.session.config.options import grace
@@ -52,6 +53,10 @@ class Submitting:
     _state: SharedFiles | None = None
     _attached: Sequence[Attached] = ()
     _follower: Follower | None = None
+
+    def __post_init__(self) -> None:
+        # Raises ``pytest.UsageError`` for a name that nothing has, before anything is collected.
+        engine_named(self.submission.engine, self.config.rootpath)
 
     @property
     def launcher(self) -> str:
@@ -156,9 +161,12 @@ class Submitting:
         try:
             for number, (settings, _) in enumerate(groups):
                 self._submit_array(follower, settings, number, plan.groups[number].elements)
-        except SubmitError as error:
+        except BaseException as error:
+            # Of the arrays of other groups, which nobody would follow.
             follower.elements.cancel(follower.elements.ids)
-            raise session.Interrupted(f"nothing could be submitted: {error}") from None
+            if isinstance(error, SubmitError):
+                raise session.Interrupted(f"nothing could be submitted: {error}") from None
+            raise
         if not self.submission.wait:
             self._leave_alone()
             return
@@ -238,7 +246,6 @@ class Submitting:
         )
 
     def _following(self, session: pytest.Session, plan: Plan, runs: Sequence[RunItem]) -> Follower:
-        from pytest_siren.distribute.cluster.engines.by_name import engine_named
         from pytest_siren.distribute.cluster.following import Elements, Follower
         from pytest_siren.distribute.cluster.presence import Presence
 
