@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -17,6 +18,8 @@ from pathlib import Path
 from pytest_siren.sharing.listing import current_names
 from pytest_siren.sharing.state import host, lives, started_at
 
+_LOOK = 1.0
+"""Seconds for which a listing of the folder is good enough."""
 _BEGUN, _ENDED, _GONE, _PROBLEM = ".json", ".ended", ".gone", ".problem"
 
 
@@ -59,6 +62,8 @@ class Presence:
     """Whether a process of another host, named ``HOST-PID``, has been heard of lately."""
     _origins: dict[str, Origin] = field(default_factory=dict)
     _gone: set[str] = field(default_factory=set)
+    _notes: set[str] = field(default_factory=set)
+    _next_look: float = 0.0
 
     def begun(self, name: str) -> None:
         """Note that this process has collected, and goes by ``name``."""
@@ -68,11 +73,11 @@ class Presence:
 
     def ended(self, name: str) -> None:
         """Note that the process of that name has ended in order: nothing killed it."""
-        (self.folder / f"{name}{_ENDED}").touch()
+        self._note(f"{name}{_ENDED}")
 
     def gone(self, name: str) -> None:
         """Note that the process of that name is no more, for those who cannot know it."""
-        (self.folder / f"{name}{_GONE}").touch()
+        self._note(f"{name}{_GONE}")
 
     def problem(self, name: str, text: str) -> None:
         """Note why the process of that name cannot execute anything."""
@@ -100,15 +105,16 @@ class Presence:
         """Whether the process of that name, which has begun, may still do something."""
         if name in self._gone:
             return False
-        noted = any((self.folder / f"{name}{note}").exists() for note in (_ENDED, _GONE))
-        if noted or not self._lives(name):
+        if self._is_noted(name) or not self._lives(name):
             self._gone.add(name)
             return False
         return True
 
     def died(self, name: str) -> bool:
         """Whether the process of that name has ended without having come to its end."""
-        return not self.alive(name) and not (self.folder / f"{name}{_ENDED}").exists()
+        if self.alive(name):
+            return False
+        return f"{name}{_ENDED}" not in self._notes and f"{name}{_ENDED}" not in self._list()
 
     def process(self, name: str) -> str | None:
         """Return the process of that name as ``HOST-PID``; ``None`` if it has not begun."""
@@ -123,6 +129,21 @@ class Presence:
             for origin, name in found
             if origin is not None and origin.host == host() and self.alive(name)
         )
+
+    def _note(self, file: str) -> None:
+        (self.folder / file).touch()
+        self._notes.add(file)
+
+    def _is_noted(self, name: str) -> bool:
+        """Whether somebody has noted that the process is no more, a second ago or earlier."""
+        if time.monotonic() >= self._next_look:
+            self._list()
+        return not self._notes.isdisjoint((f"{name}{_ENDED}", f"{name}{_GONE}"))
+
+    def _list(self) -> set[str]:
+        self._notes.update(current_names(self.folder))
+        self._next_look = time.monotonic() + _LOOK
+        return self._notes
 
     def _lives(self, name: str) -> bool:
         origin = self._origin(name)
