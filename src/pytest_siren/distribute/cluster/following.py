@@ -33,6 +33,8 @@ _POLL = 0.1
 """Seconds between two looks at the reports."""
 _STATUSES = 1.0
 """Seconds between two questions to the engine, at least."""
+_ENDS = 0.25
+"""The same, once all processes have ended, and elements are about to."""
 _LATE = 5.0
 """Seconds that the last reports may take to be seen here."""
 _PATIENCE = 20.0
@@ -61,7 +63,7 @@ class Elements:
     _broken: int = 0
     _statuses: dict[int, ElementStatus] = field(default_factory=dict)
     _cancelled: set[int] = field(default_factory=set)
-    _next: float = 0.0
+    _looked: float = float("-inf")
     _shown: str = ""
 
     @property
@@ -77,7 +79,7 @@ class Elements:
     def add(self, submitted: Submitted) -> None:
         """Follow the elements of an array too."""
         self.ids.update(submitted.ids)
-        self._next = 0.0
+        self._looked = float("-inf")
 
     @property
     def title(self) -> str:
@@ -86,12 +88,12 @@ class Elements:
         others = f" and {len(arrays) - 1:,} more" if len(arrays) > 1 else ""
         return f"{self.engine.name} {arrays[0]}{others}"
 
-    def look(self, *, at_once: bool = False, counts: bool = True, quiet: bool = False) -> None:
-        """Ask the engine, unless it was asked a second ago, and show what has changed.
+    def look(self, *, every: float = _STATUSES, counts: bool = True, quiet: bool = False) -> None:
+        """Ask the engine, unless it was asked ``every`` seconds ago, and show what has changed.
 
         Without ``counts`` only failures are shown.
         """
-        if time.monotonic() < self._next and not at_once:
+        if time.monotonic() < self._looked + every:
             return
         left = {number: one for number, one in self.ids.items() if not self._has_ended(number)}
         if left:
@@ -100,7 +102,7 @@ class Elements:
                 self._note(number, found[one], quiet=quiet)
             if counts and not quiet:
                 self._show()
-        self._next = time.monotonic() + _STATUSES
+        self._looked = time.monotonic()
 
     def in_state(self, *states: ElementState) -> list[int]:
         """Return the numbers of the elements in one of ``states``, as of the last look."""
@@ -204,12 +206,14 @@ class Follower:
         self._config = self.session.config
         self._undone = {*self.items}
         self._reports = ReportFollower(self.store.reports)
+        presence = self.elements.presence
         self._leases = [
             Leases(
                 self.store.leases(number),
                 group.blocks(),
                 "controller",
-                self.elements.presence.alive,
+                presence.alive,
+                died=presence.died,
             )
             for number, group in enumerate(self.plan.groups)
         ]
@@ -218,16 +222,13 @@ class Follower:
         """Report until all runs are done, nobody is left to do them, or the session is stopped."""
         self._over_since = None
         with Interrupts(self._interrupt):
-            while not self._is_over():
-                self._replay()
-                self.stopped = self.stopped or self._must_stop()
-                if self.stopped is not None:
-                    break
-                self._drive()
-                self.elements.look()
-                self._progress.tick()
-                time.sleep(_POLL)
             try:
+                while not self._is_over() and not self._is_stopped():
+                    self._replay()
+                    self._drive()
+                    self.elements.look()
+                    self._progress.tick()
+                    time.sleep(_POLL)
                 self._wind_down()
             except UserInterrupt:
                 self.elements.cancel(self.elements.ids)
@@ -276,11 +277,13 @@ class Follower:
             # Whoever executes the elements here will not return before they have ended.
             self.elements.state.stop(INTERRUPTED)
 
-    def _must_stop(self) -> str | None:
-        found = self.session.shouldfail or self.session.shouldstop
-        if found:
-            return str(found)
-        return self.elements.state.stopped if self.own else None
+    def _is_stopped(self) -> bool:
+        """Whether Ctrl-C, pytest or a process stops the session; see ``stopped``."""
+        found = self.stopped or self.session.shouldfail or self.session.shouldstop
+        if not found and self.own:
+            found = self.elements.state.stopped
+        self.stopped = str(found) if found else None
+        return self.stopped is not None
 
     def _drive(self) -> None:
         self._driving = True
@@ -305,7 +308,7 @@ class Follower:
 
     def _all_closed(self) -> bool:
         """Whether every process that has begun has said that it reports nothing more."""
-        return self._closed.issuperset(self.elements.presence.names()) and bool(self._closed)
+        return self._closed.issuperset(self.elements.presence.names())
 
     def _replay(self) -> None:
         """Report what has come in, unless pytest takes no more."""
@@ -375,10 +378,12 @@ class Follower:
     def _await_ends(self, seconds: float) -> None:
         """Wait until all elements have ended, at most so long, and report what comes in."""
         deadline = time.monotonic() + seconds
+        presence = self.elements.presence
         while not self.elements.all_ended and time.monotonic() < deadline:
             self._replay_last()
             self._drive()
-            self.elements.look(at_once=True, counts=False)
+            at_work = any(map(presence.alive, presence.names()))
+            self.elements.look(every=_STATUSES if at_work else _ENDS, counts=False)
             time.sleep(_POLL)
         self._replay_last()
 
