@@ -279,10 +279,11 @@ class Follower:
 
     def _is_stopped(self) -> bool:
         """Whether Ctrl-C, pytest or a process stops the session; see ``stopped``."""
-        found = self.stopped or self.session.shouldfail or self.session.shouldstop
-        if not found and self.own:
-            found = self.elements.state.stopped
-        self.stopped = str(found) if found else None
+        found = self.session.shouldfail or self.session.shouldstop
+        if self.stopped is None and found:
+            self.stopped = str(found)
+        if self.stopped is None and self.own:
+            self.stopped = self.elements.state.stopped
         return self.stopped is not None
 
     def _drive(self) -> None:
