@@ -308,9 +308,9 @@ def test_elements_of_a_session_whose_terminal_is_gone_are_followed_by_the_next(
 def test_a_session_waits_while_slurm_does_not_answer(
     slurm_alone: Cluster, evaluation: Evaluation
 ) -> None:
-    evaluation.server.latency = 1.0
     process = evaluation.start()
     evaluation.until_at_work(process)
+    evaluation.server.latency = 5.0
     slurm_alone.stop_controller()
     time.sleep(15)
     assert process.poll() is None
@@ -375,11 +375,17 @@ SUITES = ("banking", "slack", "travel", "workspace")
     ["slurm", pytest.param("local", marks=pytest.mark.nightly)],
 )
 def test_published_couples_come_to_the_same_as_on_one_machine(
-    request: pytest.FixtureRequest, project: Project, transcripts: Path, engine: str
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
+    project: Project,
+    transcripts: Path,
+    engine: str,
 ) -> None:
     pytest.importorskip("agentdojo", reason="needs the extra agentdojo")
     if engine == "slurm":
         request.getfixturevalue("slurm")
+    # Else the paths of jobs would be folded.
+    monkeypatch.setenv("COLUMNS", "200")
     (project.path / "evals/eval_mail.yaml").unlink()
     project.write("conftest.py", "")
     source = Path(__file__).parents[2] / "evals"

@@ -88,7 +88,7 @@ class Cluster:
     def stop(self) -> None:
         """End all jobs, and whatever ``start`` started."""
         if self._pid("slurmctld") is not None:
-            with suppress(subprocess.SubprocessError):
+            with suppress(subprocess.SubprocessError, RuntimeError):
                 self.command("scancel", "--me")
                 self._until("the ends of jobs", lambda: not self.command("squeue", "-h"), 10.0)
         names = [f"slurmd-{node}" for node in self.node_names]

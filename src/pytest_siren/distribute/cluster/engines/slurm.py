@@ -23,15 +23,17 @@ from pytest_siren.distribute.cluster.engines.results import (
 )
 from pytest_siren.distribute.cluster.engines.slurm_queue import (
     QueueEntry,
+    QueueQuestion,
     accounts,
     cancel,
     partitions,
-    queue,
 )
 from pytest_siren.distribute.cluster.engines.submission import submit
 from pytest_siren.distribute.cluster.settings import Settings
 from pytest_siren.text.words import listed
 
+_PROMPT = 0.2
+"""Seconds in which Slurm usually answers; what takes longer is looked for the next time."""
 _LATE = 5.0
 """Seconds that a result, or an entry in the accounts, may be behind the queue."""
 
@@ -47,6 +49,9 @@ class SlurmEngine:
     _gone: dict[str, float] = field(default_factory=dict)
     """When an element was found to have left the queue without a result."""
     _ended: dict[str, ElementStatus] = field(default_factory=dict)
+    _last: dict[str, ElementStatus] = field(default_factory=dict)
+    _question: QueueQuestion | None = None
+    """One that has not been answered yet."""
 
     def submit(self, elements: Sequence[Element], settings: Settings) -> list[str]:
         """Submit them as one array."""
@@ -69,16 +74,36 @@ class SlurmEngine:
         self._ended.update(ended)
         return {one: self._ended.get(one) or found[one] for one in ids}
 
-    def _look(self, ids: Sequence[str]) -> dict[str, ElementStatus]:
+    def _look(self, ids: Sequence[str]) -> Mapping[str, ElementStatus]:
+        """Return the statuses as of now, or as of the last answer while Slurm takes its time."""
         try:
-            queued, silence = queue(), ""
+            queued, silence = self._queue(wait=not self._last.keys() >= set(ids)), ""
         except EngineError as error:
             queued, silence = {}, f"Slurm does not answer: {error}"
+        if queued is None:
+            return self._last
         done = results_in(self.folder)
         found = {one: self._status(one, queued.get(one), one in done) for one in ids}
         missing = [one for one in ids if found[one] is None]
         lost = {} if silence else self._lost(missing)
-        return {one: found[one] or lost.get(one) or self._unknown(one, silence) for one in ids}
+        known = {one: found[one] or lost.get(one) or self._unknown(one, silence) for one in ids}
+        self._last.update(known)
+        return known
+
+    def _queue(self, *, wait: bool) -> Mapping[str, QueueEntry] | None:
+        """Return what is in the queue; ``None`` if the answer is to be looked for later."""
+        question = self._question or QueueQuestion()
+        self._question = None
+        try:
+            queued = question.answer(float("inf") if wait else _PROMPT)
+        except EngineError:
+            question.close()
+            raise
+        if queued is None:
+            self._question = question
+        else:
+            question.close()
+        return queued
 
     def _status(self, element: str, entry: QueueEntry | None, done: bool) -> ElementStatus | None:
         """Return what is known for certain; ``None`` for one that is nowhere."""
@@ -125,7 +150,10 @@ class SlurmEngine:
         """Nothing is executed in this process."""
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Do without the answers that are still due."""
+        if self._question is not None:
+            self._question.close()
+            self._question = None
 
 
 def _advice(words: str, settings: Settings) -> str:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import subprocess
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from tempfile import TemporaryFile
+from typing import IO
 
 from pytest_siren.distribute.cluster.engines.base import ElementState, EngineError
 from pytest_siren.text.words import escaped
@@ -31,14 +34,55 @@ class QueueEntry:
     """Whether Slurm is only cleaning up after it."""
 
 
-def queue() -> Mapping[str, QueueEntry]:
-    """Return the user's elements that are in the queue, by id.
+class QueueQuestion:
+    """A question to Slurm for the user's elements in its queue.
 
-    Raises ``EngineError`` where Slurm does not answer.
+    The answer takes some milliseconds, or ten seconds where Slurm's controller is away; nobody
+    should have to wait for it.
     """
-    # All of the user's: with -j, a job that was forgotten since would be an error.
-    lines = _output(["squeue", "--me", "-h", "-r", "-o", "%i|%T|%r"]).splitlines()
-    return dict(_entry(*line.split("|", 2)) for line in lines if line.count("|") >= 2)
+
+    def __init__(self) -> None:
+        """Ask. Raises ``EngineError`` where that cannot be asked."""
+        self._output, self._errors = TemporaryFile(), TemporaryFile()
+        self._deadline = time.monotonic() + _LONGEST
+        # All of the user's: with -j, a job that was forgotten since would be an error.
+        command = ["squeue", "--me", "-h", "-r", "-o", "%i|%T|%r"]
+        try:
+            self._process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=self._output, stderr=self._errors
+            )
+        except OSError as error:
+            raise EngineError(escaped(str(error))) from None
+
+    def answer(self, seconds: float) -> Mapping[str, QueueEntry] | None:
+        """Return the elements by their ids; ``None`` if there is no answer within ``seconds``.
+
+        Raises ``EngineError`` where Slurm does not answer at all.
+        """
+        left = self._deadline - time.monotonic()
+        try:
+            code = self._process.wait(max(0.0, min(seconds, left)))
+        except subprocess.TimeoutExpired:
+            if seconds < left:
+                return None
+            raise EngineError(f"squeue did not answer within {_LONGEST:g} seconds") from None
+        if code:
+            raise _refused("squeue", code, _text(self._errors))
+        lines = _text(self._output).splitlines()
+        return dict(_entry(*line.split("|", 2)) for line in lines if line.count("|") >= 2)
+
+    def close(self) -> None:
+        """Do without an answer."""
+        if self._process.poll() is None:
+            self._process.kill()
+            self._process.wait()
+        self._output.close()
+        self._errors.close()
+
+
+def _text(file: IO[bytes]) -> str:
+    file.seek(0)
+    return file.read().decode(errors="replace")
 
 
 def _entry(element: str, state: str, reason: str) -> tuple[str, QueueEntry]:
@@ -88,6 +132,10 @@ def _output(command: Sequence[str]) -> str:
     except (OSError, subprocess.TimeoutExpired) as error:
         raise EngineError(escaped(str(error))) from None
     if done.returncode:
-        words = [escaped(line) for line in done.stderr.strip().splitlines()]
-        raise EngineError("\n".join(words) or f"{command[0]} exited with {done.returncode}")
+        raise _refused(command[0], done.returncode, done.stderr)
     return done.stdout
+
+
+def _refused(command: str, code: int, errors: str) -> EngineError:
+    words = [escaped(line) for line in errors.strip().splitlines()]
+    return EngineError("\n".join(words) or f"{command} exited with {code}")
