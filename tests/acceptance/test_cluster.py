@@ -47,7 +47,10 @@ def verdicts(path: Path) -> dict[str, tuple[str, str]]:
     for case in ET.parse(path).iter("testcase"):
         outcome = case[0].tag if len(case) and case[0].tag != "properties" else "passed"
         properties = {one.get("name"): one.get("value") for one in case.iter("property")}
-        found[str(case.get("name"))] = (outcome, str(properties.get("attack_score")))
+        found[f"{case.get('classname')} {case.get('name')}"] = (
+            outcome,
+            str(properties.get("attack_score")),
+        )
     return found
 
 

@@ -87,9 +87,11 @@ class Submitting:
 
     def leave(self) -> None:
         """Remove what the processes shared, if all have ended; logs stay where any failed."""
+        elements = None if self._follower is None else self._follower.elements
+        if elements is not None:
+            elements.engine.close()
         if self.detached:
             return
-        elements = None if self._follower is None else self._follower.elements
         if elements is None or (elements.all_ended and not elements.failed):
             self.store.remove()
         elif elements.all_ended:
