@@ -94,7 +94,10 @@ def test_elements_come_to_what_one_process_comes_to(project: Project) -> None:
     assert not list(project.path.glob("jobs/*/.index"))
 
 
-@pytest.mark.parametrize(("option", "failures"), [("-x", 1), ("--maxfail=2", 2)])
+@pytest.mark.parametrize(
+    ("option", "failures"),
+    [("-x", 1), pytest.param("--maxfail=2", 2, marks=pytest.mark.nightly)],
+)
 def test_a_session_stops_at_as_many_failures_as_locally(
     project: Project, option: str, failures: int
 ) -> None:

@@ -41,6 +41,11 @@ def test_the_page_lists_exactly_the_options_that_help_shows(project: Project) ->
         (["--slurm-time=5"], "--slurm-time needs --slurm or --siren-executor"),
         (["--no-wait"], "--no-wait needs --slurm or --siren-executor"),
         (
+            ["--no-wait", "--siren-executor=debug"],
+            "--no-wait cannot be used with --siren-executor debug, whose elements this process "
+            "executes",
+        ),
+        (
             ["--slurm", "--siren-executor=local"],
             "--slurm and --siren-executor local cannot be given together",
         ),

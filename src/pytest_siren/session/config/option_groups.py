@@ -574,6 +574,10 @@ def check_submission(config: pytest.Config) -> None:
         )
     if option("usepdb", False):
         raise pytest.UsageError(f"{what} cannot be used with --pdb: no run is in this process")
+    if asked.engine == "debug" and not asked.wait:
+        raise pytest.UsageError(
+            f"--no-wait cannot be used with {what}, whose elements this process executes"
+        )
 
 
 _SHORT = {"siren_slurm_partition": "--slurm-partition", "siren_executor": "--siren-executor"}
