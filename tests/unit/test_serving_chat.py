@@ -291,6 +291,23 @@ def test_an_answer_comes_back_to_the_model_as_it_gave_it() -> None:
     assert second.messages[0].parts == first.messages[0].parts
 
 
+def test_tools_are_the_same_objects_from_request_to_request_and_those_of_the_run() -> None:
+    own: Any = {"type": "function", "function": {"name": "read", "parameters": {
+        "type": "object", "properties": {}}}}  # fmt: skip
+    other: Any = {"type": "function", "function": {"name": "search"}}
+
+    async def test(stand: Stand) -> Any:
+        for description in (None, None, "Search."):
+            other["function"]["description"] = description
+            await chat(stand, tools=[own, other])
+        return stand.world.tools, [one.parameters.function_tools for one in stand.model.asked]
+
+    (read, _), (first, second, third) = stood(test)
+    assert all(tools[0] is read for tools in (first, second, third))
+    assert second[1] is first[1]
+    assert (first[1].description, third[1].description) == (None, "Search.")
+
+
 def test_an_answer_that_the_agent_changed_is_what_the_agent_sends() -> None:
     async def test(stand: Stand) -> Any:
         first = (await chat(stand)).choices[0].message.model_dump(exclude_none=True)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Protocol, TypeVar
@@ -25,6 +25,7 @@ from pydantic_ai.messages import (
 )
 from pydantic_ai.models import ModelRequestParameters
 from pydantic_ai.settings import ModelSettings
+from pydantic_ai.tools import ToolDefinition
 
 from pytest_siren.evaluation.models import STOP_AFTER
 from pytest_siren.evaluation.scores import Finish
@@ -223,8 +224,29 @@ class Memory:
     whatever has been noted on it.
     """
 
+    _tools: dict[str, ToolDefinition] = field(default_factory=dict)
+    """By name; those of the run, and what its agent offered last."""
     _answers: dict[tuple[Any, ...], ModelResponse] = field(default_factory=dict)
     _last: tuple[ModelMessage, ...] = ()
+
+    @classmethod
+    def of_tools(cls, tools: Iterable[ToolDefinition]) -> Memory:
+        """Return the memory of a run whose own tools are ``tools``."""
+        return cls({tool.name: tool for tool in tools})
+
+    def same_tools(self, parameters: ModelRequestParameters) -> ModelRequestParameters:
+        """Return ``parameters`` with tools that are known instead of their copies.
+
+        Models adapt the schema of a tool once per object, which is a third of a request's CPU.
+        """
+        tools = [self._same_tool(tool) for tool in parameters.function_tools]
+        return replace(parameters, function_tools=tools)
+
+    def _same_tool(self, tool: ToolDefinition) -> ToolDefinition:
+        known = self._tools.get(tool.name)
+        if known is None or _offer(known) != _offer(tool):
+            known = self._tools[tool.name] = tool
+        return known
 
     def answered(self, messages: Sequence[ModelMessage], response: ModelResponse) -> None:
         """Remember ``messages``, and ``response`` to them."""
@@ -242,6 +264,10 @@ class Memory:
             same = isinstance(known, ModelRequest) and _equal(known, message)
             found.append(known if same and known is not None else message)
         return tuple(found)
+
+
+def _offer(tool: ToolDefinition) -> tuple[Any, ...]:
+    return tool.description, tool.strict, tool.parameters_json_schema
 
 
 def _words(response: ModelResponse) -> tuple[Any, ...]:

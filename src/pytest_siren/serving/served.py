@@ -29,13 +29,16 @@ class Served:
     world: World
     port: int
     token: str = field(default_factory=lambda: secrets.token_urlsafe(24))
-    memory: Memory = field(default_factory=Memory)
+    memory: Memory = field(init=False)
     responses: dict[str, tuple[ModelMessage, ...]] = field(default_factory=dict)
     """Conversations by the ids of OpenAI's responses that they end with."""
     clients: set[tuple[str, int]] = field(default_factory=set)
     """Addresses that requests to this run have come from."""
     tasks: set[asyncio.Task[Any]] = field(default_factory=set)
     """Requests that are being answered."""
+
+    def __post_init__(self) -> None:
+        self.memory = Memory.of_tools(self.world.tools)
 
     @property
     def url(self) -> str:

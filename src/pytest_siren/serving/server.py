@@ -34,8 +34,8 @@ _KEPT_ALIVE = 3600
 """Seconds for which a client may keep an idle connection: it is closed with its run, not before."""
 _BACKLOG = 2_048
 """Connections that may wait to be accepted."""
-_GRACE = 1.0
-"""Seconds after the end of a run in which its connections may be used for another one."""
+_GRACE = 30.0
+"""Seconds for which an idle connection outlives the last run that used it."""
 _REMEMBERED = 1_000
 """Tokens of ended runs that are told apart from those that never were."""
 
@@ -52,8 +52,9 @@ _READERS: dict[str, _Reader] = {
 class Server:
     """Serves runs at a port of its own, each under its token."""
 
-    def __init__(self, listening: socket.socket, connections: Connections) -> None:
+    def __init__(self, listening: socket.socket, connections: Connections, grace: float) -> None:
         """Answers what arrives at ``listening``; ``start`` makes one that does."""
+        self._grace = grace
         self._port = listening.getsockname()[1]
         self._connections = connections
         self._tools = ToolServer(_LARGEST_CALL)
@@ -63,14 +64,17 @@ class Server:
         self._task: asyncio.Task[None] | None = None
 
     @classmethod
-    async def start(cls, connections: Connections | None = None) -> Server:
+    async def start(cls, connections: Connections | None = None, grace: float = _GRACE) -> Server:
         """Return a server that listens on a free port, on the running event loop.
+
+        ``grace`` is in seconds: so long after the end of a run its idle connections are kept, for
+        an agent that works on several runs may be about to use them in another one.
 
         It belongs to no run: no context variable of whoever starts it is seen by its tasks. Raises
         ``OSError`` when no port can be opened.
         """
         listening = _listening()
-        server = cls(listening, Connections() if connections is None else connections)
+        server = cls(listening, Connections() if connections is None else connections, grace)
         ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         work = server._serve(listening, ready)
         server._task = asyncio.create_task(work, name="siren-server", context=Context())
@@ -93,10 +97,9 @@ class Server:
             self._ended.append(served.token)
             for task in tuple(served.tasks):
                 task.cancel()
-            # An agent that keeps its client may be about to use its connections in another run.
             loop = asyncio.get_running_loop()
             close = self._connections.close_unused
-            loop.call_later(_GRACE, close, served.clients, loop.time())
+            loop.call_later(self._grace, close, served.clients, loop.time())
 
     async def aclose(self) -> None:
         """Close the port and all connections; does nothing the second time."""
@@ -202,14 +205,15 @@ async def _exchange(served: Served, reader: _Reader, body: bytes) -> tuple[int, 
         protocol = reader(served, body)
         ask = protocol.ask
         messages = served.memory.recognize(ask.messages)
-        response = await served.world.ask(messages, ask.settings, ask.parameters)
+        parameters = served.memory.same_tools(ask.parameters)
+        response = await served.world.ask(messages, ask.settings, parameters)
+        served.memory.answered(messages, response)
+        if ask.stream:
+            return 200, "text/event-stream", b"".join(protocol.events(response, served.model_name))
+        answer = protocol.answer(response, served.model_name)
+        return 200, "application/json", json.dumps(answer, ensure_ascii=False).encode()
     except Exception as error:
         raise refusal_for(error) from error
-    served.memory.answered(messages, response)
-    if ask.stream:
-        return 200, "text/event-stream", b"".join(protocol.events(response, served.model_name))
-    answer = protocol.answer(response, served.model_name)
-    return 200, "application/json", json.dumps(answer, ensure_ascii=False).encode()
 
 
 def _models(served: Served, place: str) -> bytes:
