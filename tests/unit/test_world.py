@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -25,7 +26,7 @@ from pydantic_ai.usage import RequestUsage, UsageLimits
 from pytest_siren.agents.plain import PlainAgent, PlainAgentConfig
 from pytest_siren.evaluation.accounts import Accounts, Asking, Prices, UsageUnknownError
 from pytest_siren.evaluation.components import Support, refusal
-from pytest_siren.evaluation.models import STOP_AFTER, NoModel, NoModelError
+from pytest_siren.evaluation.models import STOP_AFTER, ModelKind, NoModel, NoModelError
 from pytest_siren.evaluation.scoring import evidence_of
 from pytest_siren.evaluation.stage import Stage
 from pytest_siren.evaluation.states import EndReason, injected_vectors
@@ -417,6 +418,27 @@ def test_a_model_that_ends_the_run_ends_the_agent() -> None:
     assert end.reason is EndReason.STOPPED
     assert end.env_state.sent == []
     assert [call.name for call in evidence_of(end, None).calls] == ["send"]
+
+
+@pytest.mark.parametrize(("kind", "ends"), [(ModelKind.CONTROL, True), (ModelKind.MODEL, False)])
+def test_a_control_that_comes_to_its_end_without_a_word_ends_the_agent(
+    kind: ModelKind, ends: bool
+) -> None:
+    asked: list[int] = []
+
+    def silent(messages: list[Any], info: Any) -> ModelResponse:
+        asked.append(1)
+        return ModelResponse([TextPart("")])
+
+    async def insists(world: World) -> None:
+        for _ in range(3):
+            await world.ask([ModelRequest([UserPromptPart("say something")])])
+        world.submit("nothing")
+
+    on = staged(insists, model=silent)
+    on.scoring = SimpleNamespace(model=SimpleNamespace(kind=kind))  # type: ignore[assignment]
+    assert ended(on).reason is (EndReason.STOPPED if ends else EndReason.ANSWERED)
+    assert len(asked) == (1 if ends else 3)
 
 
 def test_a_run_without_a_model_says_where_to_name_one() -> None:

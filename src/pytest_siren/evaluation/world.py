@@ -44,11 +44,13 @@ from pytest_siren.evaluation.isolation import (
 )
 from pytest_siren.evaluation.models import (
     STOP_AFTER,
+    ModelKind,
     ModelUnavailableError,
     NoModel,
     NoModelError,
 )
-from pytest_siren.evaluation.scoring import check_calls, decode_call
+from pytest_siren.evaluation.scores import Finish
+from pytest_siren.evaluation.scoring import check_calls, decode_call, finish_of
 from pytest_siren.evaluation.stage import Stage
 from pytest_siren.evaluation.states import (
     INJECTED_VECTORS,
@@ -379,10 +381,17 @@ class World:
                 self._fail(error)
             raise
         self._unanswered = None
-        if STOP_AFTER in (response.metadata or {}):
+        if STOP_AFTER in (response.metadata or {}) or self._ends_in_silence(response):
             self._stopped = self.closed = True
             self._over.set()
         return response
+
+    def _ends_in_silence(self, response: ModelResponse) -> bool:
+        """Tell whether a control has come to its end without a word, which agents ask again for."""
+        scoring = self.stage.scoring
+        if scoring is None or scoring.model.kind is not ModelKind.CONTROL:
+            return False
+        return finish_of(response) is Finish.EMPTY
 
     def _show(self, vectors: frozenset[str]) -> None:
         """Take notice that the agent reads the planted contents of ``vectors``."""
