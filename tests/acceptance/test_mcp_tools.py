@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from socket import create_server
 
 import pytest
@@ -80,6 +82,20 @@ async def answer(prompt, run):
 """
 
 
+def servers_of(project: Project) -> list[str]:
+    """Return the processes that serve tools of the project."""
+    script = str(project.path / "evals/server.py").encode()
+    found = []
+    for folder in Path("/proc").iterdir():
+        try:
+            words = (folder / "cmdline").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if script in words:
+            found.append(folder.name)
+    return found
+
+
 def shop(project: Project, server: str, calls: str = "") -> None:
     (project.path / "evals/eval_mail.yaml").unlink(missing_ok=True)
     project.write("evals/server.py", SERVER)
@@ -133,11 +149,15 @@ def test_each_run_has_a_program_of_its_own_and_errors_are_the_models_to_read(
         assert (first, second) == ("1 orders", "2 orders")
         assert wrong == "bad arguments for order: 'item' is a required property"
         assert failed == "Error executing tool fail"
+    assert servers_of(project) == []
 
 
 def test_a_server_that_goes_away_is_an_error_of_the_run(project: Project) -> None:
     shop(project, COMMAND, repr([("leave", {}), ("order", {"item": "a"})]))
+    before = len(os.listdir("/proc/self/fd"))
     project.run("evals")
+    assert len(os.listdir("/proc/self/fd")) <= before + 2
+    assert servers_of(project) == []
     [result] = project.results()
     assert "the MCP server server.py went away" in result["exception_info"]["exception_message"]
 
