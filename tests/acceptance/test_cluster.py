@@ -229,6 +229,7 @@ def test_elements_execute_again_what_ended_in_errors(project: Project) -> None:
     assert project.asked() == 6
 
 
+@pytest.mark.nightly
 def test_a_run_that_kills_its_process_takes_no_others_along(slow: Project) -> None:
     tasks = {"ok1": 0.1, "ok2": 3.0, "poison": 0.1, "ok3": 3.0}
     slow.write("evals/eval_slow.yaml", eval_file(tasks, model="slow:deadly"))
