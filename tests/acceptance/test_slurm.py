@@ -264,7 +264,7 @@ if "SLURM_JOB_ID" in os.environ:
 
 def test_a_broken_environment_is_one_message(slurm: Cluster, evaluation: Evaluation) -> None:
     evaluation.project.write("conftest.py", _BROKEN)
-    process = evaluation.start("--slurm-shards", "3")
+    process = evaluation.start()
     output = evaluation.finish(process)
     assert process.returncode == pytest.ExitCode.TESTS_FAILED, output
     assert output.count("No module named 'no_such_module_on_nodes'") == 1
@@ -276,6 +276,7 @@ def test_a_broken_environment_is_one_message(slurm: Cluster, evaluation: Evaluat
 # Of the session's own process, and of Slurm.
 
 
+@pytest.mark.nightly
 def test_elements_of_a_session_that_was_killed_are_followed_by_the_next(
     slurm: Cluster, evaluation: Evaluation
 ) -> None:
@@ -326,7 +327,11 @@ def test_a_session_waits_while_slurm_does_not_answer(
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (["--slurm-partition=nosuch"], "choose a partition with --slurm-partition"),
+        pytest.param(
+            ["--slurm-partition=nosuch"],
+            "choose a partition with --slurm-partition",
+            marks=pytest.mark.nightly,
+        ),
         (["--set", "slurm.mem_gb=100"], "an element asks for 100 GB, 1 CPUs and 0 GPUs: lower"),
     ],
     ids=["partition", "memory"],
@@ -356,7 +361,9 @@ def test_a_machine_without_slurm_says_so(
     assert not evaluation.server.asked
 
 
-@pytest.mark.parametrize("mode", ["--run-mode=dry-run", "--plan-only"])
+@pytest.mark.parametrize(
+    "mode", ["--run-mode=dry-run", pytest.param("--plan-only", marks=pytest.mark.nightly)]
+)
 def test_nothing_is_submitted_where_nothing_is_executed(evaluation: Evaluation, mode: str) -> None:
     output = evaluation.finish(evaluation.start(mode, "--siren-executor", "local"))
     assert "runs submitted to" not in output
