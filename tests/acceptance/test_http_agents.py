@@ -335,3 +335,16 @@ def test_a_configuration_that_cannot_work_is_an_error_of_the_file(
     result = project.run("evals")
     assert expected in result.stdout.str()
     assert project.results() == []
+
+
+@pytest.mark.inside
+def test_a_model_is_not_for_an_endpoint_that_asks_for_none(project: Project, endpoint: str) -> None:
+    shop(project, f"url: {endpoint}/echo")
+    result = project.run("evals", "--model=scripted:echo,scripted:deaf")
+    assert (
+        "--model scripted:echo,scripted:deaf has no effect: the agent http" in result.stdout.str()
+    )
+    assert [one["model"] for one in project.results()] == ["no model"]
+    shop(project, f"url: {endpoint}/echo", 'request: {prompt: "{prompt}", model: "{base_url}"}')
+    project.run("evals", "--model=scripted:echo")
+    assert sorted(one["model"] for one in project.results()) == ["no model", "scripted:echo"]
