@@ -192,9 +192,6 @@ class Peers:
     def look(self) -> None:
         """Look at what others tell, now."""
         now = self._looked = time.monotonic()
-        if now - self._listed >= max(_LISTED, self.fresh):
-            self._find()
-            self._listed = now
         if len(self._others) < FEW:
             self._read_all(now)
         elif not self._read_gathered(now):
@@ -262,6 +259,9 @@ class Peers:
                     self._others.setdefault(name, _Other(Told(), seen=time.monotonic()))
 
     def _read_all(self, now: float) -> None:
+        if now - self._listed >= max(_LISTED, self.fresh):
+            self._find()
+            self._listed = now
         for name, other in self._others.items():
             version, data = read_if_new(self._path(name), other.version)
             if version != other.version:
