@@ -120,6 +120,18 @@ def test_what_the_disk_had_no_room_for_does_not_spoil_the_next_line(
     assert followed(follower) == [("a", None), ("a", {"n": 2})]
 
 
+def test_reports_that_are_kept_share_their_keys(tmp_path: Path) -> None:
+    writer = ReportWriter(tmp_path / "a.jsonl")
+    for number in range(2):
+        writer.write({"a rather long key": number, "share": float("nan")})
+        writer.write({"a rather long key": number})
+    writer.close()
+    kept = [one.report for one in ReportFollower(tmp_path).look() if one.report is not None]
+    assert len(kept) == 4
+    (first,), (second,) = kept[1], kept[3]
+    assert first is second
+
+
 def test_what_is_no_json_is_not_written(tmp_path: Path) -> None:
     writer = ReportWriter(tmp_path / "a.jsonl")
     with pytest.raises(TypeError, match="not JSON serializable"):
@@ -176,7 +188,7 @@ def test_looking_costs_little_and_less_often_with_many_files(
     follower = ReportFollower(tmp_path, clock)
     assert len(list(follower.poll())) == 200 * 50
     calls = Counter[str]()
-    read_line = reports.json.loads
+    read_line = reports.msgspec.json.decode
 
     def reading(line: bytes) -> Any:
         calls["lines"] += 1
@@ -191,7 +203,7 @@ def test_looking_costs_little_and_less_often_with_many_files(
 
         monkeypatch.setattr(os, name, call)
 
-    monkeypatch.setattr(reports.json, "loads", reading)
+    monkeypatch.setattr(reports.msgspec.json, "decode", reading)
     for name in ("listdir", "fstat"):
         counting(name)
     for _ in range(100):

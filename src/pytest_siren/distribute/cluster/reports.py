@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from pytest_siren.sharing.listing import current_names
 
 VISIBLE = 0.5
@@ -161,9 +163,18 @@ class ReportFollower:
 def _parsed(line: bytes) -> tuple[dict[str, Any] | None, str]:
     """Return the report in ``line``, or what is wrong with it."""
     try:
-        report = json.loads(line)
+        report = _decoded(line)
     except ValueError as error:
         return None, f"no JSON ({error})"
     if not isinstance(report, dict):
         return None, "no object"
     return report, ""
+
+
+def _decoded(line: bytes) -> Any:
+    """Return JSON data; keys that are equal are one object, for pytest keeps all reports."""
+    try:
+        return msgspec.json.decode(line)
+    except msgspec.DecodeError:
+        # It may be one of the things that only Python's decoder takes, such as NaN.
+        return json.loads(line)
