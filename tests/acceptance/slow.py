@@ -37,6 +37,9 @@ class Source:
                 file.write(f"{run.task_id}\\n")
             if self.argument == "blocking":
                 await asyncio.to_thread(time.sleep, float(text.split()[-1]))
+            elif self.argument == "gated" and text.endswith("wait 1"):
+                while not os.path.exists("go"):
+                    await asyncio.sleep(0.05)
             elif self.argument == "deadly" and "POISON" in text:
                 await asyncio.sleep(0.2)
                 os._exit(9)
