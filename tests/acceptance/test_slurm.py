@@ -177,12 +177,32 @@ def test_an_element_that_is_out_of_time_goes_on_in_its_next_start(
 @pytest.mark.nightly
 @pytest.mark.timeout(600)
 def test_a_time_limit_of_a_minute(slurm: Cluster, evaluation: Evaluation) -> None:
-    evaluation.server.latency = 8.0
+    evaluation.server.latency = 4.0
     process = evaluation.start("--slurm-shards", "1", "--slurm-time", "1")
     output, _ = process.communicate(timeout=500)
     assert process.returncode == pytest.ExitCode.OK, output
     evaluation.check_each_run_was_scored_once()
     assert sum(evaluation.server.counts().values()) > RUNS
+
+
+@pytest.mark.nightly
+@pytest.mark.timeout(600)
+def test_an_element_that_never_gets_anywhere_is_given_up(
+    slurm: Cluster, evaluation: Evaluation
+) -> None:
+    evaluation.server.open.clear()
+    process = evaluation.start("--slurm-shards", "1")
+    for start in range(3):
+        wanted = WINDOW * (start + 1)
+        evaluation.until(lambda wanted=wanted: len(evaluation.server.asked) >= wanted, process)
+        slurm.command("scancel", "--signal=USR2", *evaluation.ids())
+    # An array of its own goes on with what is left.
+    evaluation.until(lambda: len(evaluation.ids()) == 2, process)
+    evaluation.server.open.set()
+    output = evaluation.finish(process)
+    assert process.returncode == pytest.ExitCode.OK, output
+    assert "no run came to its end in 3 starts; give elements more time with --slurm-time" in output
+    evaluation.check_each_run_was_scored_once()
 
 
 @pytest.mark.nightly

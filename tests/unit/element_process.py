@@ -13,6 +13,8 @@ import time
 from pathlib import Path
 
 from pytest_siren.distribute.cluster.element import end_with_element
+from pytest_siren.distribute.cluster.lines import ENDED
+from pytest_siren.distribute.cluster.reports import ReportWriter
 
 
 def main() -> int:
@@ -25,6 +27,14 @@ def main() -> int:
     reports.mkdir(exist_ok=True)
     (reports / f"{name}.jsonl").write_text(f"{os.getpid()}\n")
     match ending:
+        case "reports":
+            writer = ReportWriter(reports / f"{name}.jsonl")
+            writer.write({"report": {"nodeid": "x"}})
+            writer.close()
+        case "reports nothing":
+            writer = ReportWriter(reports / f"{name}.jsonl")
+            writer.write(ENDED)
+            writer.close()
         case "killed":
             os.kill(os.getpid(), signal.SIGKILL)
         case "sleeps":

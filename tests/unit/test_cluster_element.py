@@ -10,11 +10,12 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from pytest_siren.distribute.cluster.element import Element, ElementResult
+from pytest_siren.distribute.cluster.element import Element, ElementResult, FruitlessError
 
 ROOT = Path(__file__).parents[2]
 CHILD = "tests.unit.element_process"
@@ -96,7 +97,31 @@ def test_a_checkpoint_ends_the_processes_and_goes_on_with_the_same_element(
     thread.join(20)
     assert results == [ElementResult({"e3.0": 2, "e3.1": 2})]
     assert len(list(tmp_path.glob("*.ended"))) == 2
-    assert pickle.loads(pickle.dumps(again)) == element(tmp_path, 2)
+    assert pickle.loads(pickle.dumps(again)) == replace(element(tmp_path, 2), fruitless=1)
+
+
+def test_an_element_that_never_gets_anywhere_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ELEMENT_PROCESS", "reports nothing")
+    one = element(tmp_path)
+    for _ in range(2):
+        one()
+        one = one.checkpoint().function
+    one()
+    with pytest.raises(FruitlessError, match="no run came to its end in 3 starts; give elements"):
+        one.checkpoint()
+
+
+def test_an_element_that_gets_further_is_started_as_often_as_it_takes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ELEMENT_PROCESS", "reports")
+    one = element(tmp_path)
+    for _ in range(6):
+        one()
+        one = one.checkpoint().function
+    assert one.fruitless == 0
 
 
 ALONE = f"""

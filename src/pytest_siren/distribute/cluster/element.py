@@ -28,10 +28,14 @@ if TYPE_CHECKING:
     from submitit.helpers import DelayedSubmission
 
 _IGNORED = (signal.SIGUSR2, signal.SIGTERM, signal.SIGCONT)
+MOST_FRUITLESS = 3
+"""Starts without any run that comes to its end, after which an element is given up."""
 _POLL = 0.1
 _MOST_STARTS = 10_000
 _LONGEST_GRACE, _GRACE_POLL = 600.0, 2.0
 """Seconds between Slurm's notice and the end of a preempted job; between two questions about it."""
+_REPORT = b'{"report":'
+"""How a line with a report begins; other lines tell other things."""
 _TAIL_LINES, _TAIL_BYTES = 20, 4096
 _IN_ORDER = (0, 2)
 """Exit codes of a process that did its work, and of one that was asked to end."""
@@ -47,6 +51,10 @@ class ElementResult:
     """What went wrong, for the user, with the end of the log; empty if nothing did."""
     broken: bool = False
     """Whether no process could begin, as in an environment that lacks a package."""
+
+
+class FruitlessError(Exception):
+    """An element is ended again and again before it has done anything."""
 
 
 class _CannotStartError(Exception):
@@ -81,6 +89,8 @@ class Element:
     """Where the user started pytest."""
     patience: float = 20.0
     """Seconds that processes may take to end when they are asked to."""
+    fruitless: int = 0
+    """Starts in a row in which the engine ended the element before any run had come to its end."""
     module: str = "pytest_siren.distribute.cluster.child"
     """What each process executes, with the session's folder, its name and a pipe as arguments."""
     _children: list[_Child] = field(default_factory=list)
@@ -120,12 +130,20 @@ class Element:
         """End the processes, and return what is to be executed when the job runs again.
 
         submitit calls it in its signal handler. The main thread may be inside a method of ``Popen``
-        and hold the lock that its other methods take, so none of them is called here.
+        and hold the lock that its other methods take, so none of them is called here. Raises
+        ``FruitlessError`` where another start would not come further than those before.
         """
         from submitit.helpers import DelayedSubmission
 
         self._interrupt()
         self._wait(self.patience)
+        done = any(_has_reported(self.folder, child.name) for child in self._children)
+        self.fruitless = 0 if done else self.fruitless + 1
+        if self.fruitless >= MOST_FRUITLESS:
+            raise FruitlessError(
+                f"no run came to its end in {MOST_FRUITLESS} starts; give elements more time with "
+                "--slurm-time or slurm.time_minutes"
+            )
         return DelayedSubmission(self)
 
     def _count_start(self) -> int:
@@ -302,6 +320,15 @@ def _ended(child: _Child) -> bool:
 def _began(folder: Path, name: str) -> bool:
     """Whether the process came as far as to its reports."""
     return (folder / "reports" / f"{name}.jsonl").exists()
+
+
+def _has_reported(folder: Path, name: str) -> bool:
+    """Whether the process has reported any run, which it does at the run's end."""
+    try:
+        with (folder / "reports" / f"{name}.jsonl").open("rb") as lines:
+            return any(line.startswith(_REPORT) for line in lines)
+    except FileNotFoundError:
+        return False
 
 
 def _ending(code: int) -> str:

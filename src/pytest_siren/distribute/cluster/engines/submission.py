@@ -25,6 +25,8 @@ from pytest_siren.text.words import escaped
 
 _LONGEST = 120.0
 """Seconds that a submission may take."""
+_MOST_STARTS = 10_000
+"""Times that an element which is out of time is started again."""
 _KEPT = ("SLURM_CONF", "SLURM_CLUSTERS")
 _OF_JOBS = ("SLURM", "SUBMITIT")
 
@@ -162,7 +164,10 @@ def _answer(answer: IO[str], request: Mapping[str, Any]) -> None:
     engine = request["engine"]
     try:
         executor = AutoExecutor(
-            folder=request["folder"], cluster=engine, **{f"{engine}_python": python()}
+            folder=request["folder"],
+            cluster=engine,
+            # The element itself knows when it does not get any further.
+            **{f"{engine}_python": python(), f"{engine}_max_num_timeout": _MOST_STARTS},
         )
         executor.update_parameters(**request["parameters"])
         # submitit keeps handles of the processes that it starts.
