@@ -521,9 +521,10 @@ def add_cluster_options(group: OptionNames) -> None:
     group.addoption(
         "--siren-executor",
         default=None,
-        metavar="slurm|local|debug|NAME",
+        metavar="slurm|local|debug|dask[:ADDRESS]|NAME",
         help="what executes the runs instead of this process: Slurm, processes of this machine, "
-        "this process by the same path, or a plug-in of submitit",
+        "this process by the same path, the Dask cluster with the scheduler at ADDRESS (without "
+        "one: a cluster of the session on this machine), or a plug-in of submitit",
     )
 
 
@@ -568,6 +569,11 @@ def check_submission(config: pytest.Config) -> None:
             f"--slurm-partition cannot be used with --siren-executor {asked.engine}, which has none"
         )
     what = "--slurm" if option("siren_slurm") else f"--siren-executor {asked.engine}"
+    if not asked.wait and asked.engine in _WITH_SESSION:
+        other = "name a scheduler, dask:ADDRESS" if asked.engine == "dask" else "use local"
+        raise pytest.UsageError(
+            f"--no-wait cannot be used with {what}, whose elements end with the session: {other}"
+        )
     if option("dist", "no") == "each":
         raise pytest.UsageError(
             f"{what} cannot be used with --dist each, which makes a job for every worker"
@@ -581,6 +587,8 @@ def check_submission(config: pytest.Config) -> None:
 
 
 _SHORT = {"siren_slurm_partition": "--slurm-partition", "siren_executor": "--siren-executor"}
+_WITH_SESSION = ("debug", "dask")
+"""Engines whose elements cannot outlive the session."""
 _DEPENDENT = {
     "siren_slurm_partition": "--slurm-partition",
     "siren_slurm_time": "--slurm-time",

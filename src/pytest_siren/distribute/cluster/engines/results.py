@@ -1,4 +1,7 @@
-"""What submitit leaves in its folder: one file for the result of each element that has ended."""
+"""What elements leave in the engine's folder when they have ended: a file with the result of each.
+
+Names and contents are those of submitit.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,13 @@ from pytest_siren.distribute.cluster.element import ElementResult
 from pytest_siren.distribute.cluster.engines.base import ElementState, ElementStatus
 from pytest_siren.text.words import escaped
 
+_RESULT = "_0_result.pkl"
+
+
+def result_of(folder: Path, element: str) -> Path:
+    """Return the file with what the element came to."""
+    return folder / f"{element}{_RESULT}"
+
 
 def log_of(folder: Path, element: str) -> Path:
     """Return the file with what the element wrote."""
@@ -23,9 +33,9 @@ def results_in(folder: Path) -> AbstractSet[str]:
 
     Lists the folder, which also shows what a network file system would hide for a while.
     """
-    ending = "_0_result.pkl"
     with os.scandir(folder) as entries:
-        return {entry.name.removesuffix(ending) for entry in entries if entry.name.endswith(ending)}
+        names = [entry.name for entry in entries if entry.name.endswith(_RESULT)]
+    return {name.removesuffix(_RESULT) for name in names}
 
 
 def ended_status(folder: Path, element: str) -> ElementStatus | None:
@@ -34,7 +44,7 @@ def ended_status(folder: Path, element: str) -> ElementStatus | None:
     A file written on another host may be seen before all of its content.
     """
     try:
-        outcome: tuple[str, Any] = pickle.loads((folder / f"{element}_0_result.pkl").read_bytes())
+        outcome: tuple[str, Any] = pickle.loads(result_of(folder, element).read_bytes())
     except (FileNotFoundError, EOFError, pickle.UnpicklingError):
         return None
     kind, result = outcome

@@ -48,9 +48,9 @@ def submit(
         "engine": engine,
         "folder": str(folder),
         "parameters": dict(parameters),
-        "elements": [_plain(element) for element in elements],
+        "elements": [plain(element) for element in elements],
     }
-    with _interrupts_deferred() as interrupts:
+    with interrupts_deferred() as interrupts:
         ids = _ids(engine, _answer_to(request, folder / "submission.log", elements[0].cwd))
         if interrupts:
             cancel(ids)
@@ -62,7 +62,7 @@ def _answer_to(request: Mapping[str, Any], log: Path, cwd: Path) -> bytes:
         process = subprocess.Popen(
             [sys.executable, "-P", "-m", __name__],
             cwd=cwd,
-            env=_environment(),
+            env=environment(),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=file,
@@ -88,7 +88,7 @@ def _ids(engine: str, answer: bytes) -> list[str]:
 
 
 @contextmanager
-def _interrupts_deferred() -> Iterator[list[int]]:
+def interrupts_deferred() -> Iterator[list[int]]:
     """Collect SIGINT while the block runs; raise ``KeyboardInterrupt`` at its end if there was one.
 
     Only the main thread gets one.
@@ -106,7 +106,7 @@ def _interrupts_deferred() -> Iterator[list[int]]:
         raise KeyboardInterrupt
 
 
-def _environment() -> dict[str, str]:
+def environment() -> dict[str, str]:
     """Return this process's environment without what describes the job that it is part of."""
     return {
         name: value
@@ -115,7 +115,8 @@ def _environment() -> dict[str, str]:
     }
 
 
-def _plain(element: Element) -> dict[str, Any]:
+def plain(element: Element) -> dict[str, Any]:
+    """Return JSON data, from which ``element_of`` makes the same element."""
     return {
         "folder": str(element.folder),
         "number": element.number,
@@ -126,7 +127,8 @@ def _plain(element: Element) -> dict[str, Any]:
     }
 
 
-def _element(values: Mapping[str, Any]) -> Element:
+def element_of(values: Mapping[str, Any]) -> Element:
+    """Return the element that ``plain`` described."""
     return Element(**{**values, "folder": Path(values["folder"]), "cwd": Path(values["cwd"])})
 
 
@@ -171,7 +173,7 @@ def _answer(answer: IO[str], request: Mapping[str, Any]) -> None:
         )
         executor.update_parameters(**request["parameters"])
         # submitit keeps handles of the processes that it starts.
-        jobs = executor.submit_array([_element(one) for one in request["elements"]])
+        jobs = executor.submit_array([element_of(one) for one in request["elements"]])
         told: dict[str, Any] = {"ids": [job.job_id for job in jobs]}
     except (FailedJobError, FailedSubmissionError, RuntimeError, NameError, OSError) as error:
         told = {"error": "\n".join(escaped(line) for line in str(error).splitlines())}
