@@ -2,7 +2,8 @@
 
 A fenced block ```` ```yaml file=NAME ```` is a file of the reader's project. A line of a
 ```` ```console ```` block that begins with ``$ `` is run in it, and what the block shows below the
-command must be printed, in that order; ``...`` stands for anything.
+command must be printed, in that order; ``...`` stands for anything. ``norun`` after the language
+keeps a block from being run; ``slurm`` lets it run on a cluster, where Slurm is installed.
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ PAGES = sorted(
     for page in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
     if "```console" in page.read_text() or " file=" in page.read_text()
 )
-_BLOCK = re.compile(r"^```(\w+)(?: file=(\S+))?(?: (norun))?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_BLOCK = re.compile(
+    r"^```(\w+)(?: file=(\S+))?(?: (norun|slurm))?\n(.*?)^```$", re.MULTILINE | re.DOTALL
+)
 
 
 @dataclass
@@ -50,14 +53,19 @@ def test_there_are_pages_to_check() -> None:
 @pytest.mark.inside
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_the_page_does_what_it_shows(
-    page: Path, project: Project, capsys: pytest.CaptureFixture[str]
+    page: Path,
+    project: Project,
+    capsys: pytest.CaptureFixture[str],
+    request: pytest.FixtureRequest,
 ) -> None:
+    if "```console slurm" in page.read_text():
+        request.getfixturevalue("slurm")
     (project.path / "conftest.py").unlink()
     (project.path / "evals" / "eval_mail.yaml").unlink()
-    for language, name, norun, text in _BLOCK.findall(page.read_text()):
+    for language, name, how, text in _BLOCK.findall(page.read_text()):
         if name:
             project.write(name, text)
-        elif language == "console" and not norun:
+        elif language == "console" and how != "norun":
             for command in commands(text):
                 _check(command, project, capsys)
 
