@@ -55,13 +55,8 @@ def test_the_page_lists_exactly_the_options_that_help_shows(project: Project) ->
         ),
         (
             ["--siren-executor=dask", "--no-wait"],
-            "--no-wait cannot be used with --siren-executor dask, whose elements end with the "
+            "--no-wait cannot be used with --siren-executor dask, whose cluster ends with the "
             "session: name a scheduler, dask:ADDRESS",
-        ),
-        (
-            ["--siren-executor=debug", "--no-wait"],
-            "--no-wait cannot be used with --siren-executor debug, whose elements end with the "
-            "session: use local",
         ),
         (["--slurm", "--pdb"], "--slurm cannot be used with --pdb: no run is in this process"),
         (

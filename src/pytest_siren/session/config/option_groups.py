@@ -569,26 +569,22 @@ def check_submission(config: pytest.Config) -> None:
             f"--slurm-partition cannot be used with --siren-executor {asked.engine}, which has none"
         )
     what = "--slurm" if option("siren_slurm") else f"--siren-executor {asked.engine}"
-    if not asked.wait and asked.engine in _WITH_SESSION:
-        other = "name a scheduler, dask:ADDRESS" if asked.engine == "dask" else "use local"
-        raise pytest.UsageError(
-            f"--no-wait cannot be used with {what}, whose elements end with the session: {other}"
-        )
     if option("dist", "no") == "each":
         raise pytest.UsageError(
             f"{what} cannot be used with --dist each, which makes a job for every worker"
         )
     if option("usepdb", False):
         raise pytest.UsageError(f"{what} cannot be used with --pdb: no run is in this process")
-    if asked.engine == "debug" and not asked.wait:
-        raise pytest.UsageError(
-            f"--no-wait cannot be used with {what}, whose elements this process executes"
-        )
+    if (why := _WITH_SESSION.get(asked.engine)) is not None and not asked.wait:
+        raise pytest.UsageError(f"--no-wait cannot be used with {what}, {why}")
 
 
 _SHORT = {"siren_slurm_partition": "--slurm-partition", "siren_executor": "--siren-executor"}
-_WITH_SESSION = ("debug", "dask")
-"""Engines whose elements cannot outlive the session."""
+_WITH_SESSION = {
+    "debug": "whose elements this process executes",
+    "dask": "whose cluster ends with the session: name a scheduler, dask:ADDRESS",
+}
+"""Engines whose elements cannot outlive the session, and why."""
 _DEPENDENT = {
     "siren_slurm_partition": "--slurm-partition",
     "siren_slurm_time": "--slurm-time",
