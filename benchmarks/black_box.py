@@ -29,9 +29,11 @@ from pytest_siren.agents.addresses import Addresses
 from pytest_siren.agents.black_box import BlackBox, BlackBoxConfig
 from pytest_siren.agents.plain import PlainAgent, PlainAgentConfig
 from pytest_siren.attacks.template_string import TemplateStringAttack, TemplateStringConfig
+from pytest_siren.datasets import inline
 from pytest_siren.datasets.agentdojo import AgentDojoConfig, load
+from pytest_siren.datasets.inline import InlineConfig
 from pytest_siren.evaluation.components import SHARED, SharedParts
-from pytest_siren.evaluation.models import RunContext
+from pytest_siren.evaluation.models import ModelSource, RunContext
 from pytest_siren.evaluation.run import RunPlan, execute
 from pytest_siren.evaluation.scores import Status
 from pytest_siren.evaluation.world import World
@@ -60,7 +62,7 @@ class OutsideAgent(BlackBox):
         self._answers[number] = answer
         async with serve(world) as served:
             run = {"base_url": served.base_url, "mcp_url": served.mcp_url, "number": number,
-                   "prompt": world.prompt}  # fmt: skip
+                   "prompt": world.prompt, "tools": bool(world.tools)}  # fmt: skip
             self._process.stdin.write(json.dumps(run).encode() + b"\n")
             return await answer
 
@@ -92,17 +94,24 @@ async def outside_agent(way: str) -> AsyncIterator[OutsideAgent]:
         await server.aclose()
 
 
-def plans(work: Work, agent: Any) -> Iterator[RunPlan]:
-    """Yield as many couples as ``work`` has runs."""
-    dataset = load(AgentDojoConfig(suite_name="workspace"), Path())
-    attack = TemplateStringAttack(TemplateStringConfig())
-    model = api_model("openai-chat:gpt-4o")
+def plans(work: Work, agent: Any, model: ModelSource) -> Iterator[RunPlan]:
+    """Yield the runs of ``work``: couples where the model calls tools, and prompts else."""
+    limits = UsageLimits(request_limit=None)
+    if work.calls:
+        dataset: Any = load(AgentDojoConfig(suite_name="workspace"), Path())
+        attack = TemplateStringAttack(TemplateStringConfig())
+        pairs = [(one.benign, one.malicious, one.id) for one in dataset.couples]
+    else:
+        task = {"id": "task", "prompt": "Say when you are done.",
+                "evaluators": [{"type": "contains", "value": "Done"}]}  # fmt: skip
+        dataset = inline.build(InlineConfig(name="one-call", tasks=[task]), Path())
+        attack = None
+        pairs = [(one, None, one.id) for one in dataset.benign_tasks]
     for number in range(work.runs):
-        couple = dataset.couples[number % len(dataset.couples)]
-        context = RunContext(
-            dataset.name, "workspace", couple.id, couple.benign, couple.malicious, "direct", 0
-        )
-        yield RunPlan(context, dataset, agent, attack, model, UsageLimits(request_limit=None))
+        benign, malicious, name = pairs[number % len(pairs)]
+        kind = attack and "direct"
+        context = RunContext(dataset.name, dataset.suite, name, benign, malicious, kind, number)
+        yield RunPlan(context, dataset, agent, attack, model, limits)
 
 
 async def seconds(work: Work, agent: Any) -> tuple[float, float]:
@@ -114,11 +123,14 @@ async def seconds(work: Work, agent: Any) -> tuple[float, float]:
             outcome = await execute(plan)
             assert outcome.status is Status.SCORED, outcome.error
 
-    all_plans = list(plans(work, agent))
+    model = api_model("openai-chat:gpt-4o")
+    all_plans = list(plans(work, agent, model))
     await one(all_plans[0])
     began, used = time.perf_counter(), time.process_time()
     await asyncio.gather(*map(one, all_plans[1:]))
-    return time.perf_counter() - began, time.process_time() - used
+    took = time.perf_counter() - began, time.process_time() - used
+    await model.aclose()
+    return took
 
 
 async def cpu(work: Work) -> dict[str, float]:

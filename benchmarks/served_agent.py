@@ -1,9 +1,9 @@
 """An agent in a process of its own, which knows nothing of its runs but their addresses.
 
 ``python -m benchmarks.served_agent`` reads a run per line from standard input, as JSON:
-``base_url``, ``mcp_url``, ``prompt``, ``number``. It works on all at the same time, and writes for
-each its number and the answer. With ``--loop requests`` it sends plain HTTP requests instead of
-using the clients of vendors, whose own work is several times that of the endpoint.
+``base_url``, ``mcp_url``, ``prompt``, ``number``, and whether there are ``tools``. It works on all
+at the same time, and writes for each its number and the answer. With ``--loop requests`` it sends
+plain HTTP requests instead of using the clients of vendors, whose own work hides the endpoint's.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import json
 import sys
 from typing import Any
 
-import httpx
+import aiohttp
 
 CALL_HEADERS = {
     "accept": "application/json, text/event-stream",
@@ -46,21 +46,21 @@ async def by_clients(run: dict[str, Any], http: Any) -> str:
                 messages.append({"role": "tool", "tool_call_id": call.id, "content": text})
 
 
-async def by_requests(run: dict[str, Any], http: httpx.AsyncClient) -> str:
+async def by_requests(run: dict[str, Any], http: aiohttp.ClientSession) -> str:
     """Answer by the same requests, made by hand."""
 
     async def mcp(method: str, **params: Any) -> Any:
         body = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
-        found = await http.post(run["mcp_url"], json=body, headers=CALL_HEADERS)
-        return found.json()["result"]
+        async with http.post(run["mcp_url"], json=body, headers=CALL_HEADERS) as found:
+            return (await found.json())["result"]
 
-    tools = [_offer(one["name"], one.get("description"), one["inputSchema"])
-             for one in (await mcp("tools/list"))["tools"]]  # fmt: skip
+    listed = (await mcp("tools/list"))["tools"] if run["tools"] else []
+    tools = [_offer(one["name"], one.get("description"), one["inputSchema"]) for one in listed]
     messages: list[Any] = [{"role": "user", "content": run["prompt"]}]
     while True:
-        body = {"model": "m", "messages": messages, "tools": tools}
-        found = await http.post(f"{run['base_url']}/chat/completions", json=body)
-        message = found.json()["choices"][0]["message"]
+        body = {"model": "m", "messages": messages, **({"tools": tools} if tools else {})}
+        async with http.post(f"{run['base_url']}/chat/completions", json=body) as found:
+            message = (await found.json())["choices"][0]["message"]
         if not message.get("tool_calls"):
             return str(message["content"])
         messages.append(message)
@@ -84,9 +84,9 @@ async def work(way: str) -> None:
     reading = asyncio.StreamReader(limit=1 << 20)
     loop = asyncio.get_running_loop()
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reading), sys.stdin)
-    limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
-    client: Any = AsyncOpenAI(base_url="http://unused", api_key="x")
-    http: Any = client if way == "clients" else httpx.AsyncClient(limits=limits, timeout=60)
+    http: Any = AsyncOpenAI(base_url="http://unused", api_key="x")
+    if way == "requests":
+        http = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0))
     answer = by_clients if way == "clients" else by_requests
     tasks: set[asyncio.Task[None]] = set()
 
@@ -98,6 +98,7 @@ async def work(way: str) -> None:
         task = asyncio.create_task(one(json.loads(line)))
         tasks.add(task)
         task.add_done_callback(tasks.discard)
+    await http.close()
 
 
 if __name__ == "__main__":
