@@ -399,7 +399,7 @@ SUITES = ("banking", "slack", "travel", "workspace")
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "engine",
-    ["slurm", pytest.param("local", marks=pytest.mark.nightly)],
+    ["slurm", *(pytest.param(one, marks=pytest.mark.nightly) for one in ("local", "dask"))],
 )
 def test_published_couples_come_to_the_same_as_on_one_machine(
     request: pytest.FixtureRequest,
