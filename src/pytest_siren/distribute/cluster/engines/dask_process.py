@@ -7,6 +7,7 @@ workers need not have this package.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import socket
@@ -117,10 +118,13 @@ class Dask:
                 case "look":
                     return self._look(what)
             return self._cancel(what)
-        # What Dask raises when a connection breaks differs by where it does.
-        except (OSError, TimeoutError, RuntimeError, ValueError) as error:
+        except DaskError:
             self._disconnect()
-            raise DaskError(_words(error)) from None
+            raise
+        # What Dask raises differs by its version and by where a connection breaks.
+        except Exception as error:
+            self._disconnect()
+            raise DaskError(_words(error)) from error
 
     def close(self) -> None:
         """Let go of the scheduler, or end the cluster that was started."""
@@ -136,8 +140,6 @@ class Dask:
         client = self._connected()
         if self._cluster is not None and workers > len(self._cluster.worker_spec):
             self._cluster.scale(workers)
-        if found := differing(client.get_versions()):
-            raise DaskError(f"{found}: start it in the environment of this session")
         for key, request in zip(keys, requests, strict=True):
             self._futures[key] = client.submit(execute, request, key=key, pure=False, retries=0)
         # Tasks that nobody waits for would be forgotten when this process ends.
@@ -190,6 +192,9 @@ class Dask:
         if self._client is None:
             if (refusal := _refusal(self.address)) is not None:
                 raise DaskError(f"nothing answers there: {refusal}", gone=True)
+            # Before there is a client, which fails in any way where versions differ.
+            if found := differing(asyncio.run(_versions_at(self.address))):
+                raise DaskError(f"{found}: start it in the environment of this session")
             self._client = Client(self.address, timeout=_CONNECT, set_as_default=False)
         return self._client
 
@@ -216,6 +221,21 @@ def _refusal(address: str) -> str | None:
     except OSError:
         return None
     return None
+
+
+async def _versions_at(address: str) -> dict[str, Any]:
+    """Return the versions of packages here, at the scheduler, and at its workers."""
+    from distributed import Security
+    from distributed.core import rpc
+    from distributed.versions import get_versions
+
+    arguments = Security().get_connection_args("client")
+    async with rpc(address, connection_args=arguments, timeout=_CONNECT) as scheduler:
+        return {
+            "client": get_versions(),
+            "scheduler": await scheduler.versions(),
+            "workers": await scheduler.broadcast(msg={"op": "versions"}),
+        }
 
 
 def differing(versions: Mapping[str, Any]) -> str | None:
