@@ -125,7 +125,7 @@ def test_a_session_stops_at_as_many_failures_as_locally(
     result.stdout.fnmatch_lines([f"*stopping after {failures} failures*"])
     result.assert_outcomes(failed=failures)
     assert len(project.results()) < 40
-    result.stdout.fnmatch_lines(["finish them with: pytest --lf"])
+    result.stdout.fnmatch_lines(["finish them with: pytest --lf --siren-executor local"])
 
 
 def test_runs_that_gates_do_not_need_are_not_executed(slow: Project) -> None:
@@ -151,7 +151,7 @@ def test_what_a_stopped_session_left_is_finished_here(slow: Project) -> None:
 
     assert process.returncode == pytest.ExitCode.INTERRUPTED
     assert "pending: 2 of 3 runs, 2 of them cancelled in flight" in output
-    assert "finish them with: pytest --lf" in output
+    assert "finish them with: pytest --lf --siren-executor local\n" in output
     quick = (slow.path / "conftest.py").read_text().replace("split()[-1]", "split()[-1][:1]")
     slow.write("conftest.py", quick)
     resumed = slow.run("--lf")

@@ -94,6 +94,18 @@ def test_a_temporary_folder_that_is_not_there_is_one_line(
     result.stdout.no_fnmatch_line("*Traceback*")
 
 
+def test_a_file_in_place_of_the_jobs_folder_is_named_before_anything_is_submitted(
+    project: Project,
+) -> None:
+    project.write("taken", "")
+    result = project.run("evals", "--siren-executor=local", "--jobs-dir=taken/jobs")
+    assert result.ret == pytest.ExitCode.INTERRUPTED
+    result.stdout.fnmatch_lines(
+        [f"the folder {project.path}/taken/jobs cannot be used: {project.path}/taken is a file"]
+    )
+    result.stdout.no_fnmatch_line("*TMPDIR*")
+
+
 @pytest.mark.inside
 def test_collect_only_creates_nothing(project: Project) -> None:
     result = project.run("evals", "--collect-only", "-q")

@@ -270,7 +270,7 @@ def test_a_cancelled_array_is_not_submitted_again(slurm: Cluster, evaluation: Ev
     assert process.returncode == pytest.ExitCode.TESTS_FAILED, output
     assert output.count("submitted to slurm") == 1
     assert output.count("failed: CANCELLED by 0") == 2
-    assert "finish them with: pytest --lf" in output
+    assert "finish them with: pytest --lf --slurm\n" in output
     evaluation.check_completed_by_lf("--slurm", "--slurm-shards", "1")
 
 

@@ -22,6 +22,7 @@ from pytest_siren.distribute.cluster.engines.base import (
     SubmitError,
 )
 from pytest_siren.distribute.cluster.engines.by_name import engine_named
+from pytest_siren.distribute.cluster.engines.slurm_queue import QueueQuestion
 from pytest_siren.distribute.cluster.settings import Settings
 
 ROOT = Path(__file__).parents[2]
@@ -181,6 +182,26 @@ def test_debug_elements_that_are_cancelled_are_not_executed(tmp_path: Path) -> N
     assert [path.stem for path in tmp_path.glob("reports/*")] == ["e1.0"]
 
 
+def test_an_element_that_slurm_has_not_considered_yet_waits_for_no_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A stub: a real queue is in this state for some milliseconds only.
+    squeue = tmp_path / "squeue"
+    squeue.write_text("#!/bin/sh\necho '7_0|PENDING|None'\necho '7_1|PENDING|Resources'\n")
+    squeue.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    question = QueueQuestion()
+    try:
+        entries = question.answer(10)
+    finally:
+        question.close()
+    assert entries is not None
+    assert {name: entry.reason for name, entry in entries.items()} == {
+        "7_0": "",
+        "7_1": "Resources",
+    }
+
+
 def test_slurm_without_sbatch_says_what_to_do(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -194,7 +215,7 @@ def test_an_unknown_executor_is_a_usage_error_with_the_known_ones(tmp_path: Path
         engine_named("lokal", tmp_path)
     assert str(raised.value) == (
         "--siren-executor: unknown executor 'lokal' (did you mean 'local'?); known are "
-        "slurm, local, debug"
+        "slurm, local, debug, dask"
     )
 
 

@@ -14,7 +14,7 @@ from rich.cells import cell_len
 
 from pytest_siren.evaluation.accounts import CostUnknownError, Price, Prices
 from pytest_siren.metrics.rates.choices import dollars
-from pytest_siren.metrics.rates.summary import rows, totals
+from pytest_siren.metrics.rates.summary import rows
 from pytest_siren.session.config.option_groups import limit_reached
 from pytest_siren.session.items.job import check_priced
 from pytest_siren.session.reporting.summary_table import render
@@ -46,6 +46,14 @@ def test_an_unknown_cost_names_the_model_without_a_price() -> None:
         "  tokens 100 in, 10 out   cost unknown (no price for openai:foo)   wall time 2.0 s"
         in lines
     )
+
+
+def test_an_unknown_cost_of_a_job_without_a_model_is_that_of_the_agents_own() -> None:
+    own: dict[str, Any] = {"cost": None, "model": "no model", "model_kind": "none"}
+    lines = table(report("a", job="/jobs/1", **own), report("b", job="/jobs/2", **own), width=100)
+    [line, _, total] = [line for line in lines if "cost" in line]
+    assert "cost unknown (no price for the agent's own model)   wall time" in line
+    assert "cost unknown (no price for the agent's own model)   wall time" in total
 
 
 def test_an_unknown_cost_without_tokens_says_so() -> None:
@@ -84,7 +92,6 @@ def test_the_sum_names_the_models_without_a_price() -> None:
         ],
         (1,),
     )
-    assert totals(made).models == ("a:x", "a:y")
     shown = "\n".join(render(made, (1,), 120))
     assert "cost at least $0.1000   no price for 2 of 3 attempts (a:x and 1 more)" in shown
 

@@ -144,6 +144,7 @@ def test_what_cannot_be_read_is_named_and_the_rest_is_read(tmp_path: Path) -> No
     config = newer.path / "config.yaml"
     config.write_text(config.read_text().replace("schema_version: 1", "schema_version: 9"))
     without = a_job(tmp_path, "without")
+    (without.path / COUPLE.replace(":", "_") / ("a" * 8)).mkdir(parents=True)
     strange = tmp_path / "strange"
     strange.mkdir()
     (strange / "config.yaml").write_text("just: text\n")
@@ -163,6 +164,14 @@ def test_what_cannot_be_read_is_named_and_the_rest_is_read(tmp_path: Path) -> No
         "strange/config.yaml: dataset has no type, so it is not the configuration of a job",
         "cannot read gone/config.yaml: No such file or directory",
     ]
+
+
+def test_a_job_none_of_whose_runs_has_ended_has_no_problem(tmp_path: Path) -> None:
+    found = read_runs([a_job(tmp_path, "begun").path])
+    assert not len(found.runs)
+    assert not found.problems
+    assert list(found.planned.values()) == [3]
+    assert found.notes == ("job begun: no run of it has ended yet",)
 
 
 def test_of_many_bad_lines_five_are_named_and_all_are_counted(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from pytest_siren.distribute.cluster.leases import Block, blocks
+from pytest_siren.jobs.writing.write import folder_error
 
 SESSIONS = ".sessions"
 """Folder in a folder of jobs; readers of jobs pass over what begins with a dot."""
@@ -166,11 +167,17 @@ class SessionStore:
         return self.folder / "leases" / str(group)
 
     def make(self) -> None:
-        """Make the folders, for this user alone: command lines may hold secrets."""
-        self.folder.parent.mkdir(parents=True, exist_ok=True)
-        self.folder.mkdir(mode=0o700, exist_ok=True)
-        for path in (self.state, self.reports, self.presence, self.engine):
-            path.mkdir(exist_ok=True)
+        """Make the folders, for this user alone: command lines may hold secrets.
+
+        Raises ``FolderError``, which names the folder of the jobs.
+        """
+        try:
+            self.folder.parent.mkdir(parents=True, exist_ok=True)
+            self.folder.mkdir(mode=0o700, exist_ok=True)
+            for path in (self.state, self.reports, self.presence, self.engine):
+                path.mkdir(exist_ok=True)
+        except OSError as error:
+            raise folder_error(self.folder.parent.parent, error) from error
 
     def write_plan(self, plan: Plan) -> None:
         """Write the plan, before any element is submitted."""

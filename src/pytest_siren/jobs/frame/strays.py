@@ -62,6 +62,11 @@ def find_unindexed(
     return UnindexedAttempts(job, 0 if written_now(job) else len(finished), gone)
 
 
+def has_attempts(job: Path) -> bool:
+    """Return whether an attempt of ``job`` has been begun. Raises ``OSError`` as above."""
+    return bool(_places(job))
+
+
 def _places(job: Path) -> list[str]:
     with os.scandir(job) as found:
         tasks = [one.name for one in found if one.name[0] != "." and one.is_dir()]

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from pytest_siren.jobs.frame.index_columns import Columns, Indexes
-from pytest_siren.jobs.frame.strays import find_unindexed
+from pytest_siren.jobs.frame.strays import find_unindexed, has_attempts
 from pytest_siren.jobs.reading.job_config import (
     JobSummary,
     RecordError,
@@ -99,6 +99,9 @@ def _runs(
 ) -> Columns | None:
     index = job / INDEX_FILE
     if not has_index(job):
+        if not _has_attempts(job):
+            notes.append(f"job {escaped(job.name)}: no run of it has ended yet")
+            return None
         raise RecordError(
             f"{index}: not there, so nothing is known of the job's runs; "
             "'siren jobs repair' builds it from their records"
@@ -112,6 +115,13 @@ def _runs(
     problems += found.not_counted()
     notes += found.not_recorded()
     return columns
+
+
+def _has_attempts(job: Path) -> bool:
+    try:
+        return has_attempts(job)
+    except OSError as error:
+        raise RecordError(f"cannot read {job}: {error.strerror}") from error
 
 
 def _without_durations(job: str, columns: Columns | None) -> list[str]:

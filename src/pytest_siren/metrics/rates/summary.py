@@ -119,8 +119,6 @@ class Totals:
     """US dollars of all attempts whose cost is known."""
     unpriced: int
     """Attempts whose cost is unknown."""
-    models: tuple[str, ...]
-    """The models of those attempts."""
     wall_seconds: float
     """From the start of the first attempt to the end of the last."""
     unmeasured: int = 0
@@ -170,7 +168,6 @@ def totals(rows: Sequence[SummaryRow]) -> Totals:
         attempts=sum(row.attempts for row in rows),
         cost=fsum(row.cost for row in rows),
         unpriced=sum(row.unpriced for row in rows),
-        models=tuple(dict.fromkeys(row.model for row in rows if row.unpriced)),
         wall_seconds=max(row.started_at + row.wall_seconds for row in rows)
         - min(row.started_at for row in rows),
         unmeasured=sum(row.unmeasured for row in rows),

@@ -13,6 +13,7 @@ import pytest
 
 from pytest_siren.evaluation.bounds import MOST_RUNS_OF_TASK
 from pytest_siren.jobs.redact import REDACTED, of_override
+from pytest_siren.session.config.option_groups import submission
 from pytest_siren.session.config.processes import executor_of
 from pytest_siren.session.config.stash import CACHE_KEY, SECRETS, SESSION
 
@@ -319,10 +320,12 @@ def _write_sweeps(
 
 
 def how_to_go_on(config: pytest.Config) -> str:
-    """Return the command that executes what is left."""
+    """Return the command that executes what is left, on the same engine."""
+    asked = submission(config)
+    where = "" if asked is None else f" {asked.option}"
     if getattr(config, "cache", None) is not None:
-        return "pytest --lf"
-    return f"pytest --resume {config.stash[SESSION].sweep}"
+        return f"pytest --lf{where}"
+    return f"pytest --resume {config.stash[SESSION].sweep}{where}"
 
 
 def noted(config: pytest.Config) -> dict[str, Any] | None:

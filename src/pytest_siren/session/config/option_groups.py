@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
 from functools import partial
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -482,6 +483,11 @@ class Submission:
     """How many elements each array has; ``None`` for as many as are enough."""
     wait: bool
     """Whether the session follows the elements to their ends."""
+
+    @property
+    def option(self) -> str:
+        """The option that names the engine, for a command line."""
+        return "--slurm" if self.engine == SLURM else f"--siren-executor {quote(self.engine)}"
 
 
 def add_cluster_options(group: OptionNames) -> None:

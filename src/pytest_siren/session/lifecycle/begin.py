@@ -178,10 +178,13 @@ def start(config: pytest.Config) -> Evaluations:
 
 def _board(config: pytest.Config) -> SharedState:
     """Join the board of the session. Raises a collection error where there is no place for it."""
+    from pytest_siren.jobs.writing.write import FolderError
     from pytest_siren.sharing.state import SharedStateError
 
     try:
         return executor_of(config).join()
+    except FolderError as error:
+        raise pytest.Collector.CollectError(str(error)) from None
     except (OSError, SharedStateError) as error:
         message = f"evaluations need a temporary folder ($TMPDIR): {error}"
         raise pytest.Collector.CollectError(message) from None

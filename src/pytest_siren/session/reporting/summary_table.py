@@ -35,15 +35,17 @@ def render(
             lines.append("")
         lines.extend(_block(row, list(dict.fromkeys(ks)), width, root))
     if len({row.job for row in rows}) > 1:
-        lines += ["", *_session(totals(rows), width)]
+        lines += ["", *_session(rows, width)]
     return lines
 
 
-def _session(total: Totals, width: int) -> list[str]:
+def _session(rows: Sequence[SummaryRow], width: int) -> list[str]:
+    total = totals(rows)
+    models = tuple(dict.fromkeys(_asked(row) for row in rows if row.unpriced))
     return [
         f"session | {counted(total.jobs, 'job')}",
         *_flow("", _run_counts(total), width, gap="   "),
-        *_flow("", _costs(total, total.models, width), width, gap="   "),
+        *_flow("", _costs(total, models, width), width, gap="   "),
     ]
 
 
@@ -55,7 +57,7 @@ def _block(row: SummaryRow, ks: Sequence[int], width: int, root: Path | None) ->
         *_exposure(row, width),
         *_answers(row, width),
         *_reach(row, width),
-        *_flow("", _costs(row, (row.model,), width), width, gap="   "),
+        *_flow("", _costs(row, (_asked(row),), width), width, gap="   "),
         *_others(row, width),
         *_job(row.job, root, width),
     ]
@@ -252,6 +254,7 @@ def _wrap(pieces: Sequence[str], width: int, gap: str, indents: tuple[str, str])
 
 
 _WIDEST_NAME = 28
+_OWN_MODEL = "the agent's own model"
 
 
 def _cost_of(row: SummaryRow | Totals, models: Sequence[str], room: int) -> list[str]:
@@ -272,6 +275,11 @@ def _cost_of(row: SummaryRow | Totals, models: Sequence[str], room: int) -> list
         f"cost at least {dollars(row.cost)}",
         _named(f"{_lacking(row)} {attempts} ({{}})", models, room),
     ]
+
+
+def _asked(row: SummaryRow) -> str:
+    """Return the name of the model whose price counts; a job without one may ask its own."""
+    return _OWN_MODEL if row.model_kind == "none" else row.model
 
 
 def _of_others(row: SummaryRow | Totals) -> bool:

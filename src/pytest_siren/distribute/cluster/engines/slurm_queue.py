@@ -14,6 +14,8 @@ from pytest_siren.text.words import escaped
 
 _LONGEST = 30.0
 """Seconds that a command may take."""
+_NO_REASON = "None"
+"""What Slurm says of an element that it has not considered yet."""
 _WAITING = {
     *("PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED"),
     *("RESV_DEL_HOLD", "SPECIAL_EXIT"),
@@ -87,7 +89,8 @@ def _text(file: IO[bytes]) -> str:
 
 def _entry(element: str, state: str, reason: str) -> tuple[str, QueueEntry]:
     if state in _WAITING:
-        return element, QueueEntry(ElementState.PENDING, escaped(reason), leaving=False)
+        said = "" if reason == _NO_REASON else escaped(reason)
+        return element, QueueEntry(ElementState.PENDING, said, leaving=False)
     return element, QueueEntry(ElementState.RUNNING, "", leaving=state == "COMPLETING")
 
 
