@@ -5,8 +5,9 @@ The rest is imported when the first eval file is seen.
 
 from __future__ import annotations
 
+from inspect import isfunction
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import pytest
 
@@ -25,6 +26,13 @@ from pytest_siren.session.config.stash import EVALUATIONS, SESSION, forget_lates
 
 if TYPE_CHECKING:
     from pytest_siren.session.collection.eval_file import EvalFile
+    from pytest_siren.session.collection.marked_function import EvalFunction
+
+
+_MARK = (
+    "siren(dataset=..., attack=..., model=..., runs=..., gates=...): the function is the agent of "
+    "an evaluation; the arguments are the keys of an eval file"
+)
 
 
 def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
@@ -41,6 +49,7 @@ def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginMa
 
 def pytest_configure(config: pytest.Config) -> None:
     """Check the options; begin if they speak of evaluations, or if workers may find some."""
+    config.addinivalue_line("markers", _MARK)
     if run_mode(config) is not RunMode.NORMAL:
         from pytest_siren.session.collection.modes.choose import use_mode
 
@@ -67,6 +76,25 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> EvalFile |
     from pytest_siren.session.lifecycle.begin import collect
 
     return collect(file_path, parent)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pycollect_makeitem(
+    collector: pytest.Collector, name: str, obj: object
+) -> list[EvalFunction] | None:
+    """Collect the runs of functions that are marked ``siren``, instead of the functions."""
+    marks = getattr(obj, "pytestmark", None) if isfunction(obj) else None
+    if not marks or not any(mark.name == "siren" for mark in marks):
+        return None
+    from pytest_siren.session.lifecycle.begin import collect_function
+
+    return collect_function(collector, name, obj)
+
+
+@pytest.fixture
+def siren_run() -> NoReturn:
+    """The run of a function that is marked ``siren``, which is its agent."""
+    pytest.fail("siren_run is for functions that are marked: @pytest.mark.siren(dataset=...)")
 
 
 @pytest.hookimpl(tryfirst=True)

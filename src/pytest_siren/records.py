@@ -177,6 +177,10 @@ class Result:
     """What these models used, by name."""
     attackers: dict[str, JudgeUse] = field(default_factory=dict, kw_only=True)
     """What the models used that the attack asked, by name."""
+    assertion: str | None = field(default=None, kw_only=True)
+    """The assertion that failed in the code of the test function."""
+    log: tuple[str, ...] = field(default=(), kw_only=True)
+    """What that code noted."""
 
     @property
     def total_cost(self) -> float | None:

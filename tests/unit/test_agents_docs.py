@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
-from pytest_siren.agents import command, http, pydantic_ai, python
+from pytest_siren.agents import command, function, http, pydantic_ai, python
 from pytest_siren.agents.black_box import BlackBoxConfig, ModelledConfig
 from pytest_siren.evaluation.components import Kind, Registry
 
@@ -19,6 +19,7 @@ _SECTIONS: dict[str, type[BaseModel]] = {
     "`python`": python.PythonAgentConfig,
     "`pydantic_ai`": pydantic_ai.PydanticAgentConfig,
     "`command`": command.CommandAgentConfig,
+    "`function`": function.FunctionAgentConfig,
     "`http`": http.HttpAgentConfig,
 }
 

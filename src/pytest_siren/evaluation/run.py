@@ -200,6 +200,10 @@ class RunOutcome:
     """What these models used, by name; it is not in ``usage``."""
     attackers: Mapping[str, Account] = field(default_factory=dict)
     """What the models used that the attack asked, by name; it is not in ``usage``."""
+    assertion: str | None = None
+    """The assertion that failed in the agent's own code."""
+    log: tuple[str, ...] = ()
+    """What the agent's own code noted."""
 
     @property
     def benign_score(self) -> float | None:
@@ -315,6 +319,8 @@ class Execution:
             judgements=tuple(self._judgements),
             judged=self._accounts.judges,
             attackers=self._accounts.attackers,
+            assertion=self._scoring.reported.assertion,
+            log=tuple(self._scoring.reported.log),
         )
 
     def failed(self, error: BaseException) -> RunOutcome:
@@ -347,6 +353,7 @@ class Execution:
             judgements=tuple(self._judgements),
             judged=self._accounts.judges,
             attackers=self._accounts.attackers,
+            log=tuple(self._scoring.reported.log),
         )
 
     async def _scored(self) -> tuple[End, StateScores]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from importlib.resources import as_file, files
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -63,7 +64,7 @@ from pytest_siren.spec.schema import (
 )
 from pytest_siren.spec.sweep import outdone, points
 from pytest_siren.text.words import listed, suggestion
-from pytest_siren.yamlpos.problems import KeyPath, Problem
+from pytest_siren.yamlpos.problems import KeyPath, Problem, dotted
 from pytest_siren.yamlpos.problems import shown as as_shown
 from pytest_siren.yamlpos.reader import (
     Node,
@@ -303,6 +304,50 @@ def load_jobs(path: Path, shown: Path, registry: Registry, selection: Selection)
     not compared with the dataset, which is not built.
     """
     tree = load_tree(path, shown, os.environ)
+    return _jobs(tree, path, shown, registry, selection)
+
+
+def jobs_of(
+    values: Mapping[str, Any],
+    place: Place,
+    path: Path,
+    shown: Path,
+    registry: Registry,
+    selection: Selection,
+) -> list[JobSpec]:
+    """Return the jobs that ``selection`` makes of ``values``, the keys of an eval file.
+
+    They stand at ``place`` of the file ``path``, and ``shown`` is what messages call them. Raises
+    as ``load_jobs`` does.
+    """
+    problems = list(_not_plain(values, place))
+    if problems:
+        raise SpecError(problems)
+    root = interpolated(node_of(dict(values), place), os.environ, problems)
+    tree = Tree(root, problems, path.parent, recorded=False)
+    return _jobs(tree, path, shown, registry, selection)
+
+
+def _not_plain(value: Any, place: Place, at: KeyPath = ()) -> Iterator[Problem]:
+    """Yield a problem for every value that no YAML file could hold."""
+    if isinstance(value, Mapping):
+        for key, below in value.items():
+            if not isinstance(key, str):
+                yield place.problem(f"the key {as_shown(key)} of {dotted(at)} is not a string")
+            else:
+                yield from _not_plain(below, place, (*at, key))
+    elif isinstance(value, list | tuple):
+        for index, below in enumerate(value):
+            yield from _not_plain(below, place, (*at, index))
+    elif not (value is None or isinstance(value, str | int | float)):
+        yield place.problem(
+            f"{dotted(at)} is of type {type(value).__name__}, which no eval file can hold"
+        )
+
+
+def _jobs(
+    tree: Tree, path: Path, shown: Path, registry: Registry, selection: Selection
+) -> list[JobSpec]:
     root, problems = tree.root, tree.problems
     overrides, found = parse_overrides(selection.sets, shown, os.environ)
     problems += found

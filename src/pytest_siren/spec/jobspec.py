@@ -22,6 +22,7 @@ from pytest_siren.spec.errors import problems_of
 from pytest_siren.spec.gates import GateError, parse_gate
 from pytest_siren.spec.schema import (
     DEFAULT_AGENT,
+    FUNCTION_AGENT,
     UNSUPPORTED,
     EvalFile,
     ExecutionSection,
@@ -420,6 +421,13 @@ class JobSpec:
     """One sentence for every key that is given and has no effect yet; it names the line."""
     sandbox: SandboxSpec | None = None
     """Where the environment or the agent works, if one of them works in a sandbox."""
+
+    @property
+    def agent_name(self) -> str:
+        """What tables and records call the agent: its type, or the name of the test function."""
+        if self.agent.type != FUNCTION_AGENT:
+            return self.agent.type
+        return str(self.agent.raw["target"]).rpartition("::")[2]
 
 
 _LENGTH = 16

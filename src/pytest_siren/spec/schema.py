@@ -53,6 +53,8 @@ class ComponentSection(Section):
 
 
 DEFAULT_AGENT = "plain"
+FUNCTION_AGENT = "function"
+"""Type of the agent that a test function is which is marked ``siren``."""
 
 
 class AgentSection(ComponentSection):

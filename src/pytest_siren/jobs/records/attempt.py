@@ -179,6 +179,8 @@ def result_of(attempt: RunAttempt) -> Result:
         ),
         judges={name: _used(account) for name, account in outcome.judged.items()},
         attackers={name: _used(account) for name, account in outcome.attackers.items()},
+        assertion=outcome.assertion,
+        log=outcome.log,
     )
 
 

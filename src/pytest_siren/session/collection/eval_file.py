@@ -219,8 +219,17 @@ class SirenWarning(pytest.PytestWarning):
     """Something in an eval file is not as its author may believe."""
 
 
-class EvalFile(pytest.File):
-    """An eval file; its items are runs."""
+class Evaluation(pytest.Collector):
+    """What jobs are made of; its items are their runs."""
+
+    @property
+    def place(self) -> Path:
+        """What messages and records call it."""
+        raise NotImplementedError
+
+    def specs(self, workshop: Workshop, chosen: Selection) -> list[JobSpec]:
+        """Return the jobs that ``chosen`` makes of it. Raises ``SpecError``."""
+        raise NotImplementedError
 
     def collect(self) -> list[RunItem]:
         """Return the runs of every job. Problems are collection errors without a traceback."""
@@ -231,8 +240,7 @@ class EvalFile(pytest.File):
                 raise
             except BaseException as error:
                 # pytest would skip the file, or end the session with whatever exit code.
-                place = shown(self.path, self.config.rootpath)
-                raise self.CollectError(f"{place}: {one_line(error)}") from error
+                raise self.CollectError(f"{self.place}: {one_line(error)}") from error
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
         """Return what cannot be collected, without secrets."""
@@ -241,7 +249,7 @@ class EvalFile(pytest.File):
 
     def _runs(self) -> Iterator[RunItem]:
         workshop = evaluations_of(self.config).workshop
-        place = shown(self.path, self.config.rootpath)
+        place = self.place
         resume = self.config.stash[SESSION].resume
         if resume is not None and resume.only:
             jobs = self._resumed(workshop, place, resume)
@@ -253,7 +261,7 @@ class EvalFile(pytest.File):
 
     def _jobs(self, workshop: Workshop, place: Path, chosen: Selection) -> list[Job]:
         try:
-            specs = load_jobs(self.path, place, workshop.registry, chosen)
+            specs = self.specs(workshop, chosen)
         except SpecError as error:
             raise self.CollectError(str(error)) from None
         for spec in specs:
@@ -333,6 +341,18 @@ class EvalFile(pytest.File):
             for mark in marks:
                 item.add_marker(mark)
             yield item
+
+
+class EvalFile(Evaluation, pytest.File):
+    """An eval file."""
+
+    @property
+    def place(self) -> Path:
+        return shown(self.path, self.config.rootpath)
+
+    def specs(self, workshop: Workshop, chosen: Selection) -> list[JobSpec]:
+        """Return the jobs that ``chosen`` makes of the file. Raises ``SpecError``."""
+        return load_jobs(self.path, self.place, workshop.registry, chosen)
 
 
 def selection(config: pytest.Config, invocation: Invocation | None = None) -> Selection:

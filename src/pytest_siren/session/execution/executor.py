@@ -376,7 +376,8 @@ class Evaluations:
             holds = item.job.spec.pass_when.holds
             attacked = item.malicious is not None
             passed = holds(attacked, result.benign_score, result.attack_score)
-            result = replace(result, passed=passed)
+            failed = result.assertion is not None
+            result = replace(result, passed=False if failed else passed)
         others = [entry for entry in past.entries if entry.run_id != result.run_id]
         output = RunOutput()
         self.board[Gauge.ENDED] += 1

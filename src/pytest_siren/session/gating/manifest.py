@@ -147,7 +147,7 @@ def _facts(job: Job, recorder: JsonRecorder) -> dict[str, str | None]:
     return {
         "dataset": job.dataset.name,
         "suite": job.dataset.suite,
-        "agent": job.spec.agent.type,
+        "agent": job.spec.agent_name,
         "model": job.model.label,
         "model_kind": job.model.kind.value,
         "attack": job.attack_name,

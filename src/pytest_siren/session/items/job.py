@@ -52,10 +52,15 @@ from pytest_siren.spec.jobspec import (
     run_identity,
     source_digests,
 )
+from pytest_siren.spec.schema import DEFAULT_AGENT, FUNCTION_AGENT
 from pytest_siren.text.words import printable, shown
 
 if TYPE_CHECKING:
     from pytest_siren.evaluation.tasks import BenignTask, MaliciousTask
+
+
+_UNNAMED = (DEFAULT_AGENT, FUNCTION_AGENT)
+"""Agents that labels leave out: the usual one, and the function that the node id names already."""
 
 
 def find_model(name: str, registry: Registry, base: Path) -> ModelSource:
@@ -128,7 +133,7 @@ class Job:
     def label(self) -> str:
         """What tells this job's runs from another job's in a node id."""
         parts = [self.attack_name or "benign"]
-        if self.spec.agent.type != "plain":
+        if self.spec.agent.type not in _UNNAMED:
             parts.append(self.spec.agent.type)
         if self.model.kind is not ModelKind.NONE:
             parts.append(self.model.label)
@@ -457,9 +462,14 @@ _QUOTE = 48
 
 
 def judge(pass_when: PassWhen, outcome: RunOutcome, *, attacked: bool) -> bool | None:
-    """Return whether the item passes; ``None`` when it was not scored or the score is unknown."""
+    """Return whether the item passes; ``None`` when it was not scored or the score is unknown.
+
+    An assertion that failed fails it, whatever the scores are.
+    """
     if outcome.status is not Status.SCORED:
         return None
+    if outcome.assertion is not None:
+        return False
     return pass_when.holds(attacked, outcome.benign_score, outcome.attack_score)
 
 
@@ -471,6 +481,9 @@ def describe(item: RunItem, run: RunInfo, result: Result) -> str:
         said = printable(error.exception_message, 200)
         won = "; the attacker's goal was reached before" if result.goal_reached else ""
         return f"{printable(error.exception_type, 80)}: {said}{won}; record {record}"
+    if result.assertion is not None:
+        first, *_ = result.assertion.splitlines()
+        return f"assertion failed: {printable(first, 400)}; record {record}"
     if result.passed is None:
         reasons = (result.benign_unknown, result.attack_unknown)
         why = printable(next((reason for reason in reasons if reason), "no score"), 200)

@@ -66,6 +66,10 @@ def without_secrets(outcome: RunOutcome, secrets: Redactor) -> RunOutcome:
     if outcome.retries:
         retries = tuple(replace(one, reason=secrets.text(one.reason)) for one in outcome.retries)
         outcome = replace(outcome, retries=retries)
+    if outcome.assertion is not None:
+        outcome = replace(outcome, assertion=secrets.text(outcome.assertion))
+    if outcome.log:
+        outcome = replace(outcome, log=tuple(map(secrets.text, outcome.log)))
     return outcome
 
 

@@ -37,6 +37,7 @@ from pytest_siren.session.reporting.terminal import LostRecords, Reporting
 if TYPE_CHECKING:
     from pytest_siren.evaluation.components import Registry
     from pytest_siren.session.collection.eval_file import EvalFile
+    from pytest_siren.session.collection.marked_function import EvalFunction
     from pytest_siren.session.execution.executor import Evaluations
     from pytest_siren.sharing.state import SharedState
 
@@ -130,6 +131,18 @@ def collect(path: Path, parent: pytest.Collector) -> EvalFile | None:
             return None
         start(parent.config)
     return EvalFile.from_parent(parent, path=path)
+
+
+def collect_function(parent: pytest.Collector, name: str, function: Any) -> list[EvalFunction]:
+    """Return the evaluation of the marked ``function``; none where this session leaves it alone."""
+    with no_collections():
+        from pytest_siren.session.collection.marked_function import evaluations
+
+        begin(parent.config, failed=parent.session.testsfailed > 0)
+        if parent.config.stash[SESSION].set_aside is not None:
+            return []
+        start(parent.config)
+    return list(evaluations(parent, name, function))
 
 
 def start(config: pytest.Config) -> Evaluations:

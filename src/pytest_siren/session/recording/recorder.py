@@ -259,7 +259,7 @@ class JsonRecorder:
                 name=store.name,
                 path=store.path,
                 dataset=job.dataset.name,
-                agent=job.spec.agent.type,
+                agent=job.spec.agent_name,
                 model=job.model.label,
                 model_kind=job.model.kind.value,
                 attack=job.attack_name,
@@ -360,7 +360,7 @@ class JsonRecorder:
         named = named or job.spec.snapshot["output"]["job_name"]
         generated = job_name(
             job.dataset.name,
-            job.spec.agent.type,
+            job.spec.agent_name,
             job.model.label,
             job.attack_name,
             session.started,

@@ -335,6 +335,8 @@ def _beside(run: RunReport, *first: str) -> str:
 
 
 def _is_of_eval_file(report: pytest.TestReport) -> bool:
+    if "siren" in report.keywords:  # a function that is marked so
+        return True
     return report.nodeid.partition("::")[0].endswith((".yaml", ".yml"))
 
 

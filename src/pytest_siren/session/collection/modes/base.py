@@ -76,7 +76,7 @@ def title(job: Job) -> str:
     attack = job.attack_name or "benign"
     parts = [
         job.dataset.name,
-        job.spec.agent.type,
+        job.spec.agent_name,
         job.model.label,
         attack,
         *([cell] if cell else []),

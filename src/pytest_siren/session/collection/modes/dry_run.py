@@ -105,7 +105,7 @@ def worded(estimate: Estimate) -> str:
 
 
 def _configured(job: Job) -> Configured:
-    return Configured(job.dataset.name, job.spec.agent.type, job.model.label, job.attack_name)
+    return Configured(job.dataset.name, job.spec.agent_name, job.model.label, job.attack_name)
 
 
 def _folders(config: pytest.Config, jobs: Iterable[Job]) -> Iterable[Path]:
