@@ -6,6 +6,7 @@ import json
 import os
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -184,15 +185,15 @@ print("I have children.", flush=True)
 """
 
 
-def of_runs() -> list[str]:
-    """Return the processes of runs of agents that are alive."""
+def of_runs(token: str = "") -> list[str]:
+    """Return the processes of runs of agents that are alive, or of the run of ``token``."""
     found = []
     for folder in Path("/proc").iterdir():
         try:
             environment = (folder / "environ").read_bytes()
         except OSError:
             continue
-        if f"{RUN_VARIABLE}=".encode() in environment:
+        if f"{RUN_VARIABLE}={token}".encode() in environment:
             found.append(folder.name)
     return found
 
@@ -212,6 +213,26 @@ def test_a_program_ends_with_all_processes_that_it_started(project: Project, end
     else:
         assert result["output"] == "I have children."
     assert of_runs() == []
+
+
+def test_a_program_ends_with_all_processes_even_if_the_session_is_killed(project: Project) -> None:
+    tells = "(__import__('pathlib').Path(__file__).parent / 'run').write_text(os.environ['%s'])\n"
+    shop(project, BREEDS % (tells % RUN_VARIABLE + "time.sleep(600)"), AGENT)
+    session = project.start("evals")
+    note = project.path / "evals/run"
+    until(lambda: note.exists() and note.read_text() != "")
+    run = note.read_text()
+    assert len(of_runs(run)) == 4
+    session.kill()
+    session.communicate()
+    until(lambda: not of_runs(run))
+
+
+def until(is_so: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not is_so():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def test_a_program_that_reads_nothing_and_hangs_is_killed_at_its_own_limit(

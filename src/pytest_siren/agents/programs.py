@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import subprocess
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -18,6 +19,15 @@ _KEPT_ERRORS = 4_000
 """Bytes of what a program writes to its standard error, the last ones."""
 _CLOSING = 2.0
 """Seconds in which what was written to a pipe arrives once nobody holds it any more."""
+_WATCH = r"""
+read -r done && exit
+cd /proc && for round in 1 2 3; do
+  for process in [0-9]*; do
+    tr '\0' '\n' <"$process/environ" | grep -qxF "$1" && kill -9 "$process"
+  done
+done
+"""
+"""A shell that kills the processes of a run if its input ends without a word."""
 
 
 class ProgramError(RuntimeError):
@@ -162,11 +172,28 @@ async def running(
 ) -> AsyncIterator[Program]:
     """Start ``command`` in ``folder`` and yield it; kill it with all that it started on exit.
 
-    It has the environment of this process, with ``environment`` in addition, and may print ``most``
-    bytes; with ``None`` nobody reads what it prints, which counts as its standard error. Raises
-    ``ProgramError`` where it cannot be started.
+    If this process is killed before, they are killed too. It has the environment of this process,
+    with ``environment`` in addition, and may print ``most`` bytes; with ``None`` nobody reads what
+    it prints, which counts as its standard error. Raises ``ProgramError`` where it cannot be
+    started.
     """
     token = token_hex(16)
+    async with (
+        _watched(token),
+        _started(command, name, folder, environment, most, token) as program,
+    ):
+        yield program
+
+
+@asynccontextmanager
+async def _started(
+    command: Sequence[str],
+    name: str,
+    folder: Path,
+    environment: Mapping[str, str],
+    most: int | None,
+    token: str,
+) -> AsyncIterator[Program]:
     loop = asyncio.get_running_loop()
     started = loop.subprocess_exec(
         lambda: Program(name, token, most),
@@ -185,6 +212,30 @@ async def running(
         yield program
     finally:
         await undisturbed(program.aclose())
+
+
+@asynccontextmanager
+async def _watched(token: str) -> AsyncIterator[None]:
+    """Have a shell kill the processes of a run if this process is gone before they are.
+
+    Nobody does where there is no shell.
+    """
+    starting = asyncio.create_subprocess_exec(
+        *("sh", "-c", _WATCH, "sh", f"{RUN_VARIABLE}={token}"),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        shell = await undisturbed(starting)
+    except OSError:
+        yield
+        return
+    try:
+        yield
+    finally:
+        await undisturbed(shell.communicate(b"done\n"))
 
 
 def kill_strays(token: str) -> None:
