@@ -343,6 +343,7 @@ def test_functions_on_the_same_dataset_are_told_apart_and_resumed(project: Proje
     first.assert_outcomes(passed=6)
     first.stdout.fnmatch_lines(["shop | test_shop | no model | benign"])
     first.stdout.fnmatch_lines(["shop | test_other | no model | benign"])
+    first.stdout.fnmatch_lines(["*cell  agent *", "*1  test_shop *", "*2  test_other *"])
     (job,) = [path for path in project.jobs() if "test_other" in path.name]
     resumed = project.run(f"--resume={job}")
     resumed.assert_outcomes(passed=4)
@@ -350,3 +351,14 @@ def test_functions_on_the_same_dataset_are_told_apart_and_resumed(project: Proje
     shop(project, SYNC % "" + SYNC.replace("test_shop", "test_other") % "")
     changed = project.run(f"--resume={job}")
     changed.stdout.fnmatch_lines(["*evals/test_shop.py::test_other: *has changed*"])
+
+
+def test_the_controller_of_workers_tells_functions_apart(project: Project) -> None:
+    pytest.importorskip("xdist")
+    shop(project, SYNC % "" + SYNC.replace("test_shop", "test_other") % "")
+    result = project.run("evals", "-n2")
+    result.assert_outcomes(passed=4)
+    result.stdout.fnmatch_lines(["*cell  agent *", "*1  test_shop *", "*2  test_other *"])
+    project.run("evals", "-n2", "--lf").stdout.fnmatch_lines(
+        ["recorded: 4 of 4 runs, not executed again"]
+    )

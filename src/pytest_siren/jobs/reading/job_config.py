@@ -17,6 +17,7 @@ from pydantic_core import from_json
 
 from pytest_siren.jobs.records.naming import CONFIG_FILE
 from pytest_siren.records import SCHEMA_VERSION, Count, Name, Number
+from pytest_siren.spec.schema import FUNCTION_AGENT
 from pytest_siren.text.words import escaped
 from pytest_siren.yamlpos.reader import decode_yaml, read_bytes, resolve_dumped
 
@@ -185,7 +186,7 @@ def summary_of(path: Path, values: Mapping[str, Any]) -> JobSummary:
     return JobSummary(
         dataset=str(values.get("dataset_name") or _dataset_name(dataset, suite)),
         suite=suite,
-        agent=str(agent["type"]),
+        agent=_agent_name(settings, agent),
         model=str(values.get("model_label") or _model_label(agent)),
         model_kind=str(values.get("model_kind") or _model_kind(agent)),
         attack=None if attack is None else _attack_name(values, attack),
@@ -196,6 +197,13 @@ def summary_of(path: Path, values: Mapping[str, Any]) -> JobSummary:
         cell=tuple((key, str(value)) for key, value in (settings.cell or {}).items()),
         runs=settings.n_runs_per_task,
     )
+
+
+def _agent_name(settings: Settings, agent: Mapping[str, Any]) -> str:
+    """Return the name of a test function that is the agent, or else the agent's type."""
+    kind = str(agent["type"])
+    function = (settings.eval_file or "").rpartition("::")[2]
+    return function if kind == FUNCTION_AGENT and function else kind
 
 
 def skipped_runs(values: Mapping[str, Any]) -> int:
