@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from tests.acceptance.conftest import Project
@@ -362,3 +364,12 @@ def test_the_controller_of_workers_tells_functions_apart(project: Project) -> No
     project.run("evals", "-n2", "--lf").stdout.fnmatch_lines(
         ["recorded: 4 of 4 runs, not executed again"]
     )
+
+
+def test_reports_lead_to_the_file_of_the_function(project: Project) -> None:
+    shop(project, SYNC, ", attack='direct'")
+    project.run("evals", "--siren-report=out.sarif", "--siren-report=out.html")
+    found = json.loads((project.path / "out.sarif").read_text())["runs"][0]["results"]
+    places = [one["locations"][0]["physicalLocation"]["artifactLocation"] for one in found]
+    assert {place["uri"] for place in places} == {"evals/test_shop.py"}
+    assert "test_shop" in (project.path / "out.html").read_text()

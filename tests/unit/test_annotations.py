@@ -39,6 +39,12 @@ def test_the_place_of_the_gate_is_named_from_where_github_checked_out(tmp_path: 
     assert "file=" not in annotate([gate(source=name)], root, tmp_path / "other")[0]
 
 
+def test_a_gate_of_a_test_function_is_in_its_file(tmp_path: Path) -> None:
+    (tmp_path / "test_shop.py").write_text('@mark(\n    gates=["asr <= 0.05"])\n')
+    (line,) = annotate([gate(source="test_shop.py::test_shop")], tmp_path, tmp_path)
+    assert line.startswith("::error file=test_shop.py,line=2,title=Gate")
+
+
 def test_text_cannot_begin_a_command_or_a_property(tmp_path: Path) -> None:
     evil = "100%\n::error::owned\r::set-output name=x::y,file=/etc/passwd:1\x1b[2J"
     (line,) = annotate([gate(gate=evil, why=evil)], tmp_path, tmp_path)

@@ -145,8 +145,11 @@ def _result(
 
 
 def _location(data: ReportData, job: _Job) -> dict[str, Any]:
-    """Return where the couple comes from: the eval file, or the project where none is known."""
-    name = job.eval_file or "."
+    """Return where the couple comes from: the eval file, or the file of the test function.
+
+    Where none is known, it is the project.
+    """
+    name, *_ = (job.eval_file or ".").split("::")
     path = data.root / PurePosixPath(name)
     base = data.source_root or data.root
     # Section 3.4.4: relative to a folder that the viewer knows, percent-encoded.

@@ -38,7 +38,8 @@ def annotate(gates: Iterable[GateResult], root: Path, source_root: Path) -> list
 
 def _line(command: str, gate: GateResult, root: Path, source_root: Path) -> str:
     properties = {}
-    path = root / gate.source
+    file, *_ = gate.source.split("::")  # of a test function, if there is more
+    path = root / file
     if path.is_file() and path.is_relative_to(source_root):
         properties["file"] = path.relative_to(source_root).as_posix()
         if number := _line_number(path, gate.gate):
