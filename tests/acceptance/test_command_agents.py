@@ -216,16 +216,18 @@ def test_a_program_ends_with_all_processes_that_it_started(project: Project, end
 
 
 def test_a_program_ends_with_all_processes_even_if_the_session_is_killed(project: Project) -> None:
-    tells = "(__import__('pathlib').Path(__file__).parent / 'run').write_text(os.environ['%s'])\n"
+    tells = "open(__file__ + '.run', 'w').write(os.environ['%s'] + ' ' + os.getcwd())\n"
     shop(project, BREEDS % (tells % RUN_VARIABLE + "time.sleep(600)"), AGENT)
     session = project.start("evals")
-    note = project.path / "evals/run"
+    note = project.path / "evals/agent.py.run"
     until(lambda: note.exists() and note.read_text() != "")
-    run = note.read_text()
+    run, folder = note.read_text().split()[0], Path(note.read_text().split()[1])
+    assert folder.exists()
     assert len(of_runs(run)) == 4
     session.kill()
     session.communicate()
     until(lambda: not of_runs(run))
+    until(lambda: not folder.exists())
 
 
 def until(is_so: Callable[[], bool]) -> None:

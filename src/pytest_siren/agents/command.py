@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from decimal import Decimal
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
@@ -19,7 +18,6 @@ from pytest_siren.agents.programs import Program, ProgramError, running
 from pytest_siren.environments.command_line import CommandLine
 from pytest_siren.environments.placeholders import fill
 from pytest_siren.evaluation.components import Component
-from pytest_siren.evaluation.isolation import in_thread, undisturbed
 from pytest_siren.evaluation.world import NoAnswerError, World
 
 _LONGEST = 100_000
@@ -107,18 +105,14 @@ class CommandAgent(BlackBox):
             for name, text in variables.items()
             if len(text.encode()) <= _LONGEST and "\0" not in text
         }
-        folder = TemporaryDirectory(prefix="siren-agent-", ignore_cleanup_errors=True)
-        try:
-            async with running(
-                fill(self._command.words, parts),
-                name=self._name,
-                folder=Path(folder.name),
-                environment={**served, **fitting, **fill(self._config.env, parts)},
-                most=self._config.max_output,
-            ) as program:
-                yield program
-        finally:
-            await undisturbed(in_thread(folder.cleanup))
+        async with running(
+            fill(self._command.words, parts),
+            name=self._name,
+            kind="agent",
+            environment={**served, **fitting, **fill(self._config.env, parts)},
+            most=self._config.max_output,
+        ) as program:
+            yield program
 
 
 class _Line(BaseModel):

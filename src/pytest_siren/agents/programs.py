@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from secrets import token_hex
+from tempfile import TemporaryDirectory
 
 from pytest_siren.evaluation.isolation import in_thread, undisturbed
 
@@ -26,6 +27,7 @@ cd /proc && for round in 1 2 3; do
     tr '\0' '\n' <"$process/environ" | grep -qxF "$1" && kill -9 "$process"
   done
 done
+rm -rf -- "$2"
 """
 """A shell that kills the processes of a run if its input ends without a word."""
 
@@ -166,23 +168,28 @@ async def running(
     command: Sequence[str],
     *,
     name: str,
-    folder: Path,
+    kind: str,
     environment: Mapping[str, str],
     most: int | None,
 ) -> AsyncIterator[Program]:
-    """Start ``command`` in ``folder`` and yield it; kill it with all that it started on exit.
+    """Start ``command`` in an empty folder and yield it; kill it with all that it started on exit.
 
-    If this process is killed before, they are killed too. It has the environment of this process,
-    with ``environment`` in addition, and may print ``most`` bytes; with ``None`` nobody reads what
-    it prints, which counts as its standard error. Raises ``ProgramError`` where it cannot be
-    started.
+    If this process is killed before, they are killed too. The folder, whose name tells the
+    ``kind``, goes with them. It has the environment of this process, with ``environment`` in
+    addition, and may print ``most`` bytes; with ``None`` nobody reads what it prints, which counts
+    as its standard error. Raises ``ProgramError`` where it cannot be started.
     """
     token = token_hex(16)
-    async with (
-        _watched(token),
-        _started(command, name, folder, environment, most, token) as program,
-    ):
-        yield program
+    scratch = TemporaryDirectory(prefix=f"siren-{kind}-", ignore_cleanup_errors=True)
+    folder = Path(scratch.name)
+    try:
+        async with (
+            _watched(token, folder),
+            _started(command, name, folder, environment, most, token) as program,
+        ):
+            yield program
+    finally:
+        await undisturbed(in_thread(scratch.cleanup))
 
 
 @asynccontextmanager
@@ -215,13 +222,13 @@ async def _started(
 
 
 @asynccontextmanager
-async def _watched(token: str) -> AsyncIterator[None]:
+async def _watched(token: str, folder: Path) -> AsyncIterator[None]:
     """Have a shell kill the processes of a run if this process is gone before they are.
 
-    Nobody does where there is no shell.
+    It removes the run's folder, too. Nobody does where there is no shell.
     """
     starting = asyncio.create_subprocess_exec(
-        *("sh", "-c", _WATCH, "sh", f"{RUN_VARIABLE}={token}"),
+        *("sh", "-c", _WATCH, "sh", f"{RUN_VARIABLE}={token}", str(folder)),
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

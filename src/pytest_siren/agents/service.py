@@ -7,8 +7,6 @@ import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from pytest_siren.agents.programs import Program, ProgramError, running
 from pytest_siren.environments.command_line import CommandLine
@@ -38,22 +36,21 @@ async def started(
     ``ready`` returns why it is not, or ``None``. Raises ``ProgramError`` where it ends before, or
     is not ready after ``patience`` seconds.
     """
-    with TemporaryDirectory(prefix="siren-service-", ignore_cleanup_errors=True) as folder:
-        async with running(
-            fill(command.words, parts),
-            name=command.name,
-            folder=Path(folder),
-            environment=environment,
-            most=None,
-        ) as program:
-            deadline = time.monotonic() + patience
-            while (why := await ready()) is not None:
-                if program.ended:
-                    program.check_exit()
-                    raise ProgramError(f"{command.name} ended before it was ready{program.errors}")
-                if time.monotonic() > deadline:
-                    raise ProgramError(
-                        f"{command.name} was not ready after {patience:g} s: {why}{program.errors}"
-                    )
-                await asyncio.sleep(_AGAIN)
-            yield program
+    async with running(
+        fill(command.words, parts),
+        name=command.name,
+        kind="service",
+        environment=environment,
+        most=None,
+    ) as program:
+        deadline = time.monotonic() + patience
+        while (why := await ready()) is not None:
+            if program.ended:
+                program.check_exit()
+                raise ProgramError(f"{command.name} ended before it was ready{program.errors}")
+            if time.monotonic() > deadline:
+                raise ProgramError(
+                    f"{command.name} was not ready after {patience:g} s: {why}{program.errors}"
+                )
+            await asyncio.sleep(_AGAIN)
+        yield program
