@@ -167,6 +167,10 @@ def test_the_model_named_by_an_option_is_that_of_the_run(project: Project) -> No
 
 FAULTS = {
     "raises": ("def answer(prompt):\n    raise LookupError('no shop')", "LookupError: no shop"),
+    "raises nothing but a type": (
+        "def answer(prompt):\n    raise LookupError",
+        " - LookupError; record jobs/",
+    ),
     "exits": ("import sys\ndef answer(prompt):\n    sys.exit('gone')", "SystemExit: gone"),
     "returns None": (
         "def answer(prompt):\n    pass",

@@ -479,8 +479,9 @@ def describe(item: RunItem, run: RunInfo, result: Result) -> str:
     if result.exception_info is not None:
         error = result.exception_info
         said = printable(error.exception_message, 200)
+        said = f": {said}" if said else ""
         won = "; the attacker's goal was reached before" if result.goal_reached else ""
-        return f"{printable(error.exception_type, 80)}: {said}{won}; record {record}"
+        return f"{printable(error.exception_type, 80)}{said}{won}; record {record}"
     if result.assertion is not None:
         first, *_ = result.assertion.splitlines()
         return f"assertion failed: {printable(first, 400)}; record {record}"
