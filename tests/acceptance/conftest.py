@@ -160,6 +160,9 @@ def project(
     # CI machines set variables that change what pytest prints; these sessions are a user's own.
     for name in ("CI", "BUILD_NUMBER", "COLUMNS", "GITHUB_ACTIONS", "GITHUB_STEP_SUMMARY"):
         monkeypatch.delenv(name, raising=False)
+    # Nor are they workers of the session that tests them.
+    for name in ("", "_COUNT"):
+        monkeypatch.delenv(f"PYTEST_XDIST_WORKER{name}", raising=False)
     monkeypatch.setenv("COLUMNS", "80")
     # Half a second per process for plugins that have no part in this.
     monkeypatch.setenv("PYTEST_ADDOPTS", f"{WITHOUT} -p no:anyio")

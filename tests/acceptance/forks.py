@@ -14,6 +14,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import chdir, closing, redirect_stdout, suppress
 from functools import partial
@@ -274,6 +275,7 @@ def _become(
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environ)
+    tempfile.tempdir = None  # It is that of the server's environment.
     sys.dont_write_bytecode = "-B" in args[:2] or bool(environ.get("PYTHONDONTWRITEBYTECODE"))
     sys.path[1:1] = [path for path in environ.get("PYTHONPATH", "").split(os.pathsep) if path]
     for name in [name for name in sys.modules if name.partition(".")[0] == "tests"]:

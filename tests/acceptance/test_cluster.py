@@ -94,7 +94,10 @@ def test_elements_come_to_what_one_process_comes_to(project: Project) -> None:
     here = project.run_in("elsewhere", *args, "--junitxml=here.xml")
     there = project.run_in("elsewhere", *args, "--junitxml=there.xml", *ELEMENTS, "-n2")
 
-    assert table(there) == table(here)
+    again = "try the 4 runs in error again with: pytest --lf"
+    assert [line for line in table(there) if line != f"{again} --siren-executor local"] == [
+        line for line in table(here) if line != again
+    ]
     assert there.ret == here.ret == pytest.ExitCode.TESTS_FAILED
     found = verdicts(project.path / "elsewhere/there.xml")
     assert found == verdicts(project.path / "elsewhere/here.xml")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -248,13 +249,16 @@ def test_a_program_that_reads_nothing_and_hangs_is_killed_at_its_own_limit(
     assert of_runs() == []
 
 
-def test_nothing_stays_open_after_200_runs(project: Project) -> None:
+def test_nothing_stays_open_after_200_runs(
+    project: Project, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     """Of the process that executes runs, which is that of this test."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     shop(project, "", "sh -c 'echo Good value; sleep 600 & exec >&2 2>/dev/null'")
     project.run("evals")
 
     def held() -> tuple[int, set[str]]:
-        return len(os.listdir("/proc/self/fd")), set(os.listdir("/tmp"))
+        return len(os.listdir("/proc/self/fd")), set(os.listdir(tmp_path))
 
     before, _ = held()
     assert project.run("evals", "--runs=200", "--concurrency=16").parseoutcomes() == {"failed": 200}

@@ -7,10 +7,10 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -164,8 +164,13 @@ def test_an_interrupt_during_the_submission_leaves_nothing_running(
     monkeypatch.setattr(
         type(engine), "cancel", lambda self, ids: cancelled.extend(ids) or cancel(self, ids)
     )
-    timer = threading.Timer(0.3, signal.raise_signal, [signal.SIGINT])
-    timer.start()
+    communicate = subprocess.Popen.communicate
+
+    def interrupted(*args: Any, **kwargs: Any) -> Any:
+        signal.raise_signal(signal.SIGINT)
+        return communicate(*args, **kwargs)
+
+    monkeypatch.setattr(subprocess.Popen, "communicate", interrupted)
     with pytest.raises(KeyboardInterrupt):
         engine.submit(elements(tmp_path, 1), SETTINGS)
     assert len(cancelled) == 1

@@ -309,13 +309,11 @@ class Submitting:
 
     def _leave_alone(self) -> None:
         """End the session here; the elements go on."""
-        from pytest_siren.session.config.invocation import how_to_go_on
+        from pytest_siren.session.config.invocation import how_to_come_back
 
         self.detached = True
-        say(
-            self.config,
-            f"siren: not waiting (--no-wait); come back with: {how_to_go_on(self.config)}",
-        )
+        command = how_to_come_back(self.config)
+        say(self.config, f"siren: not waiting (--no-wait); come back with: {command}")
 
     def finish(self, jobs: Sequence[Path]) -> None:
         """Merge the indexes of ``jobs``."""

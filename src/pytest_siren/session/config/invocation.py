@@ -322,10 +322,14 @@ def _write_sweeps(
 def how_to_go_on(config: pytest.Config) -> str:
     """Return the command that executes what is left, on the same engine."""
     asked = submission(config)
-    where = "" if asked is None else f" {asked.option}"
+    return how_to_come_back(config) + ("" if asked is None else f" {asked.option}")
+
+
+def how_to_come_back(config: pytest.Config) -> str:
+    """Return the command that follows what is executed elsewhere."""
     if getattr(config, "cache", None) is not None:
-        return f"pytest --lf{where}"
-    return f"pytest --resume {config.stash[SESSION].sweep}{where}"
+        return "pytest --lf"
+    return f"pytest --resume {config.stash[SESSION].sweep}"
 
 
 def noted(config: pytest.Config) -> dict[str, Any] | None:
