@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import time
 import xml.etree.ElementTree as ET
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -63,6 +65,15 @@ def executions(project: Project) -> Counter[str]:
 def sessions(project: Project) -> list[Path]:
     """Return the folders that sessions have left for what their processes shared."""
     return list(project.path.glob("jobs/.sessions/*"))
+
+
+def kill_elements(project: Project) -> None:
+    """Kill all processes of the one session; its folder is in their command lines."""
+    [session] = sessions(project)
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if os.fsencode(session) in (process / "cmdline").read_bytes():
+                os.kill(int(process.name), signal.SIGKILL)
 
 
 def follow(project: Project) -> tuple[int, str]:
@@ -197,6 +208,22 @@ def test_elements_outlive_a_controller_that_was_killed(slow: Project) -> None:
     assert code == pytest.ExitCode.OK
     assert "3 passed" in output
     assert executions(slow) == {"ok1": 1, "ok2": 1, "ok3": 1}
+
+
+def test_what_an_array_left_that_is_gone_is_finished_here(slow: Project) -> None:
+    tasks = {"ok1": 0.1, "ok2": 1, "ok3": 1}
+    slow.write("evals/eval_slow.yaml", eval_file(tasks, model="slow:gated"))
+    assert slow.run("evals", *ELEMENTS, "--no-wait").ret == pytest.ExitCode.OK
+    wait_until(lambda: len(slow.results()) == 1 and len(executions(slow)) == 3)
+    kill_elements(slow)
+
+    slow.write("go", "")
+    resumed = slow.run("--lf")
+    assert resumed.ret == pytest.ExitCode.OK
+    assert resumed.parseoutcomes() == {"passed": 3}
+    assert executions(slow) == {"ok1": 1, "ok2": 2, "ok3": 2}
+    [left] = sessions(slow)
+    assert [path.name for path in left.iterdir()] == ["engine"]  # The logs of what died.
 
 
 def test_what_elements_do_not_collect_is_named_once(project: Project) -> None:
