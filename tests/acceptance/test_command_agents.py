@@ -156,7 +156,11 @@ def test_lines_that_cannot_be_read_are_an_error_of_the_run(project: Project, fau
     ("command", "message"),
     [
         ("no-such-program x", "agent.config.command: 'no-such-program' is not on the PATH"),
-        ("./agent.py", "agent.config.command: './agent.py' is no file that can be executed"),
+        (
+            "./agent.py",
+            "agent.config.command: './agent.py' is no file that can be executed: "
+            "chmod +x it, or name its interpreter before ./agent.py",
+        ),
         ("", "agent.config.command is empty: give a program"),
     ],
 )

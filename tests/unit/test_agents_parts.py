@@ -77,7 +77,7 @@ def test_a_program_beside_the_eval_file_is_found(tmp_path: Path) -> None:
     [
         ("'open", "agent.command cannot be split into words: No closing quotation"),
         ("  ", "agent.command is empty"),
-        ("./none", r"agent.command: '\./none' is no file that can be executed"),
+        ("./none", r"agent.command: '\./none' is no file that can be executed: there is no such"),
     ],
 )
 def test_a_command_that_cannot_be_started_is_refused(

@@ -42,12 +42,19 @@ class CommandLine:
         return cls(tuple(words), (files[0] if files else Path(words[0])).name, files)
 
 
+def _why_not(name: str, base: Path) -> str:
+    if os.sep not in name:
+        return "is not on the PATH"
+    if not (base / name).is_file():
+        return "is no file that can be executed: there is no such file"
+    return f"is no file that can be executed: chmod +x it, or name its interpreter before {name}"
+
+
 def _program(name: str, base: Path, key: str) -> str:
     # Links stay: the interpreter of a virtual environment is one.
     found = shutil.which(os.path.abspath(base / name) if os.sep in name else name)
     if found is None:
-        where = "is no file that can be executed" if os.sep in name else "is not on the PATH"
-        raise ValueError(f"{key}: {name!r} {where}")
+        raise ValueError(f"{key}: {name!r} {_why_not(name, base)}")
     return found
 
 
