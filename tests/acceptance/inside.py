@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from pkgutil import walk_packages
 
@@ -19,8 +22,6 @@ from tests.acceptance.project import Project
 
 _NOT_LOADED = ("pytest_siren.environments.agentdojo.", "pytest_siren.serving.")
 """What needs extras that may be missing, or takes seconds to import for few sessions."""
-LOADED = ("environments.agentdojo.environment", "environments.agentdojo.text", "__main__")
-"""AgentDojo takes seconds to import, and few sessions need it."""
 LOADED = (
     np,
     pd,
@@ -41,7 +42,23 @@ class Inside(Project):
         """Run a real pytest session in this process, unless it has workers."""
         if any(arg.startswith("-n") and arg != "-n0" for arg in (*self.args, *args)):
             return super().run(*args)
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), _without_collections():
             # A user's session does not make errors of all warnings, as the tests' own does.
             warnings.resetwarnings()
             return self.pytester.runpytest_inprocess(*self.args, *args)
+
+
+@contextmanager
+def _without_collections() -> Iterator[None]:
+    """Let the garbage of other tests alone while a session runs.
+
+    Where freeing it in the midst of ``ast.parse`` warns, Python 3.11 parses the line that it names,
+    and the outer parse ends in a ``SystemError`` about its depth.
+    """
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
