@@ -35,12 +35,13 @@ from pytest_siren.serving.exchange import (
     ending_of,
     event,
     image,
+    json_parameters,
     plain_text,
     refusal_of,
     refuse_fields,
     settings_of,
+    tool_definition,
 )
-from pytest_siren.serving.openai_chat import json_parameters, tool_definition
 
 
 class _Text(Wire):

@@ -24,7 +24,8 @@ from pydantic_ai.messages import (
     UserContent,
 )
 from pydantic_ai.models import ModelRequestParameters
-from pydantic_ai.settings import ModelSettings
+from pydantic_ai.output import OutputObjectDefinition
+from pydantic_ai.settings import ModelSettings, ToolChoice, ToolOrOutput
 from pydantic_ai.tools import ToolDefinition
 
 from pytest_siren.evaluation.models import STOP_AFTER
@@ -118,6 +119,16 @@ def settings_of(**settings: Any) -> ModelSettings | None:
     return ModelSettings(**given) if given else None  # type: ignore[typeddict-item]
 
 
+def thinking_of(effort: str | None) -> bool | str | None:
+    """Return OpenAI's ``reasoning.effort`` as pydantic-ai's ``thinking``."""
+    return False if effort == "none" else effort
+
+
+def allowed_tools(mode: str, names: list[str]) -> ToolChoice:
+    """Return OpenAI's choice of the type ``allowed_tools`` as pydantic-ai's."""
+    return names if mode == "required" else ToolOrOutput(names)
+
+
 def image(url: str, detail: str | None = None) -> UserContent:
     """Return the image at ``url``, which may be a data URI. Raises ``RefusedError`` (400).
 
@@ -141,6 +152,13 @@ def binary(data_uri: str) -> BinaryContent:
         raise RefusedError(400, f"a data URI cannot be read: {error}") from error
 
 
+def file_content(data_uri: str | None) -> BinaryContent:
+    """Return a file that was sent along. Raises ``RefusedError`` (400) for one that was not."""
+    if data_uri is None:
+        raise RefusedError(400, "a file needs file_data: no files are stored here")
+    return binary(data_uri)
+
+
 def data_uri(content: BinaryContent) -> str:
     """Return ``content`` as a data URI."""
     return f"data:{content.media_type};base64,{content.base64}"
@@ -151,6 +169,27 @@ def plain_text(content: Sequence[UserContent]) -> str | list[UserContent]:
     if len(content) == 1 and isinstance(content[0], str):
         return content[0]
     return list(content)
+
+
+def tool_definition(
+    name: str, description: str | None, schema: dict[str, Any] | None, strict: bool | None = None
+) -> ToolDefinition:
+    """Return a tool that the agent offers; one without a schema takes no arguments."""
+    parameters = schema or {"type": "object", "properties": {}}
+    return ToolDefinition(
+        name=name, parameters_json_schema=parameters, description=description, strict=strict
+    )
+
+
+def json_parameters(
+    tools: list[ToolDefinition], wished: OutputObjectDefinition | None
+) -> ModelRequestParameters:
+    """Return parameters that ask for JSON as ``wished``; for any where that is ``None``."""
+    if wished is None:
+        return ModelRequestParameters(
+            function_tools=tools, output_mode="prompted", prompted_output_template=False
+        )
+    return ModelRequestParameters(function_tools=tools, output_mode="native", output_object=wished)
 
 
 @dataclass

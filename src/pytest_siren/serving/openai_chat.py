@@ -10,7 +10,6 @@ from uuid import uuid4
 
 from pydantic import Field
 from pydantic_ai.messages import (
-    BinaryContent,
     ModelResponse,
     SystemPromptPart,
     TextPart,
@@ -20,8 +19,7 @@ from pydantic_ai.messages import (
 )
 from pydantic_ai.models import ModelRequestParameters
 from pydantic_ai.output import OutputObjectDefinition
-from pydantic_ai.settings import ToolChoice, ToolOrOutput
-from pydantic_ai.tools import ToolDefinition
+from pydantic_ai.settings import ToolChoice
 from pydantic_ai.usage import RequestUsage
 
 from pytest_siren.serving.exchange import (
@@ -30,17 +28,22 @@ from pytest_siren.serving.exchange import (
     RefusedError,
     Turns,
     Wire,
+    allowed_tools,
     arguments_of,
     binary,
     calls_of,
     ending_of,
     event,
+    file_content,
     image,
+    json_parameters,
     plain_text,
     refusal_of,
     refuse_fields,
     said,
     settings_of,
+    thinking_of,
+    tool_definition,
 )
 
 
@@ -93,13 +96,6 @@ class _File(Wire):
 
     def content(self) -> UserContent:
         return file_content(self.file.file_data)
-
-
-def file_content(data_uri: str | None) -> BinaryContent:
-    """Return a file that was sent along. Raises ``RefusedError`` (400) for one that was not."""
-    if data_uri is None:
-        raise RefusedError(400, "a file needs file_data: no files are stored here")
-    return binary(data_uri)
 
 
 _UserPart: TypeAlias = Annotated[_Text | _Image | _Audio | _File, Field(discriminator="type")]
@@ -344,18 +340,13 @@ class ChatCompletion:
         return {"id": self._id, "object": kind, "created": self._created, "model": name}
 
 
-def thinking_of(effort: str | None) -> bool | str | None:
-    """Return OpenAI's ``reasoning.effort`` as pydantic-ai's ``thinking``."""
-    return False if effort == "none" else effort
-
-
 def _choice(request: ChatRequest) -> ToolChoice:
     match request.tool_choice:
         case _NamedTool() as tool:
             return [tool.function.name]
         case _Allowed(allowed_tools=allowed):
             names = [tool.function.name for tool in allowed.tools]
-            return names if allowed.mode == "required" else ToolOrOutput(names)
+            return allowed_tools(allowed.mode, names)
         case choice:
             return choice
 
@@ -380,27 +371,6 @@ def _parameters(request: ChatRequest) -> ModelRequestParameters:
     schema = wanted.json_schema
     wished = OutputObjectDefinition(schema.schema_, schema.name, schema.description, schema.strict)
     return json_parameters(tools, wished)
-
-
-def tool_definition(
-    name: str, description: str | None, schema: dict[str, Any] | None, strict: bool | None = None
-) -> ToolDefinition:
-    """Return a tool that the agent offers; one without a schema takes no arguments."""
-    parameters = schema or {"type": "object", "properties": {}}
-    return ToolDefinition(
-        name=name, parameters_json_schema=parameters, description=description, strict=strict
-    )
-
-
-def json_parameters(
-    tools: list[ToolDefinition], wished: OutputObjectDefinition | None
-) -> ModelRequestParameters:
-    """Return parameters that ask for JSON as ``wished``; for any where that is ``None``."""
-    if wished is None:
-        return ModelRequestParameters(
-            function_tools=tools, output_mode="prompted", prompted_output_template=False
-        )
-    return ModelRequestParameters(function_tools=tools, output_mode="native", output_object=wished)
 
 
 def _call(call: ToolCallPart) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from pydantic_ai.messages import (
 )
 from pydantic_ai.models import ModelRequestParameters
 from pydantic_ai.output import OutputObjectDefinition
-from pydantic_ai.settings import ToolChoice, ToolOrOutput
+from pydantic_ai.settings import ToolChoice
 
 from pytest_siren.serving.exchange import (
     Ask,
@@ -31,20 +31,19 @@ from pytest_siren.serving.exchange import (
     RefusedError,
     Turns,
     Wire,
+    allowed_tools,
     arguments_of,
     calls_of,
     ending_of,
     event,
+    file_content,
     image,
+    json_parameters,
     plain_text,
     refusal_of,
     refuse_fields,
     settings_of,
     texts_of,
-)
-from pytest_siren.serving.openai_chat import (
-    file_content,
-    json_parameters,
     thinking_of,
     tool_definition,
 )
@@ -384,8 +383,7 @@ def _choice(request: ResponsesRequest) -> ToolChoice:
         case _NamedTool(name=name):
             return [name]
         case _Allowed(mode=mode, tools=tools):
-            names = [tool.name for tool in tools]
-            return names if mode == "required" else ToolOrOutput(names)
+            return allowed_tools(mode, [tool.name for tool in tools])
         case choice:
             return choice
 
