@@ -70,6 +70,8 @@ class Alone:
     begins_early: bool = False
     detached: bool = False
     deaths: int = 0
+    state: SharedState | None = None
+    """The state that ``join`` returned."""
     _attached: Sequence[Attached] = ()
 
     def attach(self, jobs: Mapping[str, str]) -> frozenset[int]:
@@ -85,19 +87,14 @@ class Alone:
 
         folder = SessionFolder.of(self.config.stash[SESSION].id)
         sweep_temporary()
-        return folder.board()
+        self.state = folder.board()
+        return self.state
 
     def leave(self) -> None:
         """Remove that folder."""
         from pytest_siren.session.recording.shared_folder import SessionFolder
 
         SessionFolder.of(self.config.stash[SESSION].id).remove()
-
-    @property
-    def state(self) -> SharedState | None:
-        """The state that ``join`` returned."""
-        evaluations = self.config.stash.get(EVALUATIONS, None)
-        return None if evaluations is None else evaluations.board
 
     def collected(self, session: pytest.Session) -> None:
         """Nobody else has to know."""
@@ -119,10 +116,9 @@ class Alone:
 
     def finish(self, jobs: Sequence[Path]) -> None:
         """Merge the indexes of ``jobs``."""
-        from pytest_siren.jobs.writing.index import merge_index
+        from pytest_siren.jobs.writing.index import merge_indexes
 
-        for job in jobs:
-            merge_index(job)
+        merge_indexes(jobs)
 
     def planned(self) -> Sequence[Mapping[str, Any]] | None:
         """Return ``None``: this process has collected."""
@@ -144,7 +140,8 @@ class Alone:
 
     def settle(self) -> None:
         """Let no further runs begin."""
-        self.config.stash[EVALUATIONS].board.settle()
+        if self.state is not None:
+            self.state.settle()
 
     def drop(self, nodeids: Iterable[str]) -> None:
         """Leave it to the run loop, which counts for itself."""

@@ -50,7 +50,8 @@ class Submitting:
     detached: bool = False
     path: Sequence[str] = field(default_factory=lambda: tuple(sys.path))
     """Where modules are found, before any conftest was read."""
-    _state: SharedFiles | None = None
+    state: SharedFiles | None = None
+    """The state that ``join`` returned."""
     _attached: Sequence[Attached] = ()
     _follower: Follower | None = None
 
@@ -82,8 +83,8 @@ class Submitting:
         from pytest_siren.sharing.files import SharedFiles
 
         self.store.make()
-        self._state = SharedFiles.open(self.store.state)
-        return self._state
+        self.state = SharedFiles.open(self.store.state)
+        return self.state
 
     def leave(self) -> None:
         """Remove what the processes shared, if all have ended; logs stay where any failed."""
@@ -96,12 +97,6 @@ class Submitting:
             self.store.remove()
         elif elements.all_ended:
             self.store.remove_but_logs()
-
-    @property
-    def state(self) -> SharedState | None:
-        """The state that ``join`` returned."""
-        evaluations = self.config.stash.get(EVALUATIONS, None)
-        return None if evaluations is None else evaluations.board
 
     def collected(self, session: pytest.Session) -> None:
         """Nobody has to know before the plan is written."""
@@ -251,14 +246,14 @@ class Submitting:
         from pytest_siren.distribute.cluster.following import Elements, Follower
         from pytest_siren.distribute.cluster.presence import Presence
 
-        assert self._state is not None
+        assert self.state is not None
         engine = engine_named(self.submission.engine, self.store.engine)
-        presence = Presence(self.store.presence, self._state.living)
+        presence = Presence(self.store.presence, self.state.living)
         return Follower(
             session,
             self.store,
             plan,
-            Elements(engine, presence, self._state, partial(_say, self.config)),
+            Elements(engine, presence, self.state, partial(_say, self.config)),
             {run.nodeid: run for run in runs},
             grace(self.config),
         )
@@ -317,10 +312,9 @@ class Submitting:
 
     def finish(self, jobs: Sequence[Path]) -> None:
         """Merge the indexes of ``jobs``."""
-        from pytest_siren.jobs.writing.index import merge_index
+        from pytest_siren.jobs.writing.index import merge_indexes
 
-        for job in jobs:
-            merge_index(job)
+        merge_indexes(jobs)
 
     def planned(self) -> Sequence[Mapping[str, Any]] | None:
         """Return ``None``: this process has collected."""
@@ -347,7 +341,8 @@ class Submitting:
 
     def settle(self) -> None:
         """Let no further runs begin; those in flight go on."""
-        self.config.stash[EVALUATIONS].board.settle()
+        if self.state is not None:
+            self.state.settle()
 
     def drop(self, nodeids: Iterable[str]) -> None:
         """Let no process begin these runs; what one has leased already goes on."""

@@ -21,7 +21,6 @@ from pytest_siren.distribute.cluster.presence import process_of
 from pytest_siren.distribute.cluster.reports import ReportWriter
 from pytest_siren.session.config.options import grace
 from pytest_siren.session.config.processes import Part, Role
-from pytest_siren.session.config.stash import EVALUATIONS
 
 if TYPE_CHECKING:
     from pytest_siren.distribute.cluster.child import Assignment
@@ -204,6 +203,8 @@ class ElementProcess:
     """The controller knows."""
     deaths: int = 0
     unavailable: tuple[str, ...] = ()
+    state: SharedState | None = None
+    """The state that ``join`` returned."""
 
     @cached_property
     def assignment(self) -> Assignment:
@@ -247,18 +248,12 @@ class ElementProcess:
         """Return the state of the session, on files that all hosts share."""
         from pytest_siren.sharing.files import SharedFiles
 
-        state = SharedFiles.open(self.assignment.store.state)
+        self.state = state = SharedFiles.open(self.assignment.store.state)
         self.assignment.presence.living = state.living
         return state
 
     def leave(self) -> None:
         """Do nothing: others need it."""
-
-    @property
-    def state(self) -> SharedState | None:
-        """The state that ``join`` returned."""
-        evaluations = self.config.stash.get(EVALUATIONS, None)
-        return None if evaluations is None else evaluations.board
 
     def collected(self, session: pytest.Session) -> None:
         """Let the session have exactly the runs of the plan, in the plan's order."""
@@ -332,8 +327,8 @@ class ElementProcess:
 
     def settle(self) -> None:
         """Let no further runs begin; those in flight go on."""
-        if (state := self.state) is not None:
-            state.settle()
+        if self.state is not None:
+            self.state.settle()
 
     def drop(self, nodeids: Iterable[str]) -> None:
         """Leave it to the controller."""

@@ -204,11 +204,9 @@ class Controller:
         collected = SessionFolder.of(self._config.stash[SESSION].id).collected()
         if collected is None:
             return
-        from pytest_siren.jobs.writing.index import merge_index
+        from pytest_siren.jobs.writing.index import merge_indexes
 
-        for job in map(Path, collected.jobs.values()):
-            if job.exists():
-                merge_index(job)
+        merge_indexes(job for job in map(Path, collected.jobs.values()) if job.exists())
 
     def pytest_unconfigure(self) -> None:
         """Remove what the processes shared."""

@@ -13,7 +13,7 @@ import pytest
 
 from pytest_siren.session.config.options import grace
 from pytest_siren.session.config.processes import Part, Role
-from pytest_siren.session.config.stash import EVALUATIONS, SESSION
+from pytest_siren.session.config.stash import SESSION
 
 if TYPE_CHECKING:
     from pytest_siren.distribute.xdist.controller import Controller
@@ -140,6 +140,8 @@ class Worker:
     """The controller knows."""
     deaths: int = 0
     unavailable: tuple[str, ...] = ()
+    state: SharedState | None = None
+    """The state that ``join`` returned."""
 
     @cached_property
     def role(self) -> Role:
@@ -175,16 +177,11 @@ class Worker:
         """Return the state of the session, in a temporary folder of this machine."""
         from pytest_siren.session.recording.shared_folder import SessionFolder
 
-        return SessionFolder.of(self.config.stash[SESSION].id).board()
+        self.state = SessionFolder.of(self.config.stash[SESSION].id).board()
+        return self.state
 
     def leave(self) -> None:
         """Do nothing: others may need it."""
-
-    @property
-    def state(self) -> SharedState | None:
-        """The state that ``join`` returned."""
-        evaluations = self.config.stash.get(EVALUATIONS, None)
-        return None if evaluations is None else evaluations.board
 
     def collected(self, session: pytest.Session) -> None:
         """Tell the controller which of the items are runs."""
@@ -208,12 +205,11 @@ class Worker:
 
         With ``--dist each`` every worker has jobs of its own, and the controller does not know all.
         """
-        from pytest_siren.jobs.writing.index import merge_index
+        from pytest_siren.jobs.writing.index import merge_indexes
 
         session = self.config.stash[SESSION]
         if session.records_id != session.id:
-            for job in jobs:
-                merge_index(job)
+            merge_indexes(jobs)
 
     def planned(self) -> Sequence[Mapping[str, Any]] | None:
         """Return ``None``: this process has collected."""
@@ -221,8 +217,8 @@ class Worker:
 
     def settle(self) -> None:
         """Let no further runs begin; those in flight go on."""
-        if (state := self.state) is not None:
-            state.settle()
+        if self.state is not None:
+            self.state.settle()
 
     def drop(self, nodeids: Iterable[str]) -> None:
         """Leave it to the controller."""

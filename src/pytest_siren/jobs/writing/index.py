@@ -102,6 +102,12 @@ class IndexWriter:
                     folder.mkdir()
 
 
+def merge_indexes(jobs: Iterable[Path]) -> None:
+    """Merge the index of each of ``jobs``. Raises ``OSError``."""
+    for job in jobs:
+        merge_index(job)
+
+
 def merge_index(job: Path) -> None:
     """Move the lines of writers of ``job`` that have ended to ``index.jsonl``.
 
