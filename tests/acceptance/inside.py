@@ -52,8 +52,8 @@ class Inside(Project):
 def _without_collections() -> Iterator[None]:
     """Let the garbage of other tests alone while a session runs.
 
-    Where freeing it in the midst of ``ast.parse`` warns, Python 3.11 parses the line that it names,
-    and the outer parse ends in a ``SystemError`` about its depth.
+    A collection in the midst of ``ast.parse`` runs Python code (Hypothesis has a callback there),
+    so another thread may parse meanwhile, and Python 3.11 ends the first in a ``SystemError``.
     """
     enabled = gc.isenabled()
     gc.disable()
