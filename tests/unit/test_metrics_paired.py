@@ -118,6 +118,21 @@ def test_couples_of_one_malicious_task_can_be_taken_for_alike() -> None:
     left, right = grid(0.2, 1), grid(0.6, 2)
     asr = of(compare(left, right, cluster=Cluster.MALICIOUS), "asr")
     assert (asr.difference.clusters, asr.test) == (6, "sign-flip")
+    assert (asr.mcnemar.p, asr.mcnemar.low, asr.effects.wilcoxon_p) == (None, None, None)
+
+
+@pytest.mark.parametrize("cluster", [Cluster.BENIGN, Cluster.MALICIOUS])
+def test_p_is_not_that_of_independent_couples_where_tasks_are_shared(cluster: Cluster) -> None:
+    """All of the change is in one task of six: McNemar's p alone would call it certain."""
+    worse = "m0" if cluster is Cluster.MALICIOUS else "u0"
+    names = [f"u{i}:m{j}" for i in range(6) for j in range(6)]
+    left = couples({name: [0.0] for name in names})
+    right = couples({name: [float(worse in name.split(":"))] for name in names})
+    asr = of(compare(left, right, cluster=cluster), "asr")
+    assert of(compare(left, right, cluster=Cluster.COUPLE), "asr").p == pytest.approx(0.03125)
+    assert asr.p == 1.0
+    assert asr.mcnemar.p is None
+    assert asr.effects.wilcoxon_p is None
     assert asr.p > of(compare(left, right), "asr").p
 
 

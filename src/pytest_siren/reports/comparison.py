@@ -180,6 +180,8 @@ def _contrary(test: PairedTestResult) -> str:
     )
 
 
-def p_text(p: float) -> str:
+def p_text(p: float | None) -> str:
     """Return a p-value with four decimals."""
+    if p is None:
+        return "n/a (pairs share tasks)"
     return "<0.0001" if p < 0.0001 else f"{p:.4f}"

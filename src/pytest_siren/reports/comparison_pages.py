@@ -44,9 +44,12 @@ def row(test: PairedTestResult, level: float) -> tuple[str, ...]:
 def sizes(test: PairedTestResult) -> Iterator[str]:
     """Yield the effect sizes over all pairs, and further tests."""
     counts, found = test.mcnemar, test.effects
+    ratio = f"{counts.odds_ratio:.3g}"
+    if counts.low is not None and counts.high is not None:
+        ratio = f"{ratio} ({counts.low:.3g} to {counts.high:.3g})"
     yield (
-        f"McNemar: {counts.gained:,} only B, {counts.lost:,} only A, odds ratio "
-        f"{counts.odds_ratio:.3g} ({counts.low:.3g} to {counts.high:.3g}), p {p_text(counts.p)}"
+        f"McNemar: {counts.gained:,} only B, {counts.lost:,} only A, odds ratio {ratio}, "
+        f"p {p_text(counts.p)}"
     )
     low, high = test.bootstrap
     yield f"bootstrap {low:+.3f} to {high:+.3f}, permutation p {p_text(test.permutation_p)}"

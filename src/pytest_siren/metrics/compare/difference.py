@@ -212,7 +212,10 @@ def non_inferior(
 
     This is the one-sided t test of ``tost`` with a standard error derived from the interval of
     ``mean_difference``, from its half on the worse side. So it respects clusters, works where no
-    pair differs, and agrees with the interval. Raises ``ValueError`` for a margin not above 0.
+    pair differs, and agrees with the interval: it is shown if the end of the interval on the worse
+    side is below the margin. So its level is half of ``1 - confidence``, that of a gate on the same
+    question, and as regulators ask of non-inferiority (ICH E9, 1998, section 5.5). Raises
+    ``ValueError`` for a margin not above 0.
     """
     if not margin > 0.0:
         raise ValueError(f"the margin must be above 0, not {margin}")
@@ -225,7 +228,7 @@ def non_inferior(
     )
     error = half / float(student.ppf((1.0 + confidence) / 2.0, freedom))
     p = _upper_tail(margin - worsening, error, freedom)
-    return NonInferiority(margin, p, shown=p < 1.0 - confidence)
+    return NonInferiority(margin, p, shown=p < (1.0 - confidence) / 2.0)
 
 
 def _upper_tail(distance: float, error: float, freedom: int) -> float:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import exp, log, sqrt
+from fractions import Fraction
+from math import exp, gcd, lcm, log, sqrt
 from statistics import NormalDist
 
 import numpy as np
@@ -29,28 +30,33 @@ class McNemar:
     """Pairs in which only the second side succeeded."""
     lost: int
     """Pairs in which only the first side succeeded."""
-    p: float
-    """Two-sided."""
+    p: float | None
+    """Two-sided; ``None`` where pairs are not independent."""
     odds_ratio: float
     """``(gained + 0.5) / (lost + 0.5)``."""
-    low: float
-    high: float
-    """Interval of ``odds_ratio``."""
+    low: float | None
+    high: float | None
+    """Interval of ``odds_ratio``; ``None`` as ``p``."""
 
 
-def mcnemar(gained: int, lost: int, *, confidence: float = 0.95) -> McNemar:
+def mcnemar(
+    gained: int, lost: int, *, confidence: float = 0.95, independent: bool = True
+) -> McNemar:
     """Test discordant pairs by the exact two-sided binomial test with probability 1/2.
 
     Source: McNemar 1947, Psychometrika 12, 153-157; the exact conditional form as in Fagerland,
     Lydersen and Laake 2013, BMC Medical Research Methodology 13:91. The odds ratio has 0.5 added to
     either count (Haldane 1956, Anscombe 1956), its interval is Wald's on the logarithm.
-    Raises ``ValueError`` for negative counts.
+    Both assume ``independent`` pairs, and are left out otherwise. Raises ``ValueError`` for
+    negative counts.
     """
     if gained < 0 or lost < 0:
         raise ValueError(f"counts of pairs cannot be negative: {gained}, {lost}")
     total = gained + lost
-    p = float(binomtest(gained, total, 0.5).pvalue) if total else 1.0
     upper, lower = gained + 0.5, lost + 0.5
+    if not independent:
+        return McNemar(gained, lost, None, upper / lower, None, None)
+    p = float(binomtest(gained, total, 0.5).pvalue) if total else 1.0
     half = NormalDist().inv_cdf((1.0 + confidence) / 2.0) * sqrt(1.0 / upper + 1.0 / lower)
     centre = log(upper / lower)
     return McNemar(gained, lost, p, upper / lower, exp(centre - half), exp(centre + half))
@@ -63,6 +69,10 @@ _CHUNK = 4_000_000
 """Numbers drawn at once."""
 _DIGITS = 9
 """Decimals to which sums are rounded, so that equal clusters stay equal."""
+_MOST_PARTS = 10_000
+"""Largest denominator of a sum that is taken for a fraction; others differ by 1e-8 or more."""
+_MOST_STEPS = 5_000_000
+"""Additions that an exact permutation test may take: a few milliseconds."""
 
 
 def bootstrap(
@@ -94,16 +104,23 @@ def bootstrap(
 def sign_flip_p(
     values: Floats, clusters: Ints | None = None, *, draws: int = 10_000, seed: int = 0
 ) -> float:
-    """Return the two-sided p of the mean of ``values`` by random sign flips of whole clusters.
+    """Return the two-sided p of the mean of ``values`` by flips of the signs of clusters.
 
-    Under the null hypothesis the two sides are exchangeable in every pair. Source:
-    Fisher 1935, *The Design of Experiments*, 21; one is added to both counts, so that p is never 0
-    (Phipson and Smyth 2010, Statistical Applications in Genetics and Molecular Biology 9:39).
+    Under the null hypothesis the two sides are exchangeable in every pair. Source: Fisher 1935,
+    *The Design of Experiments*, 21. The p-value is exact, over all assignments of signs, if the
+    sums of clusters are multiples of one fraction, as means of a few runs are. Otherwise it is from
+    random ``draws``, with one added to both counts, so that p is never 0 (Phipson and Smyth 2010,
+    Statistical Applications in Genetics and Molecular Biology 9:39). Raises ``ValueError`` without
+    any value.
     """
     sums, _, _ = _clusters(values, clusters)
-    sizes, counts = np.unique(np.abs(sums[sums != 0.0]), return_counts=True)
-    if not len(sizes):
+    sums = sums[sums != 0.0]
+    if not len(sums):
         return 1.0
+    whole = _whole_numbers(sums)
+    if whole is not None:
+        return _exact_sign_flip_p(whole)
+    sizes, counts = np.unique(np.abs(sums), return_counts=True)
     observed = abs(float(sums.sum()))
     # Sums were rounded, so equal totals may differ by rounding errors.
     tolerance = (len(sums) + 1) * 10.0**-_DIGITS
@@ -114,6 +131,30 @@ def sign_flip_p(
         totals = np.abs((2 * positive - counts) @ sizes)
         as_large += int(np.count_nonzero(totals >= observed - tolerance))
     return (as_large + 1) / (draws + 1)
+
+
+def _whole_numbers(sums: Floats) -> list[int] | None:
+    """Return ``sums`` in units of their largest common fraction; ``None`` if it is too small."""
+    found = {one: Fraction(one).limit_denominator(_MOST_PARTS) for one in set(sums.tolist())}
+    if any(abs(float(exact) - one) > 10.0**-_DIGITS for one, exact in found.items()):
+        return None
+    parts = lcm(*(exact.denominator for exact in found.values()))
+    whole = [int(found[one] * parts) for one in sums.tolist()]
+    common = gcd(*whole)
+    whole = [one // common for one in whole]
+    return whole if len(whole) * sum(map(abs, whole)) <= _MOST_STEPS else None
+
+
+def _exact_sign_flip_p(sums: Sequence[int]) -> float:
+    """Return the share of the assignments of signs whose sum is at least as far from 0."""
+    total = sum(map(abs, sums))
+    chances = np.zeros(total + 1)
+    chances[0] = 1.0
+    for size in map(abs, sums):
+        chances[size:] = (chances[size:] + chances[:-size]) / 2.0
+        chances[:size] /= 2.0
+    distance = np.abs(2 * np.arange(total + 1) - total)
+    return min(1.0, float(chances[distance >= abs(sum(sums))].sum()))
 
 
 def _clusters(values: Floats, clusters: Ints | None) -> tuple[Floats, Floats, int]:
@@ -196,17 +237,19 @@ def run_tests(
     values = matched.after - matched.before
     clusters, higher_is_worse = matched.clusters, stem in HIGHER_IS_WORSE
     difference = mean_difference(values, clusters, confidence=how.confidence)
+    independent = difference.clusters == difference.units
     before, after = matched.before >= 0.5, matched.after >= 0.5
     counted = mcnemar(
         int(np.count_nonzero(after & ~before)),
         int(np.count_nonzero(before & ~after)),
         confidence=how.confidence,
+        independent=independent,
     )
     permutation_p = sign_flip_p(values, clusters, seed=how.seed)
     scores = np.concatenate([matched.before, matched.after])
     binary = bool(np.all((scores == 0.0) | (scores == 1.0)))
-    exact = binary and difference.clusters == difference.units == int(matched.runs.sum())
-    p = counted.p if exact else permutation_p
+    exact = binary and independent and difference.units == int(matched.runs.sum())
+    p = counted.p if exact and counted.p is not None else permutation_p
     return PairedTestResult(
         measure=measure,
         group=group,
@@ -217,7 +260,7 @@ def run_tests(
         bootstrap=bootstrap(values, clusters, confidence=how.confidence, seed=how.seed),
         mcnemar=counted,
         permutation_p=permutation_p,
-        effects=effects(matched.before, matched.after),
+        effects=effects(matched.before, matched.after, independent=independent),
         test="mcnemar" if exact else "sign-flip",
         p=p,
         q=p,
