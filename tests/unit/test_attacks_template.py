@@ -132,7 +132,7 @@ def test_the_name_of_recordings() -> None:
             "a\nb {{ gaol }}",
             "line 2: 'gaol' is undefined (did you mean 'goal'?); known: goal, user",
         ),
-        ("{{ x }}", "line 1: 'x' is undefined; known: goal, user, model, template_fields"),
+        ("{{ x }}", "line 1: 'x' is undefined; known: goal, user, model, task, other_model, "),
         (
             "{% if false %}\n{{ template_fields.y }}{% endif %}",
             "line 2: 'template_fields.y' is undefined; known: none",

@@ -8,15 +8,12 @@ import pytest
 import yaml
 
 from pytest_siren.attacks import template_string
-from pytest_siren.evaluation.components import Component, Kind, Registry
+from pytest_siren.evaluation.components import Component, Kind
 from pytest_siren.spec.documents import PRESETS, built_in_names
 from pytest_siren.spec.jobspec import AttackSpec, JobSpec
 from tests.unit.spec_sample import MINIMAL, EchoConfig, Folder, registry
 
-KNOWN = (
-    "dict, direct, echo, file, ignore_previous, important_instructions_no_names, injecagent, "
-    "needs_path, recorded, system_message, template_string"
-)
+KNOWN = ", ".join(sorted({*built_in_names(), "dict", "echo", "file", "needs_path"}))
 
 
 @pytest.fixture
@@ -51,13 +48,13 @@ def test_a_name_is_looked_up_in_the_file_then_beside_it_then_built_in_then_among
 def test_an_unknown_name_lists_all_that_can_be_reached_and_the_nearest(folder: Folder) -> None:
     folder.write("attack/beside.yaml", "type: echo\n")
     text = f"{MINIMAL}attacks:\n  - {{name: own, type: echo}}\n  - ehco\n"
-    known = KNOWN.replace("dict", "beside, dict").replace("recorded", "own, recorded")
+    known = KNOWN.replace("captcha", "beside, captcha").replace("recorded", "own, recorded")
     assert folder.problems(text) == [
         f"evals/eval_x.yaml:5: unknown attack 'ehco' (did you mean 'echo'?); known: {known}"
     ]
     assert folder.problems(MINIMAL, attacks=("nothing",)) == [
         "evals/eval_x.yaml: --attack nothing: unknown attack 'nothing'; "
-        f"known: {KNOWN.replace('dict', 'beside, dict')}"
+        f"known: {KNOWN.replace('captcha', 'beside, captcha')}"
     ]
 
 
@@ -161,58 +158,6 @@ def test_every_built_in_preset_is_valid(folder: Folder) -> None:
     assert {"template_string", "recorded"} < set(names)
     jobs = folder.load(MINIMAL, attacks=names)
     assert [job.attack.name for job in jobs if job.attack] == list(names)
-
-
-def render(preset: AttackSpec) -> str:
-    from pytest_siren.attacks.template_string import AttackTemplate
-
-    template = AttackTemplate(preset.raw["attack_template"], {})
-    return template.render(goal="GOAL", user="USER", model="MODEL")
-
-
-@pytest.mark.parametrize(
-    ("preset", "module", "name"),
-    [
-        ("template_string", "important_instructions_attacks", "ImportantInstructionsAttack"),
-        (
-            "important_instructions_no_names",
-            "important_instructions_attacks",
-            "ImportantInstructionsAttackNoNames",
-        ),
-        ("direct", "baseline_attacks", "DirectAttack"),
-        ("ignore_previous", "baseline_attacks", "IgnorePreviousAttack"),
-        ("system_message", "baseline_attacks", "SystemMessageAttack"),
-        ("injecagent", "baseline_attacks", "InjecAgentAttack"),
-    ],
-)
-@pytest.mark.slow
-@pytest.mark.filterwarnings("ignore")
-def test_the_built_in_texts_are_agentdojos(
-    folder: Folder, preset: str, module: str, name: str
-) -> None:
-    from importlib import import_module
-
-    pytest.importorskip("agentdojo")
-    from agentdojo.agent_pipeline.base_pipeline_element import BasePipelineElement
-    from agentdojo.task_suite.load_suites import get_suite
-
-    pipeline = BasePipelineElement.__new__(
-        type("Pipeline", (BasePipelineElement,), {"query": None})
-    )
-    pipeline.name = "gpt-4o-2024-05-13"
-    suite = get_suite("v1.2.2", "workspace")
-    published = getattr(import_module(f"agentdojo.attacks.{module}"), name)(suite, pipeline)
-    no_names = preset.endswith("no_names")
-    expected = published.jailbreak.format(
-        goal="GOAL",
-        user=published.user_name if no_names else "USER",
-        model=published.model_name if no_names else "MODEL",
-    )
-    own: Registry = registry()
-    found = attack(folder.load(MINIMAL, own, attacks=(preset,)))
-    assert render(found) == expected
-    if preset != "template_string":
-        assert found.raw["template_short_name"] == published.name
 
 
 NEWLINES = {

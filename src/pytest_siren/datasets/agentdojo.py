@@ -156,7 +156,10 @@ def _ground_truth(task: Any, pristine: TaskEnvironment) -> GroundTruth | None:
 
     def calls(state: Any) -> Sequence[ToolCall]:
         found = task.ground_truth(state.env)
-        return [ToolCall(call.function, dict(call.args)) for call in found]
+        return [
+            ToolCall(call.function, dict(call.args), placeholders=call.placeholder_args)
+            for call in found
+        ]
 
     return GroundTruth(calls, task.GROUND_TRUTH_OUTPUT)
 

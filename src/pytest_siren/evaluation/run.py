@@ -50,7 +50,7 @@ from pytest_siren.evaluation.scoring import (
     finishes_of,
     is_judge,
 )
-from pytest_siren.evaluation.stage import Agent, Attack, Stage, Target
+from pytest_siren.evaluation.stage import Agent, Attack, Stage, Target, denies_service
 from pytest_siren.evaluation.states import End
 from pytest_siren.evaluation.tasks import (
     Couple,
@@ -256,8 +256,14 @@ class Execution:
         self._accounts = Accounts(plan.model.id, plan.prices, plan.spend)
         self._asking = Asking(plan.limits, self._accounts, Observing(plan.observer))
         self._judging = Judging(plan.context, plan.judges, self._asking)
-        attacked = plan.attack is not None
-        self._scoring = Scoring(plan.context, plan.model, self._judging, attacked, plan.scored)
+        self._scoring = Scoring(
+            context=plan.context,
+            model=plan.model,
+            judging=self._judging,
+            attacked=plan.attack is not None,
+            scored=plan.scored,
+            denies_service=denies_service(plan.attack),
+        )
 
     async def run(self) -> RunOutcome:
         """Return what the run came to. Raises ``UserInterrupt`` only."""
@@ -509,7 +515,7 @@ async def _goal_reached(stage: Stage, scoring: Scoring, error: BaseException) ->
     evidence, malicious = stage.evidence_at_error(), scoring.context.malicious
     if malicious is None or evidence is None or isinstance(error, ModelUnavailableError):
         return None
-    if any(map(is_judge, malicious.evaluators.values())):
+    if scoring.denies_service or any(map(is_judge, malicious.evaluators.values())):
         return None
     try:
         scores = await scoring.judge(malicious.evaluators, evidence, [])

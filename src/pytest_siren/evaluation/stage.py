@@ -471,6 +471,22 @@ class AsksModels(Protocol):
     anything runs; they keep to the rate limits of the session, and are closed when it ends."""
 
 
+@runtime_checkable
+class DeniesService(Protocol):
+    """An attack that wants the agent to fail at its task, whatever the malicious task is.
+
+    It runs with one malicious task for each benign task, and its score is what the utility of the
+    run lacks to 1.0.
+    """
+
+    denies_service: bool
+
+
+def denies_service(attack: Attack | None) -> bool:
+    """Tell whether ``attack`` wants nothing but that the agent fails at its task."""
+    return implements(attack, DeniesService) and attack.denies_service
+
+
 class StaticAttack(ABC):
     """An attack that decides all contents before the agent begins."""
 
@@ -483,8 +499,12 @@ class StaticAttack(ABC):
     def recording(self, model: ModelSource) -> str | None:
         return None
 
+    async def planted(self, stage: Stage, target: Target) -> Mapping[str, str]:
+        """Return ``contents``, for attacks that look at the environment or ask a model first."""
+        return self.contents(target)
+
     async def run(self, stage: Stage, target: Target) -> End:
-        return await stage.finish(await stage.begin(self.contents(target)))
+        return await stage.finish(await stage.begin(await self.planted(stage, target)))
 
 
 class AttackerModel(WrapperModel):

@@ -19,7 +19,10 @@ class ToolCall:
     args: Mapping[str, Any]
     id: str | None = None
     problem: str | None = None
-    """Why the arguments could not be decoded; ``args`` is then empty, the call not executed."""
+    """Why the call is not executed: its arguments, then empty, could not be decoded, or a defence
+    refused it."""
+    placeholders: Mapping[str, Any] | None = None
+    """In a known solution, the arguments as somebody would tell them who does not know the data."""
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ import pytest
 
 from pytest_siren.evaluation.bounds import MOST_RUNS_OF_JOB
 from pytest_siren.evaluation.isolation import UserInterrupt, marked_interrupts, one_line
+from pytest_siren.evaluation.stage import denies_service
 from pytest_siren.evaluation.tasks import BenignTask, MaliciousTask
 from pytest_siren.jobs.differences import Difference, differences
 from pytest_siren.jobs.reading.read import load_config
@@ -115,6 +116,10 @@ def runs(
         for benign, malicious in _tasks(job)
         if wanted is None or not wanted.isdisjoint(_names(benign, malicious))
     ]
+    if denies_service(job.attack):
+        # Such an attack is the same whatever the malicious task is.
+        first = {benign.id: malicious for benign, malicious in reversed(chosen)}
+        chosen = [(benign, task) for benign, task in chosen if task is first[benign.id]]
     if (total := len(chosen) * job.spec.runs) > MOST_RUNS_OF_JOB:
         raise ValueError(
             f"{len(chosen):,} tasks x {job.spec.runs:,} runs are {total:,} runs, and a job may "
