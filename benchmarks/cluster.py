@@ -262,7 +262,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         except FailedError as error:
             say(str(error))
             report.notes.append(f"{name}: {report.problem(error)}")
-    whole = not options.only and not options.quick
+    whole = not options.only and not options.quick and not report.notes
     deliver(report, options.results or (RESULTS if whole else None))
 
 

@@ -20,9 +20,17 @@ REQUIREMENTS = Path(__file__).resolve().parent / "requirements"
 
 
 def python_of(name: str) -> Path | None:
-    """Return the Python of a harness; ``None`` when it is not installed."""
-    stamp = ENVIRONMENTS / name / "installed"
-    return ENVIRONMENTS / name / "bin" / "python" if stamp.exists() else None
+    """Return the Python of a harness; ``None`` when it is not installed.
+
+    Raises ``SystemExit`` when its requirements have changed since it was installed.
+    """
+    folder = ENVIRONMENTS / name
+    stamp = folder / "installed"
+    if not stamp.exists():
+        return None
+    if stamp.read_text() != _digest(REQUIREMENTS / f"{name}.txt"):
+        raise SystemExit(f"{folder} is out of date; run: python -m benchmarks.install")
+    return folder / "bin" / "python"
 
 
 def install(requirements: Path) -> str | None:
