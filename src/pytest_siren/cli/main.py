@@ -13,6 +13,8 @@ from pytest_siren.cli import (
     compare,
     config,
     diff,
+    export,
+    importing,
     jobs,
     models,
     report,
@@ -46,7 +48,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--version", action="version", version=f"pytest-siren {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for module in (run, results, compare, bless, report, jobs, diff, resume, config, models):
+    on_jobs = (results, compare, bless, report, jobs, diff, resume, importing, export)
+    for module in (run, *on_jobs, config, models):
         module.add_parser(commands)
     words = sys.argv[1:] if argv is None else argv
     if not words:

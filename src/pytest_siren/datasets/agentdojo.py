@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
@@ -63,23 +63,56 @@ class AgentDojoDataset:
         return [Couple(*pair) for pair in product(self.benign_tasks, self.malicious_tasks)]
 
 
-def load(config: AgentDojoConfig, base: Path) -> AgentDojoDataset:
-    """Load a suite. Raises ``ValueError`` for a suite or version that the package does not hold."""
+def matching_versions(
+    suites: Mapping[str, tuple[Mapping[str, str], Mapping[str, str]]],
+) -> tuple[str, ...]:
+    """Return the versions of the benchmark whose tasks are these, oldest first.
+
+    ``suites`` maps a suite to the prompts of tasks by their ids, and to planted contents by the ids
+    of the injection tasks whose goals they state in some version. Raises ``ImportError``.
+    """
+    get_suites = _suites()
+    return tuple(
+        version
+        for version in VERSIONS
+        if all(_has(get_suites(version).get(name), *texts) for name, texts in suites.items())
+    )
+
+
+def _has(suite: Any, prompts: Mapping[str, str], planted: Mapping[str, str]) -> bool:
+    if suite is None:
+        return False
+    tasks = {**suite.user_tasks, **suite.injection_tasks}
+    texts = {name: getattr(task, "PROMPT", None) or task.GOAL for name, task in tasks.items()}
+    return all(texts.get(name) == prompt for name, prompt in prompts.items()) and all(
+        name in suite.injection_tasks and suite.injection_tasks[name].GOAL in content
+        for name, content in planted.items()
+    )
+
+
+def _suites() -> Callable[[str], Mapping[str, Any]]:
+    """Return AgentDojo's function of a version's suites. Raises ``ImportError``."""
     with without_sdks():
         try:
             from agentdojo.task_suite.load_suites import get_suites
-
-            from pytest_siren.environments.agentdojo.environment import AgentDojoEnvironment
         except ImportError as error:
             raise ImportError(
                 f"the dataset agentdojo needs the package agentdojo ({error}); "
                 "install it with: pip install 'pytest-siren[agentdojo]'"
             ) from error
-    suites = get_suites(config.version)
+    return get_suites  # type: ignore[no-any-return]
+
+
+def load(config: AgentDojoConfig, base: Path) -> AgentDojoDataset:
+    """Load a suite. Raises ``ValueError`` for a suite or version that the package does not hold."""
+    suites = _suites()(config.version)
     if not suites:
         raise ValueError(_unknown("version", config.version, VERSIONS))
     if config.suite_name not in suites:
         raise ValueError(_unknown("suite_name", config.suite_name, tuple(suites)))
+    with without_sdks():
+        from pytest_siren.environments.agentdojo.environment import AgentDojoEnvironment
+
     suite = suites[config.suite_name]
     environment = AgentDojoEnvironment(suite)
     pristine = environment.pristine()

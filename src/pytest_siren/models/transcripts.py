@@ -9,11 +9,13 @@ import re
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_ai.messages import (
+    ModelMessage,
     ModelMessagesTypeAdapter,
     ModelResponse,
     ModelResponsePart,
@@ -22,7 +24,7 @@ from pydantic_ai.messages import (
     ToolCallPart,
 )
 
-from pytest_siren.evaluation.models import STOP_AFTER
+from pytest_siren.models.agentdojo_logs import FORMAT, read_messages
 from pytest_siren.models.theirs import TheirJob, is_theirs, their_job
 from pytest_siren.yamlpos.reader import read_bytes
 
@@ -218,12 +220,14 @@ def _read_own(path: Path) -> Transcript:
         info = result.get("exception_info")
         error = None if info is None else _Error.model_validate(info)
         messages = ModelMessagesTypeAdapter.validate_python(data["messages"])
+        imported = (data.get("source") or {}).get("format") == FORMAT
         attacks = data.get("attacks") or {}
         contents = {vector: _text_of(vector, attack) for vector, attack in attacks.items()}
     except (AttributeError, KeyError, TypeError, ValueError) as problem:
         raise TranscriptError(f"{path}: {_said(problem)}") from problem
+    asked = [message for message in messages if isinstance(message, ModelResponse)]
     return Transcript(
-        responses=[message for message in messages if isinstance(message, ModelResponse)],
+        responses=_turns(messages) if imported else asked,
         contents=contents,
         error=f"{error.exception_type}: {error.exception_message}" if error else None,
         source=str(path),
@@ -245,9 +249,10 @@ def _read_agentdojo(path: Path, key: RecordingKey) -> Transcript:
             data["attack_type"] or "none",
             data["injection_task_id"] or "none",
         )
-        responses = _agentdojo_responses(data["messages"], str(path))
+        messages = read_messages(data["messages"], at=datetime.now(UTC).isoformat())
+        responses = _turns(ModelMessagesTypeAdapter.validate_python(messages))
         contents = {str(vector): str(text) for vector, text in (data["injections"] or {}).items()}
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise TranscriptError(f"{path}: not an AgentDojo log: {error!r}") from error
     if named != key:
         raise TranscriptError(f"{path}: its content is of {named}, its place says {key}")
@@ -255,51 +260,31 @@ def _read_agentdojo(path: Path, key: RecordingKey) -> Transcript:
     return Transcript(responses, contents, None if failure is None else str(failure), str(path))
 
 
-def _agentdojo_responses(messages: Sequence[Mapping[str, Any]], where: str) -> list[ModelResponse]:
-    """Return the model's turns.
+def _turns(messages: Sequence[ModelMessage]) -> list[ModelResponse]:
+    """Return the turns of a run that AgentDojo recorded.
 
     Several assistant messages in a row (a tool filter's answer before the model's own) and a turn
     that asked for nothing although the run went on are parts of the next turn, for an agent stops
     at a turn without calls.
     """
-    responses: list[ModelResponse] = []
+    turns: list[ModelResponse] = []
     parts: list[ModelResponsePart] = []
-    for index, message in enumerate(messages):
-        if message["role"] != "assistant":
+    last = max((at for at, one in enumerate(messages) if isinstance(one, ModelResponse)), default=0)
+    for at, message in enumerate(messages):
+        if not isinstance(message, ModelResponse):
             continue
-        text = _text(message["content"])
-        calls = _calls(message.get("tool_calls") or [], f"{where}_{index}")
-        rest = messages[index + 1 :]
-        followed_by = rest[0]["role"] if rest else None
-        goes_on = any(later["role"] == "assistant" for later in rest)
-        if goes_on and (followed_by == "assistant" or not calls):
-            parts += [ThinkingPart(text)] if text else []
-            parts += calls
+        calls = any(isinstance(part, ToolCallPart) for part in message.parts)
+        if at < last and (isinstance(messages[at + 1], ModelResponse) or not calls):
+            parts += map(_as_thought, filter(_says_anything, message.parts))
             continue
-        parts += [TextPart(text)] if text is not None else []
-        parts += calls
-        # What was asked for last and never answered was not executed either.
-        stopped = bool(calls) and followed_by is None
-        metadata = {STOP_AFTER: "the recorded run ended with these calls"} if stopped else None
-        responses.append(ModelResponse(parts=parts, metadata=metadata))
+        turns.append(replace(message, parts=[*parts, *message.parts]))
         parts = []
-    return responses
+    return turns
 
 
-def _text(content: Any) -> str | None:
-    """Return a message's text as AgentDojo judges it: all blocks, a line each."""
-    if content is None or isinstance(content, str):
-        return content
-    texts = [block["content"] for block in content if block["content"] is not None]
-    return "\n".join(texts)
+def _as_thought(part: ModelResponsePart) -> ModelResponsePart:
+    return ThinkingPart(part.content) if isinstance(part, TextPart) else part
 
 
-def _calls(calls: Sequence[Mapping[str, Any]], where: str) -> list[ToolCallPart]:
-    return [
-        ToolCallPart(
-            tool_name=call["function"],
-            args=dict(call["args"] or {}),
-            tool_call_id=call.get("id") or f"call_{position}",
-        )
-        for position, call in enumerate(calls)
-    ]
+def _says_anything(part: ModelResponsePart) -> bool:
+    return not isinstance(part, TextPart) or bool(part.content)

@@ -120,7 +120,7 @@ def _taking_anything(kind: Any) -> tuple[str, ...]:
     return tuple(found)
 
 
-_LONGEST_OUTPUT = 2_000
+LONGEST_OUTPUT = 2_000
 _LONGEST_REASON = 200
 
 
@@ -166,7 +166,7 @@ def result_of(attempt: RunAttempt) -> Result:
         attack_outcome=_attack_outcome(attempt, attack),
         vectors=tuple(sorted(outcome.contents)),
         exposed=outcome.exposed,
-        output=outcome.output[:_LONGEST_OUTPUT],
+        output=outcome.output[:LONGEST_OUTPUT],
         finish=outcome.finish.value if outcome.finish else None,
         finish_reason=outcome.finish_reason[:_LONGEST_REASON] if outcome.finish_reason else None,
         answers=dict(outcome.answers),

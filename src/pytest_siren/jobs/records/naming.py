@@ -85,10 +85,10 @@ def job_name(
     agent: str,
     model: str,
     attack: str | None,
-    timestamp: datetime,
+    timestamp: datetime | None,
     cell: Mapping[str, str],
 ) -> str:
-    """Return ``<dataset>_<agent>_<model>_<attack|benign>[_<cell>]_<YYYY-MM-DD_HH-MM-SS>``.
+    """Return ``<dataset>_<agent>_<model>_<attack|benign>[_<cell>][_<YYYY-MM-DD_HH-MM-SS>]``.
 
     ``cell`` maps the keys that a sweep changes to this job's values; the last piece of a dotted key
     is shown. Always shorter than 200 bytes. Two jobs may get the same name: ``JobStore.open``
@@ -103,7 +103,7 @@ def job_name(
     if cell:
         texts["cell"] = "_".join(f"{key.rpartition('.')[2]}_{cell[key]}" for key in cell)
     parts = [_bounded(text, _PART_LIMITS[part]) for part, text in texts.items()]
-    return "_".join([*parts, timestamp.strftime("%Y-%m-%d_%H-%M-%S")])
+    return "_".join([*parts, *([timestamp.strftime("%Y-%m-%d_%H-%M-%S")] if timestamp else [])])
 
 
 def is_run_id(name: str) -> bool:

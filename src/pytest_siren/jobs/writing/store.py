@@ -240,16 +240,9 @@ def _claim(
             return RecordError(f"{job} is a file")
     except OSError as error:
         raise folder_error(job, error) from error
-    target = job / CONFIG_FILE
-    if not target.exists():
-        content = config_of(config, job.name, session_id, created_at)
-        header = (
-            f"Job: {job.name}",
-            f"Created: {created_at.astimezone(UTC).isoformat()}",
-            f"Mode: {content['execution_mode']}",
-        )
+    if not (job / CONFIG_FILE).exists():
         try:
-            write(target, content, Form.SNAPSHOT, header=header, redactor=redactor)
+            write_config(job, config, job.name, session_id, created_at, redactor)
         except FileExistsError:
             pass
         except OSError as error:
@@ -257,6 +250,27 @@ def _claim(
         else:
             return None
     return _present(job)
+
+
+def write_config(
+    job: Path,
+    config: Mapping[str, Any],
+    name: str,
+    session_id: str,
+    created_at: datetime,
+    redactor: Redactor = ENVIRONMENT,
+) -> None:
+    """Write the configuration of the job ``name`` into the folder ``job``.
+
+    Raises ``FileExistsError`` where there is one, and ``OSError``.
+    """
+    content = config_of(config, name, session_id, created_at)
+    header = (
+        f"Job: {name}",
+        f"Created: {created_at.astimezone(UTC).isoformat()}",
+        f"Mode: {content['execution_mode']}",
+    )
+    write(job / CONFIG_FILE, content, Form.SNAPSHOT, header=header, redactor=redactor)
 
 
 def _present(job: Path) -> JobConfig | RecordError:

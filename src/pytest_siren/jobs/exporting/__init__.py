@@ -1,0 +1,1 @@
+"""Jobs in the formats of other tools."""

@@ -1,0 +1,1 @@
+"""Jobs of runs that other tools recorded."""
