@@ -49,7 +49,13 @@ LOCAL = Way(
     f"{ELEMENTS} elements, local",
     ("--siren-executor", "local", "--slurm-shards", str(ELEMENTS)),
 )
-SLURM = Way(f"{ELEMENTS} elements, Slurm", ("--slurm", "--slurm-shards", str(ELEMENTS)))
+SLURM = Way(
+    f"{ELEMENTS} elements, Slurm",
+    (
+        *("--slurm", "--slurm-shards", str(ELEMENTS)),
+        *("--set", "slurm.cpus_per_task=1", "--set", "slurm.mem_gb=2"),
+    ),
+)
 
 
 @dataclass(frozen=True)
