@@ -20,7 +20,10 @@ import scipy.stats
 import pytest_siren
 from tests.acceptance.project import Project
 
-_NOT_LOADED = ("pytest_siren.environments.agentdojo.", "pytest_siren.serving.")
+_NOT_LOADED = (
+    *("pytest_siren.environments.agentdojo.", "pytest_siren.serving."),
+    "pytest_siren.telemetry.",
+)
 """What needs extras that may be missing, or takes seconds to import for few sessions."""
 LOADED = (
     np,

@@ -168,7 +168,7 @@ def test_what_a_watching_hook_raises_is_the_error_of_the_run(search: Project, ho
         # The attack catches it.
         conftest.write("\n\nasync def patient(self, stage, target):\n    try:\n")
         conftest.write("        return await careless(self, stage, target)\n")
-        conftest.write("    except LookupError:\n        stage.asking.observing.observer = None\n")
+        conftest.write("    except LookupError:\n        stage.asking.observing.observers = ()\n")
         conftest.write("        return await stage.finish(await stage.begin({}))\n")
         conftest.write("\n\ncareless, Search.run = Search.run, patient\n")
     search.run("evals", "--attack=search")

@@ -197,7 +197,7 @@ def test_observers_see_a_request_that_fails() -> None:
         return reads_twice(turn)
 
     watching = Watching()
-    done = outcome(plan(script, observer=watching))
+    done = outcome(plan(script, observers=(watching,)))
     assert done.error is not None
     assert done.error.type == "ValueError"
     assert watching.noted == [
@@ -213,7 +213,7 @@ def test_observers_see_a_call_that_fails(monkeypatch: pytest.MonkeyPatch) -> Non
 
     monkeypatch.setattr(MailEnvironment, "call", broken)
     watching = Watching()
-    done = outcome(plan(observer=watching))
+    done = outcome(plan(observers=(watching,)))
     assert done.error is not None
     assert done.error.type == "OSError"
     assert watching.noted == [("agent", True, "None"), ("read", False, "OSError('no disk')")]

@@ -265,25 +265,36 @@ def test_what_prompt_siren_lacks_is_in_the_snapshot_where_it_is_given(folder: Fo
 
 def test_keys_without_effect_are_warned_of(folder: Folder) -> None:
     [job] = folder.load(
-        f"{MINIMAL}tags: [x]\ntelemetry: {{}}\n"
+        f"{MINIMAL}tags: [x]\n"
         "execution:\n  concurrency: 4\n"
-        "sandbox_manager: {type: local-docker}\nlogging: {level: DEBUG}\nhydra: {a: '${now:x}'}\n"
+        "sandbox_manager: {type: local-docker}\nhydra: {a: '${now:x}'}\n"
     )
     assert job.warnings == (
-        "line 7: sandbox_manager has no effect yet: nothing is sandboxed",
-        "line 4: telemetry has no effect yet: no traces are written",
-        "line 8: logging has no effect yet: no log is written",
-        "line 9: hydra has no effect yet: there is no Hydra here",
+        "line 6: sandbox_manager has no effect yet: nothing is sandboxed",
+        "line 7: hydra has no effect yet: there is no Hydra here",
     )
     assert len(job.warnings) == len(UNSUPPORTED)
-    folder.write("base.yaml", "logging: {}\n")
-    [job] = folder.load(f"{MINIMAL}include: base.yaml\n", sets=("telemetry.trace_console=true",))
-    assert job.warnings == (
-        "--set telemetry.trace_console=true: telemetry has no effect yet: no traces are written",
-        "evals/base.yaml:1: logging has no effect yet: no log is written",
+    folder.write("base.yaml", "hydra: {}\n")
+    [job] = folder.load(
+        f"{MINIMAL}include: base.yaml\n", sets=("sandbox_manager.type=local-docker",)
     )
-    [quiet] = folder.load(f"{MINIMAL}logging: null\n")
+    assert job.warnings == (
+        "--set sandbox_manager.type=local-docker: sandbox_manager has no effect yet: "
+        "nothing is sandboxed",
+        "evals/base.yaml:1: hydra has no effect yet: there is no Hydra here",
+    )
+    [quiet] = folder.load(f"{MINIMAL}hydra: null\n")
     assert quiet.warnings == ()
+
+
+def test_traces_and_logs_are_off_unless_asked_for(folder: Folder) -> None:
+    [off] = folder.load(f"{MINIMAL}telemetry: {{}}\nlogging: {{file: false}}\n")
+    assert (off.telemetry, off.log) == (None, None)
+    [on] = folder.load(f"{MINIMAL}logging: {{}}\n", sets=("telemetry.trace_console=true",))
+    assert on.telemetry is not None
+    assert on.log is not None
+    assert on.log.level == "INFO"
+    assert (off.warnings, on.warnings) == ((), ())
 
 
 def test_every_key_without_effect_is_in_the_schema() -> None:

@@ -348,8 +348,8 @@ class Accounts:
         return Account(model_id, self.prices, self.spend, total=self.total)
 
 
-class StageObserver(Protocol):
-    """Watches one run. What a method raises becomes the error of the run."""
+class StageObserver:
+    """Watches one run: subclasses do. What a method raises becomes the error of the run."""
 
     async def request_before(
         self,
@@ -359,7 +359,6 @@ class StageObserver(Protocol):
         tools: Sequence[ToolDefinition],
     ) -> None:
         """``messages`` are about to be sent to ``model``."""
-        ...
 
     async def request_after(
         self,
@@ -371,11 +370,9 @@ class StageObserver(Protocol):
         seconds: float,
     ) -> None:
         """``model`` answered, or the request failed."""
-        ...
 
     async def call_before(self, call: ToolCall, replayed: bool) -> None:
         """``call`` is about to be executed; ``replayed`` to restore a state."""
-        ...
 
     async def call_after(
         self,
@@ -386,18 +383,16 @@ class StageObserver(Protocol):
         seconds: float,
     ) -> None:
         """``call`` was executed, or the environment failed."""
-        ...
 
     async def state_score(self, scores: StateScores, final: bool) -> None:
         """A state was scored; ``final`` for the one in which the run ended."""
-        ...
 
 
 @dataclass
 class Observing:
     """Passes events of one run on, and keeps the first error for whoever would lose it."""
 
-    observer: StageObserver | None = None
+    observers: tuple[StageObserver, ...] = ()
     failed: BaseException | None = None
 
     def check(self) -> None:
@@ -406,14 +401,13 @@ class Observing:
             raise self.failed
 
     async def notify(self, event: Callable[[StageObserver], Awaitable[None]]) -> None:
-        """Await ``event`` of the observer, if there is one. Raises what it raises."""
-        if self.observer is None:
-            return
-        try:
-            await event(self.observer)
-        except BaseException as error:
-            self.failed = self.failed or error
-            raise
+        """Await ``event`` of each observer, one after the other. Raises what one raises."""
+        for observer in self.observers:
+            try:
+                await event(observer)
+            except BaseException as error:
+                self.failed = self.failed or error
+                raise
 
 
 @dataclass

@@ -142,8 +142,8 @@ class RunPlan:
     """The models that evaluators ask, by name."""
     attackers: Mapping[str, ModelSource] = field(default_factory=dict)
     """The models that the attack asks, by name."""
-    observer: StageObserver | None = None
-    """Watches the run."""
+    observers: tuple[StageObserver, ...] = ()
+    """Watch the run."""
     environment: Environment | None = None
     """The dataset's as it works in the job's sandbox; ``None`` for the dataset's own."""
     parts: tuple[Part, ...] = ()
@@ -254,7 +254,7 @@ class Execution:
     def __post_init__(self) -> None:
         plan = self.plan
         self._accounts = Accounts(plan.model.id, plan.prices, plan.spend)
-        self._asking = Asking(plan.limits, self._accounts, Observing(plan.observer))
+        self._asking = Asking(plan.limits, self._accounts, Observing(plan.observers))
         self._judging = Judging(plan.context, plan.judges, self._asking)
         self._scoring = Scoring(
             context=plan.context,

@@ -43,6 +43,7 @@ from pytest_siren.spec.jobspec import (
     finish_changes,
     missing,
     snapshot,
+    traced,
     usage_limits,
     with_agent,
     without_effect,
@@ -600,6 +601,8 @@ class _Loading:
             tags=tuple(file.tags or ()),
             gates=tuple(file.gates or ()),
             cell=cell,
+            telemetry=traced(file),
+            log=file.logging if file.logging and file.logging.file else None,
             snapshot={},
             # A recorded job had its warnings when it was made.
             warnings=() if self._tree.recorded else (*envelope.warnings, *self._warnings),

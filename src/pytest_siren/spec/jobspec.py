@@ -421,6 +421,10 @@ class JobSpec:
     """One sentence for every key that is given and has no effect yet; it names the line."""
     sandbox: SandboxSpec | None = None
     """Where the environment or the agent works, if one of them works in a sandbox."""
+    telemetry: TelemetrySection | None = None
+    """Where traces of the runs go; ``None`` for nowhere."""
+    log: LoggingSection | None = None
+    """Of the log in the job's folder; ``None`` where there is none."""
 
     @property
     def agent_name(self) -> str:
@@ -428,6 +432,12 @@ class JobSpec:
         if self.agent.type != FUNCTION_AGENT:
             return self.agent.type
         return str(self.agent.raw["target"]).rpartition("::")[2]
+
+
+def traced(file: EvalFile) -> TelemetrySection | None:
+    """Return where traces go; ``None`` for nowhere."""
+    asked = file.telemetry
+    return asked if asked and (asked.trace_console or asked.otel_endpoint) else None
 
 
 _LENGTH = 16

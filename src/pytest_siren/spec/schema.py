@@ -151,16 +151,18 @@ class TelemetrySection(Section):
     """Traces."""
 
     trace_console: bool = Field(default=False, description="Write traces to the terminal")
-    otel_endpoint: Text | None = Field(default=None, description="URL of an OTLP collector")
+    otel_endpoint: Text | None = Field(
+        default=None, description="URL of an OTLP collector (HTTP), or of its `/v1/traces`"
+    )
 
 
 class LoggingSection(Section):
-    """The log of a job."""
+    """The log of a job. It has one only if the eval file has this section."""
 
     level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         default="INFO", description="Lowest level that is logged"
     )
-    file: bool = Field(default=True, description="Keep a log file in the job's folder")
+    file: bool = Field(default=True, description="Keep a log, `siren.log`, in the job's folder")
 
 
 class SlurmSection(Section):
@@ -253,8 +255,6 @@ class EvalFile(Section):
 
 UNSUPPORTED: dict[str, str] = {
     "sandbox_manager": "nothing is sandboxed",
-    "telemetry": "no traces are written",
-    "logging": "no log is written",
     "hydra": "there is no Hydra here",
 }
 """Keys that are accepted and recorded but have no effect yet, each with what that means."""

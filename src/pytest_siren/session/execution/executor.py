@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pytest_siren.evaluation.accounts import StageObserver
 from pytest_siren.evaluation.components import (
     CLOSING,
     SHARED,
@@ -38,6 +39,7 @@ from pytest_siren.evaluation.models import ModelKind, SupportsRateLimit
 from pytest_siren.evaluation.run import (
     Execution,
     RunOutcome,
+    RunPlan,
     RunTimeoutError,
     supervised,
 )
@@ -91,6 +93,7 @@ if TYPE_CHECKING:
     from pytest_siren.evaluation.accounts import Role
     from pytest_siren.evaluation.tasks import ToolCall, ToolOutcome
     from pytest_siren.evaluation.verdicts import StateScores
+    from pytest_siren.session.execution.watching import Watching
 
 
 _HOOKS = (
@@ -103,8 +106,8 @@ _HOOKS = (
 
 
 @dataclass(frozen=True)
-class HookObserver:
-    """A ``StageObserver`` that gives frozen payloads to the hooks."""
+class HookObserver(StageObserver):
+    """Gives frozen payloads to the hooks."""
 
     hooks: Any
     """Those of the run's item."""
@@ -211,6 +214,8 @@ class Evaluations:
     """Of the run that was told last, on a worker."""
     _warmed: dict[int, BaseException | None] = field(default_factory=dict)
     """What warming up each part raised, by the part's ``id``."""
+    _watching: Watching | None = None
+    """What traces and logs runs, once one is to be traced or logged."""
 
     def __post_init__(self) -> None:
         self._on_worker = is_worker(self.config)
@@ -302,11 +307,13 @@ class Evaluations:
             executed(known)
             return self._told_again(item, run, past, known)
         make_ready()
-        outcome = without_secrets(await self._execute(item, run), redactor(self.config))
+        number = len(past.entries) + 1
+        outcome = await self._execute(item, run, number)
+        outcome = without_secrets(outcome, redactor(self.config))
         attempt = RunAttempt(
             run=run,
             run_id=self._run_ids(),
-            attempt=len(past.entries) + 1,
+            attempt=number,
             outcome=outcome,
             passed=judge(item.job.spec.pass_when, outcome, attacked=item.malicious is not None),
         )
@@ -483,6 +490,8 @@ class Evaluations:
                     self._free(part)
             self.count_hung()
             self._loop.end()
+            if self._watching is not None:
+                self._watching.close()
         finally:
             self.recorder.close()
             if not is_worker(self.config) and self.board.stopped_keys():
@@ -511,9 +520,21 @@ class Evaluations:
             identity=item.identity,
         )
 
-    async def _execute(self, item: RunItem, run: RunInfo) -> RunOutcome:
+    async def _execute(self, item: RunItem, run: RunInfo, attempt: int) -> RunOutcome:
         plan = item.job.plan(item.benign, item.malicious, item.run_index)
-        execution = Execution(replace(plan, observer=HookObserver.of(item.ihook, run)))
+        if (observer := HookObserver.of(item.ihook, run)) is not None:
+            plan = replace(plan, observers=(observer,))
+        spec, execute = item.job.spec, partial(self._executed, item, run)
+        if spec.telemetry is None and spec.log is None:
+            return await execute(plan)
+        if self._watching is None:
+            from pytest_siren.session.execution.watching import Watching
+
+            self._watching = Watching(self.config, self._warn)
+        return await self._watching.run(spec, run, attempt, plan, execute)
+
+    async def _executed(self, item: RunItem, run: RunInfo, plan: RunPlan) -> RunOutcome:
+        execution = Execution(plan)
         for part in item.job.parts:
             if (error := self._warmed.get(id(part.value))) is not None:
                 return execution.failed(error)

@@ -66,7 +66,11 @@ class RunOutput:
     stdout: OutputText = field(default_factory=OutputText)
     stderr: OutputText = field(default_factory=OutputText)
     log: OutputText = field(default_factory=OutputText)
+    trace: str = ""
+    """The spans of the run, where they are to be shown."""
     warnings: dict[tuple[Any, ...], WarningMessage] = field(default_factory=dict)
+    log_file: Callable[[logging.LogRecord], None] | None = None
+    """Writes what the run logs into the log of its job, if that has one."""
 
     def warn(self, found: WarningMessage) -> None:
         """Keep a warning, once; those beyond a bound are lines of the log."""
@@ -78,7 +82,7 @@ class RunOutput:
 
     def sections(self) -> Iterator[tuple[str, str]]:
         """Yield the name and the text of what is not empty, as pytest's reports name them."""
-        for name in ("stdout", "stderr", "log"):
+        for name in ("stdout", "stderr", "log", "trace"):
             if text := str(getattr(self, name)):
                 yield name, text
 

@@ -31,6 +31,8 @@ from pytest_siren.text.words import counted, escaped, printable
 
 _OUTCOMES = ("passed", "failed", "skipped")
 """pytest's own outcomes; plugins that repeat tests define others, with their own words."""
+TRACE = "Captured trace call"
+"""Name of the section of a report that holds the spans of a run."""
 UNKNOWN = "unknown"
 """Report category of runs whose score is unknown."""
 _LONGEST_REASON = 500
@@ -153,6 +155,7 @@ class Reporting:
         if is_worker(self.config):
             return
         self._received.receive(report)
+        self._show_trace(report)
         run = from_properties(report)
         if run is not None and self._is_new(report.nodeid, run):
             self._reports.append(run)
@@ -160,6 +163,15 @@ class Reporting:
             self._offer(run)
         elif report.when == "setup" and report.skipped and _is_of_eval_file(report):
             self._skipped.add(report.nodeid)
+
+    def _show_trace(self, report: pytest.TestReport) -> None:
+        """Write the spans of a run above its outcome, where the eval file asks for that."""
+        for section in [one for one in report.sections if one[0] == TRACE]:
+            report.sections.remove(section)
+            terminal: Any = self.config.pluginmanager.get_plugin("terminalreporter")
+            if terminal is not None and report.when == "call":
+                terminal.ensure_newline()
+                terminal.write(section[1])
 
     def _offer(self, run: RunReport) -> None:
         """Pass ``run`` to the hooks. Their exceptions are shown at the end and fail the session."""

@@ -1,0 +1,1 @@
+"""Traces of runs: spans and evaluation events, sent to a collector and written to the terminal."""
