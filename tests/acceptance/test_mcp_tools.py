@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from socket import create_server
 
@@ -49,7 +50,22 @@ def leave() -> str:
     os._exit(3)
 
 
-if len(sys.argv) > 1:
+if len(sys.argv) > 2:
+    import uvicorn
+
+    app = server.streamable_http_app(stateless_http=True)
+
+    async def guarded(scope, receive, send):
+        given = dict(scope.get("headers", ())).get(b"authorization")
+        if scope["type"] == "http" and given != f"Bearer {sys.argv[2]}".encode():
+            said = {"type": "http.response.start", "status": 401, "headers": []}
+            await send(said)
+            await send({"type": "http.response.body", "body": b"who are you?"})
+            return
+        await app(scope, receive, send)
+
+    uvicorn.run(guarded, host="127.0.0.1", port=int(sys.argv[1]))
+elif len(sys.argv) > 1:
     server.run("streamable-http", host="127.0.0.1", port=int(sys.argv[1]))
 else:
     server.run("stdio")
@@ -108,15 +124,31 @@ def shop(project: Project, server: str, calls: str = "") -> None:
     project.write("evals/eval_shop.yaml", text)
 
 
+TOKEN = "shop-0123456789abcdef"
+
+
 @pytest.fixture
 def url(project: Project, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """The address of the server as a process of its own."""
+    with served(project, monkeypatch) as address:
+        yield address
+
+
+@pytest.fixture
+def guarded(project: Project, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The address of one that only answers who knows ``TOKEN``."""
+    with served(project, monkeypatch, TOKEN) as address:
+        yield address
+
+
+@contextmanager
+def served(project: Project, monkeypatch: pytest.MonkeyPatch, *args: str) -> Iterator[str]:
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     path = project.write("server.py", SERVER)
     with create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     process = subprocess.Popen(
-        [sys.executable, str(path), str(port)], stderr=subprocess.PIPE, text=True
+        [sys.executable, str(path), str(port), *args], stderr=subprocess.PIPE, text=True
     )
     assert process.stderr is not None
     for line in process.stderr:
@@ -169,6 +201,10 @@ FAULTS = {
         "the MCP server broken.py cannot be used: ",
     ),
     "nobody listens": ("url: http://127.0.0.1:9/mcp", "127.0.0.1:9/mcp cannot be used: "),
+    "headers of a program": (
+        f"{COMMAND}, headers: {{A: b}}",
+        "headers are for a url; a command has env",
+    ),
     "neither": ("env: {}", "give command or url, one of them"),
 }
 
@@ -183,3 +219,34 @@ def test_a_server_that_cannot_be_used_is_an_error_of_the_file(project: Project, 
     if fault == "ends":
         assert "no licence" in result.stdout.str()
     assert project.results() == []
+
+
+def test_headers_go_to_the_server_and_nowhere_else(
+    project: Project, guarded: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    header = "headers: {Authorization: 'Bearer ${env:SHOP,none}'}"
+    monkeypatch.setenv("SHOP", TOKEN)
+    shop(project, f"url: '{guarded}', {header}")
+    done = project.run("evals", "--attack=direct")
+    [result] = project.results()
+    assert result["output"].startswith("the tool said: Good value.")
+    assert TOKEN not in done.stdout.str()
+    records = [path for path in project.path.glob("jobs/**/*") if path.is_file()]
+    assert not [path for path in records if TOKEN.encode() in path.read_bytes()]
+    [job] = project.jobs()
+    assert "Authorization: <redacted>" in (job / "config.yaml").read_text()
+
+
+def test_another_token_is_the_same_job(
+    project: Project, guarded: str, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for token in ("shop-another-0123456789", "shop-third-0123456789"):
+        monkeypatch.setenv("SHOP", token)
+        shop(project, f"url: '{url}', headers: {{Authorization: 'Bearer ${{env:SHOP}}'}}")
+        project.run("evals")
+    first, second = project.results()
+    assert first["identity"] == second["identity"]
+    shop(project, f"url: '{guarded}', headers: {{Authorization: 'Bearer ${{env:SHOP}}'}}")
+    refused = project.run("evals").stdout.str()
+    assert "cannot be used" in refused
+    assert "shop-third-0123456789" not in refused

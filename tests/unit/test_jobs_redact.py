@@ -451,3 +451,26 @@ def test_a_bearer_token_is_redacted_whatever_stands_before_it(spaces: int) -> No
     assert without_patterns("bearer" + " " * spaces + "abcdefghijklmnop") == (
         "bearer" + " " * spaces + "<redacted>"
     )
+
+
+def test_what_an_mcp_server_of_a_dataset_is_given_is_a_secret_and_other_tools_are_not() -> None:
+    server = {
+        "url": "http://h/mcp",
+        "headers": {"Authorization": "Bearer shop-0123456789abcdef", "X-Tenant": "shop"},
+        "env": {"SHOP_TOKEN": "other-0123456789abcdef", "LANG": "en_GB"},
+    }
+    tools = ["shop:read", {"mcp": server}, {"path": "shop:write", "name": "api_key"}]
+    config = {"dataset": {"type": "inline", "config": {"tools": tools}}}
+    values = of_config(config)
+    assert values == {
+        "Bearer shop-0123456789abcdef",
+        "shop-0123456789abcdef",
+        "other-0123456789abcdef",
+    }
+    [read, hidden, write_] = Redactor().config(config)["dataset"]["config"]["tools"]
+    assert (read, write_) == (tools[0], tools[2])
+    assert hidden["mcp"] == {
+        "url": "http://h/mcp",
+        "headers": {"Authorization": "<redacted>", "X-Tenant": "shop"},
+        "env": {"SHOP_TOKEN": "<redacted>", "LANG": "en_GB"},
+    }

@@ -21,6 +21,7 @@ from pytest_siren.evaluation.isolation import one_line
 if TYPE_CHECKING:
     from mcp import Client
     from mcp.client import Transport
+    from mcp.client._transport import TransportStreams
 
 _STARTING = 30.0
 """Seconds in which a server is ready and lists its tools."""
@@ -40,12 +41,16 @@ class McpServerConfig(BaseModel):
     )
     env: dict[str, str] = Field(default_factory=dict, description="Further variables of it")
     url: str | None = Field(default=None, description="Address of a server (streamable HTTP)")
+    headers: dict[str, str] = Field(default_factory=dict, description="Headers sent to `url`")
     timeout: float = Field(default=60.0, gt=0, description="Seconds that a call may take")
 
     @model_validator(mode="after")
     def _one(self) -> McpServerConfig:
         if (self.command is None) == (self.url is None):
             message = "give command or url, one of them"
+            raise PydanticCustomError("value_error", "{error}", {"error": message})
+        if self.headers and self.url is None:
+            message = "headers are for a url; a command has env"
             raise PydanticCustomError("value_error", "{error}", {"error": message})
         return self
 
@@ -88,14 +93,29 @@ class McpServer:
 
     def transport(self, errors: Any) -> Transport | str:
         """Return what a client connects to; what the program says goes to the file ``errors``."""
+        if self.command is None:
+            url, headers = str(self.config.url), self.config.headers
+            return _with_headers(url, headers) if headers else url
         from mcp import StdioServerParameters
         from mcp.client.stdio import stdio_client
 
-        if self.command is None:
-            return str(self.config.url)
         program, *args = self.command.words
         given = StdioServerParameters(command=program, args=args, env=self.config.env)
         return stdio_client(given, errlog=errors)
+
+
+@asynccontextmanager
+async def _with_headers(url: str, headers: dict[str, str]) -> AsyncIterator[TransportStreams]:
+    """Connect to ``url``, and send ``headers`` with every request."""
+    import httpx2
+    from mcp.client.streamable_http import streamable_http_client
+
+    timeout = httpx2.Timeout(_STARTING, read=None)  # how long a call may take is said elsewhere
+    async with (
+        httpx2.AsyncClient(headers=headers, timeout=timeout) as client,
+        streamable_http_client(url, http_client=client) as streams,
+    ):
+        yield streams
 
 
 class McpConnection:

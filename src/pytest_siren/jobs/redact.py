@@ -125,6 +125,25 @@ def _in_section(section: str, value: Mapping[str, Any]) -> Iterator[str]:
     for key, one in config.items() if isinstance(config, Mapping) else ():
         if is_secret_name(str(key)) or str(key) == "headers":
             yield from _anywhere(one, secret=is_secret_name(str(key)))
+        elif key == "tools":
+            for server in _mcp_servers(one):
+                yield from _of_server(server)
+
+
+def _mcp_servers(tools: Any) -> Iterator[Mapping[str, Any]]:
+    """Yield the MCP servers among the tools of a dataset, which are no part of its scenario."""
+    for tool in tools if isinstance(tools, list | tuple) else ():
+        server = tool.get("mcp") if isinstance(tool, Mapping) else None
+        if isinstance(server, Mapping):
+            yield server
+
+
+def _of_server(server: Mapping[str, Any]) -> Iterator[str]:
+    for value in _anywhere(server, secret=False):
+        yield value
+        scheme, _, credentials = value.partition(" ")
+        if scheme and looks_like_a_key(credentials):
+            yield credentials  # of "Bearer ..."
 
 
 def _anywhere(value: Any, *, secret: bool) -> Iterator[str]:
@@ -421,11 +440,25 @@ class Redactor:
         return {
             name: self._settings({name: one})[name]
             if is_secret_name(name) or name == "headers"
+            else self._tools(one)
+            if name == "tools"
             else one
             if finder is None
             else _walked(one, finder, frozenset())
             for name, one in value.items()
         }
+
+    def _tools(self, tools: Any) -> Any:
+        """Return the tools of a dataset; MCP servers among them are settings."""
+        finder = self._finder()
+        if finder is not None:
+            tools = _walked(tools, finder, frozenset())
+        if not any(_mcp_servers(tools)):
+            return tools
+        return [
+            {**tool, "mcp": self._settings(tool["mcp"])} if any(_mcp_servers([tool])) else tool
+            for tool in tools
+        ]
 
     def _settings(self, value: Any) -> Any:
         if isinstance(value, Mapping):

@@ -467,7 +467,11 @@ def job_identity(job: JobSpec, sources: Mapping[str, str] | None = None) -> str:
     names of texts, to digests of what they hold.
     """
     attack = None if job.attack is None else {**_part(job.attack), "name": job.attack.name}
-    data = {"dataset": _part(job.dataset), "agent": _part(job.agent), "attack": attack}
+    data = {
+        "dataset": _without_headers(_part(job.dataset)),
+        "agent": _part(job.agent),
+        "attack": attack,
+    }
     if job.finish:
         data["finish"] = dict(job.finish)
     if job.sandbox is not None and job.sandbox.component is not None:
@@ -505,6 +509,20 @@ def run_identity(job_identity: str, task_id: str, run_index: int) -> str:
     # The same as ``identity`` of these three, in a third of the time: sessions have many runs.
     job, task = json.dumps(job_identity), json.dumps(task_id)
     return _hash(f'{{"job":{job},"run_index":{run_index},"task_id":{task}}}')
+
+
+def _without_headers(dataset: dict[str, Any]) -> dict[str, Any]:
+    """Return ``dataset`` without what its MCP servers know the session by, such as a token."""
+    tools = dataset["config"].get("tools")
+    if not isinstance(tools, list):
+        return dataset
+    kept = [
+        {**tool, "mcp": {key: one for key, one in tool["mcp"].items() if key != "headers"}}
+        if isinstance(tool, dict) and isinstance(tool.get("mcp"), dict)
+        else tool
+        for tool in tools
+    ]
+    return {**dataset, "config": {**dataset["config"], "tools": kept}}
 
 
 def _part(component: ComponentSpec) -> dict[str, Any]:
