@@ -18,6 +18,7 @@ from pytest_siren.cli import (
     jobs,
     models,
     report,
+    rescore,
     results,
     resume,
     run,
@@ -48,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--version", action="version", version=f"pytest-siren {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    on_jobs = (results, compare, bless, report, jobs, diff, resume, importing, export)
+    on_jobs = (results, compare, bless, report, jobs, diff, resume, importing, export, rescore)
     for module in (run, *on_jobs, config, models):
         module.add_parser(commands)
     words = sys.argv[1:] if argv is None else argv

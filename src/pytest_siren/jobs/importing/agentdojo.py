@@ -52,6 +52,10 @@ class LogImportError(ValueError):
     """Nothing can be imported; the message says why."""
 
 
+class _TwiceError(ValueError):
+    """Two files hold the same run."""
+
+
 @dataclass(frozen=True)
 class ImportedJob:
     """A job that was made."""
@@ -176,6 +180,8 @@ def _import_file(
         job.add(log, data, path.relative_to(folder).as_posix(), path.stat().st_mtime)
     except ValidationError as error:
         done.refuse(f"{path}: not a whole log of AgentDojo: {one_line(error)}")
+    except _TwiceError as error:
+        done.refuse(f"{path}: {error}")
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         done.refuse(f"{path}: not a log of AgentDojo: {error!r}")
     except OSError as error:
@@ -234,9 +240,9 @@ class _Job:
         return cls(key, name, path, dataset, identity({**facts, "as_benign": as_benign}))
 
     def add(self, log: Log, data: bytes, place: str, modified: float) -> None:
-        """Record the run of ``log``, whose file holds ``data``. Raises ``ValueError``."""
+        """Record the run of ``log``, whose file holds ``data``. Raises ``_TwiceError``."""
         if log.task_id in self._tasks:
-            raise ValueError(f"the run of {log.task_id} is in another file, too")
+            raise _TwiceError(f"the run of {log.task_id} is in another file, too")
         digest = sha256(data).hexdigest()
         result, execution = self._records(log, digest, place, modified)
         folder = run_directory(log.task_id, log.attack, result.run_id)

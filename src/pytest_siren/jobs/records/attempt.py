@@ -136,7 +136,7 @@ def result_of(attempt: RunAttempt) -> Result:
         finished_at=outcome.finished_at.astimezone(UTC),
         benign_score=benign.mean if benign else None,
         attack_score=attack.mean if attack else None,
-        exception_info=_exception_info(outcome.error),
+        exception_info=exception_info(outcome.error),
         schema_version=SCHEMA_VERSION,
         nodeid=run.nodeid,
         status=outcome.status.value,
@@ -301,7 +301,8 @@ def _attacks(contents: Mapping[str, str]) -> dict[str, dict[str, str]] | None:
     return {vector: {"content": content, "kind": "str"} for vector, content in contents.items()}
 
 
-def _exception_info(error: ErrorInfo | None) -> ExceptionInfo | None:
+def exception_info(error: ErrorInfo | None) -> ExceptionInfo | None:
+    """Return what records say of ``error``, without secrets."""
     if error is None:
         return None
     return ExceptionInfo(

@@ -25,6 +25,7 @@ from pytest_siren.jobs.records.attempt import (
     index_entry_of,
     result_of,
 )
+from pytest_siren.jobs.records.jsonable import JsonRecord
 from pytest_siren.jobs.records.naming import (
     CONFIG_FILE,
     EXECUTION_FILE,
@@ -45,7 +46,7 @@ from pytest_siren.jobs.writing.write import (
     put,
     write,
 )
-from pytest_siren.records import IndexEntry, JobConfig, error_types
+from pytest_siren.records import IndexEntry, JobConfig, Result, error_types
 
 if TYPE_CHECKING:
     from pytest_siren.payloads import RunAttempt
@@ -183,11 +184,16 @@ class JobStore:
 
         ``settle`` must follow. Raises as ``record`` does.
         """
-        run = attempt.run
-        place = run_directory(run.task_id, run.job.attack, check_run_id(attempt.run_id))
+        result = attempt.record or result_of(attempt)
+        kept = self.transcripts.keeps(passed=result.passed)
+        return self.put_records(result, execution_of(attempt, result.usage) if kept else None)
+
+    def put_records(self, result: Result, execution: JsonRecord | None) -> Recorded:
+        """Write ``result``, and ``execution`` if there is one, as ``put`` does."""
+        place = run_directory(result.task_id, result.attack, check_run_id(result.run_id))
         # As text: a ``Path`` takes as long to make as a file.
         folder = f"{self.path}/{place}"
-        if run.run_index == 0 and attempt.attempt == 1:
+        if result.run_index == 0 and result.attempt == 1:
             # The task's folder is likely to be missing, and to try in vain takes longer.
             _ensure(os.path.dirname(folder))
         try:
@@ -195,9 +201,7 @@ class JobStore:
         except FileNotFoundError:
             _ensure(os.path.dirname(folder))
             os.mkdir(folder)
-        result = attempt.record or result_of(attempt)
-        if self.transcripts.keeps(passed=result.passed):
-            execution = execution_of(attempt, result.usage)
+        if execution is not None:
             name, form = self.transcripts.file
             sync = EXECUTION_FILE in self.sync
             write(f"{folder}/{name}", execution, form, sync=sync, redactor=self.redactor)
