@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
+from types import MappingProxyType
 from typing import ClassVar
 
 import pytest
@@ -90,6 +91,23 @@ class Endpoint(BaseHTTPRequestHandler):
             self._answer(
                 200, "".join(f"data: {one}\n\n" for one in [*pieces, "[DONE]"]), "text/event-stream"
             )
+        elif what == "odd-events":
+            odd = (
+                ": waking up\r\n\r\nevent: begin\r\ndata: {}\r\n\r\n"
+                'id: 7\r\nretry: 10\r\ndata: {"delta":\r\ndata:  "When do "}\r\n\r\n'
+                'data: {"delta": "you open \u2603"}\r\n\r\n: still here\r\n\r\n'
+            )
+            self._answer(200, odd, "text/event-stream; charset=utf-8")
+        elif what in ("busy", "closed"):
+            refusals = [one for one, _, _ in self.seen if one == self.path]
+            if len(refusals) > 2:
+                self._answer(200, body)
+            elif what == "busy":
+                self._answer(429, "later", headers={"Retry-After-Ms": "400"})
+            else:
+                self._answer(503, "later", headers={"Retry-After": "0"})
+        elif what == "shut":
+            self._answer(429, "tomorrow", headers={"Retry-After": "86400"})
         elif what == "wrong-events":
             self._answer(200, "data: {oops\n\n", "text/event-stream")
         elif what == "breaks":
@@ -106,9 +124,17 @@ class Endpoint(BaseHTTPRequestHandler):
         elif what == "fails":
             self._answer(500, "the database\nis down")
 
-    def _answer(self, status: int, body: str, kind: str = "application/json") -> None:
+    def _answer(
+        self,
+        status: int,
+        body: str,
+        kind: str = "application/json",
+        headers: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         self.send_response(status)
         self.send_header("content-type", kind)
+        for name, value in headers.items():
+            self.send_header(name, value)
         self.end_headers()
         self.wfile.write(body.encode())
 
@@ -186,6 +212,53 @@ def test_an_answer_may_be_a_stream_of_events(project: Project, endpoint: str) ->
     assert project.results()[0]["cost"] is None, "nobody knows what it costs"
 
 
+@pytest.mark.inside
+def test_streams_are_read_as_they_are_specified(project: Project, endpoint: str) -> None:
+    shop(project, f"url: {endpoint}/odd-events", "stream: {text: delta}")
+    project.run("evals")
+    assert [one["output"] for one in project.results()] == ["When do you open \u2603"]
+
+
+@pytest.mark.inside
+@pytest.mark.parametrize(("what", "status"), [("busy", 429), ("closed", 503)])
+def test_a_request_that_is_refused_is_sent_again(
+    project: Project, endpoint: str, what: str, status: int
+) -> None:
+    shop(project, f"url: {endpoint}/{what}", "timeout: 0.6")
+    assert project.run("evals").parseoutcomes() == {"passed": 1}
+    [result] = project.results()
+    first, second = result["retries"]
+    assert (first["status"], second["status"]) == (status, status)
+    assert first["reason"] == {429: "rate limit", 503: "overloaded"}[status]
+    if what == "busy":
+        assert first["waited"] >= 0.4
+    assert len(Endpoint.seen) == 3
+
+
+@pytest.mark.inside
+def test_only_what_was_refused_is_sent_again(project: Project, endpoint: str) -> None:
+    shop(
+        project,
+        f"url: {endpoint}/closed",
+        f"session: {{url: {endpoint}/sessions, id: session.id}}",
+        'request: "in {session}: {prompt}"',
+    )
+    project.run("evals")
+    assert [path for path, _, _ in Endpoint.seen] == ["/sessions", *["/closed"] * 3]
+    assert project.results()[0]["output"].startswith("in 42: When")
+
+
+@pytest.mark.inside
+@pytest.mark.parametrize(("what", "patience"), [("shut", 60), ("busy", 0)])
+def test_patience_has_an_end(project: Project, endpoint: str, what: str, patience: int) -> None:
+    shop(project, f"url: {endpoint}/{what}", f"patience: {patience}")
+    project.run("evals")
+    assert f"/{what} answered 429: " in message(project)
+    assert f"agent.config.patience is {patience} s" in message(project)
+    assert len(Endpoint.seen) == 1
+    assert project.results()[0]["retries"] == []
+
+
 FAULTS = {
     "fails": ((), "/fails answered 500: the database is down"),
     "breaks": ((), "/breaks: "),
@@ -222,6 +295,9 @@ def test_an_endpoint_that_is_down_is_an_error_of_its_runs(project: Project, heal
         assert "agent 'http': warming up failed: EndpointError: the agent is not ready" in message(
             project
         )
+    else:
+        retries = project.results()[0]["retries"]
+        assert [one["reason"] for one in retries] == ["connection"] * 3
     assert f"{url}/{'health' if health else 'chat'}: " in message(project)
     assert "connect" in message(project).lower()
 

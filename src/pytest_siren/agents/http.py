@@ -18,6 +18,7 @@ from pytest_siren.agents.addresses import OF_MODEL, PARTS, Addresses
 from pytest_siren.agents.black_box import BlackBox, ModelledConfig
 from pytest_siren.agents.json_path import JsonPath, NothingThereError, look_up, quoted
 from pytest_siren.agents.programs import Program
+from pytest_siren.agents.retrying import REFUSALS, Persistence
 from pytest_siren.agents.service import free_port, started
 from pytest_siren.environments.command_line import CommandLine
 from pytest_siren.environments.placeholders import fill, names_in
@@ -114,6 +115,11 @@ class HttpAgentConfig(ModelledConfig):
         description="Program that serves the agent at `{port}`: `command`, `env`, `patience` "
         "(30 seconds); started and stopped by each process of the session",
     )
+    patience: float = Field(
+        default=900.0,
+        ge=0,
+        description="Seconds that a request waits, in all, to be sent again where it is refused",
+    )
     max_output: int = Field(default=1_000_000, gt=0, description="Bytes of an answer")
 
     def names(self) -> set[str]:
@@ -197,9 +203,10 @@ class HttpAgent(BlackBox):
             parts |= await addresses.parts()
         config = self._config
         if config.session is not None:
-            document = _json(await self._sent(client, config.session, parts), config.session.url)
+            opened = await self._sent(client, config.session, parts, world)
+            document = _json(opened, config.session.url)
             parts["session"] = str(_found(config.session.id, document, "agent.config.session.id"))
-        answer = await self._sent(client, config, parts)
+        answer = await self._sent(client, config, parts, world)
         if config.stream is not None or (config.answer is None and config.usage is None):
             return answer
         document = _json(answer, config.url)
@@ -236,8 +243,26 @@ class HttpAgent(BlackBox):
         client: httpx2.AsyncClient,
         request: SessionConfig | HttpAgentConfig,
         parts: Mapping[str, str],
+        world: World,
     ) -> str:
-        """Return the text of the answer to ``request``. Raises ``EndpointError``."""
+        """Return the text of the answer to ``request``. Raises ``EndpointError``.
+
+        It is sent again where the endpoint refuses it, or cannot be reached.
+        """
+        tries = Persistence(self._config.patience, world.stage.retries)
+        async for attempt in tries.attempts():
+            with attempt:
+                return await self._tried(client, request, parts, tries)
+        raise AssertionError("the last attempt has returned or raised")
+
+    async def _tried(
+        self,
+        client: httpx2.AsyncClient,
+        request: SessionConfig | HttpAgentConfig,
+        parts: Mapping[str, str],
+        tries: Persistence,
+    ) -> str:
+        """Send once. Raises ``SendAgain`` when another try may succeed, else ``EndpointError``."""
         url, method = fill(request.url, parts), fill(request.method, parts)
         body, headers = fill(request.request, parts), fill(request.headers, parts)
         content = body.encode() if isinstance(body, str) else None
@@ -253,15 +278,23 @@ class HttpAgent(BlackBox):
             ) as answer:
                 if answer.is_error:
                     said = quoted(await self._body(answer))
-                    raise EndpointError(f"{what} answered {answer.status_code}: {said}")
+                    error = EndpointError(f"{what} answered {answer.status_code}: {said}")
+                    if answer.status_code in REFUSALS:
+                        tries.refused(error, answer.status_code, answer.headers)
+                    raise error
                 if stream is not None:
                     return await self._streamed(answer, stream)
                 return await self._body(answer)
-        except (httpx2.HTTPError, httpx2.InvalidURL, httpx2.StreamError) as error:
-            raise EndpointError(f"{what}: {_why(error)}{await self._end_of_service()}") from error
-        except ValueError as error:
+        except (httpx2.HTTPError, httpx2.InvalidURL, httpx2.StreamError) as failed:
+            ended = await self._end_of_service()
+            error = EndpointError(f"{what}: {_why(failed)}{ended}")
+            error.__cause__ = failed
+            if isinstance(failed, httpx2.ConnectError) and not ended:
+                tries.unreached(error)
+            raise error from failed
+        except ValueError as failed:
             # What cannot stand in a header, such as a line break of a prompt.
-            raise EndpointError(f"{what}: {error}") from error
+            raise EndpointError(f"{what}: {failed}") from failed
 
     async def _body(self, answer: httpx2.Response) -> str:
         parts, size = list[str](), 0

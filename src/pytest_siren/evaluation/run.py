@@ -180,7 +180,7 @@ class RunOutcome:
     unavailable_model: str | None = None
     """Which model that is: the agent's, a judge's or the attacker's."""
     retries: tuple[Retry, ...] = ()
-    """Model requests that were sent again, oldest first."""
+    """Requests to the model, or to an agent's endpoint, that were sent again, oldest first."""
     exposed: bool | None = None
     """Whether the model was sent planted content; ``None`` without an attack, or if unknown."""
     answers: Mapping[str, int] = field(default_factory=dict)
@@ -316,7 +316,7 @@ class Execution:
             output=scored.output,
             finish=scored.finish,
             finish_reason=scored.finish_reason,
-            retries=_retries(self._model),
+            retries=_retries(self._model, self._stage),
             exposed=_exposed(self.plan, self._stage),
             answers=finishes_of(end.messages),
             tools=self._stage.tools,
@@ -349,7 +349,7 @@ class Execution:
             error=ErrorInfo.of(error),
             unavailable=isinstance(error, ModelUnavailableError),
             unavailable_model=self._asking.unavailable(error),
-            retries=_retries(self._model),
+            retries=_retries(self._model, stage),
             exposed=_exposed(self.plan, stage),
             answers=finishes_of(messages),
             tools=stage.tools if stage else None,
@@ -477,8 +477,10 @@ def _timed_out(outcome: RunOutcome, limit: str, *, abandoned: bool) -> RunOutcom
     )
 
 
-def _retries(model: Model | None) -> tuple[Retry, ...]:
-    return tuple(model.retries) if implements(model, CountsRetries) else ()
+def _retries(model: Model | None, stage: Stage | None) -> tuple[Retry, ...]:
+    own = stage.retries if stage else ()
+    of_model = model.retries if implements(model, CountsRetries) else ()
+    return tuple(sorted((*own, *of_model), key=lambda one: one.at)) if own else tuple(of_model)
 
 
 def _exposed(plan: RunPlan, stage: Stage | None) -> bool | None:

@@ -24,6 +24,7 @@ from pytest_siren.evaluation.models import (
     ModelSource,
     ObservesContents,
     ObservesState,
+    Retry,
     RunContext,
 )
 from pytest_siren.evaluation.scoring import Scoring, check_calls, evidence_of
@@ -105,6 +106,8 @@ class Stage:
     """Tools that the model was last offered; ``None`` before the first request."""
     abandoned: asyncio.Task[Any] | None = None
     """What goes on of the agent although it was cancelled."""
+    retries: list[Retry] = field(default_factory=list)
+    """Requests of the agent, to others than models, that were sent again."""
     counted: bool = False
     """Whether what the latest step used has been counted, though nobody asked through the stage."""
     _states: OpenStates = field(init=False)
