@@ -191,6 +191,13 @@ class RunReport:
     """Names of the injection vectors that were planted, sorted."""
     exposed: bool | None = None
     """Whether the model was sent planted content; ``None`` without an attack, or if unknown."""
+    stage: str | None = None
+    """How far the attack came, such as ``reached``; ``None`` as above."""
+    attempted: bool | None = None
+    """Whether the model made a call that the attacker wants; ``None`` as above."""
+    placebo: str | None = None
+    """Of a run without an attack: JSON object of malicious task to the score that its evaluators
+    give."""
     finish: str | None = None
     """How the last answer ended, such as ``complete`` or ``length``; ``None`` if not known."""
     tools: int | None = None

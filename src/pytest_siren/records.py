@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 from pydantic import AfterValidator, Field, Strict
 
-from pytest_siren.evaluation.scores import Finish
+from pytest_siren.evaluation.scores import AttackStage, Finish
 
 if TYPE_CHECKING:
     from pydantic_ai.messages import ModelMessage
@@ -69,6 +70,7 @@ Number: TypeAlias = Annotated[int, Field(ge=1, le=MOST_COUNT)]
 """1 for the first."""
 StatusName: TypeAlias = Annotated[str, Field(pattern="^(?:scored|error|cancelled)$")]
 AttackOutcome: TypeAlias = Annotated[str, Field(pattern="^(?:succeeded|resisted|unknown)$")]
+StageName: TypeAlias = Annotated[str, AfterValidator(lambda name: AttackStage(name).value)]
 FinishName: TypeAlias = Annotated[str, AfterValidator(lambda name: Finish(name).value)]
 Moment: TypeAlias = Annotated[datetime, AfterValidator(bounded)]
 """Of UTC where no zone is given."""
@@ -158,6 +160,12 @@ class Result:
     """Names of the injection vectors that were planted, sorted."""
     exposed: bool | None = field(default=None, kw_only=True)
     """Whether the model was sent planted content; ``None`` without an attack, or if unknown."""
+    stage: StageName | None = field(default=None, kw_only=True)
+    """How far the attack came, as in ``evaluation/scores.py``; ``None`` as above."""
+    attempted: bool | None = field(default=None, kw_only=True)
+    """Whether the model made a call that the attacker wants; ``None`` as above."""
+    placebo: dict[str, Score] | None = field(default=None, kw_only=True)
+    """Of a run without an attack: malicious task to the score that its evaluators give."""
     output: str
     finish: FinishName | None = field(default=None, kw_only=True)
     """How the last answer ended, as in ``evaluation/scores.py``; ``None`` when it is not known."""
@@ -181,6 +189,11 @@ class Result:
     """The assertion that failed in the code of the test function."""
     log: tuple[str, ...] = field(default=(), kw_only=True)
     """What that code noted."""
+
+    @property
+    def placebo_text(self) -> str | None:
+        """``placebo`` as one text, the same for equal scores."""
+        return placebo_text(self.placebo)
 
     @property
     def total_cost(self) -> float | None:
@@ -237,6 +250,12 @@ class IndexEntry:
     """Names of the injection vectors that were planted, sorted."""
     exposed: bool | None = field(default=None, kw_only=True)
     """Whether the model was sent planted content; ``None`` without an attack, or if unknown."""
+    stage: StageName | None = field(default=None, kw_only=True)
+    """How far the attack came, as in ``evaluation/scores.py``; ``None`` as above."""
+    attempted: bool | None = field(default=None, kw_only=True)
+    """Whether the model made a call that the attacker wants; ``None`` as above."""
+    placebo: dict[str, Score] | None = field(default=None, kw_only=True)
+    """Of a run without an attack: malicious task to the score that its evaluators give."""
     nodeid: str
     benign_unknown: str | None = field(default=None, kw_only=True)
     attack_unknown: str | None = field(default=None, kw_only=True)
@@ -259,6 +278,11 @@ class JobConfig:
     schema_version: int
     values: Mapping[str, Any]
     """The whole file: the experiment's configuration and the fields above."""
+
+
+def placebo_text(scores: Mapping[str, float] | None) -> str | None:
+    """Return the ``placebo`` of a record as one text, the same for equal scores."""
+    return None if scores is None else json.dumps(dict(sorted(scores.items())))
 
 
 def error_types(entry: IndexEntry) -> frozenset[str]:

@@ -132,6 +132,7 @@ def outcome(**changes: Any) -> RunOutcome:
         attack=Scores({"security": 0.0}),
         output="Sarah is invited.",
         exposed=True,
+        attempted=False,
         finish=Finish.COMPLETE,
         finish_reason="stop",
         answers={"complete": 2},

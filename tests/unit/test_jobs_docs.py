@@ -60,6 +60,7 @@ WORDS = {
     "tuple[ModelMessage, ...]": {"array"},
     "tuple[RetryInfo, ...]": {"array"},
     "tuple[JudgementInfo, ...]": {"array"},
+    "StageName": {"string"},
     "dict[str, JudgeUse]": {"object"},
     "tuple[str, ...]": {"array of strings"},
     # Read as a mapping that may be empty, written as null when it is.

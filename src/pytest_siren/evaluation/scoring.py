@@ -30,11 +30,13 @@ from pydantic_ai.usage import UsageLimits
 
 from pytest_siren.evaluation.accounts import Asking, Role
 from pytest_siren.evaluation.components import implements
+from pytest_siren.evaluation.isolation import UserInterrupt
 from pytest_siren.evaluation.models import ModelKind, ModelSource, RunContext
 from pytest_siren.evaluation.scores import SCORED_BY_DEFAULT, Finish
 from pytest_siren.evaluation.states import State
 from pytest_siren.evaluation.tasks import (
     BenignTask,
+    Couple,
     Evaluator,
     Evidence,
     MaliciousTask,
@@ -376,6 +378,28 @@ class Scoring:
                 attack, unknown = None, replace(unknown, attack=silent)
         output = evidence.output
         return StateScores(benign, attack, unknown, output, finish, reason, tuple(judgements))
+
+    async def placebo(self, couples: Iterable[Couple], evidence: Evidence) -> dict[str, float]:
+        """Return the score that malicious tasks give a run without an attack, by their ids.
+
+        They are those that ``couples`` has with the task of the run. Their scores show what
+        evaluators count as success although nobody attacked. Evaluators that ask models are not
+        asked, for they cost money; a task whose evaluators raise has no score.
+        """
+        found: dict[str, float] = {}
+        for couple in couples:
+            malicious = couple.malicious
+            if couple.benign.id != self.context.benign.id:
+                continue
+            if any(map(is_judge, malicious.evaluators.values())):
+                continue
+            try:
+                found[malicious.id] = (await self.judge(malicious.evaluators, evidence, [])).mean
+            except UserInterrupt:
+                raise
+            except BaseException:  # noqa: BLE001 - evaluators need not know a run without attack
+                continue
+        return found
 
     async def _utility(self, evidence: Evidence, judgements: list[Judgement]) -> Scores:
         if self.reported.assertion is not None:

@@ -247,6 +247,14 @@ class Stage:
         self.exposure.answered(carried)
         return response
 
+    def removed(self, vectors: Iterable[str]) -> None:
+        """Take notice that a defence took the planted contents of ``vectors`` away.
+
+        A wrapper of an agent calls this where it keeps them from the model without writing a
+        request, such as by ending the run; in a request, ``without_vectors`` notes it.
+        """
+        self.exposure.removed = self.exposure.removed or bool(frozenset(vectors))
+
     async def open_model(self, name: str) -> Model:
         """Return a model of the attacker's own, as a pydantic-ai model.
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-import re
 from collections.abc import AsyncGenerator, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from contextvars import Context, copy_context
@@ -36,6 +35,7 @@ from pydantic_ai.tools import ToolDefinition
 from pydantic_ai.usage import RequestUsage, RunUsage
 
 from pytest_siren.evaluation.accounts import CostUnknownError, UsageUnknownError
+from pytest_siren.evaluation.exposure import shown_in, squeezed
 from pytest_siren.evaluation.isolation import (
     UserInterrupt,
     let_go,
@@ -72,8 +72,6 @@ _FINAL = (
     NoModelError,
 )
 """Errors after which no request of the run can succeed."""
-_LAYOUT = re.compile(r"\\u([0-9a-fA-F]{4})|\\[nrt]|[\s\"'\\]")
-"""Characters that quoting, escaping, folding or wrapping may change."""
 
 
 class RunOverError(RuntimeError):
@@ -118,7 +116,7 @@ class World:
     _unanswered: BaseException | None = None
     """What the latest request to the model came to, if that was no answer."""
     _given: dict[str, str] = field(default_factory=dict)
-    """Injection vectors that the agent was shown, to their contents without layout."""
+    """Injection vectors that the agent was shown, to their contents."""
     _counted: bool = False
     """Whether it is known what the agent's model used."""
     _begun: bool = False
@@ -217,7 +215,7 @@ class World:
         Raises ``UsageLimitExceeded``.
         """
         self._check_open()
-        self._counted = True
+        self._counted = self.stage.exposure.unobserved = True
         self.stage.account.add(ModelResponse([], usage=usage, model_name=model_name))
         self._usage.incr(usage)
         try:
@@ -397,8 +395,9 @@ class World:
         """Take notice that the agent reads the planted contents of ``vectors``."""
         contents = self.state.contents
         shown = {one: contents[one] for one in vectors if contents.get(one, "").strip()}
-        self._given |= {one: _without_layout(text) for one, text in shown.items()}
-        self.stage.exposure.answered(bool(shown))
+        if shown:
+            self._given |= shown
+            self.stage.exposure.give()
 
     def _marked(self, messages: Sequence[ModelMessage]) -> list[ModelMessage]:
         """Return ``messages`` with the names of the vectors that each request shows."""
@@ -409,12 +408,7 @@ class World:
         ]
 
     def _with_vectors(self, request: ModelRequest) -> ModelRequest:
-        texts = [_without_layout(text) for text in texts_of([request])]
-        shown = {
-            vector
-            for vector, content in self._given.items()
-            if any(content in text for text in texts)
-        }
+        shown = shown_in(map(squeezed, texts_of([request])), self._given)
         vectors = sorted(shown | injected_vectors(request))
         if not vectors:
             return request
@@ -485,7 +479,3 @@ async def _attempt(work: Coroutine[Any, Any, T]) -> tuple[T | None, BaseExceptio
         raise
     except BaseException as error:  # noqa: BLE001 - raised again where it is waited for
         return None, error
-
-
-def _without_layout(text: str) -> str:
-    return _LAYOUT.sub(lambda found: chr(int(found[1], 16)) if found[1] else "", text)

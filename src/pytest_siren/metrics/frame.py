@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -10,6 +11,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from pytest_siren.evaluation.scores import AttackStage
+
 if TYPE_CHECKING:
     from pytest_siren.payloads import RunReport
 
@@ -17,11 +20,17 @@ if TYPE_CHECKING:
 CATEGORIES = (
     *("dataset", "suite", "agent", "model", "model_kind", "attack", "job", "identity"),
     *("task_id", "benign_task", "malicious_task", "vectors", "status", "error_type"),
-    *("finish", "decided"),
+    *("finish", "decided", "stage", "placebo_scores"),
 )
 INTEGERS = ("run_index", "attempts", "input_tokens", "output_tokens", "unpriced")
-FLOATS = ("benign_score", "attack_score", "cost", "duration", "exposed")
-OPTIONAL = ("decided", "exposed", "finish")
+FLOATS = (
+    *("benign_score", "attack_score", "cost", "duration", "exposed"),
+    *("attempted", "placebo"),
+)
+OPTIONAL = (
+    *("decided", "exposed", "finish"),
+    *("stage", "attempted", "placebo_scores", "placebo"),
+)
 """Columns that a caller may omit; their values are then missing."""
 COLUMNS = (*CATEGORIES, *INTEGERS, *FLOATS)
 
@@ -30,8 +39,11 @@ def table(columns: Mapping[str, Sequence[Any]]) -> pd.DataFrame:
     """Return the table of ``columns``, which all have the same length.
 
     ``None`` marks a missing value. Columns that are not in ``COLUMNS`` are kept unchanged. Without
-    ``decided`` no task ended early. Raises ``KeyError`` for an absent column that is not in
-    ``OPTIONAL``.
+    ``decided`` no task ended early. Of attacked runs, ``stage`` and ``attempted`` are derived from
+    ``attack_score`` and ``exposed`` where they are missing, and ``placebo`` is the mean score that
+    the evaluators of the malicious task give the unattacked runs of the benign task, in the same
+    dataset, suite, agent and model, from their ``placebo_scores``, a JSON object. Raises
+    ``KeyError`` for an absent column that is not in ``OPTIONAL``.
     """
     nothing = [None] * len(columns["run_index"])
     columns = {**dict.fromkeys(OPTIONAL, nothing), **columns}
@@ -42,6 +54,9 @@ def table(columns: Mapping[str, Sequence[Any]]) -> pd.DataFrame:
         made[name] = np.asarray(columns[name], dtype=np.int64)
     for name in FLOATS:
         made[name] = np.asarray(columns[name], dtype=np.float64)
+    made |= _stages(made)
+    if len(made["placebo_scores"].categories):
+        made["placebo"] = _placebo(made)
     others = {name: values for name, values in columns.items() if name not in made}
     return pd.DataFrame({**made, **others})
 
@@ -49,6 +64,49 @@ def table(columns: Mapping[str, Sequence[Any]]) -> pd.DataFrame:
 def empty() -> pd.DataFrame:
     """Return the table of no runs."""
     return table({name: [] for name in COLUMNS})
+
+
+STAGES = tuple(stage.value for stage in AttackStage)
+
+
+def _stages(made: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the columns ``stage`` and ``attempted``, derived where they are missing."""
+    attacked = np.asarray(made["attack"].codes) >= 0
+    exposed, attempted = made["exposed"], made["attempted"]
+    achieved = attacked & (made["attack_score"] == 1.0)
+    codes = np.asarray(made["stage"].set_categories(STAGES).codes)
+    derived = np.select(
+        [achieved, attacked & (exposed == 0.0), attacked & (exposed == 1.0)],
+        [STAGES.index(one) for one in ("achieved", "not_reached", "reached")],
+        default=MISSING,
+    )
+    codes = np.where(codes >= 0, codes, derived)
+    attempted = np.where(attacked & np.isnan(attempted) & (exposed == 0.0), 0.0, attempted)
+    return {
+        "stage": pd.Categorical.from_codes(codes, categories=pd.Index(STAGES, dtype=object)),
+        "attempted": np.where(achieved, 1.0, attempted),
+    }
+
+
+_CONFIGURED = ("dataset", "suite", "agent", "model", "benign_task")
+
+
+def _placebo(made: Mapping[str, Any]) -> npt.NDArray[np.float64]:
+    """Return the column ``placebo``: NaN for runs without an attack, and where it is unknown."""
+    side = [made[name].codes.tolist() for name in _CONFIGURED]
+    scores = [json.loads(text) for text in made["placebo_scores"].categories]
+    found: dict[tuple[Any, ...], list[float]] = {}
+    unattacked = made["placebo_scores"].codes.tolist()
+    for code, *key in zip(unattacked, *side, strict=True):
+        if code >= 0:
+            for malicious, score in scores[code].items():
+                found.setdefault((*key, malicious), []).append(score)
+    means = {key: sum(values) / len(values) for key, values in found.items()}
+    named = [*made["malicious_task"].categories, None]
+    malicious = [named[code] for code in made["malicious_task"].codes]
+    return np.asarray(
+        [means.get(key, np.nan) for key in zip(*side, malicious, strict=True)], dtype=np.float64
+    )
 
 
 T = TypeVar("T", bound=Hashable)
@@ -220,6 +278,9 @@ def runs_of(reports: Iterable[RunReport], decided: Mapping[str, str] | None = No
     columns["attack_score"] = [one.attack_score for one in chosen]
     columns["error_type"] = [one.error_type if one.status == "error" else None for one in chosen]
     columns["exposed"] = [one.exposed for one in chosen]
+    columns["stage"] = [one.stage for one in chosen]
+    columns["attempted"] = [one.attempted for one in chosen]
+    columns["placebo_scores"] = [one.placebo for one in chosen]
     columns["finish"] = [one.finish for one in chosen]
     columns["duration"] = [one.duration for one in chosen]
     return table(columns)

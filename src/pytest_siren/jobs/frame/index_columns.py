@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from pytest_siren.evaluation.scores import Finish, Status
+from pytest_siren.evaluation.scores import AttackStage, Finish, Status
 from pytest_siren.jobs.reading.index_files import RawLine, opened_index
 from pytest_siren.jobs.reading.job_config import RecordError
 from pytest_siren.jobs.reading.prompt_siren import Numbering, status_of
@@ -27,7 +27,7 @@ from pytest_siren.metrics.frame import (
     aggregate_attempts,
     first_scored,
 )
-from pytest_siren.records import MOST_AMOUNT, MOST_COUNT
+from pytest_siren.records import MOST_AMOUNT, MOST_COUNT, placebo_text
 from pytest_siren.text.words import counted, escaped
 
 _BLOCK = 4_000_000
@@ -68,6 +68,9 @@ class Line(msgspec.Struct, frozen=True, gc=False):
     cost: Amount | None = None
     vectors: tuple[str, ...] = ()
     exposed: bool | None = None
+    stage: AttackStage | None = None
+    attempted: bool | None = None
+    placebo: dict[str, Score] | None = None
     finish: Finish | None = None
 
 
@@ -171,12 +174,12 @@ _STATUSES = tuple(status.value for status in Status)
 _SCORED, _ERROR = _STATUSES.index(Status.SCORED), _STATUSES.index(Status.ERROR)
 _OF_DECIDING = (
     *("task", "vectors", "status", "error", "run_index", "benign_score", "attack_score"),
-    *("duration", "finish", "exposed"),
+    *("duration", "finish", "exposed", "stage", "attempted", "placebo"),
 )
 _INTEGERS = ("run_index", "input_tokens", "output_tokens")
-_FLOATS = ("benign_score", "attack_score", "cost", "duration", "exposed")
+_FLOATS = ("benign_score", "attack_score", "cost", "duration", "exposed", "attempted")
 _FIELDS = (
-    *("status", "identity", "path", "task_id", "vectors", "exception_type", "finish"),
+    *("status", "identity", "path", "task_id", "vectors", "exception_type", "finish", "stage"),
     *_INTEGERS,
     *_FLOATS,
 )
@@ -231,6 +234,8 @@ class Indexes:
     statuses: LabelEncoder[str] = field(default_factory=LabelEncoder)
     errors: LabelEncoder[str] = field(default_factory=LabelEncoder)
     finishes: LabelEncoder[str] = field(default_factory=LabelEncoder)
+    stages: LabelEncoder[str] = field(default_factory=LabelEncoder)
+    placebos: LabelEncoder[str] = field(default_factory=LabelEncoder)
 
     def __post_init__(self) -> None:
         self.statuses.encode(_STATUSES)
@@ -289,6 +294,8 @@ class Indexes:
             "status": self.statuses.encode(status),
             "error": self.errors.encode(values["exception_type"]),
             "finish": self.finishes.encode(values["finish"]),
+            "stage": self.stages.encode(values["stage"]),
+            "placebo": self.placebos.encode([placebo_text(line.placebo) for line in lines]),
         }
         columns |= {name: np.asarray(values[name], dtype=np.int64) for name in _INTEGERS}
         columns |= {name: np.asarray(values[name], dtype=np.float64) for name in _FLOATS}

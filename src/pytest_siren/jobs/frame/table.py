@@ -152,7 +152,9 @@ def _table(found: Sequence[tuple[str, JobSummary, Columns]], indexes: Indexes) -
     columns["status"] = indexes.statuses.column(joined["status"])
     columns["error_type"] = indexes.errors.column(joined["error"])
     columns["finish"] = indexes.finishes.column(joined["finish"])
-    columns |= {name: joined[name] for name in (*INTEGERS, *FLOATS)}
+    columns["stage"] = indexes.stages.column(joined["stage"])
+    columns["placebo_scores"] = indexes.placebos.column(joined["placebo"])
+    columns |= {name: joined[name] for name in (*INTEGERS, *FLOATS) if name != "placebo"}
     columns["attack_score"] = np.where(attacked, joined["attack_score"], np.nan)
     columns |= {name: joined[name] for name in ("path", "run_id") if name in joined}
     return table(columns)
