@@ -525,7 +525,7 @@ def _attempted(
         return True
     if not exposed:
         return exposed
-    if context.malicious.ground_truth is None:
+    if context.malicious.ground_truth is None or (stage.scoring and stage.scoring.denies_service):
         return None
     # Few runs need it: a module of its own, which others do not load.
     from pytest_siren.evaluation.exposure import attempted
