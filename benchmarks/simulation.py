@@ -9,8 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from pytest_siren.metrics.rates.intervals import (
+    Clusters,
     all_or_none,
-    cluster_variance,
+    clustered_mean,
     effective_size,
     mid_p,
 )
@@ -99,13 +100,16 @@ def coverage(random: np.random.Generator, cell: Cell, times: int) -> Coverage:
 
 def intervals(values: Floats, cell: Cell) -> tuple[Floats, Floats]:
     """Return what ``estimate`` would for each row of ``values``, at once."""
-    clusters = None if cell.couples == 1 else np.repeat(np.arange(cell.tasks), cell.couples)
-    found = [cluster_variance(row, clusters) for row in values]
+    tasks = np.repeat(np.arange(cell.tasks), cell.couples)
+    found = [clustered_mean(row, Clusters.of(tasks)) for row in values]
     total = values.shape[1] * cell.runs
     mean = np.array([one.mean for one in found])
     low, high = mid_p(mean, np.array([effective_size(one, total) for one in found]))
     reach = all_or_none(cell.tasks)
-    return np.where(mean == 1.0, 1.0 - reach, low), np.where(mean == 0.0, reach, high)
+    return (
+        np.where(mean == 1.0, 1.0 - reach, np.minimum(low, 1.0 - reach)),
+        np.where(mean == 0.0, reach, np.maximum(high, reach)),
+    )
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from benchmarks.simulation import Cell, coverage, intervals, means
 
-from pytest_siren.metrics.rates.intervals import estimate
+from pytest_siren.metrics.rates.intervals import Clusters, estimate
 
 TIMES = {6: 600, 20: 1_500, 100: 1_000, 1_000: 300}
 RATES = (0.01, 0.05, 0.2, 0.5)
@@ -101,5 +101,5 @@ def test_what_is_simulated_is_what_is_shipped(cell: Cell) -> None:
     low, high = intervals(values, cell)
     clusters = np.repeat(np.arange(cell.tasks), cell.couples)
     for row, *interval in zip(values, low, high, strict=True):
-        found = estimate(row, clusters, runs=len(row) * cell.runs)
+        found = estimate(row, Clusters.of(clusters), runs=len(row) * cell.runs)
         assert [found.low, found.high] == pytest.approx(interval, abs=1e-9)

@@ -138,7 +138,14 @@ def test_rates_do_not_depend_on_the_order_in_which_runs_end(
 
 def test_couples_of_one_task_are_alike_where_they_are_said_to_be() -> None:
     scores = {f"u{u}:m{m}": [float(u < 4)] for u in range(10) for m in range(4)}
-    by_couple, by_benign, by_malicious = (made(scores, "asr", cluster) for cluster in Cluster)
-    assert (by_couple.clusters, by_benign.clusters, by_malicious.clusters) == (40, 10, 4)
+    by = {cluster: made(scores, "asr", cluster) for cluster in Cluster}
+    by_couple, by_benign = by[Cluster.COUPLE], by[Cluster.BENIGN]
+    assert {str(one): found.clusters for one, found in by.items()} == {
+        "crossed": 4,
+        "benign": 10,
+        "malicious": 4,
+        "couple": 40,
+        "none": 40,
+    }
     assert by_benign.low < by_couple.low < 0.4 < by_couple.high < by_benign.high
     assert 7 < by_benign.effective < 10

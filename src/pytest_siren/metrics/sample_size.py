@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from math import inf
+from math import inf, sqrt
 
 import numpy as np
 import numpy.typing as npt
 
+from pytest_siren.metrics.rates.intervals import Clusters
 from pytest_siren.spec.gates import Gate
 
 Floats = npt.NDArray[np.float64]
@@ -25,11 +26,11 @@ class OutcomeCounts:
     """Runs of each unit with each outcome, shape ``(units, outcomes)``."""
     lacking: Ints
     """Runs of each unit that ended without a score, shape ``(units,)``."""
-    clusters: Ints
-    """Cluster of each unit, as a number, shape ``(units,)``."""
+    tasks: Clusters
+    """The tasks of each unit, by which units may be correlated."""
 
     @classmethod
-    def of(cls, scores: Floats, units: Ints, clusters: Ints) -> OutcomeCounts:
+    def of(cls, scores: Floats, units: Ints, tasks: Clusters) -> OutcomeCounts:
         """Count ``scores`` by unit; NaN marks a run without a score. All shapes are ``(runs,)``."""
         _, first, unit = np.unique(units, return_index=True, return_inverse=True)
         known = ~np.isnan(scores)
@@ -37,7 +38,12 @@ class OutcomeCounts:
         counts = np.zeros((len(first), len(outcomes)), dtype=np.int64)
         np.add.at(counts, (unit[known], which), 1)
         lacking = np.bincount(unit[~known], minlength=len(first)).astype(np.int64)
-        return cls(outcomes, counts, lacking, clusters[first])
+        return cls(outcomes, counts, lacking, tasks.take(first))
+
+    @property
+    def clusters(self) -> Ints:
+        """Cluster of each unit where it has but one; of crossed tasks the couple."""
+        return self.tasks.codes
 
     @property
     def scored(self) -> Ints:
@@ -75,23 +81,20 @@ class OutcomeCounts:
         return replace(self, counts=self.counts + random.multinomial(more, chances))
 
     def with_tasks(self, more: int, random: np.random.Generator) -> OutcomeCounts:
-        """Return a simulation with about ``more`` further units, by resampling clusters."""
+        """Return a simulation with about ``more`` further units, by resampling clusters.
+
+        Of crossed tasks both kinds are resampled, and further tasks are crossed with all: Owen
+        2007, "The pigeonhole bootstrap", Annals of Applied Statistics 1, 386-411.
+        """
         known = np.flatnonzero(self.scored > 0)
-        groups = np.unique(self.clusters[known], return_inverse=True)[1]
-        number = int(groups.max()) + 1
-        if number == len(known):
-            drawn = random.integers(0, number, more)
-            rows, clusters = known[drawn], np.arange(more)
-        else:
-            members = [known[groups == group] for group in range(number)]
-            drawn = random.integers(0, number, max(1, round(more * number / len(known))))
-            rows = np.concatenate([members[group] for group in drawn])
-            clusters = np.repeat(np.arange(len(drawn)), [len(members[group]) for group in drawn])
+        tasks = self.tasks.take(known)
+        places, further = (_crossed_more if tasks.crossed else _more)(tasks, more, random)
+        rows = known[places]
         return replace(
             self,
             counts=np.concatenate([self.counts, self.counts[rows]]),
             lacking=np.concatenate([self.lacking, np.zeros(len(rows), dtype=np.int64)]),
-            clusters=np.concatenate([self.clusters, clusters + int(self.clusters.max()) + 1]),
+            tasks=self.tasks.joined(further),
         )
 
     def _own_rates(self) -> Floats:
@@ -136,6 +139,40 @@ class OutcomeCounts:
         if spread <= 0.0:
             return inf
         return within / spread
+
+
+def _more(tasks: Clusters, more: int, random: np.random.Generator) -> tuple[Ints, Clusters]:
+    """Return the positions of about ``more`` resampled units, and their tasks."""
+    groups = np.unique(tasks.codes, return_inverse=True)[1]
+    number = int(groups.max()) + 1
+    if number == len(groups):
+        places = random.integers(0, number, more)
+        copies = np.arange(more)
+    else:
+        members = [np.flatnonzero(groups == group) for group in range(number)]
+        drawn = random.integers(0, number, max(1, round(more * number / len(groups))))
+        places = np.concatenate([members[group] for group in drawn])
+        copies = np.repeat(np.arange(len(drawn)), [len(members[group]) for group in drawn])
+    return places, tasks.take(places).copied(copies)
+
+
+def _crossed_more(tasks: Clusters, more: int, random: np.random.Generator) -> tuple[Ints, Clusters]:
+    """Return the same as ``_more``, with further tasks of both kinds."""
+    growth = sqrt(1.0 + more / len(tasks.couples)) - 1.0
+    kinds = [np.unique(codes, return_inverse=True)[1] for codes in (tasks.benign, tasks.malicious)]
+    numbers = [int(codes.max()) + 1 for codes in kinds]
+    fewer = numbers.index(min(numbers))
+    copies = []
+    for kind, number in enumerate(numbers):
+        drawn = random.integers(0, number, max(round(number * growth), int(kind == fewer)))
+        copies.append(np.bincount(drawn, minlength=number)[kinds[kind]])
+    each = (1 + copies[0]) * (1 + copies[1])
+    places = np.repeat(np.arange(len(each)), each)
+    ordinal = np.arange(len(places)) - np.repeat(np.cumsum(each) - each, each)
+    benign, malicious = np.divmod(ordinal, 1 + copies[1][places])
+    new = ordinal > 0  # The first copy is the unit itself.
+    places, benign, malicious = places[new], benign[new], malicious[new]
+    return places, tasks.take(places).crossed_copies(benign, malicious)
 
 
 CHANCE = 0.8
@@ -205,11 +242,11 @@ class GateSimulation:
 
     def _shows_repetition(self) -> bool:
         """Return whether more runs of the same tasks can be simulated from the present ones."""
-        units = len(self.counts.clusters)
+        units = len(self.counts.counts)
         return units == 1 or self.own_rates or int(self.counts.scored.sum()) > units
 
     def _has_tasks(self) -> bool:
-        units, runs = len(self.counts.clusters), int(self.counts.scored.sum())
+        units, runs = len(self.counts.counts), int(self.counts.scored.sum())
         return self.others and not (units == 1 and runs > 1)
 
     def _each(self) -> int | None:
@@ -219,7 +256,7 @@ class GateSimulation:
         def drawn(more: int, random: np.random.Generator) -> OutcomeCounts:
             return counts.with_runs(had + more, random, own_rates=self.own_rates)
 
-        most = MOST_RUNS // len(counts.clusters)
+        most = MOST_RUNS // len(counts.counts)
         found = smallest_sufficient(lambda more: self._decides(more, drawn), most)
         return None if found is None else had + found
 

@@ -20,7 +20,7 @@ from pytest_siren.metrics.gates.selection import (
     with_scores,
 )
 from pytest_siren.metrics.rates.choices import Cluster, Errors, Unexposed
-from pytest_siren.metrics.rates.measures import Measure, cluster_codes, run_scores, unit_codes
+from pytest_siren.metrics.rates.measures import Measure, clusters_of, run_scores, unit_codes
 from pytest_siren.metrics.sample_size import OutcomeCounts
 from pytest_siren.spec.gates import Gate
 from pytest_siren.text.words import counted, listed
@@ -90,7 +90,7 @@ def change_counts(
         return None
     then, now = (side["identity"].astype(object).to_numpy() for side in (earlier, later))
     both = later.assign(identity=pd.Categorical(then + " " + now))
-    return OutcomeCounts.of(differences, unit_codes(both), cluster_codes(both, cluster))
+    return OutcomeCounts.of(differences, unit_codes(both), clusters_of(both, cluster))
 
 
 def baseline_runs(gate: Gate, baseline: Baseline) -> pd.DataFrame:

@@ -15,7 +15,7 @@ from pytest_siren.metrics.rates.choices import Cluster, Errors
 from pytest_siren.metrics.rates.intervals import estimate
 from pytest_siren.metrics.rates.measures import (
     Measure,
-    cluster_codes,
+    clusters_of,
     decided_by,
     pass_at_k_of_units,
     run_scores,
@@ -67,7 +67,7 @@ def _of_rate(gate: Gate, runs: pd.DataFrame, settings: GateSettings) -> GateSimu
         values = sums / number if measure.k == 1 else pass_at_k_of_units(number, sums, measure)
         made = estimate(
             np.clip(values, 0.0, 1.0),
-            counts.clusters[enough],
+            counts.tasks.take(enough),
             runs=int(number.sum()),
             k=measure.k,
             confidence=settings.confidence,
@@ -108,6 +108,4 @@ def _of_change(gate: Gate, runs: pd.DataFrame, settings: GateSettings) -> GateSi
 def _counts(runs: pd.DataFrame, gate: Gate, cluster: Cluster) -> OutcomeCounts:
     scores = run_scores(runs, Measure.of(base(gate.measure)), Errors.EXCLUDE)
     part = ~np.isnan(scores) | unscored(runs, gate.measure)
-    return OutcomeCounts.of(
-        scores[part], unit_codes(runs)[part], cluster_codes(runs, cluster)[part]
-    )
+    return OutcomeCounts.of(scores[part], unit_codes(runs)[part], clusters_of(runs[part], cluster))

@@ -22,14 +22,32 @@ class Errors(StrEnum):
 
 
 class Cluster(StrEnum):
-    """What runs must share to be in one cluster, whose runs may be correlated."""
+    """What correlated runs share, and so which population an interval speaks of."""
 
-    COUPLE = "couple"
-    """The task, or both tasks of the couple."""
+    CROSSED = "crossed"
+    """The benign or the malicious task: the interval is for other tasks of both kinds."""
     BENIGN = "benign"
-    """The benign task."""
+    """The benign task: the interval is for other benign tasks."""
     MALICIOUS = "malicious"
-    """The malicious task; for runs without an attack the benign one."""
+    """The malicious task, for runs without an attack the benign one: for other malicious tasks."""
+    COUPLE = "couple"
+    """The task, or both tasks of the couple: for these couples, drawn again."""
+    NONE = "none"
+    """Nothing: all runs are independent."""
+
+    @property
+    def population(self) -> str:
+        """What an interval speaks of, for reports."""
+        return _POPULATIONS[self]
+
+
+_POPULATIONS = {
+    Cluster.CROSSED: "other benign and malicious tasks like these",
+    Cluster.BENIGN: "other benign tasks like these, with these malicious tasks",
+    Cluster.MALICIOUS: "other malicious tasks like these, with these benign tasks",
+    Cluster.COUPLE: "these couples, other draws",
+    Cluster.NONE: "independent runs, whatever tasks they share",
+}
 
 
 class Unexposed(StrEnum):
@@ -42,10 +60,8 @@ class Unexposed(StrEnum):
 
 
 def cluster_note(cluster: Cluster) -> tuple[str, ...]:
-    """Return a note on how intervals were clustered; none for the default."""
-    if cluster is Cluster.COUPLE:
-        return ()
-    return (f"intervals are clustered by {cluster} task",)
+    """Return a note on the population that the intervals of attacks speak of."""
+    return (f"intervals of attacked runs are for {cluster.population} (cluster: {cluster})",)
 
 
 def dollars(amount: float) -> str:
@@ -65,10 +81,27 @@ class Estimate:
     runs: int
     """Runs of these units."""
     clusters: int
-    """Clusters of correlated units."""
+    """Clusters of correlated units; of crossed tasks, the number of the kind that has fewer."""
     method: str
-    """How the interval was computed: ``mid-P``, or ``exact`` where all or none succeeded."""
+    """How the interval was computed: ``mid-P``, ``exact`` where all or none succeeded, or ``n/a``.
+    """
     effective: float = nan
     """Effective sample size: independent observations with the same uncertainty of the mean."""
     short: int = 0
     """Units left out because they have fewer runs than the measure needs."""
+    error: float = nan
+    """Standard error of ``value``; of crossed tasks that of Cameron, Gelbach and Miller 2011."""
+    lacking: str = ""
+    """Of which tasks there are too few for an interval, such as ``2 malicious tasks``.
+
+    The interval is then 0 to 1, and shown as ``n/a (2 malicious tasks)``.
+    """
+    worst: tuple[float, float] | None = None
+    """The value if runs in error and unknown scores counted as 0, and as 1; ``None`` if unasked."""
+
+    @property
+    def interval(self) -> str:
+        """The interval as text, or why there is none."""
+        if self.lacking:
+            return f"n/a ({self.lacking})"
+        return f"[{self.low:.3f}, {self.high:.3f}]"

@@ -133,8 +133,8 @@ def _rates(
         if len(places):
             made = estimate_with_undecided(
                 found.values[places],
-                found.clusters[places],
-                found.open_clusters[undecided[group]],
+                found.tasks.take(places),
+                found.open_tasks.take(undecided[group]),
                 runs=int(found.runs[places].sum()),
                 k=measure.k,
             )

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from math import exp, fsum, inf, sqrt
+from math import fsum, inf, sqrt
 
 import numpy as np
 import numpy.typing as npt
 from scipy.special import betainc, betaincinv, stdtrit
 
-from pytest_siren.metrics.rates.choices import Estimate
+from pytest_siren.metrics.rates.choices import Cluster, Estimate
+from pytest_siren.text.words import counted
 
 Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
 
 _HALVINGS = 32
 
@@ -76,94 +79,312 @@ def _limits(means: Floats, sizes: Floats, tail: float) -> Floats:
     return np.where(full, tail ** (1.0 / sizes), (low + high) / 2.0)
 
 
-Ints = npt.NDArray[np.int64]
+@dataclass(frozen=True)
+class Clusters:
+    """The tasks of each unit as codes, and which of them units may share.
 
-_ENOUGH = 3.0
-"""Successes from which the variance between clusters is a usable estimate of their correlation."""
-_STEEP = 4
+    Units that share such a task may be correlated. Every array has the shape ``(units,)``.
+    """
+
+    kind: Cluster
+    couples: Ints
+    """The task or couple; several units have the same one if it ran in several configurations."""
+    benign: Ints
+    """The benign task."""
+    malicious: Ints
+    """The malicious task, 0 or more; for a unit without one a negative code of its benign task."""
+    strata: Ints
+    """The suite. Tasks of different suites have different codes."""
+
+    @classmethod
+    def of(cls, codes: Ints) -> Clusters:
+        """Return clusters in one way only: units with the same code may be correlated."""
+        same = np.zeros_like(codes)
+        return cls(Cluster.COUPLE, codes, codes, -codes - 1, same)
+
+    def take(self, places: npt.NDArray[np.bool_] | Ints) -> Clusters:
+        """Return those of the units at ``places``."""
+        return Clusters(self.kind, *(one[places] for one in self._arrays))
+
+    def joined(self, other: Clusters) -> Clusters:
+        """Return those of the units of both."""
+        both = zip(self._arrays, other._arrays, strict=True)
+        return Clusters(self.kind, *(np.concatenate(one) for one in both))
+
+    def copied(self, copies: Ints) -> Clusters:
+        """Return those of copies of the tasks; ``copies`` has a number from 0 for each copy."""
+        return self.crossed_copies(copies + 1, copies + 1)
+
+    def crossed_copies(self, benign: Ints, malicious: Ints) -> Clusters:
+        """Return those of copies of the benign and of the malicious tasks; 0 is no copy."""
+        of_couple = _dense(benign * (int(malicious.max(initial=0)) + 1) + malicious)
+        attacked = self.malicious >= 0
+        return Clusters(
+            self.kind,
+            _copy(self.couples, of_couple),
+            _copy(self.benign, benign),
+            np.where(
+                attacked,
+                _copy(self.malicious, malicious),
+                -1 - _copy(np.maximum(-1 - self.malicious, 0), benign),
+            ),
+            self.strata,
+        )
+
+    @property
+    def _arrays(self) -> tuple[Ints, ...]:
+        return self.couples, self.benign, self.malicious, self.strata
+
+    @property
+    def attacked(self) -> bool:
+        """Whether any unit has a malicious task."""
+        return bool((self.malicious >= 0).any())
+
+    @property
+    def crossed(self) -> bool:
+        """Whether units may be correlated by the benign and by the malicious task."""
+        return self.kind is Cluster.CROSSED and self.attacked
+
+    @property
+    def codes(self) -> Ints:
+        """The cluster of each unit where it has but one: for ``crossed`` its couple."""
+        match self.kind:
+            case Cluster.BENIGN:
+                return self.benign
+            case Cluster.MALICIOUS:
+                return self.malicious
+            case _:
+                return self.couples
+
+    @property
+    def shortage(self) -> str:
+        """The tasks of a kind, if there are too few for an interval about others; else empty.
+
+        A kind counts if the interval generalises to it. Without an attack the text is empty.
+        """
+        names = {"malicious": self.malicious, "benign": self.benign}
+        if self.kind in names:
+            names = {self.kind.value: names[self.kind.value]}
+        elif self.kind is not Cluster.CROSSED:
+            return ""
+        found = {name: len(np.unique(codes)) for name, codes in names.items()}
+        name = min(found, key=lambda one: found[one])
+        if found[name] >= FEWEST or not self.attacked:
+            return ""
+        return counted(found[name], f"{name} task")
+
+
+def _copy(codes: Ints, copies: Ints) -> Ints:
+    """Return other codes for copies than for what they are copies of; those of copy 0 stay."""
+    return codes + copies * _APART
+
+
+_APART = 2**40
+"""More than any code: codes number the combinations of the values of three columns."""
+FEWEST = 3
+"""Clusters without which no interval is given.
+
+With two, the exact limit for a rate without any success is 0.84, and Student's t has one degree of
+freedom: whatever was measured, the interval would be nearly everything.
+"""
 
 
 @dataclass(frozen=True)
-class Clusters:
-    """The mean over clustered units, and its variance."""
+class ClusteredMean:
+    """The mean over units that may be correlated, and its variance."""
 
     mean: float
-    """Mean over units."""
     number: int
-    """Number of clusters."""
+    """Clusters; of crossed tasks, the number of the kind that has fewer."""
     n_eff_if_identical: float
     """Effective sample size if all units of a cluster had the same value."""
     variance: float
     """Variance of ``mean``, estimated between clusters; infinite for a single cluster."""
+    degrees: float
+    """Degrees of freedom of ``variance``."""
+    error: float
+    """Standard error by the published formula; of crossed tasks, the suites are not held fixed."""
 
 
-def cluster_variance(values: Floats, clusters: Ints | None) -> Clusters:
+def clustered_mean(values: Floats, clusters: Clusters | None) -> ClusteredMean:
     """Return mean and variance of ``values``, one for each unit; their order does not matter.
 
-    The variance is ``G / (G - 1) * sum over clusters of (sum of (value - mean)) ** 2 / units **
-    2``, for ``G`` clusters: the linearised variance of a mean under cluster sampling with
-    replacement. It is valid for any correlation within clusters. Source: Cochran 1977, "Sampling
-    Techniques", 3rd edition, on clusters of unequal sizes.
+    Without ``clusters`` all units are independent. The variance is that of ``covariance``.
     """
-    units = len(values)
-    mean = min(max(fsum(values.tolist()) / units, 0.0), 1.0)
+    mean = min(max(fsum(values.tolist()) / len(values), 0.0), 1.0)
     if clusters is None:
-        residuals: Floats = values - mean
-        sizes: Floats = np.ones(units)
-    else:
-        # Sorting makes the sums independent of the order in which runs ended.
-        order = np.lexsort((values, clusters))
-        _, members = np.unique(clusters, return_inverse=True)
-        residuals = np.bincount(members[order], weights=values[order] - mean).astype(np.float64)
-        sizes = np.bincount(members).astype(np.float64)
-    number = len(sizes)
-    variance = inf
-    if number > 1:
-        variance = number / (number - 1) * fsum((residuals**2).tolist()) / units**2
-    return Clusters(mean, number, units**2 / float(np.sum(sizes**2)), variance)
+        clusters = Clusters.of(np.arange(len(values)))
+    # Sorted, sums do not depend on the order in which runs ended.
+    order = np.lexsort((values, clusters.couples))
+    values, clusters = values[order], clusters.take(order)
+    found = covariance(values[:, None], clusters)
+    ways = _ways(clusters)
+    sizes = [np.bincount(codes).astype(np.float64) for codes in ways]
+    identical = min(len(values) ** 2 / float(size @ size) for size in sizes)
+    error = sqrt(_published(values - mean, ways))
+    number = min(len(size) for size in sizes)
+    return ClusteredMean(mean, number, identical, float(found.matrix[0, 0]), found.degrees, error)
 
 
-def effective_size(found: Clusters, runs: int, confidence: float = 0.95) -> float:
+@dataclass(frozen=True)
+class Covariance:
+    """The covariance of means over the same units."""
+
+    matrix: Floats
+    """Shape ``(columns, columns)``."""
+    degrees: float
+    """Degrees of freedom."""
+
+
+def covariance(columns: Floats, clusters: Clusters) -> Covariance:
+    """Return the covariance of the means of ``columns``, shape ``(units, columns)``.
+
+    In one way, it is ``G / (G - 1) * sum over clusters of (sum of residuals) ** 2 / units ** 2``
+    for ``G`` clusters: the linearised variance under cluster sampling with replacement (Cochran
+    1977, "Sampling Techniques", 3rd edition). It is valid for any correlation within clusters.
+
+    For crossed tasks it is that of benign tasks plus that of malicious tasks minus that of couples
+    (Cameron, Gelbach and Miller 2011, "Robust inference with multiway clustering", Journal of
+    Business & Economic Statistics 29, 238-249), and where this is less than one of the first two,
+    the larger of these (MacKinnon, Nielsen and Webb 2024, "Jackknife inference with two-way
+    clustering", arXiv:2406.08880).
+
+    Where an interval generalises to other tasks of attacks, residuals are from the mean of the
+    suite, as suites are strata: tasks are drawn within each (Cochran 1977, chapter 5). If a suite
+    has but one task of a kind, all suites are one stratum.
+
+    Degrees of freedom are Satterthwaite's (1946, "An approximate distribution of estimates of
+    variance components", Biometrics Bulletin 2, 110-114) over strata and kinds of tasks. A single
+    cluster has an infinite variance.
+    """
+    kinds = _ways(clusters)
+    strata = _strata(clusters, kinds[:2])
+    sizes = np.bincount(strata)
+    within = np.stack([np.bincount(strata, weights=column) / sizes for column in columns.T], axis=1)
+    parts = [_Parts.of(columns - within[strata], codes, strata) for codes in kinds]
+    if len(parts) == 1 or any(part.number < 2 for part in parts):
+        least = min(parts, key=lambda part: part.number)
+        return Covariance(least.matrix, _satterthwaite([least]))
+    benign, malicious, couples = parts
+    made = benign.matrix + malicious.matrix - couples.matrix
+    largest = max((benign.matrix, malicious.matrix), key=_total)
+    if not _total(made) >= _total(largest):
+        made = largest
+    return Covariance(made, _satterthwaite([benign, malicious]))
+
+
+def _total(matrix: Floats) -> float:
+    return float(np.trace(matrix))
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """The covariance between clusters of one kind, in parts by stratum."""
+
+    matrix: Floats
+    number: int
+    """Clusters."""
+    variances: Floats
+    """Sum of the variances of all columns, by stratum, shape ``(strata,)``."""
+    degrees: Ints
+    """Clusters less one, by stratum, shape ``(strata,)``."""
+
+    @classmethod
+    def of(cls, residuals: Floats, codes: Ints, strata: Ints) -> _Parts:
+        """Return the parts; ``codes`` and ``strata`` count from 0 without gaps."""
+        units, number = len(residuals), int(codes.max()) + 1
+        totals = np.stack(
+            [np.bincount(codes, weights=column, minlength=number) for column in residuals.T], axis=1
+        )
+        stratum = np.zeros(number, dtype=np.int64)
+        stratum[codes] = strata
+        clusters = np.bincount(stratum).astype(np.int64)
+        with np.errstate(divide="ignore"):
+            factors = (clusters / (clusters - 1.0))[stratum]
+        if not np.isfinite(factors).all():
+            same = np.full((residuals.shape[1],) * 2, inf)
+            return cls(same, number, np.full(len(clusters), inf, dtype=np.float64), clusters - 1)
+        weighted = totals * factors[:, None] / units**2
+        squares = (weighted * totals).sum(axis=1)
+        return cls(
+            weighted.T @ totals,
+            number,
+            np.bincount(stratum, weights=squares).astype(np.float64),
+            clusters - 1,
+        )
+
+
+def _satterthwaite(kinds: Sequence[_Parts]) -> float:
+    variances = np.concatenate([kind.variances for kind in kinds])
+    degrees = np.concatenate([kind.degrees for kind in kinds])
+    total = float(variances.sum())
+    if not 0.0 < total < inf:
+        return float(min(kind.degrees.sum() for kind in kinds))
+    shares = variances / total
+    return float(1.0 / np.sum(shares**2 / degrees))
+
+
+def _ways(clusters: Clusters) -> list[Ints]:
+    """Return the clusters of each unit, counted from 0: one way, or benign, malicious, couple."""
+    if not clusters.crossed:
+        return [_dense(clusters.codes)]
+    return [_dense(codes) for codes in (clusters.benign, clusters.malicious, clusters.couples)]
+
+
+def _dense(codes: Ints) -> Ints:
+    return np.unique(codes, return_inverse=True)[1].astype(np.int64)
+
+
+def _strata(clusters: Clusters, kinds: Sequence[Ints]) -> Ints:
+    """Return the stratum of each unit, counted from 0.
+
+    There is one for all units if a suite has but one cluster of a kind, or if the interval does not
+    generalise to other tasks of attacks.
+    """
+    dense = _dense(clusters.strata)
+    alone = [
+        np.bincount(np.unique(np.stack([dense, codes]), axis=1)[0]).min() < 2 for codes in kinds
+    ]
+    general = clusters.attacked and clusters.kind in _GENERAL
+    return dense if general and not any(alone) else np.zeros_like(dense)
+
+
+_GENERAL = (Cluster.CROSSED, Cluster.BENIGN, Cluster.MALICIOUS)
+
+
+def _published(residuals: Floats, ways: Sequence[Ints]) -> float:
+    """Return the variance by the formula of Cochran, or of Cameron, Gelbach and Miller."""
+    none = np.zeros(len(residuals), dtype=np.int64)
+    each = [float(_Parts.of(residuals[:, None], codes, none).matrix[0, 0]) for codes in ways]
+    if len(each) == 1:
+        return each[0]
+    benign, malicious, couples = each
+    made = benign + malicious - couples
+    return made if made > 0.0 else max(benign, malicious)
+
+
+def effective_size(found: ClusteredMean, runs: int, confidence: float = 0.95) -> float:
     """Return the number of independent observations whose mean would be as uncertain.
 
-    It is ``mean * (1 - mean) / variance``, never more than ``runs``, and less by up to
-    ``(t(runs - 1) / t(clusters - 1)) ** 2`` for the quantiles of Student's t at ``confidence``,
-    since the variance is itself an estimate. Source: Korn and Graubard 1998, "Confidence intervals
-    for proportions with small expected number of positive counts estimated from survey data",
-    Survey Methodology 24, 193-201.
+    It is ``mean * (1 - mean) / variance``, reduced by ``(t(runs - 1) / t(degrees)) ** 2`` for the
+    quantiles of Student's t at ``confidence``, since the variance is itself an estimate. Source:
+    Korn and Graubard 1998, "Confidence intervals for proportions with small expected number of
+    positive counts estimated from survey data", Survey Methodology 24, 193-201.
 
-    Korn and Graubard apply that factor in full, which is right if the runs of a cluster are
-    identical, so that only clusters inform the variance. If runs are independent, each informs it,
-    and with few successes intervals would cover more than 98 %. So the factor is raised to the
-    power ``sqrt(1 - size / runs)``, with ``size`` computed with the full factor: the share of the
-    standard error that may lie between clusters. Few clusters with similar values keep nearly all
-    of the factor, since their similarity may be chance. The root was chosen by simulation.
-
-    With few successes the variance between clusters hardly depends on the correlation within them:
-    a single success looks like independent runs in any case. There the variance is shrunk, on the
-    log scale, towards that of clusters with identical runs, with the weight ``exp(-(x / 3) ** 4)``
-    for x effective successes or failures, whichever are fewer: near 1 below 2, near 0 above 4. The
-    weight was chosen by simulation (``benchmarks/coverage.py``); without it intervals cover as
-    little as 88 % at a rate of 1 %.
-
-    If all or none succeed there is no variance, and the result is the number of clusters. ``found``
-    must have at least two clusters.
+    It is never more than ``runs``, and never less than it would be if every cluster always or never
+    succeeded: values within 0..1 have no larger variance. If all or none succeed there is no
+    variance, and the result is the number of clusters. ``found`` must have at least two clusters.
     """
     binomial = found.mean * (1.0 - found.mean)
     if binomial <= 0.0:
         return float(found.number)
     # Identical values, such as 0.5, have no variance; the lower bound avoids dividing by 0.
     raw = binomial / max(found.variance, binomial / (10.0 * runs))
-    fewer = min(found.mean, 1.0 - found.mean) * raw
-    size = raw
-    if raw > found.n_eff_if_identical:
-        weight = exp(-((fewer / _ENOUGH) ** _STEEP))
-        size = raw ** (1.0 - weight) * found.n_eff_if_identical**weight
     tail = (1.0 + confidence) / 2.0
     degrees = max(runs, found.number) - 1
-    factor = float(stdtrit(degrees, tail) / stdtrit(found.number - 1, tail)) ** 2
-    between = max(1.0 - size * factor / runs, 0.0)
-    return float(min(size * factor ** sqrt(between), runs))
+    factor = float(stdtrit(degrees, tail) / stdtrit(found.degrees, tail)) ** 2
+    least = found.n_eff_if_identical * (found.number - 1) / found.number
+    return float(min(max(raw * factor, least), runs))
 
 
 _LEAST = 1e-12
@@ -171,8 +392,8 @@ _LEAST = 1e-12
 
 
 def estimate(
-    values: npt.NDArray[np.float64],
-    clusters: npt.NDArray[np.int64] | None = None,
+    values: Floats,
+    clusters: Clusters | None = None,
     *,
     runs: int,
     k: int = 1,
@@ -180,21 +401,20 @@ def estimate(
 ) -> Estimate:
     """Return the mean of ``values``, one for each unit, with its interval.
 
-    ``clusters`` holds the cluster of each unit as a number; without it every unit is its own
-    cluster. ``runs`` is the number of runs of all units, and ``k`` the least number of runs that a
-    value needs (that of pass@k).
+    Without ``clusters`` every unit is independent. ``runs`` is the number of runs of all units,
+    and ``k`` the least number of runs that a value needs (that of pass@k).
 
-    The interval is for the mean over the population of tasks, whose clusters are independent: a
-    mid-P interval (``mid_p``) for the effective sample size (``effective_size``), or an exact one
-    where all or none succeed (``all_or_none``). At a nominal 95 %, with 20 tasks or more and up to
-    10 runs of each, it covers the true rate at least 93 % of the time for any correlation of runs;
-    with 20 runs of each about 92 % (``docs/explanation/statistics.md``).
+    The interval is a mid-P interval (``mid_p``) for the effective sample size (``effective_size``),
+    or an exact one where all or none succeed (``all_or_none``). It contains the exact one for no
+    success, or for no failure: an upper limit does not fall when further runs succeed (Blyth and
+    Still 1983, "Binomial confidence intervals", Journal of the American Statistical Association 78,
+    108-116), and clusters that always succeed may be too rare to have been drawn.
 
-    If all units are in one cluster, the data say nothing about others: the interval is for this
-    cluster, with its units as independent observations. Likewise a single unit has its runs as
-    observations, or for ``k`` > 1 one for each ``k`` runs, which is the most they are worth
-    (Hoeffding 1948, "A class of statistics with asymptotically normal distribution", Annals of
-    Mathematical Statistics 19, 293-325, section 5).
+    A single unit has its runs as observations, or for ``k`` > 1 one for each ``k`` runs, which is
+    the most they are worth (Hoeffding 1948, "A class of statistics with asymptotically normal
+    distribution", Annals of Mathematical Statistics 19, 293-325, section 5). So do all units if
+    they are independent runs (``Cluster.NONE``). If there are too few tasks of a kind for any
+    interval, it is 0 to 1, and ``lacking`` names them.
 
     Raises ``ValueError`` without any value, or for one outside 0..1.
     """
@@ -204,23 +424,38 @@ def estimate(
         raise ValueError("an estimate needs values within 0..1")
     # The squares of smaller values would underflow.
     values = np.where(values < _LEAST, 0.0, values)
-    found = cluster_variance(values, clusters)
+    lacking = clusters.shortage if clusters is not None else ""
+    found = clustered_mean(values, clusters)
     number = found.number
+    independent = clusters is not None and clusters.kind is Cluster.NONE
     if number == 1 and len(values) > 1:
-        found = cluster_variance(values, None)
-    if len(values) == 1:
+        found = clustered_mean(values, None)
+    if len(values) == 1 or independent:
         size = float(max(runs // k, 1))
-        found = replace(found, number=int(size))
+        number = len(values) if independent else number
+        error = sqrt(found.mean * (1.0 - found.mean) / size)
+        found = replace(found, number=int(size), error=error)
     else:
         size = effective_size(found, runs, confidence)
-    low, high, method = _interval(found, size, confidence)
-    return Estimate(found.mean, low, high, len(values), runs, number, method, size)
+    low, high, method = (0.0, 1.0, "n/a") if lacking else _interval(found, size, confidence)
+    return Estimate(
+        found.mean,
+        low,
+        high,
+        len(values),
+        runs,
+        number,
+        method,
+        size,
+        error=found.error,
+        lacking=lacking,
+    )
 
 
 def estimate_with_undecided(
-    values: npt.NDArray[np.float64],
-    clusters: npt.NDArray[np.int64],
-    undecided: npt.NDArray[np.int64],
+    values: Floats,
+    clusters: Clusters,
+    undecided: Clusters,
     *,
     runs: int,
     k: int = 1,
@@ -233,14 +468,15 @@ def estimate_with_undecided(
     1990, "Nonparametric bounds on treatment effects", American Economic Review 80, 319-323.
     """
     made = estimate(values, clusters, runs=runs, k=k, confidence=confidence)
-    if not len(undecided):
+    number = len(undecided.couples)
+    if not number:
         return made
-    every = np.concatenate([clusters, undecided])
+    every = clusters.joined(undecided)
     ends = [
         estimate(
-            np.concatenate([values, np.full(len(undecided), end)]),
+            np.concatenate([values, np.full(number, end)]),
             every,
-            runs=runs + len(undecided),
+            runs=runs + number,
             k=k,
             confidence=confidence,
         )
@@ -249,10 +485,10 @@ def estimate_with_undecided(
     return replace(made, low=min(made.low, ends[0].low), high=max(made.high, ends[1].high))
 
 
-def _interval(found: Clusters, size: float, confidence: float) -> tuple[float, float, str]:
-    if found.mean == 0.0:
-        return 0.0, all_or_none(found.number, confidence), "exact"
-    if found.mean == 1.0:
-        return 1.0 - all_or_none(found.number, confidence), 1.0, "exact"
-    low, high = mid_p(found.mean, size, confidence)
-    return float(low), float(high), "mid-P"
+def _interval(found: ClusteredMean, size: float, confidence: float) -> tuple[float, float, str]:
+    reach = all_or_none(found.number, confidence)
+    if found.mean in (0.0, 1.0):
+        low, high = (0.0, reach) if found.mean == 0.0 else (1.0 - reach, 1.0)
+        return low, high, "exact"
+    low, high = map(float, mid_p(found.mean, size, confidence))
+    return min(low, 1.0 - reach), max(high, reach), "mid-P"

@@ -16,7 +16,7 @@ from pytest_siren.evaluation.scores import UNFINISHED, WORDS, Finish
 from pytest_siren.metrics.rates.choices import Cluster as Cluster
 from pytest_siren.metrics.rates.choices import Errors as Errors
 from pytest_siren.metrics.rates.choices import Estimate
-from pytest_siren.metrics.rates.intervals import estimate_with_undecided
+from pytest_siren.metrics.rates.intervals import Clusters, estimate_with_undecided
 from pytest_siren.text.words import counted
 
 if TYPE_CHECKING:
@@ -201,8 +201,8 @@ class Units:
     """Values within 0..1, shape ``(units,)``."""
     runs: Ints
     """Number of runs of each unit, shape ``(units,)``."""
-    clusters: Ints
-    """Cluster of each unit, as a number, shape ``(units,)``."""
+    tasks: Clusters
+    """The tasks of each unit, by which units may be correlated."""
     rows: Ints
     """Position in the table of one run of each unit, shape ``(units,)``."""
     short_rows: Ints
@@ -212,8 +212,13 @@ class Units:
 
     Leaving them out biases the mean towards the score that decides a task.
     """
-    open_clusters: Ints
-    """``clusters`` of ``open_rows``."""
+    open_tasks: Clusters
+    """``tasks`` of ``open_rows``."""
+
+    @property
+    def clusters(self) -> Ints:
+        """Cluster of each unit where it has but one; of crossed tasks the couple."""
+        return self.tasks.codes
 
     @property
     def short(self) -> int:
@@ -266,15 +271,15 @@ def units(
         values = np.where(ends, decided != measure.all_of, values)
         enough |= ends & decided
     rows = kept[first]
-    alike = cluster_codes(runs, cluster)[rows]
+    tasks = clusters_of(runs, cluster).take(rows)
     return Units(
         values=values[enough],
         runs=counts[enough],
-        clusters=alike[enough],
+        tasks=tasks.take(enough),
         rows=rows[enough],
         short_rows=rows[~enough],
         open_rows=rows[~enough & ends],
-        open_clusters=alike[~enough & ends],
+        open_tasks=tasks.take(~enough & ends),
     )
 
 
@@ -295,8 +300,8 @@ def rate(
         return None
     made = estimate_with_undecided(
         found.values,
-        found.clusters,
-        found.open_clusters,
+        found.tasks,
+        found.open_tasks,
         runs=int(found.runs.sum()),
         k=measure.k,
         confidence=confidence,
@@ -361,9 +366,18 @@ def unit_codes(runs: pd.DataFrame) -> Ints:
     return _combined(_codes(runs, ("identity",)), _codes(runs, ("dataset", "task_id")))
 
 
-def cluster_codes(runs: pd.DataFrame, cluster: Cluster) -> Ints:
-    """Return a code for each run, equal for runs of one cluster."""
-    return _codes(runs, _cluster_columns(cluster))
+def clusters_of(runs: pd.DataFrame, cluster: Cluster) -> Clusters:
+    """Return the tasks of each run, as codes."""
+    benign = _codes(runs, ("dataset", "suite", "benign_task"))
+    malicious = _codes(runs, ("dataset", "suite", "malicious_task"))
+    without = runs["malicious_task"].isna().to_numpy()
+    return Clusters(
+        kind=cluster,
+        couples=_codes(runs, ("dataset", "suite", "task_id")),
+        benign=benign,
+        malicious=np.where(without, -1 - benign, malicious),
+        strata=_codes(runs, ("dataset", "suite")),
+    )
 
 
 def finishes(runs: pd.DataFrame) -> dict[str, int]:
@@ -401,25 +415,10 @@ def pass_at_k_of_units(counts: Ints, successes: Floats, measure: Measure) -> Flo
     return same if measure.all_of else 1.0 - same
 
 
-def _cluster_columns(cluster: Cluster) -> tuple[str, ...]:
-    match cluster:
-        case Cluster.COUPLE:
-            return ("dataset", "task_id")
-        case Cluster.BENIGN:
-            return ("dataset", "benign_task")
-        case Cluster.MALICIOUS:
-            return ("dataset", "malicious_task", "benign_task")
-
-
 def _codes(runs: pd.DataFrame, columns: tuple[str, ...]) -> Ints:
-    """Return a code for each row, equal for rows that are equal in all of ``columns``.
-
-    With ``malicious_task``, ``benign_task`` counts only where ``malicious_task`` is missing.
-    """
+    """Return a code of 0 or more for each row, equal for rows equal in all of ``columns``."""
     first, *others = (runs[name].cat.codes.to_numpy().astype(np.int64) for name in columns)
-    if columns[1:] == ("malicious_task", "benign_task"):
-        malicious, benign = others
-        others = [np.where(malicious >= 0, malicious + 1, -benign - 1)]
+    first = first + 1
     for other in others:
         first = _combined(first, other)
     return first
