@@ -117,7 +117,8 @@ class Clusters:
 
     def crossed_copies(self, benign: Ints, malicious: Ints) -> Clusters:
         """Return those of copies of the benign and of the malicious tasks; 0 is no copy."""
-        of_couple = _dense(benign * (int(malicious.max(initial=0)) + 1) + malicious)
+        pairs = benign * (int(malicious.max(initial=0)) + 1) + malicious
+        of_couple = _dense(np.append(pairs, 0))[:-1]
         attacked = self.malicious >= 0
         return Clusters(
             self.kind,
@@ -144,6 +145,11 @@ class Clusters:
     def crossed(self) -> bool:
         """Whether units may be correlated by the benign and by the malicious task."""
         return self.kind is Cluster.CROSSED and self.attacked
+
+    @property
+    def general(self) -> bool:
+        """Whether the interval generalises to other tasks of attacks."""
+        return self.kind in (Cluster.CROSSED, Cluster.BENIGN, Cluster.MALICIOUS) and self.attacked
 
     @property
     def codes(self) -> Ints:
@@ -217,13 +223,14 @@ def clustered_mean(values: Floats, clusters: Clusters | None) -> ClusteredMean:
     # Sorted, sums do not depend on the order in which runs ended.
     order = np.lexsort((values, clusters.couples))
     values, clusters = values[order], clusters.take(order)
-    found = covariance(values[:, None], clusters)
     ways = _ways(clusters)
+    found = _covariance(values[:, None], ways, _strata(clusters, ways[:2]))
+    variance = float(found.matrix[0, 0])
+    error = sqrt(_published(values - mean, ways) if clusters.general else variance)
     sizes = [np.bincount(codes).astype(np.float64) for codes in ways]
     identical = min(len(values) ** 2 / float(size @ size) for size in sizes)
-    error = sqrt(_published(values - mean, ways))
     number = min(len(size) for size in sizes)
-    return ClusteredMean(mean, number, identical, float(found.matrix[0, 0]), found.degrees, error)
+    return ClusteredMean(mean, number, identical, variance, found.degrees, error)
 
 
 @dataclass(frozen=True)
@@ -257,11 +264,14 @@ def covariance(columns: Floats, clusters: Clusters) -> Covariance:
     variance components", Biometrics Bulletin 2, 110-114) over strata and kinds of tasks. A single
     cluster has an infinite variance.
     """
-    kinds = _ways(clusters)
-    strata = _strata(clusters, kinds[:2])
+    ways = _ways(clusters)
+    return _covariance(columns, ways, _strata(clusters, ways[:2]))
+
+
+def _covariance(columns: Floats, ways: Sequence[Ints], strata: Ints) -> Covariance:
     sizes = np.bincount(strata)
     within = np.stack([np.bincount(strata, weights=column) / sizes for column in columns.T], axis=1)
-    parts = [_Parts.of(columns - within[strata], codes, strata) for codes in kinds]
+    parts = [_Parts.of(columns - within[strata], codes, strata) for codes in ways]
     if len(parts) == 1 or any(part.number < 2 for part in parts):
         least = min(parts, key=lambda part: part.number)
         return Covariance(least.matrix, _satterthwaite([least]))
@@ -336,20 +346,17 @@ def _dense(codes: Ints) -> Ints:
 
 
 def _strata(clusters: Clusters, kinds: Sequence[Ints]) -> Ints:
-    """Return the stratum of each unit, counted from 0.
+    """Return the stratum of each unit, counted from 0; one if a suite has but one task of a kind.
 
-    There is one for all units if a suite has but one cluster of a kind, or if the interval does not
-    generalise to other tasks of attacks.
+    If the interval does not generalise to other tasks of attacks, there is one as well.
     """
+    if not clusters.general:
+        return np.zeros_like(clusters.strata)
     dense = _dense(clusters.strata)
     alone = [
         np.bincount(np.unique(np.stack([dense, codes]), axis=1)[0]).min() < 2 for codes in kinds
     ]
-    general = clusters.attacked and clusters.kind in _GENERAL
-    return dense if general and not any(alone) else np.zeros_like(dense)
-
-
-_GENERAL = (Cluster.CROSSED, Cluster.BENIGN, Cluster.MALICIOUS)
+    return np.zeros_like(dense) if any(alone) else dense
 
 
 def _published(residuals: Floats, ways: Sequence[Ints]) -> float:

@@ -372,7 +372,7 @@ def clusters_of(runs: pd.DataFrame, cluster: Cluster) -> Clusters:
     malicious = _codes(runs, ("dataset", "suite", "malicious_task"))
     without = runs["malicious_task"].isna().to_numpy()
     return Clusters(
-        kind=cluster,
+        kind=Cluster(cluster),
         couples=_codes(runs, ("dataset", "suite", "task_id")),
         benign=benign,
         malicious=np.where(without, -1 - benign, malicious),
