@@ -5,9 +5,10 @@ The rest is imported when the first eval file is seen.
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from inspect import isfunction
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -25,8 +26,8 @@ from pytest_siren.session.config.processes import EXECUTOR, executor_of, is_work
 from pytest_siren.session.config.stash import EVALUATIONS, SESSION, forget_latest
 
 if TYPE_CHECKING:
+    from pytest_siren.agents.function import SirenRun
     from pytest_siren.session.collection.eval_file import EvalFile
-    from pytest_siren.session.collection.marked_function import EvalFunction
 
 
 _MARK = (
@@ -78,23 +79,27 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> EvalFile |
     return collect(file_path, parent)
 
 
-@pytest.hookimpl(tryfirst=True)
+@pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_pycollect_makeitem(
     collector: pytest.Collector, name: str, obj: object
-) -> list[EvalFunction] | None:
+) -> Generator[None, Any, Any]:
     """Collect the runs of functions that are marked ``siren``, instead of the functions."""
+    found = yield
     marks = getattr(obj, "pytestmark", None) if isfunction(obj) else None
     if not marks or not any(mark.name == "siren" for mark in marks):
-        return None
+        return found
     from pytest_siren.session.lifecycle.begin import collect_function
 
-    return collect_function(collector, name, obj)
+    return collect_function(collector, name, obj, found)
 
 
 @pytest.fixture
-def siren_run() -> NoReturn:
+def siren_run(request: pytest.FixtureRequest) -> SirenRun:
     """The run of a function that is marked ``siren``, which is its agent."""
-    pytest.fail("siren_run is for functions that are marked: @pytest.mark.siren(dataset=...)")
+    run: SirenRun | None = getattr(request.node, "run", None)
+    if run is None:
+        pytest.fail("siren_run is for functions that are marked: @pytest.mark.siren(dataset=...)")
+    return run
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -274,12 +274,8 @@ FUNCTIONS = {
     "@pytest.mark.xfail\ndef test_shop(siren_run): ...": (
         "the mark xfail does not go with siren: give pass_when=..., which says when a run passes"
     ),
-    "def test_shop(siren_run, tmp_path): ...": "it asks for tmp_path: runs are executed side by*",
     "def test_shop(): ...": "it has no parameter siren_run: def test_shop(siren_run)",
-    "def test_shop(siren_run):\n    yield": "it is a generator: return the answer",
-    "@pytest.mark.parametrize('a', [1])\ndef test_shop(siren_run): ...": (
-        "the mark parametrize does not go with siren: give sweep=... or task_ids=..."
-    ),
+    "async def test_shop(siren_run):\n    yield": "it is a generator: return the answer",
 }
 
 
@@ -330,7 +326,7 @@ def test_plain():
 
 def test_marks_of_asynchronous_plugins_change_nothing(project: Project) -> None:
     shop(project, f"@pytest.mark.anyio\n@pytest.mark.asyncio\n{(ASYNC % '').strip()}\n")
-    plugins = ("-p", "anyio.pytest_plugin", "-p", "pytest_asyncio")
+    plugins = ("-p", "anyio.pytest_plugin", "-p", "pytest_asyncio.plugin")
     project.run_anew("evals", *plugins).assert_outcomes(passed=2)
 
 

@@ -31,8 +31,8 @@ def callables(world: World, *, blocking: bool) -> list[Callable[..., Any]]:
     frameworks read schemas, and the dataset's own JSON schema as ``schema``. A plain one blocks the
     thread that it is called in, which must not be that of the event loop.
     """
-    loop = asyncio.get_running_loop()
-    return [_function(world, tool, loop if blocking else None) for tool in world.tools]
+    loop = asyncio.get_running_loop() if blocking else None
+    return [_function(world, tool, loop) for tool in world.tools]
 
 
 def _function(

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import threading
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import CodeType
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from pydantic import Field, PrivateAttr
 
@@ -24,6 +25,22 @@ from pytest_siren.evaluation.isolation import message_of
 from pytest_siren.evaluation.scoring import ASSERTIONS, Reported, score_of
 from pytest_siren.evaluation.world import World
 
+T = TypeVar("T")
+
+
+class Fixtures(Protocol):
+    """What is set up for a test function, beside its run."""
+
+    @property
+    def arguments(self) -> Mapping[str, Any]:
+        """The arguments of the function, but for the run."""
+        ...
+
+    @property
+    def caller(self) -> Callable[[SirenRun], Awaitable[object]] | None:
+        """What calls the function where its fixtures are; ``None`` where any thread may."""
+        ...
+
 
 @dataclass(frozen=True)
 class Marked:
@@ -33,6 +50,8 @@ class Marked:
     file: Path
     failures: tuple[type[BaseException], ...] = (AssertionError,)
     """What it raises where it finds that the run failed."""
+    fixtures: Fixtures | None = None
+    """``None`` for a function that takes nothing but the run."""
 
     @property
     def is_async(self) -> bool:
@@ -46,6 +65,11 @@ class FunctionAgentConfig(ModelledConfig):
     target: str = Field(description="FILE::NAME of the test function")
     _marked: Marked | None = PrivateAttr(default=None)
 
+    @property
+    def marked(self) -> Marked | None:
+        """The function; ``None`` where it is only named."""
+        return self._marked
+
     def bound(self, marked: Marked) -> FunctionAgentConfig:
         """Return this configuration for the function ``marked``, which it names only."""
         config = self.model_copy()
@@ -53,7 +77,7 @@ class FunctionAgentConfig(ModelledConfig):
         return config
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class SirenRun(Run):
     """One run, as ``siren_run`` shows it to the test function that is its agent."""
 
@@ -63,13 +87,18 @@ class SirenRun(Run):
     _reported: Reported
     _served: Mapping[str, str] = field(default_factory=dict)
     _loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.get_running_loop)
+    _on_loop: int = field(default_factory=threading.get_ident)
+    """The thread of the event loop."""
+
+    def __repr__(self) -> str:
+        return f"<SirenRun {self.context.task_id if self.context else ''}>"
 
     @property
     def tools(self) -> list[Callable[..., Any]]:  # type: ignore[override]
         """The tools as functions: coroutine functions for an ``async def`` test."""
         if not self._blocking:
             return callables(self._world, blocking=False)
-        return asyncio.run_coroutine_threadsafe(self._tools(), self._loop).result()
+        return self._awaited(self._tools())
 
     @property
     def mcp_url(self) -> str:
@@ -109,10 +138,12 @@ class SirenRun(Run):
     async def _tools(self) -> list[Callable[..., Any]]:
         return callables(self._world, blocking=True)
 
+    def _awaited(self, work: Coroutine[Any, Any, T]) -> T:
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+
     def _address(self, name: str) -> str:
-        if self._blocking:
-            found = asyncio.run_coroutine_threadsafe(self._addresses.parts(), self._loop).result()
-            return found[name]
+        if threading.get_ident() != self._on_loop:
+            return self._awaited(self._addresses.parts())[name]
         if name not in self._served:
             raise RuntimeError(
                 f"{name} is not served: an async test function has to name siren_run.{name} itself"
@@ -153,14 +184,24 @@ class FunctionAgent(BlackBox):
         context = scoring.context if scoring else None
         run = SirenRun(context, world, addresses, not marked.is_async, reported, served)
         try:
-            if marked.is_async:
-                return await marked.call(siren_run=run)
-            return await in_own_thread(lambda: marked.call(siren_run=run))
+            return await _called(marked, run)
         except marked.failures as error:
             reported.assertion = _described(error, marked.file)
+            reported.failure = error
             if not world.answered:
                 world.submit("")
             return None
+
+
+async def _called(marked: Marked, run: SirenRun) -> object:
+    """Return what the function returns. Raises what it raises."""
+    fixtures = marked.fixtures
+    if fixtures is not None and (caller := fixtures.caller) is not None:
+        return await caller(run)
+    arguments = {} if fixtures is None else fixtures.arguments
+    if marked.is_async:
+        return await marked.call(siren_run=run, **arguments)
+    return await in_own_thread(lambda: marked.call(siren_run=run, **arguments))
 
 
 def _names(code: CodeType) -> Iterator[str]:

@@ -214,6 +214,8 @@ class RunOutcome:
     """The assertion that failed in the agent's own code."""
     log: tuple[str, ...] = ()
     """What the agent's own code noted."""
+    raised: BaseException | None = None
+    """The error or the failed assertion itself, which is not recorded."""
 
     @property
     def benign_score(self) -> float | None:
@@ -348,6 +350,7 @@ class Execution:
             attackers=self._accounts.attackers,
             assertion=self._scoring.reported.assertion,
             log=tuple(self._scoring.reported.log),
+            raised=self._scoring.reported.failure,
         )
 
     def failed(self, error: BaseException) -> RunOutcome:
@@ -382,6 +385,7 @@ class Execution:
             judged=self._accounts.judges,
             attackers=self._accounts.attackers,
             log=tuple(self._scoring.reported.log),
+            raised=error,
         )
 
     async def _scored(self) -> tuple[End, StateScores]:
@@ -499,7 +503,12 @@ def _timed_out(outcome: RunOutcome, limit: str, *, abandoned: bool) -> RunOutcom
     kind, now = RunTimeoutError, datetime.now(UTC)
     error = ErrorInfo(kind.__name__, message, trace, now, bases=(TimeoutError.__name__,))
     return replace(
-        outcome, status=Status.ERROR, error=error, unavailable=False, unavailable_model=None
+        outcome,
+        status=Status.ERROR,
+        error=error,
+        unavailable=False,
+        unavailable_model=None,
+        raised=None,
     )
 
 

@@ -321,6 +321,8 @@ class Reported:
     """By name, 0..1; they count with those of the benign task's evaluators."""
     assertion: str | None = None
     """The assertion that failed; then no evaluator judges the utility, which is 0.0."""
+    failure: BaseException | None = None
+    """What that assertion raised."""
     log: list[str] = field(default_factory=list)
 
 
@@ -403,7 +405,7 @@ class Scoring:
 
     async def _utility(self, evidence: Evidence, judgements: list[Judgement]) -> Scores:
         if self.reported.assertion is not None:
-            return Scores({ASSERTIONS: 0.0})
+            return Scores({**self.reported.scores, ASSERTIONS: 0.0}, void=True)
         found = await self.judge(self.context.benign.evaluators, evidence, judgements)
         return Scores({**found.by_evaluator, **self.reported.scores})
 

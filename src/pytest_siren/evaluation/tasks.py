@@ -104,12 +104,14 @@ class Scores:
     """The outcome of a task's evaluators."""
 
     by_evaluator: Mapping[str, float] = field(default_factory=dict)
+    void: bool = False
+    """Whether the task failed, whatever the evaluators found."""
 
     @property
     def mean(self) -> float:
-        """Mean over the evaluators, 0..1; 0.0 for a task that has none."""
+        """Mean over the evaluators, 0..1; 0.0 for a task that has none, or that failed."""
         values = self.by_evaluator.values()
-        return sum(values) / len(values) if values else 0.0
+        return sum(values) / len(values) if values and not self.void else 0.0
 
 
 @dataclass(frozen=True)

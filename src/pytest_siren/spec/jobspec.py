@@ -431,7 +431,14 @@ class JobSpec:
         """What tables and records call the agent: its type, or the name of the test function."""
         if self.agent.type != FUNCTION_AGENT:
             return self.agent.type
-        return str(self.agent.raw["target"]).rpartition("::")[2]
+        return str(self.agent.raw["target"]).partition("::")[2]
+
+    @property
+    def parameters(self) -> str:
+        """What tells the function that is the agent from itself with other parameters."""
+        if self.agent.type != FUNCTION_AGENT:
+            return ""
+        return self.agent_name.partition("[")[2].removesuffix("]")
 
 
 def traced(file: EvalFile) -> TelemetrySection | None:

@@ -202,7 +202,9 @@ def summary_of(path: Path, values: Mapping[str, Any]) -> JobSummary:
 def _agent_name(settings: Settings, agent: Mapping[str, Any]) -> str:
     """Return the name of a test function that is the agent, or else the agent's type."""
     kind = str(agent["type"])
-    function = (settings.eval_file or "").rpartition("::")[2]
+    config = agent.get("config")
+    target = config.get("target") if isinstance(config, Mapping) else None
+    function = str(target or settings.eval_file or "").partition("::")[2]
     return function if kind == FUNCTION_AGENT and function else kind
 
 

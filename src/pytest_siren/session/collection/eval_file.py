@@ -236,6 +236,12 @@ class Evaluation(pytest.Collector):
         """Return the jobs that ``chosen`` makes of it. Raises ``SpecError``."""
         raise NotImplementedError
 
+    def item(
+        self, job: Job, benign: BenignTask, malicious: MaliciousTask | None, run_index: int
+    ) -> RunItem:
+        """Return a run of ``job``."""
+        return RunItem.of(self, job, benign, malicious, run_index)
+
     def collect(self) -> list[RunItem]:
         """Return the runs of every job. Problems are collection errors without a traceback."""
         with no_collections(), marked_interrupts():
@@ -336,7 +342,7 @@ class Evaluation(pytest.Collector):
         if job.spec.gates and (chosen or asked is None):
             register_gates(self.config, job, place.as_posix(), len(chosen))
         for benign, malicious, run_index in chosen:
-            item = RunItem.of(self, job, benign, malicious, run_index)
+            item = self.item(job, benign, malicious, run_index)
             if item.name in seen:
                 raise self.CollectError(
                     f"{place}: two runs have the id {item.name}; "

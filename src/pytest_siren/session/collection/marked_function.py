@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import CodeType
@@ -12,8 +12,10 @@ from typing import Any
 import pytest
 
 from pytest_siren.agents.function import FunctionAgentConfig, Marked
+from pytest_siren.evaluation.tasks import BenignTask, MaliciousTask
 from pytest_siren.session.collection.eval_file import Evaluation, SirenWarning
-from pytest_siren.session.items.job import RunItem, Workshop
+from pytest_siren.session.items.function_run import RUN, Variant
+from pytest_siren.session.items.job import Job, RunItem, Workshop
 from pytest_siren.spec.components import Selection
 from pytest_siren.spec.jobs import jobs_of
 from pytest_siren.spec.jobspec import JobSpec
@@ -25,23 +27,33 @@ _OF_AGENT = ("model", "model_settings", "system_prompt", "timeout")
 """Arguments of the mark that are keys of ``agent.config``."""
 _REFUSED = ("agent", "include", "defaults", "hydra")
 """Keys of an eval file that the mark does not take."""
-_CONFLICTING = ("parametrize", "usefixtures", "xfail")
-"""Marks that ask for what runs that are executed side by side do not have."""
-_OF_ANYIO = ("anyio_backend",)
-"""What anyio's plugin has the functions use that are marked ``anyio``."""
-_RUN = "siren_run"
+_CONFLICTING = ("xfail",)
+"""Marks that say what ``pass_when`` says."""
 
 
 class EvalFunction(Evaluation):
     """A test function that is the agent of its evaluation."""
 
     function: Callable[..., Any]
+    variants: Sequence[Variant]
+    """The function with each set of parameters."""
 
     @classmethod
-    def of(cls, parent: pytest.Collector, name: str, function: Callable[..., Any]) -> EvalFunction:
-        """Make the evaluation, with all marks of ``function``."""
+    def of(
+        cls,
+        parent: pytest.Collector,
+        name: str,
+        function: Callable[..., Any],
+        found: Iterable[object],
+    ) -> EvalFunction:
+        """Make the evaluation, with all marks of ``function``.
+
+        ``found`` are the items that pytest would make of it.
+        """
         made: EvalFunction = cls.from_parent(parent, name=name)
         made.function = function
+        variants = [Variant(one) for one in found if isinstance(one, pytest.Function)]
+        made.variants = [one for one in variants if one.under_asyncio]
         for mark in getattr(function, "pytestmark", ()):
             made.add_marker(getattr(pytest.mark, mark.name)(*mark.args, **mark.kwargs))
         return made
@@ -65,22 +77,41 @@ class EvalFunction(Evaluation):
             self.warn(SirenWarning(message))
             chosen = replace(chosen, agents=())
         place = Place(shown(self.path, self.config.rootpath), self._line())
-        specs = jobs_of(self._values(), place, self.path, self.place, workshop.registry, chosen)
+        return [
+            _with_function(spec, self._marked(variant))
+            for variant in self.variants
+            for spec in jobs_of(
+                self._values(variant), place, self.path, self.place, workshop.registry, chosen
+            )
+        ]
+
+    def item(
+        self, job: Job, benign: BenignTask, malicious: MaliciousTask | None, run_index: int
+    ) -> RunItem:
+        """Return a run of ``job``, with the fixtures of the function."""
+        config = job.spec.agent.config
+        assert isinstance(config, FunctionAgentConfig)
+        assert config.marked is not None
+        variant = config.marked.fixtures
+        assert isinstance(variant, Variant)
+        return variant.item(self, job, benign, malicious, run_index)
+
+    def _marked(self, variant: Variant) -> Marked:
         failures = (AssertionError, pytest.fail.Exception)
-        marked = Marked(self.function, self.path, failures)
-        return [_with_function(spec, marked) for spec in specs]
+        return Marked(self.function, self.path, failures, variant)
 
     def _line(self) -> int:
         code: CodeType = inspect.unwrap(self.function).__code__
         return code.co_firstlineno
 
-    def _values(self) -> dict[str, Any]:
+    def _values(self, variant: Variant) -> dict[str, Any]:
         """Return the keys of an eval file that the mark gives."""
         values = dict(self._mark().kwargs)
-        target = f"{self.path.name}::{self.name}"
+        name = f"{self.name}[{variant.id}]" if variant.id else self.name
+        target = f"{self.path.name}::{name}"
         config = {key: values.pop(key) for key in _OF_AGENT if key in values}
         agent = {"type": FUNCTION_AGENT, "config": {**config, "target": target}}
-        return {"name": self.name, **values, "agent": agent}
+        return {"name": name, **values, "agent": agent}
 
     def _mark(self) -> pytest.Mark:
         first, *others = [mark for mark in self.own_markers if mark.name == "siren"]
@@ -96,21 +127,16 @@ class EvalFunction(Evaluation):
         for key in _REFUSED:
             if key in given.kwargs:
                 raise self._problem(f"the mark siren takes no {key}{_instead(key)}")
-        parameters = list(inspect.signature(self.function).parameters.values())
-        names = [one.name for one in parameters if one.default is inspect.Parameter.empty]
-        if _RUN not in [one.name for one in parameters]:
-            raise self._problem(f"it has no parameter {_RUN}: def {self.name}({_RUN})")
-        if others := [name for name in names if name != _RUN]:
-            raise self._problem(
-                f"it asks for {', '.join(others)}: runs are executed side by side, where there are "
-                f"no fixtures but {_RUN}"
-            )
+        if RUN not in inspect.signature(self.function).parameters:
+            raise self._problem(f"it has no parameter {RUN}: def {self.name}({RUN})")
+        if missing := {name: None for one in self.variants for name in one.missing}:
+            raise self._problem(f"it asks for {', '.join(missing)}, and there is no such fixture")
         for mark in self.own_markers:
-            if mark.name in _CONFLICTING and mark.args != _OF_ANYIO:
+            if mark.name in _CONFLICTING:
                 raise self._problem(
                     f"the mark {mark.name} does not go with siren{_instead(mark.name)}"
                 )
-        if inspect.isasyncgenfunction(self.function) or inspect.isgeneratorfunction(self.function):
+        if inspect.isasyncgenfunction(self.function):
             raise self._problem("it is a generator: return the answer")
 
     def _skip(self) -> None:
@@ -136,7 +162,6 @@ def _instead(key: str) -> str:
     """Return what to do instead of giving ``key``."""
     hints: Mapping[str, str] = {
         "agent": ": the function is the agent, whose keys are " + ", ".join(_OF_AGENT),
-        "parametrize": ": give sweep=... or task_ids=...",
         "xfail": ": give pass_when=..., which says when a run passes",
     }
     return hints.get(key, "")
@@ -148,12 +173,15 @@ def _with_function(spec: JobSpec, marked: Marked) -> JobSpec:
     return replace(spec, agent=replace(spec.agent, config=config.bound(marked)))
 
 
-def evaluations(collector: pytest.Collector, name: str, function: Any) -> Iterator[EvalFunction]:
+def evaluations(
+    collector: pytest.Collector, name: str, function: Any, found: Any
+) -> Iterator[EvalFunction]:
     """Yield the evaluation that ``function`` of ``collector`` is.
 
-    Raises a collection error for a method, which has no object to be called with.
+    ``found`` are the items that pytest would make of it. Raises a collection error for a method,
+    which has no object to be called with.
     """
-    made = EvalFunction.of(collector, name, function)
+    made = EvalFunction.of(collector, name, function, found or ())
     if not isinstance(collector, pytest.Module):
         raise made._problem("methods cannot be marked siren: write a function of the module")
     yield made

@@ -31,6 +31,10 @@ class ProcessEvaluations(Protocol):
         """Whether the session ends with the reasons why models are unavailable."""
         ...
 
+    def set_up(self, item: Any) -> None:
+        """Begin the run of ``item`` and set up its fixtures, unless it was executed before."""
+        ...
+
     def tell(self, item: Any) -> None:
         """Tell pytest what the run of ``item`` came to: raise unless it passes."""
         ...

@@ -65,7 +65,9 @@ from pytest_siren.session.config.options import run_timeout
 from pytest_siren.session.config.processes import executor_of, is_worker
 from pytest_siren.session.config.stash import EVALUATIONS, SESSION
 from pytest_siren.session.execution.event_loop import Lull, RunEventLoop, no_collections
+from pytest_siren.session.execution.main_thread import InMainThread
 from pytest_siren.session.execution.output_capture import OUTPUT, RunOutput
+from pytest_siren.session.items.function_run import FunctionRun
 from pytest_siren.session.items.job import Job, RunItem, Workshop, describe, judge, task_id
 from pytest_siren.session.items.report import (
     NOTHING,
@@ -188,6 +190,8 @@ class Ended:
     cancelled: bool = False
     unavailable: str | None = None
     """Why no other run of the session is worth its costs."""
+    raised: BaseException | None = None
+    """What the run raised in this process: its error, or the assertion that failed."""
     left_out: bool = False
     """Whether pytest is not told of it: no run on its model can succeed, and it stays pending."""
 
@@ -209,7 +213,11 @@ class Evaluations:
     unavailable_named: bool = False
     """Whether the session ends with the reasons for which models are unavailable."""
     _run_ids: RunIds = field(default_factory=RunIds)
+    _told: Ended | None = None
+    """The run that pytest was told of last."""
     _kept: dict[str, Ended] = field(default_factory=dict)
+    _in_main_thread: dict[str, InMainThread] = field(default_factory=dict)
+    """Runs that have begun in pytest's setup of their items."""
     _properties: Properties = ()
     """Of the run that was told last, on a worker."""
     _warmed: dict[int, BaseException | None] = field(default_factory=dict)
@@ -220,7 +228,7 @@ class Evaluations:
     def __post_init__(self) -> None:
         self._on_worker = is_worker(self.config)
         # It is not set as the thread's event loop, which is the tests'.
-        self._loop = RunEventLoop(self.lull, self._warn)
+        self._loop = RunEventLoop(self.lull, self.warn)
         self._shared = SharedParts()
         self._recording = AttemptRecording(self.config, self.recorder, self._in_time)
         self.config.pluginmanager.register(self._recording, "siren-records")
@@ -310,6 +318,8 @@ class Evaluations:
         number = len(past.entries) + 1
         outcome = await self._execute(item, run, number)
         outcome = without_secrets(outcome, redactor(self.config))
+        if self._lacks_fixtures(item):
+            return Ended(left_out=True)
         attempt = RunAttempt(
             run=run,
             run_id=self._run_ids(),
@@ -349,7 +359,8 @@ class Evaluations:
             self.board[Gauge.ENDED] += 1
         if known is not None:
             return self._told_again(item, run, past, known, extra=result)
-        ended = self._ended(item, run, result, output, Spent.of(past.entries))
+        spent = Spent.of(past.entries)
+        ended = self._ended(item, run, result, output, spent, raised=outcome.raised)
         return replace(ended, left_out=True) if unavailable is not None else ended
 
     def leaves_out(self, item: RunItem) -> bool:
@@ -402,14 +413,16 @@ class Evaluations:
         others: Spent = NOTHING,
         *,
         recorded: bool = False,
+        raised: BaseException | None = None,
     ) -> Ended:
         return Ended(
             report=report_of(run, result, others, recorded=recorded),
             passed=result.passed,
-            message="" if result.passed else describe(item, run, result),
+            message="" if result.passed else describe(item, run, result, raised),
             started_at=result.started_at.timestamp(),
             output=output,
             cancelled=result.status == Status.CANCELLED,
+            raised=raised,
         )
 
     def keep(self, item: RunItem, ended: Ended) -> None:
@@ -423,10 +436,9 @@ class Evaluations:
         executed now. One that is repeated is reported from its record: a session executes a run
         once, or whoever repeats failed tests would choose among its scores.
         """
-        ended = self._kept.pop(item.nodeid, None)
-        if ended is None:
-            ended = self._loop.complete(self.run(item))
+        ended = self._kept.pop(item.nodeid, None) or self._execute_now(item)
         item.reported = True
+        self._told = ended
         if isinstance(ended.error, Exception | UserInterrupt):
             raise ended.error
         if ended.error is not None:
@@ -436,6 +448,9 @@ class Evaluations:
             raise RunErrorError(ended.unavailable)
         if ended.cancelled:
             raise KeyboardInterrupt
+        if ended.left_out:
+            reasons = map(self.board.key_stopped, item.job.model_ids)
+            raise RunErrorError("; ".join(filter(None, reasons)))
         assert ended.report is not None
         if self._on_worker:
             self._properties = to_properties(ended.report, self._properties)
@@ -446,6 +461,33 @@ class Evaluations:
             warn_again(ended.output.warnings.values(), redactor(self.config))
         item.stash[_TOLD] = (ended.started_at, ended.report)
         _conclude(ended)
+
+    def take_told(self) -> Ended | None:
+        """Return the run that pytest was told of last; ``None`` if there was none since."""
+        told, self._told = self._told, None
+        return told
+
+    def set_up(self, item: Any) -> None:
+        """Begin the run of ``item`` and set up its fixtures, unless it was executed before."""
+        __tracebackhide__ = True
+        assert isinstance(item, FunctionRun)
+        item.executing = None
+        if item.nodeid in self._kept:
+            return
+        executing = InMainThread(item, self._loop, self._loop.complete, self.run)
+        self._in_main_thread[item.nodeid] = executing
+        executing.begin()
+
+    def _lacks_fixtures(self, item: RunItem) -> bool:
+        executing = self._in_main_thread.get(item.nodeid)
+        return executing is not None and executing.without_fixtures
+
+    def _execute_now(self, item: RunItem) -> Ended:
+        executing = self._in_main_thread.pop(item.nodeid, None)
+        ended: Ended = executing.end() if executing else self._loop.complete(self.run(item))
+        if ended.unavailable is not None:
+            self.board.stop(ended.unavailable)
+        return ended
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_makereport(
@@ -505,7 +547,7 @@ class Evaluations:
         """Close ``part``, or warn that it cannot be closed."""
         error = self._calling(part.value.aclose, CLOSING)
         if error is not None:
-            self._warn(not_closed(part, error))
+            self.warn(not_closed(part, error))
 
     def pytest_sessionfinish(self) -> None:
         self.close()
@@ -530,7 +572,7 @@ class Evaluations:
         if self._watching is None:
             from pytest_siren.session.execution.watching import Watching
 
-            self._watching = Watching(self.config, self._warn)
+            self._watching = Watching(self.config, self.warn)
         return await self._watching.run(spec, run, attempt, plan, execute)
 
     async def _executed(self, item: RunItem, run: RunInfo, plan: RunPlan) -> RunOutcome:
@@ -575,7 +617,7 @@ class Evaluations:
             return None
         return asyncio.CancelledError() if task.cancelled() else task.exception()
 
-    def _warn(self, message: str) -> None:
+    def warn(self, message: str) -> None:
         """Warn of what belongs to no run; the session stops where warnings are errors."""
         message = screened(message, redactor(self.config))
         try:
@@ -606,11 +648,11 @@ _TOLD = pytest.StashKey[tuple[float, RunReport]]()
 def _conclude(ended: Ended) -> Any:
     assert ended.report is not None
     if ended.report.status == Status.ERROR:
-        raise RunErrorError(ended.message)
+        raise RunErrorError(ended.message) from ended.raised
     if ended.passed is None:
         pytest.skip(ended.message)
     if not ended.passed:
-        raise RunFailedError(ended.message)
+        raise RunFailedError(ended.message) from ended.raised
 
 
 def evaluations_of(config: pytest.Config) -> Evaluations:

@@ -12,7 +12,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
 
-from pytest_siren.evaluation.isolation import INTERRUPTED, STOP, GuardedTask, Interrupts
+from pytest_siren.evaluation.isolation import (
+    INTERRUPTED,
+    STOP,
+    GuardedTask,
+    Interrupts,
+    one_line,
+)
 from pytest_siren.jobs.reading.job_config import RecordError
 from pytest_siren.jobs.writing.store import JobExistsError
 from pytest_siren.records import Result
@@ -22,6 +28,7 @@ from pytest_siren.session.config.stash import EARLY
 from pytest_siren.session.execution.event_loop import Lull, set_aside
 from pytest_siren.session.execution.executor import Ended, Evaluations
 from pytest_siren.session.execution.output_capture import Capture, RunStreams
+from pytest_siren.session.items.function_run import FunctionRun, Variant
 from pytest_siren.session.items.job import RunItem
 from pytest_siren.sharing.state import Gauge, SharedState
 from pytest_siren.text.words import counted
@@ -90,6 +97,11 @@ class Window:
     def free(self) -> int:
         """How many more runs may start."""
         return self._size - self._executing
+
+    @property
+    def empty(self) -> bool:
+        """Whether no run is in flight, and none that has ended is to be handed back."""
+        return not self._running and not self._ended
 
     @property
     def behind(self) -> bool:
@@ -204,13 +216,19 @@ class _Place:
         self._window.refill(self.item, result)
 
 
-_Batch = dict[int, deque[RunItem]]
+class _Batch(dict[int, deque[RunItem]]):
+    """Runs that may overtake each other, by job; they share the fixtures of ``variant``."""
+
+    def __init__(self, variant: Variant | None) -> None:
+        super().__init__()
+        self.variant = variant
 
 
 class Line:
     """Waiting items in order: runs in a row may overtake each other, nothing overtakes a test.
 
-    A test that is no run is alone: it waits until the runs before it have ended.
+    A test that is no run is alone: it waits until the runs before it have ended. So is a run with
+    fixtures of its own, and runs that share fixtures are only beside each other.
     """
 
     def __init__(self) -> None:
@@ -226,22 +244,23 @@ class Line:
     def put(self, item: pytest.Item) -> None:
         """Let ``item`` wait behind all others."""
         self._length += 1
-        if not isinstance(item, RunItem):
+        if not isinstance(item, RunItem) or is_alone(item):
             self._parts.append(item)
             return
-        if not self._parts or not isinstance(self._parts[-1], dict):
-            self._parts.append({})
-        batch = self._parts[-1]
-        assert isinstance(batch, dict)
+        variant = variant_of(item)
+        batch = self._parts[-1] if self._parts else None
+        if not isinstance(batch, _Batch) or batch.variant is not variant:
+            batch = _Batch(variant)
+            self._parts.append(batch)
         batch.setdefault(id(item.job), deque()).append(item)
         if self.in_order:
             self._came[id(item)] = len(self._came)
 
     def next_run(self, room: Callable[[RunItem], bool]) -> RunItem | None:
         """Take the first run that there is ``room`` for, unless a test is before it."""
-        if not self._parts or not isinstance(self._parts[0], dict):
+        batch = self._parts[0] if self._parts else None
+        if not isinstance(batch, _Batch):
             return None
-        batch = self._parts[0]
         jobs = list(batch.items()) if self.in_order else batch.items()
         if isinstance(jobs, list):
             jobs.sort(key=lambda entry: self._came[id(entry[1][0])])
@@ -257,8 +276,8 @@ class Line:
         return None
 
     def next_test(self) -> pytest.Item | None:
-        """Take the first item if it is no run."""
-        if not self._parts or isinstance(self._parts[0], dict):
+        """Take the first item if it is alone."""
+        if not self._parts or isinstance(self._parts[0], _Batch):
             return None
         item = self._parts.popleft()
         assert isinstance(item, pytest.Item)
@@ -270,7 +289,23 @@ class Line:
         if not self._parts:
             return None
         part = self._parts[0]
-        return next(iter(part.values()))[0] if isinstance(part, dict) else part
+        return next(iter(part.values()))[0] if isinstance(part, _Batch) else part
+
+    def separate(self) -> None:
+        """Let each of the runs that may go on beside each other now be alone."""
+        batch = self._parts.popleft()
+        assert isinstance(batch, _Batch)
+        self._parts.extendleft(reversed([item for items in batch.values() for item in items]))
+
+
+def variant_of(item: pytest.Item | None) -> Variant | None:
+    """Return the test function whose fixtures ``item`` needs; ``None`` if there is none."""
+    return item.variant if isinstance(item, FunctionRun) else None
+
+
+def is_alone(item: pytest.Item | None) -> bool:
+    """Whether nothing may be executed beside ``item``."""
+    return not isinstance(item, RunItem) or (isinstance(item, FunctionRun) and item.alone)
 
 
 _TICK = 0.25
@@ -327,6 +362,10 @@ class Drive:
     """Why no more is done; ``None`` when everything was."""
     _full: str | None = None
     """Why no further runs are started, while those in flight end as ever."""
+    _host: pytest.Function | None = None
+    """What pytest has set up the fixtures for that the runs in flight share."""
+    _variant: Variant | None = None
+    """The test function that these runs are of."""
 
     def __post_init__(self) -> None:
         config = self.session.config
@@ -344,7 +383,10 @@ class Drive:
         self._streams = RunStreams(self.session.config)
         self._interrupts = Interrupts(self._interrupt)
         self._far: dict[pytest.Collector, pytest.Item] = {}
-        self._mixed = any(not isinstance(item, RunItem) for item in self.session.items)
+        self._mixed = any(
+            not isinstance(item, RunItem) or isinstance(item, FunctionRun)
+            for item in self.session.items
+        )
 
     def run(self) -> None:
         """Take all items through, or until something stops it: see ``stopped``."""
@@ -379,9 +421,13 @@ class Drive:
             self._report(*ended)
             self._step(0)
             return True
+        if self._window.empty:
+            self._share()
         self._fill()
         if self._window:
             self._step(_TICK)
+        elif not self._window.empty:
+            return True
         elif not self._test():
             if (self.feed.closed and not len(self.line)) or self._full:
                 return False
@@ -401,13 +447,68 @@ class Drive:
             self._full = self.may_start()
             if self._full is not None:
                 return
-            item = self.line.next_run(self._window.room)
+            item = self.line.next_run(self._room)
             if item is None:
                 return
             if self._starts(item):
                 self._window.start(item)
             else:
                 self.feed.skip(item)
+
+    def _room(self, item: RunItem) -> bool:
+        """Whether ``item`` may start now, beside those in flight."""
+        ready = variant_of(item) is self._variant or self._is_told_again(item)
+        return ready and self._window.room(item)
+
+    def _is_told_again(self, item: RunItem) -> bool:
+        """Whether ``item`` needs no fixtures, for it is reported from its record."""
+        return self._variant is None and self.evaluations.is_recorded(item)
+
+    def _share(self) -> None:
+        """Set up the fixtures of the runs that come next, in place of those of the last ones."""
+        first = self.line.first()
+        if first is None or variant_of(first) is self._variant:
+            return
+        self._let_go_of_host(first)
+        variant = variant_of(first)
+        if not isinstance(first, FunctionRun) or variant is None or first.alone:
+            return
+        if self.evaluations.is_recorded(first):
+            return
+        assert first.parent is not None
+        host = variant.host(first.parent)
+        with self._apart():
+            failed = [*_set_up(host, first), *_tear_down(host, first)]
+        if failed:
+            # Each of them fails by itself, as pytest shows it.
+            variant.broken = True
+            self.line.separate()
+            return
+        variant.share(host)
+        self._variant, self._host = variant, host
+
+    def _let_go_of_host(self, following: pytest.Item) -> None:
+        """Tear down what only the runs had in common that have ended."""
+        if self._variant is None or self._host is None:
+            return
+        assert self._host.parent is not None
+        host = self._variant.host(self._host.parent)
+        with self._apart():
+            problems = [*_set_up(host, host), *_tear_down(host, following)]
+        for problem in problems:
+            self.evaluations.warn(f"{self._host.nodeid}: {one_line(problem)}")
+        self._variant = self._host = None
+
+    @contextmanager
+    def _apart(self) -> Iterator[None]:
+        """Let code of tests have the process, while no run is in flight."""
+        # The event loop may stand still for long.
+        self.evaluations.recorder.hand_over()
+        self._interrupts.__exit__()
+        try:
+            yield
+        finally:
+            self._interrupts.__enter__()
 
     def _starts(self, item: RunItem) -> bool:
         """Whether ``item`` has to be executed, or reported from its record.
@@ -430,20 +531,38 @@ class Drive:
             self.tracker.add(identity, task, came_to)
 
     def _test(self) -> bool:
-        """Execute the next item if it is no run; tell whether there was one."""
+        """Execute the next item if it is alone; tell whether there was one."""
+        if isinstance(self.line.first(), RunItem):
+            return self._run_alone()
         if len(self.line) < 2 and not self.feed.closed:
             # Its fixtures are torn down by what comes next, which is not known yet.
             return False
         test = self.line.next_test()
         if test is None:
             return False
-        # The event loop may stand still for long.
-        self.evaluations.recorder.hand_over()
-        self._interrupts.__exit__()
-        try:
+        with self._apart():
             self.feed.protocol(test, self._after(test), 0.0)
+        return True
+
+    def _run_alone(self) -> bool:
+        """Execute the next run as pytest executes a test, if it may start and is alone."""
+        self._full = self._full or self.may_start()
+        item = None if self._full else self.line.next_test()
+        if not isinstance(item, RunItem):
+            return False
+        if not self._starts(item):
+            self.feed.skip(item)
+            return True
+        board = self.evaluations.board
+        self.evaluations.take_told()
+        board[Gauge.RUNNING] = 1
+        try:
+            with self._apart():
+                self.feed.protocol(item, self._after(item), 0.0)
         finally:
-            self._interrupts.__enter__()
+            board[Gauge.RUNNING] = 0
+        if (ended := self.evaluations.take_told()) is not None and ended.report is not None:
+            self._decide(item, ended.report)
         return True
 
     def _report(self, item: RunItem, ended: Ended) -> None:
@@ -466,14 +585,18 @@ class Drive:
         if not self._mixed:
             return None
         first = self.line.first()
-        if first is None and self.feed.closed and not self._window:
+        if self._host is not None:
+            if not self._window.empty or variant_of(first) is self._variant:
+                return self._host
+            self._variant = self._host = None
+        if first is None and self.feed.closed and self._window.empty:
             return None
-        if not (first is None or isinstance(first, RunItem) or self._window):
+        if first is not None and self._window.empty and (is_alone(first) or variant_of(first)):
             return first
         # Which run ends next, and whether it will be needed at all, nobody knows.
         return self._farthest(item)
 
-    def _farthest(self, item: pytest.Item) -> pytest.Item:
+    def _farthest(self, item: pytest.Item) -> pytest.Item | None:
         """Return the item that shares least with ``item``: all others share that too."""
         assert item.parent is not None
         found = self._far.get(item.parent)
@@ -482,7 +605,10 @@ class Drive:
             by_parent = {id(other.parent): other for other in self.session.items}
             found = min(by_parent.values(), key=lambda other: _shared(chain, other))
             self._far[item.parent] = found
-        return found
+        if found is not item:
+            return found
+        siblings = (other for other in self.session.items if other.parent is item.parent)
+        return next((other for other in siblings if other is not item), None)
 
     def _step(self, seconds: float) -> None:
         self._capture.step(self._window.step, seconds)
@@ -522,6 +648,34 @@ class Drive:
         where a run does not let itself be cancelled.
         """
         self._window.abandon()
+
+
+def _set_up(host: pytest.Function, following: pytest.Item) -> Iterator[BaseException]:
+    """Set up what ``host`` uses; yield what that raises. ``following`` reports what it prints."""
+    hook = host.ihook
+    call = pytest.CallInfo.from_call(
+        lambda: hook.pytest_runtest_setup(item=host),
+        "setup",
+        (pytest.exit.Exception, KeyboardInterrupt),
+    )
+    # Not by the hook: other plugins expect of it items that pytest has collected.
+    for name, text in pytest.TestReport.from_item_and_call(host, call).sections:
+        kind, when = name.removeprefix("Captured ").split()
+        following.add_report_section(when, kind, text)
+    if call.excinfo is not None:
+        yield call.excinfo.value
+
+
+def _tear_down(host: pytest.Function, following: pytest.Item) -> Iterator[BaseException]:
+    """Tear down what ``following`` does not use; yield what that raises."""
+    hook = host.ihook
+    call = pytest.CallInfo.from_call(
+        lambda: hook.pytest_runtest_teardown(item=host, nextitem=following),
+        "teardown",
+        (pytest.exit.Exception, KeyboardInterrupt),
+    )
+    if call.excinfo is not None:
+        yield call.excinfo.value
 
 
 def _shared(chain: Sequence[object], other: pytest.Item) -> int:
@@ -680,6 +834,11 @@ class OtherPlugins:
             return None
         runner: Any = item.config.pluginmanager.get_plugin("runner")
         return runner.pytest_runtest_protocol(item, nextitem)
+
+    @pytest.hookimpl
+    def pytest_pyfunc_call(self, pyfuncitem: pytest.Function) -> bool | None:
+        """Await a run's ``async def`` that no plugin for asynchronous tests has taken."""
+        return pyfuncitem.await_unaided() if isinstance(pyfuncitem, FunctionRun) else None
 
     @pytest.hookimpl(optionalhook=True, tryfirst=True)
     def pytest_timeout_set_timer(self, item: pytest.Item) -> bool | None:

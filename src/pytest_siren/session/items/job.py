@@ -43,7 +43,8 @@ from pytest_siren.jobs.records.naming import run_directory
 from pytest_siren.payloads import RunInfo
 from pytest_siren.records import Result
 from pytest_siren.session.config.stash import EVALUATIONS
-from pytest_siren.session.items.report import RunErrorError, RunFailedError
+from pytest_siren.session.items.report import RESULT, RunErrorError, RunFailedError
+from pytest_siren.session.items.tracebacks import cut, innermost
 from pytest_siren.spec.jobspec import (
     ComponentSpec,
     JobSpec,
@@ -135,6 +136,8 @@ class Job:
         parts = [self.attack_name or "benign"]
         if self.spec.agent.type not in _UNNAMED:
             parts.append(self.spec.agent.type)
+        if self.spec.parameters:
+            parts.append(self.spec.parameters)
         if self.model.kind is not ModelKind.NONE:
             parts.append(self.model.label)
         parts += [f"{key}={value}" for key, value in self.spec.cell.items()]
@@ -412,11 +415,16 @@ class RunItem(pytest.Item):
         benign: BenignTask,
         malicious: MaliciousTask | None,
         run_index: int,
+        **given: Any,
     ) -> RunItem:
-        """Make the item, with a node id that only the configuration decides."""
+        """Make the item, with a node id that only the configuration decides.
+
+        ``given`` are further arguments of its constructor.
+        """
         name = visible(f"{task_id(benign, malicious)}[{job.label}-run{run_index}]")
         # In a text, pytest takes the brackets for parameters, as it does when it reads its cache.
-        item: RunItem = cls.from_parent(parent, name=name, nodeid=f"{parent.nodeid}::{name}")
+        given = given or {"nodeid": f"{parent.nodeid}::{name}"}
+        item: RunItem = cls.from_parent(parent, name=name, **given)
         item.job, item.benign, item.malicious, item.run_index = job, benign, malicious, run_index
         return item
 
@@ -439,10 +447,29 @@ class RunItem(pytest.Item):
         self.config.stash[EVALUATIONS].tell(self)
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
-        """Return one line for what a run came to, and a traceback for everything else."""
-        if isinstance(excinfo.value, RunFailedError | RunErrorError):
-            return str(excinfo.value)
-        return super().repr_failure(excinfo, style)
+        """Return one line for what a run came to, and a traceback for everything else.
+
+        Above the line stands where in the user's code an assertion failed, with its values; for
+        errors only with ``-v`` or ``--tb``.
+        """
+        error = excinfo.value
+        if not isinstance(error, RunFailedError | RunErrorError):
+            return super().repr_failure(excinfo)
+        raised = error.__cause__ if self._shows_traceback(error) else None
+        own = None if raised is None else cut(raised, self.config.rootpath)
+        if own is None:
+            return str(error)
+        found: Any = super().repr_failure(pytest.ExceptionInfo.from_exception(own))
+        if isinstance(found, str):
+            return str(error)
+        found.addsection(RESULT, str(error))
+        return found
+
+    def _shows_traceback(self, error: BaseException) -> bool:
+        style = self.config.getoption("tbstyle", "auto")
+        if isinstance(error, RunFailedError) or self.config.get_verbosity() > 0:
+            return bool(style != "no")
+        return style not in ("auto", "line", "no")
 
     def reportinfo(self) -> tuple[Any, int | None, str]:
         return self.path, None, self.name
@@ -473,15 +500,22 @@ def judge(pass_when: PassWhen, outcome: RunOutcome, *, attacked: bool) -> bool |
     return pass_when.holds(attacked, outcome.benign_score, outcome.attack_score)
 
 
-def describe(item: RunItem, run: RunInfo, result: Result) -> str:
-    """Say what was asked, what came of it, and where the record lies."""
+def describe(
+    item: RunItem, run: RunInfo, result: Result, raised: BaseException | None = None
+) -> str:
+    """Say what was asked, what came of it, and where the record lies.
+
+    ``raised`` is the error of the run, where it was executed by this process.
+    """
     record = _record(item.config.rootpath, run, result)
     if result.exception_info is not None:
         error = result.exception_info
         said = printable(error.exception_message, 200)
         said = f": {said}" if said else ""
         won = "; the attacker's goal was reached before" if result.goal_reached else ""
-        return f"{printable(error.exception_type, 80)}{said}{won}; record {record}"
+        place = innermost(raised, item.config.rootpath)
+        at = "" if place is None else f"{printable(place, 200)}: "
+        return f"{at}{printable(error.exception_type, 80)}{said}{won}; record {record}"
     if result.assertion is not None:
         first, *_ = result.assertion.splitlines()
         return f"assertion failed: {printable(first, 400)}; record {record}"

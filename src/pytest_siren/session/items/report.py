@@ -185,6 +185,18 @@ _OF_ONE_RUN = frozenset(
 Properties: TypeAlias = Sequence[tuple[str, object]]
 
 
+RESULT = "result of the run"
+"""The section of a traceback that says in one line what the run came to."""
+
+
+def line_of(report: pytest.TestReport) -> str:
+    """Return in one line what a run came to that did not pass."""
+    for name, text, *_ in getattr(report.longrepr, "sections", ()):
+        if name == RESULT:
+            return str(text)
+    return str(report.longrepr)
+
+
 class RunFailedError(Exception):
     """The run was scored, and the item does not pass by that score."""
 

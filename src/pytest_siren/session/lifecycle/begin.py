@@ -133,8 +133,13 @@ def collect(path: Path, parent: pytest.Collector) -> EvalFile | None:
     return EvalFile.from_parent(parent, path=path)
 
 
-def collect_function(parent: pytest.Collector, name: str, function: Any) -> list[EvalFunction]:
-    """Return the evaluation of the marked ``function``; none where this session leaves it alone."""
+def collect_function(
+    parent: pytest.Collector, name: str, function: Any, found: Any
+) -> list[EvalFunction]:
+    """Return the evaluation of the marked ``function``; none where this session leaves it alone.
+
+    ``found`` are the items that pytest would make of the function.
+    """
     with no_collections():
         from pytest_siren.session.collection.marked_function import evaluations
 
@@ -142,7 +147,7 @@ def collect_function(parent: pytest.Collector, name: str, function: Any) -> list
         if parent.config.stash[SESSION].set_aside is not None:
             return []
         start(parent.config)
-    return list(evaluations(parent, name, function))
+    return list(evaluations(parent, name, function, found))
 
 
 def start(config: pytest.Config) -> Evaluations:

@@ -26,7 +26,13 @@ from pytest_siren.session.config.stash import (
     SESSION,
     forget_latest,
 )
-from pytest_siren.session.items.report import Received, from_properties, screen_warning, screened
+from pytest_siren.session.items.report import (
+    Received,
+    from_properties,
+    line_of,
+    screen_warning,
+    screened,
+)
 from pytest_siren.text.words import counted, escaped, printable
 
 _OUTCOMES = ("passed", "failed", "skipped")
@@ -221,7 +227,11 @@ class Reporting:
         kept = {category: list(stats.get(category, ())) for category in ("failed", "error")}
         if self.config.get_verbosity() < 1:
             for category, reports in kept.items():
-                stats[category] = [rep for rep in reports if rep.nodeid not in self._nodeids]
+                stats[category] = [
+                    rep
+                    for rep in reports
+                    if rep.nodeid not in self._nodeids or not isinstance(rep.longrepr, str)
+                ]
         try:
             yield
         finally:
@@ -280,7 +290,12 @@ class Reporting:
         )
 
     def _failure_lines(self, terminalreporter: Any, kept: dict[str, list[Any]]) -> None:
-        reports = [rep for found in kept.values() for rep in found if rep.nodeid in self._nodeids]
+        reports = [
+            rep
+            for found in kept.values()
+            for rep in found
+            if rep.nodeid in self._nodeids and rep.when == "call"
+        ]
         if not reports or self.config.getoption("reportchars") == "N":
             return
         terminalreporter.section("runs that did not pass", sep="=", bold=True)
@@ -288,7 +303,7 @@ class Reporting:
             word = self.config.hook.pytest_report_teststatus(report=rep, config=self.config)[2]
             word, markup = word if isinstance(word, tuple) else (word, {"red": True})
             terminalreporter.write(word, **markup)
-            terminalreporter.line(f" {rep.nodeid} - {rep.longrepr}")
+            terminalreporter.line(f" {rep.nodeid} - {line_of(rep)}")
 
     def load(self) -> None:
         """Import the modules that compute the table, which takes a third of a second."""
