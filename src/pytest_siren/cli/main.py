@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from io import TextIOWrapper
 
 from pytest_siren.cli import (
+    audit,
     bless,
     compare,
     config,
@@ -50,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--version", action="version", version=f"pytest-siren {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     on_jobs = (results, compare, bless, report, jobs, diff, resume, importing, export, rescore)
-    for module in (run, *on_jobs, config, models):
+    for module in (run, *on_jobs, audit, config, models):
         module.add_parser(commands)
     words = sys.argv[1:] if argv is None else argv
     if not words:

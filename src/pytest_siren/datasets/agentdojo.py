@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
+from importlib.metadata import version as package_version
 from importlib.resources import files
 from itertools import product
 from pathlib import Path
@@ -61,6 +62,11 @@ class AgentDojoDataset:
     def couples(self) -> Sequence[Couple]:
         """Every benign task with every malicious task."""
         return [Couple(*pair) for pair in product(self.benign_tasks, self.malicious_tasks)]
+
+
+def benchmark(version: str) -> dict[str, str]:
+    """Return the versions that decide what evaluators do: of the benchmark and of its package."""
+    return {"benchmark": version, "agentdojo": package_version("agentdojo")}
 
 
 def matching_versions(

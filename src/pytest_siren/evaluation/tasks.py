@@ -194,6 +194,15 @@ class SnapshotEnvironment(Environment, Protocol):
 
 
 @runtime_checkable
+class ComparableEnvironment(Environment, Protocol):
+    """An environment that can tell whether two of its states are the same."""
+
+    def same(self, one: Any, other: Any) -> bool | None:
+        """Return whether tools find the same in both states; ``None`` if that cannot be known."""
+        ...
+
+
+@runtime_checkable
 class SelectiveEnvironment(Environment, Protocol):
     """An environment that knows which vectors a task is bound to read."""
 

@@ -109,6 +109,10 @@ class AgentDojoEnvironment:
             return self._made(state.task_id, state.contents)
         return replace(state, env=state.env.model_copy(deep=True))
 
+    def same(self, one: AgentDojoState, other: AgentDojoState) -> bool:
+        """Return whether both environments hold the same."""
+        return bool(one.env == other.env)
+
     async def call(self, state: AgentDojoState, call: ToolCall) -> ToolOutcome:
         """Execute ``call`` as AgentDojo's ``ToolsExecutor`` does."""
         state.untouched = False

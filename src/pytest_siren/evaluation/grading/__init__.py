@@ -1,0 +1,1 @@
+"""Whether evaluators tell right solutions from wrong ones."""
