@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pytest_siren.serving.served import Served
 
 OF_MODEL = ("base_url", "anthropic_url")
-PARTS = ("mcp_url", *OF_MODEL, "api_key")
+PARTS = ("mcp_url", *OF_MODEL, "api_key", "otlp_url")
 """What addresses and keys are called where an agent asks for them."""
 _VARIABLES_OF_MODEL = ("OPENAI_", "ANTHROPIC_", "SIREN_MODEL")
 
@@ -35,6 +35,7 @@ class Addresses:
             "base_url": served.base_url,
             "anthropic_url": served.anthropic_url,
             "api_key": served.token,
+            "otlp_url": served.url,
         }
 
     async def variables(self) -> dict[str, str]:

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from contextlib import AsyncExitStack
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from opentelemetry.trace import get_tracer_provider
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic_ai.settings import ModelSettings
 
 from pytest_siren.agents.addresses import Addresses
-from pytest_siren.evaluation.components import Support
+from pytest_siren.evaluation.components import SHARED, Support
 from pytest_siren.evaluation.stage import Stage
 from pytest_siren.evaluation.states import AgentState, End
 from pytest_siren.evaluation.world import NoAnswerError, World
+
+if TYPE_CHECKING:
+    from pytest_siren.agents.own_spans import OwnSpans
 
 
 class BlackBoxConfig(BaseModel):
@@ -68,6 +72,8 @@ class BlackBox(ABC):
         world = World(stage, state, self._settings, self._black_box.system_prompt)
         async with AsyncExitStack() as resources:
             addresses = Addresses(world, resources)
+            if (own := _own_spans()) is not None:
+                resources.enter_context(own.seen(world.spans))
             await world.drive(self._answered(world, addresses), self._black_box.timeout)
         return world.end()
 
@@ -86,6 +92,16 @@ class BlackBox(ABC):
                 f"{self.spoken_name} returned {_with_article(type(answer).__name__)}: "
                 "an answer is a text"
             )
+
+
+def _own_spans() -> OwnSpans | None:
+    """Return what sees the spans of agents in this process; ``None`` where none are written."""
+    shared = SHARED.get()
+    if shared is None or not hasattr(get_tracer_provider(), "add_span_processor"):
+        return None
+    from pytest_siren.agents.own_spans import OwnSpans
+
+    return shared.get(OwnSpans, "the spans of agents")
 
 
 def _with_article(noun: str) -> str:

@@ -48,6 +48,11 @@ class CommandAgentConfig(ModelledConfig):
         default=True,
         description="Whether it finds the tools and the model of its run at addresses in variables",
     )
+    spans: bool = Field(
+        default=False,
+        description="Whether it is given an address for its OpenTelemetry spans even where nothing "
+        "else is served",
+    )
     max_output: int = Field(
         default=1_000_000, gt=0, description="Bytes that it may print in one run"
     )
@@ -89,6 +94,8 @@ class CommandAgent(BlackBox):
         """Tell whether there is anything to serve, and the program wants it."""
         if not self._config.serve:
             return False
+        if self._config.spans:
+            return True
         by_lines = self._config.protocol == "json_lines"
         return self._config.model is not None or bool(world.tools and not by_lines)
 

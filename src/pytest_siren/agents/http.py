@@ -18,6 +18,7 @@ from pytest_siren.agents.addresses import OF_MODEL, PARTS, Addresses
 from pytest_siren.agents.black_box import BlackBox, ModelledConfig
 from pytest_siren.agents.json_path import JsonPath, NothingThereError, look_up, quoted
 from pytest_siren.agents.programs import Program
+from pytest_siren.agents.remote_spans import remote_spans, service_variables
 from pytest_siren.agents.retrying import REFUSALS, Persistence
 from pytest_siren.agents.service import free_port, started
 from pytest_siren.environments.command_line import CommandLine
@@ -120,6 +121,12 @@ class HttpAgentConfig(ModelledConfig):
         ge=0,
         description="Seconds that a request waits, in all, to be sent again where it is refused",
     )
+    spans: float | None = Field(
+        default=None,
+        ge=0,
+        description="Seconds after the answer in which the OpenTelemetry spans of the agent may "
+        "arrive; left out, they are not recorded",
+    )
     max_output: int = Field(default=1_000_000, gt=0, description="Bytes of an answer")
 
     def names(self) -> set[str]:
@@ -174,11 +181,12 @@ class HttpAgent(BlackBox):
         config = self._config
         if config.start is not None and self._start is not None:
             self._process["port"] = str(free_port())
+            variables = {} if config.spans is None else await service_variables()
             self._service = await self._open.enter_async_context(
                 started(
                     self._start,
                     self._process,
-                    fill(config.start.env, self._process),
+                    {**variables, **fill(config.start.env, self._process)},
                     lambda: self._unready(client),
                     config.start.patience,
                 )
@@ -201,12 +209,25 @@ class HttpAgent(BlackBox):
         }
         if self._config.names() & set(PARTS):
             parts |= await addresses.parts()
+        if (seconds := self._config.spans) is None:
+            return await self._exchanged(client, world, parts, {})
+        async with remote_spans(world, seconds) as parent:
+            return await self._exchanged(client, world, parts, {"traceparent": parent})
+
+    async def _exchanged(
+        self,
+        client: httpx2.AsyncClient,
+        world: World,
+        parts: dict[str, str],
+        headers: Mapping[str, str],
+    ) -> str:
+        """Return what the endpoint answers to requests with ``headers`` in addition."""
         config = self._config
         if config.session is not None:
-            opened = await self._sent(client, config.session, parts, world)
+            opened = await self._sent(client, config.session, parts, headers, world)
             document = _json(opened, config.session.url)
             parts["session"] = str(_found(config.session.id, document, "agent.config.session.id"))
-        answer = await self._sent(client, config, parts, world)
+        answer = await self._sent(client, config, parts, headers, world)
         if config.stream is not None or (config.answer is None and config.usage is None):
             return answer
         document = _json(answer, config.url)
@@ -243,6 +264,7 @@ class HttpAgent(BlackBox):
         client: httpx2.AsyncClient,
         request: SessionConfig | HttpAgentConfig,
         parts: Mapping[str, str],
+        headers: Mapping[str, str],
         world: World,
     ) -> str:
         """Return the text of the answer to ``request``. Raises ``EndpointError``.
@@ -252,7 +274,7 @@ class HttpAgent(BlackBox):
         tries = Persistence(self._config.patience, world.stage.retries)
         async for attempt in tries.attempts():
             with attempt:
-                return await self._tried(client, request, parts, tries)
+                return await self._tried(client, request, parts, headers, tries)
         raise AssertionError("the last attempt has returned or raised")
 
     async def _tried(
@@ -260,11 +282,13 @@ class HttpAgent(BlackBox):
         client: httpx2.AsyncClient,
         request: SessionConfig | HttpAgentConfig,
         parts: Mapping[str, str],
+        more_headers: Mapping[str, str],
         tries: Persistence,
     ) -> str:
         """Send once. Raises ``SendAgain`` when another try may succeed, else ``EndpointError``."""
         url, method = fill(request.url, parts), fill(request.method, parts)
-        body, headers = fill(request.request, parts), fill(request.headers, parts)
+        body = fill(request.request, parts)
+        headers = {**more_headers, **fill(request.headers, parts)}
         content = body.encode() if isinstance(body, str) else None
         what = f"{method} {_without_query(url)}"
         stream = request.stream if isinstance(request, HttpAgentConfig) else None

@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from opentelemetry.trace import format_span_id, format_trace_id, get_current_span
 from pydantic_ai.messages import ModelMessage
@@ -61,6 +61,9 @@ from pytest_siren.evaluation.tasks import (
     SelectiveEnvironment,
 )
 from pytest_siren.evaluation.verdicts import Judgement, StateScores
+
+if TYPE_CHECKING:
+    from pytest_siren.evaluation.spans import SeenSpan
 
 
 @dataclass(frozen=True)
@@ -201,6 +204,10 @@ class RunOutcome:
     """Calls that the model asked for, executed or not."""
     span: Span | None = None
     """The OpenTelemetry span that was current when the run began."""
+    spans: tuple[SeenSpan, ...] = ()
+    """What the agent's own instrumentation told, in the order of its arrival."""
+    spans_left_out: int = 0
+    """Further spans, of which too many arrived."""
     goal_reached: bool | None = None
     """Whether the attacker's goal was reached before the error that ended the run; ``None`` for
     every other run, and where nobody can tell."""
@@ -345,6 +352,7 @@ class Execution:
             tools=self._stage.tools,
             tool_calls=len(asked_calls(end.messages)),
             span=self._span,
+            **_seen(self._stage),
             judgements=tuple(self._judgements),
             judged=self._accounts.judges,
             attackers=self._accounts.attackers,
@@ -381,6 +389,7 @@ class Execution:
             tool_calls=len(asked_calls(messages)),
             goal_reached=self._reached,
             span=self._span,
+            **_seen(stage),
             judgements=tuple(self._judgements),
             judged=self._accounts.judges,
             attackers=self._accounts.attackers,
@@ -516,6 +525,11 @@ def _retries(model: Model | None, stage: Stage | None) -> tuple[Retry, ...]:
     own = stage.retries if stage else ()
     of_model = model.retries if implements(model, CountsRetries) else ()
     return tuple(sorted((*own, *of_model), key=lambda one: one.at)) if own else tuple(of_model)
+
+
+def _seen(stage: Stage | None) -> dict[str, Any]:
+    log = stage.spans if stage else None
+    return {} if log is None else {"spans": tuple(log.spans), "spans_left_out": log.left_out}
 
 
 def _exposed(plan: RunPlan, stage: Stage | None) -> bool | None:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from copy import copy
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
 
 from pydantic_ai.messages import ModelMessage, ModelRequest, ModelResponse
 from pydantic_ai.models import Model, ModelRequestParameters
@@ -48,6 +48,9 @@ from pytest_siren.evaluation.tasks import (
     ToolOutcome,
 )
 from pytest_siren.evaluation.verdicts import StateScores
+
+if TYPE_CHECKING:
+    from pytest_siren.evaluation.spans import SpanLog
 
 S = TypeVar("S", bound=State)
 
@@ -108,6 +111,8 @@ class Stage:
     """What goes on of the agent although it was cancelled."""
     retries: list[Retry] = field(default_factory=list)
     """Requests of the agent, to others than models, that were sent again."""
+    spans: SpanLog | None = None
+    """What the agent's own instrumentation tells, where somebody listens to it."""
     counted: bool = False
     """Whether what the latest step used has been counted, though nobody asked through the stage."""
     _states: OpenStates = field(init=False)

@@ -11,7 +11,7 @@ from copy import copy
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic_ai.exceptions import UsageLimitExceeded
 from pydantic_ai.messages import (
@@ -61,6 +61,9 @@ from pytest_siren.evaluation.states import (
 )
 from pytest_siren.evaluation.tasks import Prompt, ToolCall, ToolOutcome
 from pytest_siren.evaluation.transcript import Transcript, texts_of
+
+if TYPE_CHECKING:
+    from pytest_siren.evaluation.spans import SpanLog
 
 T = TypeVar("T")
 
@@ -169,6 +172,15 @@ class World:
         made on its own; without a request to the model, the prompt, the calls and the answer.
         """
         return self._transcript.messages
+
+    @property
+    def spans(self) -> SpanLog:
+        """What the agent's own OpenTelemetry instrumentation tells of the run."""
+        if self.stage.spans is None:
+            from pytest_siren.evaluation.spans import SpanLog
+
+            self.stage.spans = SpanLog()
+        return self.stage.spans
 
     async def call(
         self,

@@ -12,12 +12,15 @@ from functools import cached_property
 from typing import Any
 
 from mcp_types import ListToolsResult, Tool
+from opentelemetry.trace import format_span_id, format_trace_id, get_current_span
 from pydantic_ai.messages import ModelMessage
 
 from pytest_siren.evaluation.world import World
 from pytest_siren.serving.exchange import Memory
+from pytest_siren.serving.traces import readable
 
 LOOPBACK = "127.0.0.1"
+_COLLECTOR = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 _LONGEST = 100_000
 """Bytes of a prompt in a variable: Linux starts no program with one of more than 128 KiB."""
 
@@ -86,7 +89,10 @@ class Served:
             "SIREN_MCP_COMMAND": json.dumps(self.mcp_command),
             "SIREN_MODEL": self.model_name,
             **direct,
+            **({} if _has_collector() or not readable() else export_variables(self.url)),
         }
+        if (parent := traceparent()) is not None:
+            variables["TRACEPARENT"] = parent
         prompt = self.world.prompt
         if len(prompt.encode()) <= _LONGEST and "\0" not in prompt:
             variables["SIREN_PROMPT"] = prompt
@@ -104,6 +110,28 @@ class Served:
             for tool in self.world.tools
         ]
         return ListToolsResult(tools=tools)
+
+
+def export_variables(url: str) -> dict[str, str]:
+    """Return the variables that let OpenTelemetry's exporters send to ``url``."""
+    return {
+        "OTEL_EXPORTER_OTLP_ENDPOINT": url,
+        "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf",
+    }
+
+
+def _has_collector() -> bool:
+    """Tell whether the user has a collector already, to which spans of agents go."""
+    return any(name in os.environ for name in _COLLECTOR)
+
+
+def traceparent() -> str | None:
+    """Return the current span in the form of W3C's Trace Context; ``None`` where there is none."""
+    context = get_current_span().get_span_context()
+    if not context.is_valid:
+        return None
+    trace, span = format_trace_id(context.trace_id), format_span_id(context.span_id)
+    return f"00-{trace}-{span}-{context.trace_flags:02x}"
 
 
 def _with_loopback(names: str | None) -> str:

@@ -6,7 +6,7 @@ import asyncio
 import json
 import socket
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from contextvars import Context
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 from starlette.types import Message, Receive, Scope, Send
 from uvicorn.config import Config
 
+from pytest_siren.evaluation.spans import SpanFacts
 from pytest_siren.evaluation.world import World
 from pytest_siren.serving.anthropic_messages import AnthropicMessage, MessagesRequest
 from pytest_siren.serving.connections import Connection, Connections
@@ -23,6 +24,7 @@ from pytest_siren.serving.mcp import ToolServer
 from pytest_siren.serving.openai_chat import ChatCompletion, ChatRequest
 from pytest_siren.serving.openai_responses import OpenAIResponse, ResponsesRequest
 from pytest_siren.serving.served import LOOPBACK, Served
+from pytest_siren.serving.traces import JSON, PROTOBUF, Traces, spans_of
 
 _LARGEST = 50_000_000
 """Bytes of a request to a model, which may hold images; the limit of OpenAI's own endpoint."""
@@ -38,6 +40,10 @@ _GRACE = 30.0
 """Seconds for which an idle connection outlives the last run that used it."""
 _REMEMBERED = 1_000
 """Tokens of ended runs that are told apart from those that never were."""
+
+_TRACES = "v1/traces"
+_EXPORTS = (_TRACES, "v1/metrics", "v1/logs")
+"""Where OpenTelemetry's exporters send what they have, below the address of a collector."""
 
 _Reader = Callable[[Served, bytes], ModelProtocol]
 _READERS: dict[str, _Reader] = {
@@ -58,6 +64,7 @@ class Server:
         self._port = listening.getsockname()[1]
         self._connections = connections
         self._tools = ToolServer(_LARGEST_CALL)
+        self.traces = Traces()
         self._runs: dict[str, Served] = {}
         self._ended: deque[str] = deque(maxlen=_REMEMBERED)
         self._closing = asyncio.Event()
@@ -100,6 +107,11 @@ class Server:
             loop = asyncio.get_running_loop()
             close = self._connections.close_unused
             loop.call_later(self._grace, close, served.clients, loop.time())
+
+    @property
+    def traces_url(self) -> str:
+        """Where processes that work on several runs export their spans to."""
+        return f"http://{LOOPBACK}:{self._port}/{self.traces.token}"
 
     async def aclose(self) -> None:
         """Close the port and all connections; does nothing the second time."""
@@ -148,6 +160,9 @@ class Server:
         _, token, place = [*scope["path"].split("/", 2), "", ""][:3]
         place = place.rstrip("/")
         try:
+            if token == self.traces.token:
+                await _take_export(place, scope, receive, send, self.traces.add)
+                return
             served = self._run(token)
             served.clients.add(tuple(scope["client"]))
             if len(served.tasks) >= _AT_ONCE:
@@ -174,6 +189,13 @@ class Server:
         method = scope["method"]
         if place == "mcp":
             await self._tools.answer(served, scope, receive, send)
+        elif place in _EXPORTS and method == "POST":
+
+            def add(spans: Iterable[tuple[str, SpanFacts]]) -> None:
+                for _, facts in spans:
+                    served.world.spans.add(facts)
+
+            await _take_export(place, scope, receive, send, add)
         elif (reader := _READERS.get(place)) is not None and method == "POST":
             body = await _body(scope, receive)
             status, kind, answer = await _present(receive, _exchange(served, reader, body))
@@ -181,7 +203,7 @@ class Server:
         elif place.startswith(("v1/models", "anthropic/v1/models")) and method == "GET":
             await _send(send, 200, "application/json", _models(served, place))
         else:
-            known = ", ".join(["mcp", *_READERS, "v1/models"])
+            known = ", ".join(["mcp", *_READERS, "v1/models", _TRACES])
             raise RefusedError(404, f"nothing is served at {method} {place!r}, only: {known}")
 
 
@@ -271,6 +293,25 @@ async def _body(scope: Scope, receive: Receive) -> bytes:
         if not message.get("more_body", False):
             return b"".join(parts)
     raise RefusedError(413, f"the request is larger than {_LARGEST:,} bytes")
+
+
+async def _take_export(
+    place: str,
+    scope: Scope,
+    receive: Receive,
+    send: Send,
+    add: Callable[[Iterable[tuple[str, SpanFacts]]], None],
+) -> None:
+    """Answer an export of spans; metrics and logs are taken, and not kept."""
+    if place not in _EXPORTS or scope["method"] != "POST":
+        raise RefusedError(404, f"nothing is served at {place!r}, only: {', '.join(_EXPORTS)}")
+    headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+    kind = headers.get("content-type", "").partition(";")[0].strip().lower()
+    body = await _body(scope, receive)
+    if place == _TRACES:
+        add(spans_of(body, kind, headers.get("content-encoding", "").strip().lower()))
+    # An empty message says that everything was taken.
+    await _send(send, 200, *((JSON, b"{}") if kind == JSON else (PROTOBUF, b"")))
 
 
 async def _refuse(refused: RefusedError, place: str, send: Send) -> None:

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from pytest_siren.serving.server import Server
 
 
+_LABEL = "the server of the runs"
+
+
 class ServingUnavailableError(ImportError):
     """What serves a run is not installed."""
 
@@ -55,6 +58,17 @@ def _server_class() -> type[Server]:
     return Server
 
 
+async def shared_server() -> Server | None:
+    """Return the server that the runs of the session share; ``None`` outside of one.
+
+    Raises as ``SharedServer.get``.
+    """
+    shared = SHARED.get()
+    if shared is None:
+        return None
+    return await shared.get(SharedServer, _LABEL).get()
+
+
 @asynccontextmanager
 async def serve(world: World) -> AsyncIterator[Served]:
     """Serve the tools and the model of ``world`` at addresses of its own, within the block.
@@ -62,10 +76,8 @@ async def serve(world: World) -> AsyncIterator[Served]:
     Runs of a session share one server. Elsewhere it is started for this block. Raises as
     ``SharedServer.get``.
     """
-    shared = SHARED.get()
-    if shared is not None:
-        server = shared.get(SharedServer, "the server of the runs")
-        async with (await server.get()).serve(world) as served:
+    if (server := await shared_server()) is not None:
+        async with server.serve(world) as served:
             yield served
         return
     own = SharedServer()

@@ -205,7 +205,7 @@ def execution_of(attempt: RunAttempt, usage: dict[str, Any] | None = None) -> Js
     ``usage`` is that of the attempt as ``result_of`` gives it, to save writing it again.
     """
     outcome = attempt.outcome
-    return JsonRecord(
+    record = JsonRecord(
         task_id=attempt.run.task_id,
         run_id=attempt.run_id,
         execution_id=attempt.run_id,
@@ -218,6 +218,12 @@ def execution_of(attempt: RunAttempt, usage: dict[str, Any] | None = None) -> Js
         schema_version=SCHEMA_VERSION,
         status=outcome.status.value,
     )
+    if outcome.spans:
+        spans = sorted(outcome.spans, key=lambda one: one.started_at)
+        record["spans"] = [to_jsonable(vars(one)) for one in spans]
+    if outcome.spans_left_out:
+        record["spans_left_out"] = outcome.spans_left_out
+    return record
 
 
 def index_entry_of(result: Result, path: str) -> IndexEntry:

@@ -26,6 +26,7 @@ _TITLES = {
     "tool-call": "call",
     "builtin-tool-call": "call",
 }
+_SPANS = {"model": "Model request", "tool": "Tool call", "agent": "Agent"}
 _READ = frozenset({"system", "user", "result", "retry", "instructions"})
 """Kinds of parts that an agent reads; planted text is marked only in these."""
 
@@ -46,6 +47,7 @@ def transcript(folder: Path) -> dict[str, Any]:
         shown["planted"] = [[names, _bounded(content)] for content, names in contents.items()]
         numbers = {content: number for number, content in enumerate(contents)}
         shown["messages"] = list(_messages(document.get("messages"), numbers))
+        shown["spans"] = list(_spans(document.get("spans")))
     except RecordError as error:
         shown["problems"].append(str(error))
     return shown
@@ -104,6 +106,29 @@ def _messages(messages: Any, planted: Mapping[str, int]) -> Iterator[dict[str, A
             yield _part(part, planted)
         if refusal := _refusal(message):
             yield _shown("assistant", refusal, planted)
+
+
+def _spans(spans: Any) -> Iterator[dict[str, Any]]:
+    """Yield what the agent's own telemetry tells, each with its facts and texts."""
+    for span in spans if isinstance(spans, list) else ():
+        if not isinstance(span, dict):
+            continue
+        tokens = [span.get("input_tokens"), span.get("output_tokens")]
+        facts = [f"{span.get('duration', 0):.3f} s"] if _is_number(span.get("duration")) else []
+        if any(map(_is_number, tokens)):
+            facts.append(f"tokens {tokens[0] or 0} in, {tokens[1] or 0} out")
+        yield {
+            "kind": _SPANS.get(str(span.get("kind")), "Span"),
+            "name": _text(span.get("subject") or span.get("name")),
+            "facts": facts,
+            "error": _bounded(_text(span.get("error"))),
+            "input": _bounded(_text(span.get("input"))),
+            "output": _bounded(_text(span.get("output"))),
+        }
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _refusal(message: Mapping[str, Any]) -> Any:

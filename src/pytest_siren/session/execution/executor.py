@@ -281,6 +281,7 @@ class Evaluations:
         """
 
         async def call() -> BaseException | None:
+            SHARED.set(self._shared)
             return await self._bounded(awaited(found), seconds)
 
         with marked_interrupts():

@@ -70,7 +70,17 @@ function conversation(run, shown) {
     if (!shown.messages.length) parts.push(el('p', { class: 'empty' }, 'Nothing was said.'));
     parts.push(...shown.messages.map((message) => messageBox(message, planted)));
   }
+  if (shown.spans && shown.spans.length) parts.push(...spanBoxes(shown.spans));
   return parts;
+}
+
+function spanBoxes(spans) {
+  return [el('h3', {}, 'Seen by telemetry'), el('p', { class: 'small' }, 'What the agent itself tells of, by OpenTelemetry.'),
+    ...spans.map((span) => el('article', { class: 'message other' },
+      el('div', { class: 'who' }, el('b', {}, span.kind), el('code', {}, span.name), el('span', {}, span.facts.join('; ')),
+        span.error && el('span', { class: 'badge error' }, span.error)),
+      span.input && el('details', {}, el('summary', {}, 'Input'), textBlock([[span.input]], [])),
+      span.output && textBlock([[span.output]], [])))];
 }
 
 function facts(run, shown) {
