@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import secrets
 import zlib
-from base64 import b64decode
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -58,8 +57,7 @@ def spans_of(body: bytes, kind: str, encoding: str) -> list[tuple[str, SpanFacts
     """
     data = _decompressed(body, encoding)
     try:
-        document = json.loads(data) if kind == JSON else _of_protobuf(data)
-        return list(_spans(document, hexadecimal=kind == JSON))
+        return list(_in_json(json.loads(data)) if kind == JSON else _in_protobuf(data))
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise RefusedError(400, f"the export cannot be read: {error}") from error
 
@@ -79,10 +77,8 @@ def _decompressed(body: bytes, encoding: str) -> bytes:
     return data
 
 
-def _of_protobuf(data: bytes) -> Any:
+def _in_protobuf(data: bytes) -> Iterator[tuple[str, SpanFacts]]:
     try:
-        from google.protobuf.json_format import MessageToDict
-        from google.protobuf.message import DecodeError
         from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
             ExportTraceServiceRequest,
         )
@@ -90,48 +86,69 @@ def _of_protobuf(data: bytes) -> Any:
         message = "exports in protobuf need pip install 'pytest-siren[telemetry]'; JSON does not"
         raise RefusedError(415, message) from error
     try:
-        return MessageToDict(ExportTraceServiceRequest.FromString(data))
-    except DecodeError as error:
-        raise ValueError(error) from error
+        request = ExportTraceServiceRequest.FromString(data)
+    except Exception as error:  # protobuf's own, which has no base but this
+        raise ValueError(str(error)) from error
+    for resource in request.resource_spans:
+        for scope in resource.scope_spans:
+            for span in scope.spans:
+                yield (
+                    span.trace_id.hex(),
+                    SpanFacts(
+                        name=span.name,
+                        span_id=span.span_id.hex(),
+                        parent_id=span.parent_span_id.hex() or None,
+                        started_at=span.start_time_unix_nano,
+                        ended_at=span.end_time_unix_nano,
+                        attributes={one.key: _of_message(one.value) for one in span.attributes},
+                        error=_error(span.status.code, span.status.message),
+                    ),
+                )
 
 
-def _spans(document: Any, *, hexadecimal: bool) -> Iterator[tuple[str, SpanFacts]]:
-    """Yield the spans of an export as protobuf's JSON form has it."""
+def _of_message(value: Any) -> Any:
+    kind = value.WhichOneof("value")
+    found = getattr(value, kind) if kind else None
+    match kind:
+        case "array_value":
+            return [_of_message(one) for one in found.values]
+        case "kvlist_value":
+            return {one.key: _of_message(one.value) for one in found.values}
+    return found
 
-    def identifier(text: str | None) -> str:
-        # OTLP writes ids in hexadecimal digits where protobuf's JSON has base64.
-        return (text or "").lower() if hexadecimal else b64decode(text or "").hex()
 
+def _in_json(document: Any) -> Iterator[tuple[str, SpanFacts]]:
     for resource in document.get("resourceSpans", ()):
         for scope in resource.get("scopeSpans", ()):
             for span in scope.get("spans", ()):
                 status = span.get("status") or {}
-                failed = status.get("code") in (2, "STATUS_CODE_ERROR")
-                facts = SpanFacts(
-                    name=str(span.get("name", "")),
-                    span_id=identifier(span.get("spanId")),
-                    parent_id=identifier(span.get("parentSpanId")) or None,
-                    started_at=int(span.get("startTimeUnixNano", 0)),
-                    ended_at=int(span.get("endTimeUnixNano", 0)),
-                    attributes={
-                        str(one["key"]): _value(one.get("value") or {})
-                        for one in span.get("attributes", ())
-                    },
-                    error=(status.get("message") or "error") if failed else None,
+                attributes = span.get("attributes", ())
+                yield (
+                    str(span.get("traceId", "")).lower(),
+                    SpanFacts(
+                        name=str(span.get("name", "")),
+                        span_id=str(span.get("spanId", "")).lower(),
+                        parent_id=str(span.get("parentSpanId") or "").lower() or None,
+                        started_at=int(span.get("startTimeUnixNano", 0)),
+                        ended_at=int(span.get("endTimeUnixNano", 0)),
+                        attributes={str(one["key"]): _of_json(one["value"]) for one in attributes},
+                        error=_error(status.get("code"), str(status.get("message") or "")),
+                    ),
                 )
-                yield identifier(span.get("traceId")), facts
 
 
-def _value(value: Mapping[str, Any]) -> Any:
-    """Return an attribute's value as Python has it."""
+def _of_json(value: Mapping[str, Any]) -> Any:
     for kind, found in value.items():
         match kind:
             case "intValue":
                 return int(found)
             case "arrayValue":
-                return [_value(one) for one in found.get("values", ())]
+                return [_of_json(one) for one in found.get("values", ())]
             case "kvlistValue":
-                values = found.get("values", ())
-                return {one["key"]: _value(one.get("value") or {}) for one in values}
+                return {one["key"]: _of_json(one["value"]) for one in found.get("values", ())}
         return found
     return None
+
+
+def _error(code: Any, message: str) -> str | None:
+    return (message or "error") if code in (2, "STATUS_CODE_ERROR") else None
