@@ -108,7 +108,7 @@ def _in_protobuf(data: bytes) -> Iterator[tuple[str, SpanFacts]]:
 
 def _of_message(value: Any) -> Any:
     kind = value.WhichOneof("value")
-    found = getattr(value, kind) if kind else None
+    found: Any = getattr(value, kind) if kind else None
     match kind:
         case "array_value":
             return [_of_message(one) for one in found.values]
