@@ -11,6 +11,7 @@ from scipy.stats import t as student
 
 from benchmarks.simulation import BATCH, Coverage
 from pytest_siren.metrics.compare.significance import bootstrap
+from pytest_siren.metrics.rates.intervals import all_or_none
 
 Floats = npt.NDArray[np.float64]
 
@@ -121,10 +122,10 @@ def intervals(values: Floats) -> tuple[Floats, Floats]:
     scale = np.sqrt(of_gain * of_loss)
     with np.errstate(divide="ignore", invalid="ignore"):
         correlation = np.where(scale > 0.0, np.clip(covariance / scale, -1.0, 1.0), 0.0)
-    gain_size, loss_size = _effective(gain, of_gain, tasks), _effective(loss, of_loss, tasks)
-    weight = np.exp(-(((gain * gain_size + loss * loss_size) / 6.0) ** 4))
-    gain_low, gain_high = _score(gain, gain_size ** (1 - weight) * tasks**weight, quantile)
-    loss_low, loss_high = _score(loss, loss_size ** (1 - weight) * tasks**weight, quantile)
+    gain_low, gain_high = _score(gain, _effective(gain, of_gain, tasks), quantile)
+    loss_low, loss_high = _score(loss, _effective(loss, of_loss, tasks), quantile)
+    reach = all_or_none(tasks)
+    gain_high, loss_high = np.maximum(gain_high, reach), np.maximum(loss_high, reach)
     value = gain - loss
     low = value - _joined(gain - gain_low, loss_high - loss, correlation)
     high = value + _joined(gain_high - gain, loss - loss_low, correlation)
@@ -133,8 +134,7 @@ def intervals(values: Floats) -> tuple[Floats, Floats]:
 
 def _effective(mean: Floats, variance: Floats, tasks: int) -> Floats:
     spread = variance > 1e-15
-    size = np.where(spread, mean * (1.0 - mean) / np.where(spread, variance, 1.0), 0.0)
-    return np.maximum(size, tasks)
+    return np.where(spread, mean * (1.0 - mean) / np.where(spread, variance, 1.0), tasks)
 
 
 def _score(mean: Floats, size: Floats, quantile: float) -> tuple[Floats, Floats]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from pytest_siren.metrics.betting import RoundSequence
 from pytest_siren.metrics.rates.intervals import (
     Clusters,
     all_or_none,
@@ -15,7 +16,6 @@ from pytest_siren.metrics.rates.intervals import (
     effective_size,
     mid_p,
 )
-from pytest_siren.metrics.sequential import RoundSequence
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]

@@ -74,6 +74,16 @@ def test_errors_never_help_a_gate_to_hold() -> None:
     assert (nothing.low, nothing.high) == (0.0, 1.0)
 
 
+def test_errors_never_help_a_gate_to_be_broken() -> None:
+    """Six of ten runs crash, all of them resisted, and the others would break it."""
+    gate = settling("asr <= 0.3", 600)
+    assert not advance([gate], known(([WON, RESISTED] + [ERROR] * 3) * 120))
+    assert gate.low > 0.3
+    few = settling("asr <= 0.3", 600)
+    assert advance([few], known(([ERROR] + [WON] * 9) * 60))
+    assert few.verdict is Verdict.BROKEN
+
+
 def test_later_rounds_add_what_they_tell() -> None:
     gate = settling("utility >= 0.5", 40, rounds=5)
     outcomes: dict[Hashable, Outcome] = {}

@@ -31,6 +31,7 @@ from pytest_siren.metrics.compare.significance import (
     mcnemar,
     sign_flip_p,
 )
+from pytest_siren.metrics.rates.intervals import Clusters
 
 BEFORE = np.array([1.83, 0.50, 1.62, 2.48, 1.68, 1.88, 1.55, 3.06, 1.30])
 AFTER = np.array([0.878, 0.647, 0.598, 2.05, 1.06, 1.29, 1.06, 3.14, 1.29])
@@ -172,7 +173,10 @@ def test_a_margin_asks_the_same_of_the_pairs_as_a_gate() -> None:
 
 def test_a_few_pairs_that_do_not_differ_show_nothing() -> None:
     assert tost(np.zeros(9), -0.1, 0.1).p == 0.0
-    for values, clusters in ((np.zeros(9), None), (np.zeros(500), np.zeros(500, dtype=np.int64))):
+    for values, clusters in (
+        (np.zeros(9), None),
+        (np.zeros(500), Clusters.of(np.zeros(500, dtype=np.int64))),
+    ):
         found = mean_difference(values, clusters)
         assert not non_inferior(found, 0.1, higher_is_worse=True).shown
     assert non_inferior(mean_difference(np.zeros(100)), 0.1, higher_is_worse=True).shown
@@ -266,7 +270,7 @@ def test_the_bootstrap_agrees_with_scipys() -> None:
 
 def test_the_bootstrap_draws_whole_clusters() -> None:
     values = np.repeat(np.random.default_rng(6).normal(size=50), 20)
-    clusters = np.repeat(np.arange(50), 20)
+    clusters = Clusters.of(np.repeat(np.arange(50), 20))
     low, high = bootstrap(values, clusters)
     apart = bootstrap(values[::20])
     assert (low, high) == pytest.approx(apart, abs=0.02)
@@ -274,7 +278,7 @@ def test_the_bootstrap_draws_whole_clusters() -> None:
     assert high - low > 3 * (narrow[1] - narrow[0])
     # Of unequal clusters the mean is over values, not over clusters.
     unequal = np.array([1.0] * 98 + [0.0, 0.0])
-    assert bootstrap(unequal, np.array([0] * 98 + [1, 2]), draws=100)[1] == 1.0
+    assert bootstrap(unequal, Clusters.of(np.array([0] * 98 + [1, 2])), draws=100)[1] == 1.0
 
 
 def test_flipped_signs_give_the_exact_p_of_small_samples() -> None:

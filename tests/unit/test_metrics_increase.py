@@ -12,6 +12,7 @@ from pytest_siren.metrics.compare.paired import Increase, increase
 from pytest_siren.metrics.compare.pairing import UnpairedRuns, Unscored
 from pytest_siren.metrics.frame import empty
 from pytest_siren.metrics.rates.choices import Cluster
+from pytest_siren.metrics.rates.intervals import Clusters
 from pytest_siren.metrics.rates.measures import Measure
 from tests.unit.paired_sample import couples, runs_of
 
@@ -138,16 +139,16 @@ def test_where_no_pair_differs_the_interval_has_a_width_nevertheless() -> None:
     assert few.high > 0.05
     assert few.high == pytest.approx(-few.low)
     assert 0.003 < many.high < 0.005
-    alike = mean_difference(np.zeros(1000), np.repeat(np.arange(10), 100))
+    alike = mean_difference(np.zeros(1000), Clusters.of(np.repeat(np.arange(10), 100)))
     assert alike.high > 0.1
-    alone = mean_difference(np.ones(5), np.zeros(5, dtype=np.int64))
+    alone = mean_difference(np.ones(5), Clusters.of(np.zeros(5, dtype=np.int64)))
     assert (alone.low, alone.high) == (-1.0, 1.0)
 
 
 def test_clusters_that_are_alike_widen_the_interval() -> None:
     values = np.repeat([1.0, -1.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0], 10)
     clusters = np.repeat(np.arange(8), 10)
-    free, held = mean_difference(values), mean_difference(values, clusters)
+    free, held = mean_difference(values), mean_difference(values, Clusters.of(clusters))
     assert held.high - held.low > 2.5 * (free.high - free.low)
 
 

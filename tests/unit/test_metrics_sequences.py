@@ -10,8 +10,8 @@ from benchmarks.simulation import Cell, Stopped, stopped_gate
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pytest_siren.metrics.betting import ConfidenceSequence, RoundSequence
 from pytest_siren.metrics.rates.intervals import mid_p
-from pytest_siren.metrics.sequential import ConfidenceSequence, RoundSequence
 
 VALUES = st.lists(st.floats(0, 1), max_size=40)
 

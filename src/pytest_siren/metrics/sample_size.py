@@ -188,8 +188,9 @@ _FEW = 20
 """Simulations that are enough if the share is clearly above or below."""
 _SEED = 20_240_601
 
-Interval = Callable[[OutcomeCounts, bool], tuple[float, float]]
-"""Returns the interval of the measure; with ``True``, runs without a score count against it."""
+Judge = Callable[[OutcomeCounts, float | None], bool | None]
+"""Returns whether the gate holds, or ``None`` if that is open, when runs without a score have the
+one that is given; with ``None`` they are left out."""
 
 
 @dataclass(frozen=True)
@@ -215,11 +216,11 @@ class RequiredRuns:
 
 @dataclass(frozen=True)
 class GateSimulation:
-    """An inconclusive gate, and the function from outcomes of units to its interval."""
+    """An inconclusive gate, and the function from outcomes of units to its verdict."""
 
     gate: Gate
     counts: OutcomeCounts
-    interval: Interval
+    judge: Judge
     others: bool = True
     """Whether further tasks can decide it; they cannot for the worst of the present tasks."""
     own_rates: bool = False
@@ -278,14 +279,11 @@ class GateSimulation:
         return decided / _DRAWS >= CHANCE + _SPARE
 
     def _is_decided(self, counts: OutcomeCounts) -> bool:
-        accepted = [self.gate.accepts(end) for end in self.interval(counts, False)]
-        if not any(accepted):
-            return True
-        if not all(accepted):
-            return False
-        return not counts.lacking.any() or all(
-            self.gate.accepts(end) for end in self.interval(counts, True)
-        )
+        holds = self.judge(counts, None)
+        if holds is None or not counts.lacking.any():
+            return holds is not None
+        contrary = self.gate.bad_score if holds else 1.0 - self.gate.bad_score
+        return self.judge(counts, contrary) is holds
 
 
 def smallest_sufficient(enough: Callable[[int], bool], most: int) -> int | None:

@@ -1,4 +1,4 @@
-"""Confidence sequences, and gates that are evaluated sequentially while runs end."""
+"""Gates that are evaluated sequentially, while runs end."""
 
 from __future__ import annotations
 
@@ -8,171 +8,13 @@ from dataclasses import dataclass, field, replace
 from math import isnan
 from typing import NamedTuple
 
-import numpy as np
-import numpy.typing as npt
-
+from pytest_siren.metrics.betting import RoundSequence
 from pytest_siren.metrics.gates.estimates import can_decide, with_exposure
 from pytest_siren.metrics.gates.result import GateResult, Verdict
 from pytest_siren.metrics.gates.selection import score_column
 from pytest_siren.metrics.rates.choices import Unexposed
 from pytest_siren.metrics.rates.measures import FINISHES, ExposureCounts
 from pytest_siren.spec.gates import RATES, Gate
-
-Floats = npt.NDArray[np.float64]
-
-_BETS = np.float64(0.95) * np.float64(0.6) ** np.arange(10)
-"""Shares of the capital that are bet, each by a tenth of it: small shares detect small differences,
-large ones suit values that hardly vary."""
-_HALVINGS = 32
-_NEAREST = 1e-12
-
-
-class ConfidenceSequence:
-    """A confidence sequence for the mean of values within 0..1.
-
-    At all times simultaneously, and so under any stopping rule, ``interval`` contains the mean with
-    probability at least ``1 - alpha``, if each value has the same mean given all earlier ones. This
-    is true of independent tasks, one value each, **in an order that does not depend on the
-    values**: a random order fixed in advance, not the order in which runs end. It is not true of a
-    second run of a task; see ``RoundSequence``.
-
-    Proof: for each candidate mean m, a gambler who bets a share c of the capital on values above m
-    multiplies it by ``1 + c * (x / m - 1)`` at the value x. If m is the mean, the capital is a
-    martingale, and so is the mean of several gamblers' capital; by Ville's inequality (1939) it
-    exceeds 2 / alpha at any time with probability at most alpha / 2. The interval excludes the
-    rates at which it did, and those at which a bet on values below m paid as much. Capital falls
-    (for the other side rises) with m, so the remaining rates are an interval.
-
-    Adding a value takes less than a microsecond, ``side`` some 20 and ``interval`` some 600, if
-    there are few distinct values (0 and 1, or means of some runs); both grow with their number.
-    """
-
-    def __init__(self, alpha: float = 0.05) -> None:
-        if not 0.0 < alpha < 1.0:
-            raise ValueError(f"a confidence sequence needs an alpha between 0 and 1, not {alpha}")
-        self.alpha = alpha
-        self._counts: dict[float, int] = {}
-        self._low, self._high = 0.0, 1.0
-        self._stale = False
-        self._sides: dict[float, int] = {}
-
-    @property
-    def count(self) -> int:
-        """Number of values added."""
-        return sum(self._counts.values())
-
-    def add(self, values: Iterable[float]) -> None:
-        """Add the next values, in order. Raises ``ValueError`` for one outside 0..1."""
-        for value in values:
-            if not 0.0 <= value <= 1.0:
-                raise ValueError(f"a confidence sequence needs values within 0..1, not {value}")
-            # A value very close to 0 or 1 is rounded, or the capital would overflow.
-            known = float(value) if _NEAREST < value < 1.0 - _NEAREST else float(round(value))
-            self._counts[known] = self._counts.get(known, 0) + 1
-            self._stale = True
-        self._sides.clear()
-
-    def interval(self) -> tuple[float, float]:
-        """Return the intersection of all intervals so far.
-
-        If it is empty, which has a probability of at most ``alpha``, low exceeds high.
-        """
-        if self._stale:
-            values, counts = self._seen()
-            self._low = max(self._low, _lower_limit(values, counts, self.alpha / 2.0))
-            self._high = min(self._high, 1.0 - _lower_limit(1.0 - values, counts, self.alpha / 2.0))
-            self._stale = False
-        return self._low, self._high
-
-    def side(self, bound: float) -> int:
-        """Return 1 if the interval lies above ``bound``, -1 if below, 0 if it contains it.
-
-        This is faster than ``interval``, whose ends are not computed. ``bound`` is within 0..1.
-        """
-        if bound not in self._sides:
-            self._sides[bound] = self._side(bound)
-        return self._sides[bound]
-
-    def _side(self, bound: float) -> int:
-        if bound < self._low or bound > self._high:
-            return 1 if bound < self._low else -1
-        if not self._stale:
-            return 0
-        # A bet that excludes a rate excludes all farther ones, so a nearer rate is conservative.
-        rate = min(max(bound, _NEAREST), 1.0 - _NEAREST)
-        values, counts = self._seen()
-        enough = -np.log(self.alpha / 2.0)
-        if _log_capital(values, counts, rate) >= enough:
-            return 1
-        return -1 if _log_capital(1.0 - values, counts, 1.0 - rate) >= enough else 0
-
-    def _seen(self) -> tuple[Floats, Floats]:
-        return (
-            np.fromiter(self._counts, np.float64),
-            np.fromiter(self._counts.values(), np.float64),
-        )
-
-
-class RoundSequence:
-    """A confidence sequence for the mean over tasks whose runs come in rounds.
-
-    Round r holds the r-th run of each task. A task's second run is correlated with its first, so
-    the values of all rounds violate the condition of ``ConfidenceSequence``. But for each round r,
-    the means of the first r runs of each task, in the order of tasks, satisfy it. So each round has
-    its own sequence with a share of ``alpha``: half of it for the first, in which most gates are
-    decided, and the other half in equal parts. By the union bound their intersection contains the
-    mean at all times simultaneously with probability at least ``1 - alpha``. In later rounds the
-    means vary less, so that intervals get narrower.
-
-    If units are correlated in other ways, such as the couples of one benign task, a value must be
-    the mean over such a cluster, and the rate is the mean over clusters.
-    """
-
-    def __init__(self, rounds: int, alpha: float = 0.05) -> None:
-        if rounds < 1:
-            raise ValueError(f"a sequence of rounds needs one round at least, not {rounds}")
-        shares = [alpha] if rounds == 1 else [alpha / 2] + [alpha / 2 / (rounds - 1)] * (rounds - 1)
-        self._sequences: Sequence[ConfidenceSequence] = [ConfidenceSequence(a) for a in shares]
-
-    def add(self, round_index: int, means: Iterable[float]) -> None:
-        """Add means of tasks over their first ``round_index + 1`` runs, in the order of tasks.
-
-        Every task occurs once in a round, in an order fixed in advance. Raises ``IndexError`` for a
-        round that was not planned.
-        """
-        self._sequences[round_index].add(means)
-
-    def interval(self) -> tuple[float, float]:
-        """Return the intersection of the intervals of all rounds."""
-        lows, highs = zip(*(one.interval() for one in self._sequences), strict=True)
-        return max(lows), min(highs)
-
-    def side(self, bound: float) -> int:
-        """Return the first nonzero ``ConfidenceSequence.side`` of the rounds, else 0."""
-        return next((side for one in self._sequences if (side := one.side(bound))), 0)
-
-
-def _lower_limit(values: Floats, counts: Floats, tail: float) -> float:
-    """Return the largest rate that bets on values above it exclude; 0 if they exclude none."""
-    mean = float(values @ counts / counts.sum())
-    if mean <= 0.0:
-        return 0.0
-    enough = -np.log(tail)
-    low, high = 0.0, mean  # At the mean no constant bet wins, because log is concave.
-    for _ in range(_HALVINGS):
-        middle = (low + high) / 2.0
-        if _log_capital(values, counts, middle) >= enough:
-            low = middle
-        else:
-            high = middle
-    return low
-
-
-def _log_capital(values: Floats, counts: Floats, rate: float) -> float:
-    logs = np.log1p(_BETS[:, None] * (values / rate - 1.0)) @ counts
-    largest = float(logs.max())
-    return largest + float(np.log(np.mean(np.exp(logs - largest))))
-
 
 _GROWTH = 1.02
 """Factor by which the number of runs grows between evaluations of the interval; at least 1 run."""
@@ -231,11 +73,14 @@ class SequentialGate:
     """Scored runs by whether their model was sent planted text."""
     _scored: _Means = field(init=False)
     _against: _Means = field(init=False)
+    _in_favour: _Means = field(init=False)
 
     def __post_init__(self) -> None:
         self._scored = _Means(RoundSequence(self.rounds, self.alpha))
-        # To hold, the gate must also hold if runs without a score count against it.
+        # To hold, the gate must also hold if runs without a score count against it, and to be
+        # broken, it must also be if they count for it.
         self._against = _Means(RoundSequence(self.rounds, self.alpha))
+        self._in_favour = _Means(RoundSequence(self.rounds, self.alpha))
 
     def advance(self, outcomes: Mapping[Hashable, Outcome]) -> None:
         """Count the next runs in order, as far as they have ended, until the gate is decided."""
@@ -252,7 +97,9 @@ class SequentialGate:
                 self._scored.add(step, value)
             else:
                 self._unscored += 1
-            self._against.add(step, self.gate.bad_score if value is None else value)
+            bad = self.gate.bad_score
+            self._against.add(step, bad if value is None else value)
+            self._in_favour.add(step, 1.0 - bad if value is None else value)
             last = self.used == len(self.steps)
             if last or self.used >= max(self._looked + 1, int(self._looked * _GROWTH)):
                 self._look()
@@ -290,11 +137,14 @@ class SequentialGate:
     def _look(self) -> None:
         self._looked = self.used
         self.low, self.high = self._scored.sequence.interval()
-        against = self._against.sequence.interval() if self._unscored else ()
-        if not any(self.gate.accepts(end) for end in (self.low, self.high)):
-            self._decide(Verdict.BROKEN)
-        elif all(self.gate.accepts(end) for end in (self.low, self.high, *against)):
-            self._decide(Verdict.HELD)
+        good = [self.gate.accepts(end) for end in (self.low, self.high)]
+        if any(good) != all(good):
+            return
+        if self._unscored:
+            contrary = self._against if all(good) else self._in_favour
+            good += [self.gate.accepts(end) for end in contrary.sequence.interval()]
+        if any(good) == all(good):
+            self._decide(Verdict.HELD if all(good) else Verdict.BROKEN)
 
     def _decide(self, verdict: Verdict) -> None:
         if self._of_attack and not can_decide(self.gate, verdict, self.exposed):
@@ -336,10 +186,12 @@ def sequential_result(gate: SequentialGate, found: GateResult) -> GateResult:
         side = "good" if gate.verdict is Verdict.HELD else "bad"
         why = f"the confidence sequence, {bounds}, is wholly on the {side} side of {bound}"
         why = f"{why} after {runs}"
-    elif all(gate.gate.accepts(end) for end in (gate.low, gate.high)):
+    elif len({gate.gate.accepts(end) for end in (gate.low, gate.high)}) == 1:
+        holds = gate.gate.accepts(gate.low)
+        would, how = ("hold", "against") if holds else ("be broken", "for")
         why = (
-            f"it would hold by what was scored ({bounds} after {runs}), but not if the runs "
-            "without a score are counted against it"
+            f"it would {would} by what was scored ({bounds} after {runs}), but not if the runs "
+            f"without a score are counted {how} it"
         )
     else:
         why = f"the confidence sequence, {bounds}, has {bound} within after {runs}"

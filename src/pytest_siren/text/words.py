@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 
@@ -84,3 +84,12 @@ def suggestion(name: str, known: Iterable[str]) -> str:
 def listed(names: Iterable[str]) -> str:
     """Return ``names`` as a comma-separated list."""
     return ", ".join(names)
+
+
+_MOST_NAMES = 8
+
+
+def shortened(names: Sequence[str]) -> list[str]:
+    """Return the first eight of ``names``, and the number of further ones."""
+    more = len(names) - _MOST_NAMES
+    return [*names[:_MOST_NAMES], f"{more:,} more"] if more > 0 else list(names)

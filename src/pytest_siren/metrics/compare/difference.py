@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from math import exp, sqrt
+from dataclasses import dataclass
+from math import sqrt
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import stdtrit
 from scipy.stats import t as student
+
+from pytest_siren.metrics.rates.intervals import (
+    Clusters,
+    all_or_none,
+    clustered_mean,
+    covariance,
+)
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
-
-_ENOUGH = 6.0
-"""Gains and losses from which their variance is a usable estimate of correlation in clusters."""
-_STEEP = 4
 
 
 @dataclass(frozen=True)
@@ -29,129 +33,81 @@ class Difference:
     units: int
     """Tasks or couples averaged."""
     clusters: int
-    """Clusters of correlated units; the degrees of freedom are one less."""
+    """Clusters of correlated units; of crossed tasks, the number of the kind that has fewer."""
+    degrees: float
+    """Degrees of freedom of its variance; 0 where nothing is known of it."""
+    quantile: float
+    """Student's, by which ``error`` is multiplied."""
+    lacking: str = ""
+    """Of which tasks there are too few for an interval, such as ``2 malicious tasks``."""
+
+    def p_below(self, bound: float) -> float:
+        """Return the one-sided p of the null hypothesis that the true mean is ``bound`` or more.
+
+        It is of the t test whose standard error is the upper half of the interval divided by its
+        quantile, so that the test agrees with the interval.
+        """
+        return self._upper_tail(bound - self.value, self.high - self.value)
+
+    def p_above(self, bound: float) -> float:
+        """Return the one-sided p of the null hypothesis that the true mean is ``bound`` or less."""
+        return self._upper_tail(self.value - bound, self.value - self.low)
+
+    @property
+    def p(self) -> float:
+        """The two-sided p of no difference."""
+        return min(1.0, 2.0 * min(self.p_below(0.0), self.p_above(0.0)))
+
+    def _upper_tail(self, distance: float, half: float) -> float:
+        if self.degrees <= 0.0:
+            return 1.0
+        return _upper_tail(distance, half / self.quantile, self.degrees)
 
 
 def mean_difference(
-    values: Floats, clusters: Ints | None = None, *, confidence: float = 0.95
+    values: Floats, clusters: Clusters | None = None, *, confidence: float = 0.95
 ) -> Difference:
     """Return the mean of ``values``, one difference for each unit, each from -1..1.
 
-    ``clusters`` holds the cluster of each unit as a number.
+    Without ``clusters`` every unit is independent.
 
     The mean is that of the gains, ``max(value, 0)``, minus that of the losses. Each of the two, a
     mean of values from 0..1, has Wilson's score interval, whose width is positive even where there
     is no gain or loss; the square-and-add method joins the intervals, with the correlation of gains
     and losses: Newcombe 1998, Statistics in Medicine 17, 2635-2650; Zou and Donner 2008, Statistics
-    in Medicine 27, 1693-1702. Wilson's formula uses the effective sample size (Kish 1965, *Survey
-    Sampling*), which is at least the number of clusters and equals it where clusters do not vary;
-    quantiles are those of t with one degree of freedom less than clusters. A single cluster gives
-    no information: -1..1.
-
-    With few gains and losses their variance hardly depends on the correlation within clusters, as
-    with a rate (``effective_size``). There the effective size is shrunk, on the log scale, towards
-    the number of clusters, with the weight ``exp(-(x / 6) ** 4)`` for x effective gains and losses
-    together. The weight was chosen by simulation (``benchmarks/coverage_difference.py``); without
-    it intervals cover as little as 89 % for ten runs of 100 tasks. Raises ``ValueError`` without
-    any value.
+    in Medicine 27, 1693-1702. Variances and their degrees of freedom are those of ``covariance``,
+    quantiles those of t; Wilson's formula uses the effective sample size (Kish 1965, *Survey
+    Sampling*). As of a rate (``estimate``), the upper limit of gains, and of losses, is at least
+    the exact one for none. If there are too few tasks of a kind, or a single cluster, nothing is
+    known: -1..1. Raises ``ValueError`` without any value.
     """
-    found = moments(values, clusters)
-    low, high = found.interval(confidence)
-    if found.clusters < 2:
-        return Difference(found.value, low, high, 1.0, len(values), int(found.clusters))
-    quantile = float(student.ppf((1.0 + confidence) / 2.0, found.clusters - 1))
-    error = (high - low) / 2.0 / quantile
-    return Difference(found.value, low, high, error, len(values), int(found.clusters))
-
-
-@dataclass(frozen=True)
-class Moments:
-    """The moments from which the interval of a mean difference is computed."""
-
-    value: float
-    gain: float
-    """Mean of ``max(value, 0)``."""
-    loss: float
-    """Mean of ``max(-value, 0)``."""
-    variance_gain: float
-    variance_loss: float
-    covariance: float
-    """Of the two means, when whole clusters are drawn."""
-    clusters: float
-
-    @property
-    def variance(self) -> float:
-        """Variance of the mean difference; 0 if all differences are equal."""
-        return max(0.0, self.variance_gain + self.variance_loss - 2.0 * self.covariance)
-
-    def times(self, factor: float) -> Moments:
-        """Return the moments of ``factor`` times as many clusters with the same distribution."""
-        return replace(
-            self,
-            variance_gain=self.variance_gain / factor,
-            variance_loss=self.variance_loss / factor,
-            covariance=self.covariance / factor,
-            clusters=self.clusters * factor,
-        )
-
-    def interval(self, confidence: float) -> tuple[float, float]:
-        """Return both ends of the interval described at ``mean_difference``."""
-        if self.clusters < 2:
-            return -1.0, 1.0
-        quantile = float(student.ppf((1.0 + confidence) / 2.0, self.clusters - 1))
-        gain_size, loss_size = self._sizes()
-        gain_low, gain_high = _score(self.gain, gain_size, quantile)
-        loss_low, loss_high = _score(self.loss, loss_size, quantile)
-        scale = sqrt(self.variance_gain * self.variance_loss)
-        correlation = max(-1.0, min(1.0, self.covariance / scale)) if scale > 0.0 else 0.0
-        low = self.value - _joined(self.gain - gain_low, loss_high - self.loss, correlation)
-        high = self.value + _joined(gain_high - self.gain, self.loss - loss_low, correlation)
-        return max(-1.0, low), min(1.0, high)
-
-    def _sizes(self) -> tuple[float, float]:
-        """Return the effective sample sizes of gains and of losses."""
-        gain = _effective(self.gain, self.variance_gain, self.clusters)
-        loss = _effective(self.loss, self.variance_loss, self.clusters)
-        weight = exp(-(((self.gain * gain + self.loss * loss) / _ENOUGH) ** _STEEP))
-        drawn = self.clusters**weight
-        return float(gain ** (1.0 - weight) * drawn), float(loss ** (1.0 - weight) * drawn)
-
-
-def moments(values: Floats, clusters: Ints | None = None) -> Moments:
-    """Return the moments of ``values``. Raises ``ValueError`` without any."""
-    units = len(values)
-    if not units:
+    if not len(values):
         raise ValueError("a difference needs at least one pair")
-    groups = np.arange(units) if clusters is None else np.unique(clusters, return_inverse=True)[1]
-    number = int(groups.max()) + 1
     gains, losses = np.maximum(values, 0.0), np.maximum(-values, 0.0)
-    spread = _covariance(gains, losses, groups, number) if number > 1 else np.zeros((2, 2))
-    return Moments(
-        value=float(np.mean(values)),
-        gain=float(gains.mean()),
-        loss=float(losses.mean()),
-        variance_gain=float(spread[0, 0]),
-        variance_loss=float(spread[1, 1]),
-        covariance=float(spread[0, 1]),
-        clusters=number,
+    value, gain, loss = float(np.mean(values)), float(gains.mean()), float(losses.mean())
+    clusters = clusters or Clusters.of(np.arange(len(values)))
+    found = covariance(np.stack([gains, losses], axis=1), clusters)
+    number, lacking = clustered_mean(gains, clusters).number, clusters.shortage
+    if lacking or number < 2:
+        return Difference(value, -1.0, 1.0, 1.0, len(values), number, 0.0, 1.0, lacking)
+    (variance_gain, both), (_, variance_loss) = found.matrix.tolist()
+    quantile = float(stdtrit(found.degrees, (1.0 + confidence) / 2.0))
+    low_gain, high_gain = _score(gain, _effective(gain, variance_gain, number), quantile)
+    low_loss, high_loss = _score(loss, _effective(loss, variance_loss, number), quantile)
+    reach = all_or_none(number, confidence)
+    high_gain, high_loss = max(high_gain, reach), max(high_loss, reach)
+    scale = sqrt(variance_gain * variance_loss)
+    correlation = max(-1.0, min(1.0, both / scale)) if scale > 0.0 else 0.0
+    low = max(-1.0, value - _joined(gain - low_gain, high_loss - loss, correlation))
+    high = min(1.0, value + _joined(high_gain - gain, loss - low_loss, correlation))
+    error = (high - low) / 2.0 / quantile
+    return Difference(
+        *(value, low, high, error, len(values), number, found.degrees), quantile=quantile
     )
 
 
-def _covariance(gains: Floats, losses: Floats, groups: Ints, number: int) -> Floats:
-    """Return the covariance of the two means when whole clusters are drawn, shape ``(2, 2)``."""
-    totals = np.stack(
-        [
-            np.bincount(groups, weights=part - part.mean(), minlength=number)
-            for part in (gains, losses)
-        ]
-    )
-    same: Floats = totals @ totals.T * (number / (number - 1)) / len(gains) ** 2
-    return same
-
-
-def _effective(mean: float, variance: float, clusters: float) -> float:
-    largest = mean * (1.0 - mean)
-    return max(clusters, largest / variance) if variance > 1e-15 else clusters
+def _effective(mean: float, variance: float, clusters: int) -> float:
+    return mean * (1.0 - mean) / variance if variance > 1e-15 else float(clusters)
 
 
 def _score(mean: float, size: float, quantile: float) -> tuple[float, float]:
@@ -210,28 +166,19 @@ def non_inferior(
 ) -> NonInferiority:
     """Test whether the measure has worsened by less than ``margin``, a share from 0 to 1.
 
-    This is the one-sided t test of ``tost`` with a standard error derived from the interval of
-    ``mean_difference``, from its half on the worse side. So it respects clusters, works where no
-    pair differs, and agrees with the interval: it is shown if the end of the interval on the worse
-    side is below the margin. So its level is half of ``1 - confidence``, that of a gate on the same
-    question, and as regulators ask of non-inferiority (ICH E9, 1998, section 5.5). Raises
-    ``ValueError`` for a margin not above 0.
+    This is the one-sided t test of ``tost`` with the standard error of ``Difference.p_below``. So
+    it respects clusters, works where no pair differs, and agrees with the interval: it is shown if
+    the end of the interval on the worse side is below the margin. Its level is half of
+    ``1 - confidence``, that of a gate on the same question, and as regulators ask of non-inferiority
+    (ICH E9, 1998, section 5.5). Raises ``ValueError`` for a margin not above 0.
     """
     if not margin > 0.0:
         raise ValueError(f"the margin must be above 0, not {margin}")
-    freedom = difference.clusters - 1
-    if freedom < 1:
-        return NonInferiority(margin, 1.0, shown=False)
-    value = difference.value
-    worsening, half = (
-        (value, difference.high - value) if higher_is_worse else (-value, value - difference.low)
-    )
-    error = half / float(student.ppf((1.0 + confidence) / 2.0, freedom))
-    p = _upper_tail(margin - worsening, error, freedom)
+    p = difference.p_below(margin) if higher_is_worse else difference.p_above(-margin)
     return NonInferiority(margin, p, shown=p < (1.0 - confidence) / 2.0)
 
 
-def _upper_tail(distance: float, error: float, freedom: int) -> float:
+def _upper_tail(distance: float, error: float, freedom: float) -> float:
     if error == 0.0:
         return 0.0 if distance > 0.0 else 1.0
     return float(student.sf(distance / error, freedom))

@@ -165,7 +165,7 @@ def increase_over_pairs(
     differences = matched.after - matched.before
     return Increase(
         measure=str(measure),
-        difference=mean_difference(differences, matched.clusters, confidence=confidence)
+        difference=mean_difference(differences, matched.tasks, confidence=confidence)
         if found
         else None,
         before=float(matched.before.mean()) if found else None,

@@ -9,6 +9,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from pytest_siren.metrics.rates.choices import Cluster, Errors
+from pytest_siren.metrics.rates.intervals import Clusters
 from pytest_siren.metrics.rates.measures import (
     Measure,
     ended_early,
@@ -204,7 +205,8 @@ class MatchedScores:
 
     before: Floats
     after: Floats
-    clusters: Ints
+    tasks: Clusters
+    """The tasks of each unit."""
     runs: Ints
     """Number of pairs of each unit."""
     rows: Ints
@@ -218,7 +220,7 @@ class MatchedScores:
             self,
             before=self.before[mask],
             after=self.after[mask],
-            clusters=self.clusters[mask],
+            tasks=self.tasks.take(mask),
             runs=self.runs[mask],
             rows=self.rows[mask],
         )
@@ -241,7 +243,7 @@ def match(
     identity = pd.Categorical(both)
     one = units(left.assign(identity=identity), measure, cluster=cluster)
     other = units(right.assign(identity=identity, **shared), measure, cluster=cluster)
-    return MatchedScores(one.values, other.values, one.clusters, one.runs, kept[one.rows], scored)
+    return MatchedScores(one.values, other.values, one.tasks, one.runs, kept[one.rows], scored)
 
 
 def unscored(paired: pd.DataFrame, measure: Measure) -> Unscored:

@@ -20,6 +20,7 @@ from pytest_siren.metrics.compare.difference import (
 )
 from pytest_siren.metrics.compare.effects import Effects, effects, minimum_detectable
 from pytest_siren.metrics.compare.pairing import MatchedScores
+from pytest_siren.metrics.rates.intervals import Clusters
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ _MOST_STEPS = 5_000_000
 
 def bootstrap(
     values: Floats,
-    clusters: Ints | None = None,
+    clusters: Clusters | None = None,
     *,
     confidence: float = 0.95,
     draws: int = 10_000,
@@ -86,19 +87,45 @@ def bootstrap(
     """Return the bootstrap percentile interval of the mean of ``values``, resampling clusters.
 
     Source: Efron 1979, Annals of Statistics 7, 1-26; clusters as in Davison and Hinkley 1997,
-    *Bootstrap Methods and their Application*, 3.8. The same seed gives the same interval. Raises
-    ``ValueError`` without any value.
+    *Bootstrap Methods and their Application*, 3.8. Of crossed tasks, both kinds are resampled in
+    each suite: the pigeonhole bootstrap, Owen 2007, Annals of Applied Statistics 1, 386-411. The
+    same seed gives the same interval. Raises ``ValueError`` without any value.
     """
-    sums, sizes, number = _clusters(values, clusters)
-    kinds, counts = np.unique(np.column_stack([sums, sizes]), axis=0, return_counts=True)
     random = np.random.default_rng(seed)
+    tail = (1.0 - confidence) / 2.0
+    if clusters is not None and clusters.crossed:
+        low, high = np.quantile(_pigeonhole(values, clusters, draws, random), [tail, 1.0 - tail])
+        return float(low), float(high)
+    sums, sizes, number = _clusters(values, None if clusters is None else clusters.codes)
+    kinds, counts = np.unique(np.column_stack([sums, sizes]), axis=0, return_counts=True)
     means = []
     for some in _chunks(draws, len(counts)):
         drawn = random.multinomial(number, counts / number, size=some)
         means.append((drawn @ kinds[:, 0]) / (drawn @ kinds[:, 1]))
-    tail = (1.0 - confidence) / 2.0
     low, high = np.quantile(np.concatenate(means), [tail, 1.0 - tail])
     return float(low), float(high)
+
+
+def _pigeonhole(
+    values: Floats, clusters: Clusters, draws: int, random: np.random.Generator
+) -> Floats:
+    """Return the means of ``draws`` resamples, shape ``(draws,)``."""
+    total, number = np.zeros(draws), np.zeros(draws)
+    for suite in np.unique(clusters.strata):
+        part = clusters.strata == suite
+        rows = np.unique(clusters.benign[part], return_inverse=True)[1]
+        columns = np.unique(clusters.malicious[part], return_inverse=True)[1]
+        shape = int(rows.max()) + 1, int(columns.max()) + 1
+        sums, units = np.zeros(shape), np.zeros(shape)
+        np.add.at(sums, (rows, columns), values[part])
+        np.add.at(units, (rows, columns), 1.0)
+        benign, malicious = (
+            random.multinomial(size, np.full(size, 1.0 / size), draws) for size in shape
+        )
+        total += np.einsum("di,ij,dj->d", benign, sums, malicious, optimize=True)
+        number += np.einsum("di,ij,dj->d", benign, units, malicious, optimize=True)
+    # Of an incomplete table, a draw may hold nothing.
+    return np.asarray(total[number > 0] / number[number > 0], dtype=np.float64)
 
 
 def sign_flip_p(
@@ -204,12 +231,13 @@ class PairedTestResult:
     """Percentile interval of the difference."""
     mcnemar: McNemar
     """Over tasks; a task succeeds on a side if its score there is at least 0.5."""
-    permutation_p: float
-    """p of the sign-flip test over clusters."""
+    permutation_p: float | None
+    """p of the sign-flip test over clusters; ``None`` for crossed tasks, whose signs cannot be
+    flipped independently."""
     effects: Effects
     test: str
     """The test that ``p`` is from: ``mcnemar`` if pairs are independent and scores are 0 or 1,
-    else ``sign-flip``."""
+    ``t`` for crossed tasks (``Difference.p``), else ``sign-flip``."""
     p: float
     q: float
     """``p`` adjusted by Benjamini and Hochberg over all tests of the report."""
@@ -235,9 +263,9 @@ def run_tests(
 ) -> PairedTestResult:
     """Return all tests of ``matched``, which has at least one unit; ``q`` is set to ``p``."""
     values = matched.after - matched.before
-    clusters, higher_is_worse = matched.clusters, stem in HIGHER_IS_WORSE
-    difference = mean_difference(values, clusters, confidence=how.confidence)
-    independent = difference.clusters == difference.units
+    tasks, higher_is_worse = matched.tasks, stem in HIGHER_IS_WORSE
+    difference = mean_difference(values, tasks, confidence=how.confidence)
+    independent = not tasks.crossed and difference.clusters == difference.units
     before, after = matched.before >= 0.5, matched.after >= 0.5
     counted = mcnemar(
         int(np.count_nonzero(after & ~before)),
@@ -245,11 +273,15 @@ def run_tests(
         confidence=how.confidence,
         independent=independent,
     )
-    permutation_p = sign_flip_p(values, clusters, seed=how.seed)
+    permutation_p = None if tasks.crossed else sign_flip_p(values, tasks.codes, seed=how.seed)
     scores = np.concatenate([matched.before, matched.after])
     binary = bool(np.all((scores == 0.0) | (scores == 1.0)))
     exact = binary and independent and difference.units == int(matched.runs.sum())
-    p = counted.p if exact and counted.p is not None else permutation_p
+    test, p = "sign-flip", permutation_p
+    if p is None:
+        test, p = "t", difference.p
+    elif exact and counted.p is not None:
+        test, p = "mcnemar", counted.p
     return PairedTestResult(
         measure=measure,
         group=group,
@@ -257,11 +289,11 @@ def run_tests(
         left=float(matched.before.mean()),
         right=float(matched.after.mean()),
         difference=difference,
-        bootstrap=bootstrap(values, clusters, confidence=how.confidence, seed=how.seed),
+        bootstrap=bootstrap(values, tasks, confidence=how.confidence, seed=how.seed),
         mcnemar=counted,
         permutation_p=permutation_p,
         effects=effects(matched.before, matched.after, independent=independent),
-        test="mcnemar" if exact else "sign-flip",
+        test=test,
         p=p,
         q=p,
         higher_is_worse=higher_is_worse,
@@ -278,8 +310,8 @@ def run_tests(
 
 
 def _detectable(difference: Difference, confidence: float) -> float | None:
-    number = difference.clusters
-    if number < 2:
+    number = difference.degrees + 1.0
+    if number < 2.0:
         return None
     found = minimum_detectable(difference.error * number**0.5, number, confidence=confidence)
     return found if found <= 1.0 else None

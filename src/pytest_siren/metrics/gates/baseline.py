@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 
 from pytest_siren.metrics.compare.paired import increase_over_pairs, paired_runs
 from pytest_siren.metrics.compare.pairing import match
-from pytest_siren.metrics.gates.estimates import GateEstimate
-from pytest_siren.metrics.gates.explanations import shortened
+from pytest_siren.metrics.gates.estimates import GateEstimate, change_estimate
 from pytest_siren.metrics.gates.selection import (
     applies_to,
     base,
@@ -19,11 +18,11 @@ from pytest_siren.metrics.gates.selection import (
     unscored,
     with_scores,
 )
-from pytest_siren.metrics.rates.choices import Cluster, Errors, Unexposed
+from pytest_siren.metrics.rates.choices import Cluster, Correction, Errors, Unexposed
 from pytest_siren.metrics.rates.measures import Measure, clusters_of, run_scores, unit_codes
 from pytest_siren.metrics.sample_size import OutcomeCounts
 from pytest_siren.spec.gates import Gate
-from pytest_siren.text.words import counted, listed
+from pytest_siren.text.words import counted, listed, shortened
 
 _WHO = ("model", "agent")
 """Keys in which a baseline may differ from the runs that are compared with it."""
@@ -50,17 +49,15 @@ def estimate_change(
     *,
     cluster: Cluster,
     confidence: float,
-    worst: bool = False,
+    missing: float | None = None,
 ) -> GateEstimate | None:
     """Return the increase, or drop, of the measure; ``None`` if no scored runs can be paired.
 
-    With ``worst``, runs of the baseline without a score get the best one, which is the worst case
-    for the gate.
+    Runs of the baseline without a score get the score ``missing``, unless that is ``None``.
     """
     before = baseline_runs(gate, baseline)
-    if worst:
-        best = 0.0 if gate.bad_score else 1.0
-        before = with_scores(before, unscored(before, gate.measure), gate.measure, best)
+    if missing is not None:
+        before = with_scores(before, unscored(before, gate.measure), gate.measure, missing)
     measure = Measure.of(base(gate.measure))
     made, earlier, later = paired_runs(before, runs, measure)
     matched = match(earlier, later, measure, cluster=cluster)
@@ -68,11 +65,12 @@ def estimate_change(
     change = found.difference
     if change is None:
         return None
-    drop = gate.measure.endswith("_drop")
-    low, high = (-change.high, -change.low) if drop else (change.low, change.high)
+    made_of = change_estimate(
+        *(change, matched.after - matched.before, matched.tasks, found.pairs),
+        drop=gate.measure.endswith("_drop"),
+    )
     note = f"from {found.before:.3f} to {found.after:.3f} over {found.pairs:,} pairs of runs"
-    value = -change.value if drop else change.value
-    return GateEstimate(value + 0.0, low, high, change.units, found.pairs, note=note)
+    return replace(made_of, note=note)
 
 
 def change_counts(
@@ -177,3 +175,12 @@ class GateSettings:
     """Whether to compute how many runs would decide an inconclusive gate (up to a second)."""
     unexposed: Unexposed = Unexposed.COUNT
     """How gates on attacks count runs whose model was not sent planted text."""
+    looks: int = 0
+    """How often gates were evaluated before, at fewer of the same runs."""
+    correction: Correction = Correction.NONE
+    """How the levels of several gates are corrected."""
+
+    @property
+    def level(self) -> float:
+        """Probability at most of a verdict that is wrong."""
+        return 1.0 - self.confidence

@@ -10,9 +10,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from pytest_siren.metrics.betting import LEVEL, Evidence, evidence_of_clusters, evidence_of_couples
+from pytest_siren.metrics.compare.difference import Difference
 from pytest_siren.metrics.gates.result import GateResult, Verdict
 from pytest_siren.metrics.gates.selection import base, score_column
-from pytest_siren.metrics.rates.choices import Cluster
+from pytest_siren.metrics.rates.choices import Cluster, Estimate
+from pytest_siren.metrics.rates.intervals import Clusters
 from pytest_siren.metrics.rates.measures import (
     ExposureCounts,
     Floats,
@@ -41,6 +44,37 @@ class GateEstimate:
     """The part of ``short`` whose jobs end tasks early; leaving them out biases the value."""
     note: str = ""
     """A remark to print after the figures."""
+    evidence: Evidence | None = None
+    """What the values show whatever their distribution; ``None`` for figures that are exact."""
+    alike: bool = True
+    """Whether the interval alone is a proof: independent observations, each 0 or 1 (or, of changes,
+    -1)."""
+
+    def verdict(
+        self, gate: Gate, *, point: bool = False, level: float = LEVEL, looks: int = 0
+    ) -> Verdict:
+        """Return the verdict of the interval, or of the ``point`` estimate, taken alone.
+
+        An interval from the variance between tasks must be confirmed by ``evidence`` at ``level``:
+        the variance says nothing of tasks that always, or never, succeed and were not drawn. So
+        must any interval after earlier ``looks`` at fewer runs, whose levels add up: the k-th has
+        ``level / (2 k (k + 1))``, so that all together have half of ``level``.
+        """
+        ends = (self.value,) if point else (self.low, self.high)
+        good = [gate.accepts(end) for end in ends]
+        if any(good) != all(good):
+            return Verdict.INCONCLUSIVE
+        verdict = Verdict.HELD if all(good) else Verdict.BROKEN
+        if point or self.evidence is None or (self.alike and not looks):
+            return verdict
+        below = gate.upper == (verdict is Verdict.HELD)
+        side = self.evidence.side(gate.bound, level_of_look(level, looks))
+        return verdict if side == (-1 if below else 1) else Verdict.INCONCLUSIVE
+
+
+def level_of_look(level: float, looks: int) -> float:
+    """Return the level of the evidence after ``looks`` earlier ones at fewer runs."""
+    return level / (2 * looks * (looks + 1)) if looks else level
 
 
 def estimate_measure(
@@ -55,16 +89,52 @@ def estimate_measure(
     found = rate(runs, asked, cluster=cluster, confidence=confidence)
     if found is None:
         return None
-    of_units = units(runs, asked) if asked.k > 1 else None
+    of_units = units(runs, asked, cluster=cluster)
+    made = gate_estimate(found, of_units.values, of_units.tasks)
+    return replace(made, short=of_units.short, undecided=len(of_units.open_rows))
+
+
+def gate_estimate(found: Estimate, values: Floats, clusters: Clusters) -> GateEstimate:
+    """Return the estimate ``found`` of ``values``, one for each unit, with their evidence.
+
+    As its interval is, it is about the one cluster, or task, if all units are of one.
+    """
+    if found.clusters == 1 and not found.lacking:
+        clusters = Clusters.of(np.arange(len(values)))
     return GateEstimate(
-        found.value,
-        found.low,
-        found.high,
-        found.units,
-        found.runs,
-        short=of_units.short if of_units else 0,
-        undecided=len(of_units.open_rows) if of_units else 0,
+        *(found.value, found.low, found.high, found.units, found.runs),
+        evidence=_evidence(values, clusters),
+        alike=found.method == "exact" or found.units == 1 or _alike(values, clusters),
     )
+
+
+def change_estimate(
+    found: Difference, values: Floats, clusters: Clusters, pairs: int, *, drop: bool = False
+) -> GateEstimate:
+    """Return the estimate ``found`` of differences, one for each unit, with their evidence.
+
+    With ``drop``, all signs are changed.
+    """
+    low, high = (-found.high, -found.low) if drop else (found.low, found.high)
+    value = -found.value if drop else found.value
+    return GateEstimate(
+        *(value + 0.0, low, high, found.units, pairs),
+        evidence=_evidence(-values if drop else values, clusters, least=-1.0),
+        alike=pairs == found.units and _alike(np.abs(values), clusters),
+    )
+
+
+def _evidence(values: Floats, clusters: Clusters, *, least: float = 0.0) -> Evidence:
+    if not clusters.crossed:
+        return evidence_of_clusters(values, clusters.codes, least=least)
+    tasks = clusters.benign, clusters.malicious, clusters.strata
+    return evidence_of_couples(values, *tasks, least=least)
+
+
+def _alike(values: Floats, clusters: Clusters) -> bool:
+    """Whether each value is one observation, 0 or 1, of a cluster of its own."""
+    apart = not clusters.crossed and len(np.unique(clusters.codes)) == len(values)
+    return apart and bool(((values == 0.0) | (values == 1.0)).all())
 
 
 def _total(runs: pd.DataFrame, measure: str) -> GateEstimate | None:

@@ -1,8 +1,8 @@
 """Evaluates gates: each is held, broken, or inconclusive if the runs do not decide it.
 
 A gate holds only if its whole interval is on the good side of the bound, every planned run has
-ended, and it would still hold if each run without a score were counted against it. So missing data
-never make a gate hold.
+ended, and it would still hold if each run without a score were counted against it. It is broken
+only if it would also be if each of them were counted for it. So missing data decide no gate.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from pytest_siren.metrics.gates.selection import (
     unscored,
     with_scores,
 )
-from pytest_siren.metrics.rates.choices import Unexposed
+from pytest_siren.metrics.rates.choices import Correction, Unexposed
 from pytest_siren.metrics.rates.measures import (
     Measure,
     count_exposed,
@@ -66,7 +66,45 @@ def evaluate(
     """
     table = runs if pending is None else concatenated(runs, pending)
     settings = settings or GateSettings()
+    if settings.correction is Correction.HOLM:
+        return _holm(list(gates), table, settings)
     return [_evaluate(gate, table, settings) for gate in gates]
+
+
+def _holm(gates: list[Gate], table: pd.DataFrame, settings: GateSettings) -> list[GateResult]:
+    """Return the results with a probability of any wrong verdict of at most ``settings.level``.
+
+    All gates are evaluated at the level divided by their number, then the undecided ones by theirs,
+    until none is decided: Holm 1979, Scandinavian Journal of Statistics 6, 65-70. Totals are exact
+    and do not count.
+    """
+    results = {
+        at: _evaluate(gate, table, settings) for at, gate in enumerate(gates) if _exact(gate)
+    }
+    left = [at for at, gate in enumerate(gates) if not _exact(gate)]
+    while left:
+        stricter = replace(settings, confidence=1.0 - settings.level / len(left))
+        found = {at: _evaluate(gates[at], table, stricter) for at in left}
+        results |= found
+        undecided = [at for at in left if found[at].verdict is Verdict.INCONCLUSIVE]
+        if len(undecided) == len(left):
+            break
+        left = undecided
+    return [results[at] for at in range(len(gates))]
+
+
+def _exact(gate: Gate) -> bool:
+    return gate.measure in TOTALS
+
+
+def family_level(results: int, level: float = 0.05) -> float:
+    """Return the probability at most that any of ``results`` verdicts on gates is wrong.
+
+    Each is wrong with a probability of at most ``level``. Gates are taken for independent; it is
+    less if they depend positively on each other, as those on the same runs do: Sidak 1967, Journal
+    of the American Statistical Association 62, 626-633.
+    """
+    return float(1.0 - (1.0 - level) ** results)
 
 
 def _evaluate(gate: Gate, table: pd.DataFrame, settings: GateSettings) -> GateResult:
@@ -98,24 +136,20 @@ def _evaluate_runs(gate: Gate, chosen: pd.DataFrame, settings: GateSettings) -> 
     verdict = _side(gate, found, settings)
     if verdict is Verdict.HELD:
         doubt = _doubt(gate, found, over, counts, settings)
-    elif verdict is Verdict.BROKEN and settings.point and (counts.pending or found.undecided):
-        doubt = _way_out(gate, chosen, pending, settings)
-    elif verdict is Verdict.INCONCLUSIVE:
-        return _undecided(gate, found, over, counts, settings)
+    elif verdict is Verdict.BROKEN:
+        doubt = _way_out(gate, chosen, pending, counts, found, settings)
     else:
-        doubt = None
+        return _undecided(gate, found, over, counts, settings)
     if doubt is not None:
         return _result(gate, Verdict.INCONCLUSIVE, found, counts, doubt)
-    return _result(
-        gate, verdict, found, counts, words.why_decided(gate, found, verdict, settings.point)
-    )
+    return _result(gate, verdict, found, counts, words.why_decided(gate, found, verdict, settings))
 
 
 def _undecided(
     gate: Gate, found: GateEstimate, over: pd.DataFrame, counts: Counts, settings: GateSettings
 ) -> GateResult:
     """Return the result for an interval that contains the bound."""
-    why = words.why_across(gate, found, counts)
+    why = words.why_across(gate, found, counts, settings)
     asked = settings.advice and not counts.pending
     need = required(gate, found, over, settings) if asked else None
     if need is not None:
@@ -153,25 +187,21 @@ def _counted(runs: pd.DataFrame, measure: str) -> tuple[Counts, Mask]:
 
 
 def _find(
-    gate: Gate, runs: pd.DataFrame, settings: GateSettings, *, worst: bool = False
+    gate: Gate, runs: pd.DataFrame, settings: GateSettings, *, missing: float | None = None
 ) -> GateEstimate | None:
+    """Return the estimate; runs of a baseline without a score get the score ``missing``."""
     cluster, confidence, baseline = settings.cluster, settings.confidence, settings.baseline
     if gate.measure not in CHANGES:
         return estimate_measure(runs, gate.measure, cluster=cluster, confidence=confidence)
     if baseline is None:
         return None
     return estimate_change(
-        runs, gate, baseline, cluster=cluster, confidence=confidence, worst=worst
+        runs, gate, baseline, cluster=cluster, confidence=confidence, missing=missing
     )
 
 
 def _side(gate: Gate, found: GateEstimate, settings: GateSettings) -> Verdict:
-    """Return the verdict of the interval, or of the point estimate, taken alone."""
-    ends = (found.value,) if settings.point else (found.low, found.high)
-    good = [gate.accepts(end) for end in ends]
-    if all(good):
-        return Verdict.HELD
-    return Verdict.INCONCLUSIVE if any(good) else Verdict.BROKEN
+    return found.verdict(gate, point=settings.point, level=settings.level, looks=settings.looks)
 
 
 def _doubt(
@@ -190,24 +220,44 @@ def _doubt(
     baseline = settings.baseline if gate.measure in CHANGES else None
     if baseline and (problem := unmatched(over, gate, baseline)):
         return problem
-    lacking = unscored(over, gate.measure)
-    if lacking.any() or baseline:
-        worst = with_scores(over, lacking, gate.measure, gate.bad_score)
-        against = _find(gate, worst, settings, worst=True)
+    if unscored(over, gate.measure).any() or baseline:
+        against = _with_missing(gate, over, settings, gate.bad_score)
         if against is None or _side(gate, against, settings) is not Verdict.HELD:
             return words.why_against(counts, against)
     return words.why_short(gate, found) if found.short else None
 
 
-def _way_out(gate: Gate, chosen: pd.DataFrame, pending: Mask, settings: GateSettings) -> str | None:
+def _with_missing(
+    gate: Gate, over: pd.DataFrame, settings: GateSettings, score: float
+) -> GateEstimate | None:
+    """Return the estimate if runs without a score had ``score``, and those of a baseline not."""
+    filled = with_scores(over, unscored(over, gate.measure), gate.measure, score)
+    return _find(gate, filled, settings, missing=1.0 - score)
+
+
+def _way_out(
+    gate: Gate,
+    chosen: pd.DataFrame,
+    pending: Mask,
+    counts: Counts,
+    found: GateEstimate,
+    settings: GateSettings,
+) -> str | None:
     """Return why a gate that is broken so far may still hold; ``None`` if it cannot."""
+    over = chosen[~pending]
+    if gate.measure not in TOTALS and (unscored(over, gate.measure).any() or settings.baseline):
+        good = _with_missing(gate, over, settings, 1.0 - gate.bad_score)
+        if good is None or _side(gate, good, settings) is not Verdict.BROKEN:
+            return words.why_in_favour(counts, good)
+    if not settings.point or not (counts.pending or found.undecided):
+        return None
     if gate.measure in TOTALS:
         return None if gate.upper else words.why_unfinished_broken()
     # Tasks that end early stay undecided after an error, which the estimate does not show.
     errors = unscored(chosen, gate.measure) & decided_by(chosen, Measure.of(base(gate.measure)))
     best = with_scores(chosen, pending | errors, gate.measure, 1.0 - gate.bad_score)
-    found = _find(gate, best, settings)
-    return words.why_unfinished_broken() if found and gate.accepts(found.value) else None
+    hoped = _find(gate, best, settings)
+    return words.why_unfinished_broken() if hoped and gate.accepts(hoped.value) else None
 
 
 def _result(

@@ -7,41 +7,59 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from pytest_siren.metrics.gates.estimates import GateEstimate
+from pytest_siren.metrics.gates.estimates import GateEstimate, level_of_look
 from pytest_siren.metrics.gates.result import Verdict
 from pytest_siren.metrics.gates.selection import base
 from pytest_siren.metrics.sample_size import MOST_RUNS, MOST_TASKS, RequiredRuns
 from pytest_siren.spec.gates import CHANGES, TOTALS, WORST, Gate
-from pytest_siren.text.words import counted, listed, suggestion
+from pytest_siren.text.words import counted, listed, shortened, suggestion
 
 if TYPE_CHECKING:
+    from pytest_siren.metrics.gates.baseline import GateSettings
     from pytest_siren.metrics.gates.selection import Counts
 
 
-_MOST = 8
-"""Number of known values that a message lists."""
-
-
-def why_decided(gate: Gate, found: GateEstimate, verdict: Verdict, point: bool) -> str:
+def why_decided(gate: Gate, found: GateEstimate, verdict: Verdict, settings: GateSettings) -> str:
     """Explain a verdict by the side of the bound on which the figures lie."""
     exact = gate.measure in TOTALS
     where = _where(gate, verdict is Verdict.HELD)
     if exact:
         what = f"{gate.measure}, {amount(gate.measure, found.value)},"
-    elif point:
+    elif settings.point:
         what = f"the estimate, {figure(found.value)},"
     else:
-        what = f"the 95 % interval, {interval(found)},"
+        what = f"{_the_interval(found, settings)},"
         where = f"wholly {where}"
     return f"{what} is {where} {amount(gate.measure, gate.bound)}{_note(found)}"
 
 
-def why_across(gate: Gate, found: GateEstimate, counts: Counts) -> str:
-    """Explain that the interval contains the bound."""
-    reach = f"the 95 % interval, {interval(found)}, has {figure(gate.bound)} within{_note(found)}"
+def why_across(gate: Gate, found: GateEstimate, counts: Counts, settings: GateSettings) -> str:
+    """Explain that the interval contains the bound, or is no proof by itself."""
+    reach = _the_interval(found, settings)
+    good = [gate.accepts(end) for end in (found.low, found.high)]
+    if found.evidence is None or any(good) != all(good):
+        reach = f"{reach}, has {figure(gate.bound)} within{_note(found)}"
+    else:
+        level = level_of_look(settings.level, settings.looks)
+        low, high = (figure(end) for end in found.evidence.interval(level))
+        reach = (
+            f"{reach}, is wholly {_where(gate, all(good))} {figure(gate.bound)}, but "
+            f"{_no_proof(settings)}: only {low} to {high} is shown{_note(found)}"
+        )
     if counts.pending:
         return f"{reach}; {_pending(counts)}"
     return reach
+
+
+def _the_interval(found: GateEstimate, settings: GateSettings) -> str:
+    return f"the {100 * settings.confidence:.3g} % interval, {interval(found)}"
+
+
+def _no_proof(settings: GateSettings) -> str:
+    if settings.looks:
+        times = counted(settings.looks, "time")
+        return f"gates were evaluated {times} before, at fewer runs, and looks add to the error"
+    return "a few tasks that always, or never, succeed may not have been drawn"
 
 
 def why_unfinished(counts: Counts) -> str:
@@ -58,15 +76,33 @@ def why_against(counts: Counts, found: GateEstimate | None) -> str:
     """Explain that a gate would not hold if runs without a score counted against it."""
     if not counts.errors + counts.unknown:
         return "it would hold, but not if runs of the baseline without a score had gone well"
+    return (
+        f"it would hold by what was scored, but not if the {_lacking(counts)} "
+        f"counted against it{_would(found)}"
+    )
+
+
+def why_in_favour(counts: Counts, found: GateEstimate | None) -> str:
+    """Explain that a gate would not be broken if runs without a score counted for it."""
+    if not counts.errors + counts.unknown:
+        return "it would be broken, but not if runs of the baseline without a score had gone badly"
+    return (
+        f"it would be broken by what was scored, but not if the {_lacking(counts)} "
+        f"counted for it{_would(found)}"
+    )
+
+
+def _lacking(counts: Counts) -> str:
+    """Return the runs without a score, with the verb."""
     parts = [counted(counts.errors, "run in error", "runs in error")] if counts.errors else []
     if counts.unknown:
         parts.append(counted(counts.unknown, "unknown score", "unknown scores") + _answers(counts))
     few = counts.errors + counts.unknown == 1
-    would = f" ({figure(found.value)}, {interval(found)})" if found else ""
-    return (
-        f"it would hold by what was scored, but not if the {' and '.join(parts)} "
-        f"{'is' if few else 'are'} counted against it{would}"
-    )
+    return f"{' and '.join(parts)} {'is' if few else 'are'}"
+
+
+def _would(found: GateEstimate | None) -> str:
+    return f" ({figure(found.value)}, {interval(found)})" if found else ""
 
 
 def why_short(gate: Gate, found: GateEstimate) -> str:
@@ -159,12 +195,6 @@ def _pending(counts: Counts) -> str:
     runs = counted(counts.planned, "planned run", "planned runs")
     have = "has" if counts.pending == 1 else "have"
     return f"{counts.pending:,} of {runs} {have} not ended; finish them first"
-
-
-def shortened(names: Sequence[str]) -> list[str]:
-    """Return the first of ``names``, and the number of further ones."""
-    more = len(names) - _MOST
-    return [*names[:_MOST], f"{more:,} more"] if more > 0 else list(names)
 
 
 def required_runs_text(need: RequiredRuns, gate: Gate, found: GateEstimate) -> str:

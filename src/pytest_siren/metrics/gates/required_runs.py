@@ -9,7 +9,13 @@ import pandas as pd
 
 from pytest_siren.metrics.compare.difference import mean_difference
 from pytest_siren.metrics.gates.baseline import change_counts
-from pytest_siren.metrics.gates.estimates import GateEstimate, extreme
+from pytest_siren.metrics.gates.estimates import (
+    GateEstimate,
+    change_estimate,
+    extreme,
+    gate_estimate,
+)
+from pytest_siren.metrics.gates.result import Verdict
 from pytest_siren.metrics.gates.selection import base, unscored
 from pytest_siren.metrics.rates.choices import Cluster, Errors
 from pytest_siren.metrics.rates.intervals import estimate
@@ -48,47 +54,50 @@ def _question(gate: Gate, runs: pd.DataFrame, settings: GateSettings) -> GateSim
     if gate.measure in CHANGES:
         return _of_change(gate, runs, settings)
     if gate.measure in WORST:
-        return _of_worst(gate, runs, settings.confidence)
+        return _of_worst(gate, runs, settings)
     return _of_rate(gate, runs, settings)
 
 
 def _of_rate(gate: Gate, runs: pd.DataFrame, settings: GateSettings) -> GateSimulation:
     measure = Measure.of(gate.measure)
 
-    def interval(counts: OutcomeCounts, against: bool) -> tuple[float, float]:
+    def judge(counts: OutcomeCounts, missing: float | None) -> bool | None:
         number = counts.scored
         sums = counts.sums if measure.k == 1 else counts.successes().astype(np.float64)
-        if against:
-            number, sums = number + counts.lacking, sums + gate.bad_score * counts.lacking
+        if missing is not None:
+            number, sums = number + counts.lacking, sums + missing * counts.lacking
         enough = number >= measure.k
         number, sums = number[enough], sums[enough]
         if not len(number):
-            return 0.0, 1.0
+            return None
         values = sums / number if measure.k == 1 else pass_at_k_of_units(number, sums, measure)
+        values, clusters = np.clip(values, 0.0, 1.0), counts.tasks.take(enough)
         made = estimate(
-            np.clip(values, 0.0, 1.0),
-            counts.tasks.take(enough),
-            runs=int(number.sum()),
-            k=measure.k,
-            confidence=settings.confidence,
+            values, clusters, runs=int(number.sum()), k=measure.k, confidence=settings.confidence
         )
-        return made.low, made.high
+        return _holds(gate, gate_estimate(made, values, clusters), settings)
 
-    return GateSimulation(gate, _counts(runs, gate, settings.cluster), interval)
+    return GateSimulation(gate, _counts(runs, gate, settings.cluster), judge)
 
 
-def _of_worst(gate: Gate, runs: pd.DataFrame, confidence: float) -> GateSimulation:
+def _holds(gate: Gate, found: GateEstimate, settings: GateSettings) -> bool | None:
+    verdict = found.verdict(gate, level=settings.level, looks=settings.looks)
+    return None if verdict is Verdict.INCONCLUSIVE else verdict is Verdict.HELD
+
+
+def _of_worst(gate: Gate, runs: pd.DataFrame, settings: GateSettings) -> GateSimulation:
     made = extreme(runs, gate.measure)
 
-    def interval(counts: OutcomeCounts, against: bool) -> tuple[float, float]:
+    def judge(counts: OutcomeCounts, missing: float | None) -> bool | None:
         number, sums = counts.scored, counts.sums
-        if against:
-            number, sums = number + counts.lacking, sums + gate.bad_score * counts.lacking
+        if missing is not None:
+            number, sums = number + counts.lacking, sums + missing * counts.lacking
         known = number > 0
-        return made(sums[known] / number[known], number[known], confidence)
+        ends = made(sums[known] / number[known], number[known], settings.confidence)
+        return _holds(gate, GateEstimate(ends[0], *ends, 0, 0), settings)
 
     counts = _counts(runs, gate, Cluster.COUPLE)
-    return GateSimulation(gate, counts, interval, others=False, own_rates=True)
+    return GateSimulation(gate, counts, judge, others=False, own_rates=True)
 
 
 def _of_change(gate: Gate, runs: pd.DataFrame, settings: GateSettings) -> GateSimulation | None:
@@ -97,12 +106,13 @@ def _of_change(gate: Gate, runs: pd.DataFrame, settings: GateSettings) -> GateSi
     if counts is None:
         return None
 
-    def interval(counts: OutcomeCounts, against: bool) -> tuple[float, float]:
+    def judge(counts: OutcomeCounts, missing: float | None) -> bool | None:
         values = counts.sums / counts.scored
-        made = mean_difference(values, counts.clusters, confidence=settings.confidence)
-        return made.low, made.high
+        made = mean_difference(values, counts.tasks, confidence=settings.confidence)
+        found = change_estimate(made, values, counts.tasks, int(counts.scored.sum()))
+        return _holds(gate, found, settings)
 
-    return GateSimulation(gate, counts, interval, paired=True)
+    return GateSimulation(gate, counts, judge, paired=True)
 
 
 def _counts(runs: pd.DataFrame, gate: Gate, cluster: Cluster) -> OutcomeCounts:

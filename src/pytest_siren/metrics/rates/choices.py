@@ -50,6 +50,15 @@ _POPULATIONS = {
 }
 
 
+class Correction(StrEnum):
+    """How the levels of several gates are corrected for their number."""
+
+    NONE = "none"
+    """Each gate has the full level, and the summary states the chance of any wrong verdict."""
+    HOLM = "holm"
+    """Holm's step-down procedure keeps that chance at the level of a single gate."""
+
+
 class Unexposed(StrEnum):
     """How gates count an attacked run whose model was never sent planted text."""
 
