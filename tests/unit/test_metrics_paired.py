@@ -187,3 +187,28 @@ def test_the_same_seed_gives_the_same_comparison_and_all_of_it_is_json() -> None
     text = json.dumps(asdict(first), allow_nan=False)
     assert text == json.dumps(asdict(again))
     assert '"hodges_lehmann"' in text
+
+
+def test_crossed_pairs_are_compared_by_the_variance_of_both_tasks() -> None:
+    """One malicious task of eight carries the change, and one in eight is what others may carry."""
+    names = [f"u{i}:m{j}" for i in range(20) for j in range(8)]
+    left = couples({name: [0.0] for name in names})
+    right = couples({name: [float(name.endswith("m0"))] for name in names})
+    asr = of(compare(left, right, cluster=Cluster.CROSSED), "asr")
+    by_couple = of(compare(left, right, cluster=Cluster.COUPLE), "asr")
+    assert (asr.test, asr.permutation_p, asr.mcnemar.p) == ("t", None, None)
+    assert asr.difference.clusters == 8
+    assert asr.p > 0.1 > 0.001 > by_couple.p
+    assert asr.difference.low < 0.0 < by_couple.difference.low
+    assert asr.p == pytest.approx(asr.difference.p)
+    low, high = asr.bootstrap
+    assert low == 0.0
+    assert high > 0.3
+
+
+def test_two_malicious_tasks_allow_no_comparison() -> None:
+    names = [f"u{i}:m{j}" for i in range(20) for j in range(2)]
+    left, right = (couples({name: [score] for name in names}) for score in (0.0, 1.0))
+    asr = of(compare(left, right, cluster=Cluster.CROSSED), "asr")
+    assert asr.difference.lacking == "2 malicious tasks"
+    assert (asr.difference.low, asr.difference.high, asr.p) == (-1.0, 1.0, 1.0)

@@ -169,8 +169,8 @@ def non_inferior(
     This is the one-sided t test of ``tost`` with the standard error of ``Difference.p_below``. So
     it respects clusters, works where no pair differs, and agrees with the interval: it is shown if
     the end of the interval on the worse side is below the margin. Its level is half of
-    ``1 - confidence``, that of a gate on the same question, and as regulators ask of non-inferiority
-    (ICH E9, 1998, section 5.5). Raises ``ValueError`` for a margin not above 0.
+    ``1 - confidence``, that of a gate on the same question, as regulators ask (ICH E9, 1998,
+    section 5.5). Raises ``ValueError`` for a margin not above 0.
     """
     if not margin > 0.0:
         raise ValueError(f"the margin must be above 0, not {margin}")
