@@ -104,7 +104,7 @@ def test_requests_and_calls_are_spans_below_that_of_their_run(
     assert "What do customers say?" in chats[0]["attributes"]["gen_ai.input.messages"]
     for span in [call, *chats]:
         assert (span["traceId"], span["parentSpanId"]) == (top["traceId"], top["spanId"])
-    assert call["attributes"]["gen_ai.tool.call.arguments"] == '{"query":"x"}'
+    assert call["attributes"]["gen_ai.tool.call.arguments"] == '{"query": "x"}'
     assert call["attributes"]["gen_ai.tool.call.result"] == "Good value. Fine."
     assert call["resource"]["service.name"] == "pytest-siren"
 
@@ -180,6 +180,15 @@ def test_secrets_do_not_leave_the_process(
     assert b"very-secret" not in b"".join(body for _, body in collected.requests)
 
 
+def test_odd_text_costs_neither_a_run_nor_a_span(shop: Project, collected: Collected) -> None:
+    odd = TOOLS.replace('"Good value. {review}"', 'chr(0xD800) + "\\0 Good value"')
+    shop.write("evals/shoptools.py", odd)
+    assert run(shop, collected, "--model=scripted:call-lookup").parseoutcomes() == {"passed": 1}
+    [call] = [span for span in collected.spans if span["name"] == "execute_tool lookup"]
+    assert call["attributes"]["gen_ai.tool.call.result"] == "\\ud800\0 Good value"
+    assert len(collected.spans) == 4
+
+
 def test_a_collector_that_refuses_costs_a_warning(shop: Project, collected: Collected) -> None:
     collected.status = 400
     done = run(shop, collected)
@@ -196,6 +205,15 @@ def test_nobody_listens(shop: Project) -> None:
     assert done.parseoutcomes() == {"passed": 1, "warnings": 1}
     assert done.duration < 30
     done.stdout.fnmatch_lines(["*telemetry: 4 of 4 spans*did not reach*Connection refused*"])
+
+
+@pytest.mark.nightly
+def test_runs_of_elements_arrive(shop: Project, collected: Collected) -> None:
+    elements = ("--siren-executor=local", "--slurm-shards=2", "--runs=3")
+    shop.write("pytest.ini", "[pytest]\n")
+    run(shop, collected, *elements, "--set=telemetry.trace_console=true")
+    assert sorted(one["siren.run_index"] for one in collected.runs()) == [0, 1, 2]
+    assert len(collected.events) == 6
 
 
 @pytest.mark.parametrize("workers", ["-n0", pytest.param("-n2", marks=pytest.mark.nightly)])

@@ -17,9 +17,20 @@ from pytest_siren.metrics.gates.result import Verdict
 from pytest_siren.reports.data import recorded
 from pytest_siren.reports.html import write_html
 from pytest_siren.reports.html.encode import script_json, visible
-from pytest_siren.reports.html.transcript import _messages
+from pytest_siren.reports.html.transcript import _messages, _spans
 from tests.unit.page_sample import BREAKOUT, many_rows, two_jobs
 from tests.unit.reports_sample import data, error, gate, run
+
+
+def test_spans_of_an_agent_are_shown_whatever_they_hold() -> None:
+    whole = {"kind": "model", "subject": "m", "duration": 0.5, "input_tokens": 3, "output": "hi"}
+    odd = {"kind": 7, "name": ["x"], "duration": "long", "error": {"a": 1}}
+    found = list(_spans([whole, odd, "no span"]))
+    assert [one["kind"] for one in found] == ["Model request", "Span"]
+    assert found[0]["facts"] == ["0.500 s", "tokens 3 in, 0 out"]
+    assert (found[0]["name"], found[0]["output"], found[0]["error"]) == ("m", "hi", "")
+    assert found[1]["facts"] == []
+    assert list(_spans(None)) == list(_spans({"a": 1})) == []
 
 
 class Page(HTMLParser):

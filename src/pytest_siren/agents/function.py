@@ -120,6 +120,11 @@ class SirenRun(Run):
         """The key for these addresses."""
         return self._address("api_key")
 
+    @property
+    def otlp_url(self) -> str:
+        """Where OpenTelemetry's exporters may send the agent's own spans."""
+        return self._address("otlp_url")
+
     def score(self, name: str, value: Any) -> None:
         """Let ``value``, from 0.0 to 1.0 or a bool, count with the scores of the benign task.
 

@@ -1,4 +1,4 @@
-"""Takes secrets out of spans before they leave the process."""
+"""Takes secrets out of spans, and what UTF-8 cannot express, before they leave the process."""
 
 from __future__ import annotations
 
@@ -13,19 +13,23 @@ Clean: TypeAlias = Callable[[str], str]
 
 
 def without_secrets(span: ReadableSpan, clean: Clean) -> ReadableSpan:
-    """Return ``span`` with every text of it ``clean``; the same object if nothing changes."""
+    """Return ``span`` with every text of it ``clean``; the same object if nothing changes.
+
+    A lone surrogate, which models and tools may write, would cost the whole batch.
+    """
     attributes = _cleaned(span.attributes, clean)
     events = [
         Event(one.name, _cleaned(one.attributes, clean), one.timestamp) for one in span.events
     ]
     said = span.status.description
-    description = None if said is None else clean(said)
+    description = None if said is None else _clean(said, clean)
     before = [dict(one.attributes or {}) for one in span.events]
-    same = attributes == dict(span.attributes or {}) and description == said
+    name = portable(span.name)
+    same = attributes == dict(span.attributes or {}) and (description, name) == (said, span.name)
     if same and [dict(one.attributes or {}) for one in events] == before:
         return span
     return ReadableSpan(
-        name=span.name,
+        name=name,
         context=span.context,
         parent=span.parent,
         resource=span.resource,
@@ -40,13 +44,18 @@ def without_secrets(span: ReadableSpan, clean: Clean) -> ReadableSpan:
     )
 
 
+def portable(text: str) -> str:
+    r"""Return ``text`` with each lone surrogate spelled out, as in ``\ud800``."""
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
+
+
 def _cleaned(attributes: Mapping[str, Any] | None, clean: Clean) -> dict[str, Any]:
     return {key: _clean(value, clean) for key, value in (attributes or {}).items()}
 
 
 def _clean(value: Any, clean: Clean) -> Any:
     if isinstance(value, str):
-        return clean(value)
+        return clean(portable(value))
     if isinstance(value, tuple | list):
         return tuple(_clean(one, clean) for one in value)
     return value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -29,15 +30,15 @@ from pydantic_ai.models import Model, ModelRequestParameters
 from pydantic_ai.models.instrumented import InstrumentationSettings, InstrumentedModel
 from pydantic_ai.models.wrapper import WrapperModel
 from pydantic_ai.settings import ModelSettings
-from pydantic_core import to_json
 
 from pytest_siren.evaluation.accounts import Role, StageObserver
 from pytest_siren.evaluation.models import ModelKind, ModelSource, RunContext
 from pytest_siren.evaluation.run import RunOutcome, RunPlan
 from pytest_siren.evaluation.scores import Status as RunStatus
 from pytest_siren.evaluation.tasks import Scores, ToolCall, ToolOutcome
+from pytest_siren.jobs.records.jsonable import to_jsonable
 from pytest_siren.telemetry.collector import Collector
-from pytest_siren.telemetry.redaction import Clean
+from pytest_siren.telemetry.redaction import Clean, portable
 from pytest_siren.telemetry.terminal import SpanTrees
 from pytest_siren.version import __version__
 
@@ -225,7 +226,12 @@ def _result(name: str, score: float | None, label: str, why: str | None = None) 
 
 
 def _known(attributes: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in attributes.items() if value is not None}
+    """Return the attributes that are known, in UTF-8."""
+    return {
+        name: portable(value) if isinstance(value, str) else value
+        for name, value in attributes.items()
+        if value is not None
+    }
 
 
 class _TracedModels:
@@ -281,7 +287,9 @@ class _Calls(StageObserver):
             "gen_ai.tool.name": call.name,
             "gen_ai.tool.call.id": call.id,
             "gen_ai.tool.type": "function",
-            "gen_ai.tool.call.arguments": to_json(call.args, fallback=str).decode()[:_LONGEST],
+            "gen_ai.tool.call.arguments": json.dumps(to_jsonable(call.args), ensure_ascii=False)[
+                :_LONGEST
+            ],
             "gen_ai.tool.call.result": outcome.text[:_LONGEST] if outcome else None,
             "siren.replayed": replayed or None,
         }
