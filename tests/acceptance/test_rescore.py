@@ -178,6 +178,22 @@ def test_imported_runs_are_judged_by_what_their_calls_do(
     won = 1 if sent else 0
     assert f"1 scored, 1 error, {won} attack success" in shown
     assert f"attack {won}" in shown.splitlines()[1]
+    [job] = Path("jobs").glob("*_rescored")
+    stages = {entry.task_id[-1]: entry.stage for entry in iter_index(job)}
+    assert stages == {"0": "achieved" if sent else "not_reached", "1": "not_reached"}
+
+
+def test_unattacked_runs_are_judged_by_malicious_evaluators_as_a_placebo(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    benign = a_log(attack_type=None, injection_task_id=None, injections={})
+    put(tmp_path / "logs", benign)
+    main(["import", "agentdojo", "logs", "--version", "v1.2.2"])
+    main(["rescore", "*"])
+    [job] = Path("jobs").glob("*_rescored")
+    [entry] = iter_index(job)
+    assert entry.placebo == {f"injection_task_{number}": 0.0 for number in range(9)}
 
 
 def test_an_unknown_version_of_the_benchmark_is_asked_for(

@@ -4,17 +4,28 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Self, TypeAlias
 
 from pydantic import ValidationError
+from pydantic_ai.messages import (
+    ModelMessage,
+    ModelRequest,
+    ModelResponse,
+    ToolReturnPart,
+    UserPromptPart,
+)
 
 from pytest_siren.datasets.agentdojo import VERSIONS, matching_versions
-from pytest_siren.evaluation.scores import Status
+from pytest_siren.evaluation.exposure import stage_of_transcript
+from pytest_siren.evaluation.scores import AttackStage, Status
 from pytest_siren.jobs.reading.job_config import one_line
 from pytest_siren.jobs.records.attempt import LONGEST_OUTPUT, data_of, index_entry_of
 from pytest_siren.jobs.records.jsonable import JsonRecord
@@ -41,6 +52,10 @@ _STAGING = ".import-"
 _TOGETHER = 500
 """Lines of an index that are written at once."""
 _MOST_NAMED = 20
+_WRITERS = 4
+"""Threads that write."""
+_MOST_PENDING = 64
+"""Runs that are read and not written yet."""
 _USAGE = {"input_tokens": 0, "output_tokens": 0, "unmeasured_requests": 1}
 """Logs hold no tokens."""
 
@@ -106,8 +121,11 @@ def import_logs(
     staging = jobs_dir / f"{_STAGING}{os.getpid()}"
     jobs: dict[_Key, _Job] = {}
     try:
-        for path in _files(folder):
-            _import_file(path, folder, staging, jobs, done, injection_tasks=injection_tasks)
+        with _Writing() as writing:
+            for path in _files(folder):
+                make = partial(_Job.of, staging=staging, writing=writing)
+                _import_file(path, folder, jobs, make, done, injection_tasks=injection_tasks)
+            writing.wait()
         if done.unreadable > _MOST_NAMED:
             done.problems.append(f"{done.unreadable - _MOST_NAMED:,} more files cannot be imported")
         if not jobs:
@@ -162,8 +180,8 @@ def _check_free(jobs_dir: Path, jobs: Mapping[_Key, _Job]) -> None:
 def _import_file(
     path: Path,
     folder: Path,
-    staging: Path,
     jobs: dict[_Key, _Job],
+    make: Callable[[_Key], _Job],
     done: Imported,
     *,
     injection_tasks: bool,
@@ -176,7 +194,7 @@ def _import_file(
             done.left_out += 1
             return
         key = (_pipeline(path, log), log.suite_name, log.attack, as_benign)
-        job = jobs.get(key) or _Job.of(key, staging)
+        job = jobs.get(key) or make(key)
         job.add(log, data, path.relative_to(folder).as_posix(), path.stat().st_mtime)
     except ValidationError as error:
         done.refuse(f"{path}: not a whole log of AgentDojo: {one_line(error)}")
@@ -205,9 +223,42 @@ def _pipeline(path: Path, log: Log) -> str:
     return log.pipeline_name
 
 
+class _Writing:
+    """Writes the files of runs beside the work of reading logs: half the time is the disk's."""
+
+    def __init__(self) -> None:
+        self._threads = ThreadPoolExecutor(_WRITERS)
+        self._pending: deque[Future[None]] = deque()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self._threads.shutdown(cancel_futures=True)
+
+    def put(self, folder: str, execution: JsonRecord, result: JsonRecord) -> None:
+        """Write both records into the new ``folder``, soon. Raises what earlier ones raised."""
+        self._pending.append(self._threads.submit(_write, folder, execution, result))
+        if len(self._pending) > _MOST_PENDING:
+            self._pending.popleft().result()
+
+    def wait(self) -> None:
+        """Wait until all is written. Raises ``OSError``."""
+        while self._pending:
+            self._pending.popleft().result()
+
+
+def _write(folder: str, execution: JsonRecord, result: JsonRecord) -> None:
+    os.makedirs(folder)
+    write(f"{folder}/{EXECUTION_FILE}", execution, Form.PART)
+    write(f"{folder}/{RESULT_FILE}", result, Form.PART)
+
+
 @dataclass
 class _Job:
     """A job that is being made."""
+
+    writing: _Writing
 
     key: _Key
     name: str
@@ -229,7 +280,7 @@ class _Job:
     _digest: Any = field(default_factory=sha256)
 
     @classmethod
-    def of(cls, key: _Key, staging: Path) -> _Job:
+    def of(cls, key: _Key, staging: Path, writing: _Writing) -> _Job:
         pipeline, suite, attack, as_benign = key
         dataset = f"agentdojo-{suite}"
         cell = {"tasks": "injection"} if as_benign else {}
@@ -237,18 +288,17 @@ class _Job:
         facts = {"imported": FORMAT, "pipeline": pipeline, "suite": suite, "attack": attack}
         path = staging / name
         path.mkdir(parents=True, exist_ok=True)
-        return cls(key, name, path, dataset, identity({**facts, "as_benign": as_benign}))
+        return cls(writing, key, name, path, dataset, identity({**facts, "as_benign": as_benign}))
 
-    def add(self, log: Log, data: bytes, place: str, modified: float) -> None:
+    def add(self, log: Log, data: bytes, file: str, modified: float) -> None:
         """Record the run of ``log``, whose file holds ``data``. Raises ``_TwiceError``."""
         if log.task_id in self._tasks:
             raise _TwiceError(f"the run of {log.task_id} is in another file, too")
         digest = sha256(data).hexdigest()
-        result, execution = self._records(log, digest, place, modified)
+        result, execution = self._records(log, digest, file, modified)
         folder = run_directory(log.task_id, log.attack, result.run_id)
-        os.makedirs(self.path / folder)
-        write(f"{self.path}/{folder}/{EXECUTION_FILE}", execution, Form.PART)
-        write(f"{self.path}/{folder}/{RESULT_FILE}", data_of(result), Form.PART)
+        # As text: a ``Path`` takes as long to make as a file.
+        self.writing.put(f"{self.path}/{folder}", execution, data_of(result))
         self._lines.append(data_of(index_entry_of(result, folder)))
         if len(self._lines) >= _TOGETHER:
             self._flush()
@@ -282,6 +332,7 @@ class _Job:
         answers = sum(one["role"] == "assistant" for one in log.messages)
         usage = {**_USAGE, "requests": answers, "tool_calls": asked}
         won, done = float(log.security), float(log.utility)
+        stage, exposed = _stage(log, messages) if attacked else (None, None)
         result = Result(
             task_id=log.task_id,
             run_id=run_id,
@@ -311,6 +362,9 @@ class _Job:
             attack_unknown=None,
             attack_outcome=_outcome(log) if scored and attacked else None,
             vectors=tuple(sorted(log.injections)),
+            exposed=exposed,
+            stage=stage.value if stage else None,
+            attempted=None if exposed and stage is not AttackStage.ACHIEVED else exposed,
             output=_output(messages)[:LONGEST_OUTPUT],
             tool_calls=asked,
         )
@@ -385,6 +439,25 @@ def _times(log: Log, modified: float) -> tuple[datetime, datetime]:
 
 def _error(message: str, at: datetime) -> ExceptionInfo:
     return ExceptionInfo(RECORDED_ERROR, message, "", at)
+
+
+def _stage(log: Log, messages: list[dict[str, Any]]) -> tuple[AttackStage | None, bool | None]:
+    """Return how far the attack came as the texts tell, and whether the model was sent any of it.
+
+    What the attacker wants in calls is not in logs: only ``siren rescore`` finds attempts.
+    """
+    won = log.security if log.error is None else None
+    return stage_of_transcript(list(map(_as_read, messages)), log.injections, (), won)
+
+
+def _as_read(message: Mapping[str, Any]) -> ModelMessage:
+    """Return what the model read in ``message``; the adapter takes ten times as long."""
+    if message["kind"] == "response":
+        return ModelResponse([])
+    read = message["parts"][0]
+    if read["part_kind"] == "user-prompt":
+        return ModelRequest([UserPromptPart(read["content"])])
+    return ModelRequest([ToolReturnPart(read.get("tool_name", ""), read["content"], "")])
 
 
 def _outcome(log: Log) -> str:
