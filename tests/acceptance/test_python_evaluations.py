@@ -369,3 +369,75 @@ def test_reports_lead_to_the_file_of_the_function(project: Project) -> None:
     places = [one["locations"][0]["physicalLocation"]["artifactLocation"] for one in found]
     assert {place["uri"] for place in places} == {"evals/test_shop.py"}
     assert "test_shop" in (project.path / "out.html").read_text()
+
+
+WRAPPED = """
+def price(product: str, count: int = 1) -> dict:
+    "What it costs."
+    if product == "moon":
+        raise LookupError("not for sale")
+    return {"price": 3 * count}
+
+async def stock(product: str) -> str:
+    return "two"
+
+def asked(siren_run):
+    own, later = siren_run.wrap(price), siren_run.wrap(stock)
+    assert own.__doc__ == "What it costs."
+    assert own("kettle", count=2) == {"price": 6}
+    with pytest.raises(LookupError):
+        own(product="moon")
+    return later
+
+@pytest.mark.siren(dataset=TASKS, task_ids=["short"])
+def test_def(siren_run):
+    import asyncio
+    later = asked(siren_run)
+    assert asyncio.run(later("kettle")) == "two"
+    return "Good value"
+
+@pytest.mark.siren(dataset=TASKS, task_ids=["short"])
+async def test_async(siren_run):
+    assert await asked(siren_run)("kettle") == "two"
+    return "Good value"
+
+@pytest.mark.siren(dataset=TASKS, task_ids=["short"])
+async def test_own(siren_run, tmp_path):
+    assert await asked(siren_run)("kettle") == "two"
+    return "Good value"
+"""
+
+
+def test_calls_of_wrapped_tools_are_recorded_in_order(project: Project) -> None:
+    shop(project, WRAPPED)
+    project.run("evals").assert_outcomes(passed=3)
+    for execution in project.executions():
+        parts = [part for one in execution["messages"] for part in one["parts"]]
+        calls = [one for one in parts if one["part_kind"] == "tool-call"]
+        assert [(one["tool_name"], one["args"]) for one in calls] == [
+            ("price", {"product": "kettle", "count": 2}),
+            ("price", {"product": "moon"}),
+            ("stock", {"product": "kettle"}),
+        ]
+        returns = [one for one in parts if one["part_kind"] == "tool-return"]
+        assert [one["content"] for one in returns] == [
+            '{"price": 6}',
+            "LookupError: not for sale",
+            "two",
+        ]
+    assert [one["usage"]["tool_calls"] for one in project.results()] == [3, 3, 3]
+
+
+def test_only_functions_can_be_wrapped(project: Project) -> None:
+    shop(project, SYNC.replace("siren_run.submit(read())", "siren_run.wrap('price')"))
+    project.run("evals").stdout.fnmatch_lines(
+        ["*TypeError: siren_run.wrap takes a function, not str: wrap the function that the*"]
+    )
+
+
+def test_calls_of_wrapped_tools_count_against_the_limit(project: Project) -> None:
+    limited = 'usage_limits={"tool_calls_limit": 1}, task_ids=["short"]'
+    shop(project, WRAPPED.replace('task_ids=["short"]', limited))
+    result = project.run("evals")
+    result.assert_outcomes(errors=3)
+    result.stdout.fnmatch_lines(["*UsageLimitExceeded: *tool_calls_limit of 1*"])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import threading
 import traceback
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -86,9 +85,6 @@ class SirenRun(Run):
     """Whether the function runs in a thread of its own."""
     _reported: Reported
     _served: Mapping[str, str] = field(default_factory=dict)
-    _loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.get_running_loop)
-    _on_loop: int = field(default_factory=threading.get_ident)
-    """The thread of the event loop."""
 
     def __repr__(self) -> str:
         return f"<SirenRun {self.context.task_id if self.context else ''}>"
@@ -144,10 +140,10 @@ class SirenRun(Run):
         return callables(self._world, blocking=True)
 
     def _awaited(self, work: Coroutine[Any, Any, T]) -> T:
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+        return asyncio.run_coroutine_threadsafe(work, self._world.loop).result()
 
     def _address(self, name: str) -> str:
-        if threading.get_ident() != self._on_loop:
+        if not self._world.is_here:
             return self._awaited(self._addresses.parts())[name]
         if name not in self._served:
             raise RuntimeError(

@@ -20,6 +20,7 @@ from pytest_siren.agents.addresses import Addresses
 from pytest_siren.agents.black_box import BlackBox, ModelledConfig
 from pytest_siren.agents.callables import callables
 from pytest_siren.agents.threads import in_own_thread
+from pytest_siren.agents.wrapping import F, wrapped
 from pytest_siren.evaluation.components import Component
 from pytest_siren.evaluation.models import RunContext
 from pytest_siren.evaluation.tasks import ToolOutcome
@@ -78,6 +79,13 @@ class Run:
     async def call(self, name: str, arguments: Mapping[str, Any]) -> ToolOutcome:
         """Execute a tool. Raises as ``World.call`` does."""
         return await self._world.call(name, arguments)
+
+    def wrap(self, tool: F) -> F:
+        """Return ``tool``, one of the agent's own, so that the calls of it are recorded.
+
+        Raises ``TypeError`` for what is no function.
+        """
+        return wrapped(self._world, tool)
 
     def submit(self, text: str) -> None:
         """Give the answer, instead of returning it."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import math
+import threading
+import time
 from collections.abc import AsyncGenerator, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from contextvars import Context, copy_context
@@ -108,7 +110,9 @@ class World:
     late: int = 0
     """Calls and requests that came after the end of the run."""
     closed: bool = False
-    _loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.get_running_loop)
+    loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.get_running_loop)
+    """That of the run."""
+    _thread: int = field(default_factory=threading.get_ident)
     _context: Context = field(default_factory=copy_context)
     _order: asyncio.Lock = field(default_factory=asyncio.Lock)
     _over: asyncio.Event = field(default_factory=asyncio.Event)
@@ -122,6 +126,8 @@ class World:
     """Injection vectors that the agent was shown, to their contents."""
     _counted: bool = False
     """Whether it is known what the agent's model used."""
+    _began: dict[str | None, float] = field(default_factory=dict)
+    """When each call of the agent's own tools began that goes on, by its id."""
     _begun: bool = False
     _stopped: bool = False
     """Whether the model ended the run with its latest answer."""
@@ -218,6 +224,43 @@ class World:
         parameters = parameters or ModelRequestParameters()
         return await self._in_run(
             self._asked(messages, settings, parameters, model), shielded=False
+        )
+
+    @property
+    def is_here(self) -> bool:
+        """Whether this is the thread of the event loop."""
+        return threading.get_ident() == self._thread
+
+    async def begin_call(self, name: str, arguments: Mapping[str, Any]) -> ToolCall:
+        """Record that the agent calls a tool of its own, and return what ``end_call`` takes.
+
+        To be awaited on ``loop``. Raises ``UsageLimitExceeded``, what observers raise, and
+        ``RunOverError``.
+        """
+        self._check_open()
+        try:
+            self.stage.check_before_calls(1)
+        except BaseException as error:
+            self._fail(error)
+            raise
+        call = self._transcript.calling(ToolCall(name, arguments))
+        self._usage.tool_calls += 1
+        self.stage.asking.accounts.called(1)
+        self._note()
+        self._began[call.id] = time.monotonic()
+        await self.stage.asking.observing.notify(lambda on: on.call_before(call, replayed=False))
+        return call
+
+    async def end_call(self, call: ToolCall, outcome: ToolOutcome) -> None:
+        """Record what ``call`` came to; nothing after the end of the run."""
+        seconds = time.monotonic() - self._began.pop(call.id)
+        if self.closed:
+            self.late += 1
+            return
+        self._transcript.called(call, outcome)
+        self._note()
+        await self.stage.asking.observing.notify(
+            lambda on: on.call_after(call, False, outcome, None, seconds)
         )
 
     def count(self, usage: RequestUsage, model_name: str | None = None) -> None:
@@ -319,16 +362,16 @@ class World:
 
     def _fail(self, error: BaseException) -> None:
         self._failure = self._failure or error
-        self._loop.call_soon_threadsafe(self._over.set)
+        self.loop.call_soon_threadsafe(self._over.set)
 
     async def _in_run(self, work: Coroutine[Any, Any, T], *, shielded: bool) -> T:
         """Return what ``work`` returns, executed as a part of the run, whoever asks for it.
 
         If it is shielded it goes on though the caller is cancelled, until the run ends.
         """
-        if asyncio.get_running_loop() is not self._loop:
+        if asyncio.get_running_loop() is not self.loop:
             there = self._in_run(work, shielded=shielded)
-            return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(there, self._loop))
+            return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(there, self.loop))
         task = asyncio.create_task(_attempt(work), context=self._context.copy())
         self._running.add(task)
         task.add_done_callback(self._running.discard)
