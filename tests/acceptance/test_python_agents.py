@@ -169,7 +169,7 @@ FAULTS = {
     "raises": ("def answer(prompt):\n    raise LookupError('no shop')", "LookupError: no shop"),
     "raises nothing but a type": (
         "def answer(prompt):\n    raise LookupError",
-        " - LookupError; record jobs/",
+        " - evals/shop.py:2: LookupError; record jobs/",
     ),
     "exits": ("import sys\ndef answer(prompt):\n    sys.exit('gone')", "SystemExit: gone"),
     "returns None": (
@@ -211,6 +211,12 @@ MISSING = {
     "there is no module": ("", "nowhere:answer", "there is no module 'nowhere'"),
     "there is no such name": ("", "shop:answer", "the module 'shop' has no 'answer'"),
     "it is no callable": ("answer = 3", "shop:answer", "is int, which cannot be called"),
+    "it cannot be imported": (
+        "import json\njson.loads('{')",
+        "shop:answer",
+        "importing 'shop' failed: JSONDecodeError: Expecting property name enclosed in double "
+        "quotes: line 1 column 2 (char 1) (shop.py:2)",
+    ),
     "it asks for more": (
         "def answer(prompt, colour): pass",
         "shop:answer",
@@ -228,6 +234,10 @@ def test_a_target_that_cannot_be_called_is_an_error_of_the_file(
     path = project.path / "evals/eval_shop.yaml"
     path.write_text(path.read_text().replace("shop:answer", target))
     result = project.run("evals")
+    lines = path.read_text().splitlines()
+    line = next(at for at, text in enumerate(lines, 1) if target in text)
+    where = f"evals/eval_shop.yaml:{line}: agent.config.target: {target!r}"
+    assert where in result.stdout.str()
     assert message in result.stdout.str()
     assert result.parseoutcomes() == {"error": 1} or result.parseoutcomes() == {"errors": 1}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import pytest
 
@@ -441,3 +442,19 @@ def test_calls_of_wrapped_tools_count_against_the_limit(project: Project) -> Non
     result = project.run("evals")
     result.assert_outcomes(errors=3)
     result.stdout.fnmatch_lines(["*UsageLimitExceeded: *tool_calls_limit of 1*"])
+
+
+@pytest.mark.parametrize("kind", ["", "async "])
+def test_what_serves_is_missed_before_anything_runs(
+    project: Project, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "uvicorn", None)
+    shop(project, ADDRESSES, kind)
+    result = project.run("evals")
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(
+        [
+            "evals/test_shop.py::test_shop: a run cannot be served to its agent (there is no "
+            "uvicorn); install it with: pip install 'pytest-siren[[]serve]'"
+        ]
+    )

@@ -14,7 +14,7 @@ from pytest_siren.spec.errors import SpecError
 from pytest_siren.spec.jobs import load_jobs
 from pytest_siren.spec.jobspec import JobSpec
 
-AGENTS = ", ".join(sorted({"modelless", *Registry().names(Kind.AGENT)}))
+AGENTS = ", ".join(sorted({"modelless", *Registry().names(Kind.AGENT)} - {"function"}))
 """The agents that there are in these tests."""
 
 

@@ -19,6 +19,7 @@ from pytest_siren.environments.command_line import CommandLine
 from pytest_siren.environments.placeholders import fill
 from pytest_siren.evaluation.components import Component
 from pytest_siren.evaluation.world import NoAnswerError, World
+from pytest_siren.serving.shared import check_available
 
 _LONGEST = 100_000
 """Bytes of a prompt in a variable: Linux starts no program with one of more than 128 KiB."""
@@ -69,6 +70,8 @@ class CommandAgent(BlackBox):
         self._config = config
         self._command = CommandLine.of(config.command, base, "agent.config.command")
         self._name, self.sources = self._command.name, self._command.files
+        if config.serve and config.model is not None:
+            check_available()
         self._takes_prompt = any("{prompt}" in word for word in self._command.words)
 
     @property

@@ -23,6 +23,7 @@ from pytest_siren.evaluation.components import Component
 from pytest_siren.evaluation.isolation import message_of
 from pytest_siren.evaluation.scoring import ASSERTIONS, Reported, score_of
 from pytest_siren.evaluation.world import World
+from pytest_siren.serving.shared import check_available
 
 T = TypeVar("T")
 
@@ -169,6 +170,8 @@ class FunctionAgent(BlackBox):
         self.sources = (self._marked.file,)
         code = inspect.unwrap(self._marked.call).__code__
         self._addressed = not set(ADDRESSES).isdisjoint(_names(code))
+        if self._addressed:
+            check_available()
 
     @property
     def spoken_name(self) -> str:

@@ -26,6 +26,7 @@ from pytest_siren.environments.placeholders import fill, names_in
 from pytest_siren.evaluation.components import Component
 from pytest_siren.evaluation.world import World
 from pytest_siren.evaluators.base import problem
+from pytest_siren.serving.shared import check_available
 
 _TIMEOUT = httpx2.Timeout(None, connect=30.0)
 """Seconds; how long an answer may take is the limit of the run."""
@@ -165,6 +166,9 @@ class HttpAgent(BlackBox):
             else None
         )
         self.sources = self._start.files if self._start else ()
+        self._is_served = bool(config.names() & set(PARTS))
+        if self._is_served:
+            check_available()
         self._open = AsyncExitStack()
         self._service: Program | None = None
         self._client: httpx2.AsyncClient | None = None
@@ -207,7 +211,7 @@ class HttpAgent(BlackBox):
             "system_prompt": world.system_prompt or "",
             "run": token_hex(16),
         }
-        if self._config.names() & set(PARTS):
+        if self._is_served:
             parts |= await addresses.parts()
         if (seconds := self._config.spans) is None:
             return await self._exchanged(client, world, parts, {})

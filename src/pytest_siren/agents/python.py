@@ -26,6 +26,7 @@ from pytest_siren.evaluation.models import RunContext
 from pytest_siren.evaluation.tasks import ToolOutcome
 from pytest_siren.evaluation.world import World
 from pytest_siren.evaluators.python import ImportPath, ImportPathError, load_callable, local_file
+from pytest_siren.serving.shared import check_available
 
 PROMPT = "prompt"
 PARTS = ("prompt", "system_prompt", "tools", "model", "run", *ADDRESSES)
@@ -134,6 +135,8 @@ class PythonAgent(BlackBox):
             _check(self._path, self._target, (), self._arguments)
         else:
             _check(self._path, self._target, ("",), self._arguments)
+        if _wanted(self._target) & set(ADDRESSES):
+            check_available()
 
     @property
     def spoken_name(self) -> str:

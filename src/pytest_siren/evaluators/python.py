@@ -7,6 +7,7 @@ import importlib.util
 import inspect
 import re
 import sys
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -146,14 +147,28 @@ def _imported(name: str, path: str, base: Path) -> ModuleType:
                     "the eval file nor among the installed ones, nor in the root folder of the "
                     "project"
                 ) from None
-            raise _failed(path, name, error) from error
+            raise _failed(path, name, error, base) from error
         except (Exception, SystemExit) as error:
-            raise _failed(path, name, error) from error
+            raise _failed(path, name, error, base) from error
 
 
-def _failed(path: str, name: str, error: BaseException) -> ImportPathError:
+def _failed(path: str, name: str, error: BaseException, base: Path) -> ImportPathError:
     what = " ".join(f"{type(error).__name__}: {error}".split())
+    if not isinstance(error, SyntaxError):  # which says where it is
+        what += _innermost(error, base)
     return ImportPathError(f"{path!r}: importing {name!r} failed: {what}")
+
+
+def _innermost(error: BaseException, base: Path) -> str:
+    """Return the file and line in ``base`` that ``error`` comes from, for the end of a message."""
+    root = PROJECT_ROOT.get()
+    folders = [base.resolve(), *([root.path.resolve()] if root else [])]
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        file = Path(frame.filename)
+        for folder in folders:
+            if file.is_relative_to(folder) and "site-packages" not in file.parts:
+                return f" ({file.relative_to(folder)}:{frame.lineno})"
+    return ""
 
 
 @contextmanager

@@ -5,9 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from pytest_siren.evaluation.components import SHARED
+
+_NEEDED = ("mcp", "mcp_types", "starlette", "uvicorn")
+"""What the extra ``serve`` brings."""
 
 if TYPE_CHECKING:
     from pytest_siren.evaluation.world import World
@@ -51,10 +55,7 @@ def _server_class() -> type[Server]:
     try:
         from pytest_siren.serving.server import Server
     except ImportError as error:
-        raise ServingUnavailableError(
-            f"a run cannot be served to its agent ({error}); "
-            "install it with: pip install 'pytest-siren[serve]'"
-        ) from error
+        raise _unavailable(error) from error
     return Server
 
 
@@ -67,6 +68,20 @@ async def shared_server() -> Server | None:
     if shared is None:
         return None
     return await shared.get(SharedServer, _LABEL).get()
+
+
+def check_available() -> None:
+    """Raise ``ServingUnavailableError`` where no run can be served. Loads nothing."""
+    missing = [name for name in _NEEDED if find_spec(name) is None]
+    if missing:
+        raise _unavailable(f"there is no {missing[0]}")
+
+
+def _unavailable(reason: object) -> ServingUnavailableError:
+    return ServingUnavailableError(
+        f"a run cannot be served to its agent ({reason}); "
+        "install it with: pip install 'pytest-siren[serve]'"
+    )
 
 
 @asynccontextmanager

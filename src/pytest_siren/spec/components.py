@@ -21,7 +21,13 @@ from pytest_siren.evaluation.components import (
 from pytest_siren.spec.errors import problems_of
 from pytest_siren.spec.jobspec import ComponentSpec
 from pytest_siren.spec.overrides import Action, Change, Override
-from pytest_siren.spec.schema import AttackSection, EvalFile, accepts, keys_at
+from pytest_siren.spec.schema import (
+    FUNCTION_AGENT,
+    AttackSection,
+    EvalFile,
+    accepts,
+    keys_at,
+)
 from pytest_siren.text.words import suggestion
 from pytest_siren.yamlpos.problems import KeyPath, Problem, dotted, within
 from pytest_siren.yamlpos.problems import shown as as_shown
@@ -57,7 +63,10 @@ class Components:
         try:
             return self.registry.find(kind, name)
         except UnknownComponentError as error:
-            raise UnusableComponentError(str(error)) from error
+            # What is only made by a mark cannot be named.
+            known = [name for name in error.known if name != FUNCTION_AGENT]
+            unknown = UnknownComponentError(error.kind, name, known)
+            raise UnusableComponentError(str(unknown)) from error
         except (ImportError, AttributeError, TypeError) as error:
             message = f"the {kind.noun} {name!r} cannot be loaded: {error}"
             raise UnusableComponentError(f"{message}{_remedy(error)}") from error
@@ -149,7 +158,7 @@ class Components:
             found = problems_of(error, component.config, given, config, (*at, "config"))
             self.problems += found
             return None
-        return ComponentSpec(kind_node.value, validated, raw)
+        return ComponentSpec(kind_node.value, validated, raw, origin=config, at=(*at, "config"))
 
 
 def _remedy(error: Exception) -> str:

@@ -570,7 +570,14 @@ class _Loading:
             self.components.problems += missing(section, ("attack",))
             spec = self.components.spec(Kind.ATTACK, section, definition.at)
             if spec is not None:
-                attack = AttackSpec(spec.type, spec.config, spec.raw, definition.name)
+                attack = AttackSpec(
+                    spec.type,
+                    spec.config,
+                    spec.raw,
+                    definition.name,
+                    origin=spec.origin,
+                    at=spec.at,
+                )
                 yield _Attacked(attack, cell)
 
     def _job(

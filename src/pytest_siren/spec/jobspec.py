@@ -10,7 +10,7 @@ import operator
 import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
@@ -366,6 +366,10 @@ class ComponentSpec:
     """Validated by the component's own schema."""
     raw: Mapping[str, Any]
     """The source of ``config`` as JSON data, with variables filled in but without defaults."""
+    origin: Node | None = field(default=None, compare=False, repr=False, kw_only=True)
+    """Where ``raw`` stands, key by key."""
+    at: KeyPath = field(default=(), compare=False, kw_only=True)
+    """Where messages say that ``origin`` stands."""
 
 
 @dataclass(frozen=True)
@@ -433,6 +437,17 @@ class JobSpec:
             return self.agent.type
         return str(self.agent.raw["target"]).partition("::")[2]
 
+    def located(self, message: str) -> Problem | None:
+        """Return the problem at the value that ``message`` begins with, in quotes.
+
+        ``None`` where no part is configured with such a value.
+        """
+        for part in filter(None, (self.agent, self.attack, self.dataset)):
+            for path, node in _leaves(part.origin, part.at):
+                if isinstance(node.value, str) and message.startswith(repr(node.value)):
+                    return node.place.problem(f"{dotted(path)}: {message}")
+        return None
+
     @property
     def parameters(self) -> str:
         """What tells the function that is the agent from itself with other parameters."""
@@ -445,6 +460,19 @@ def traced(file: EvalFile) -> TelemetrySection | None:
     """Return where traces go; ``None`` for nowhere."""
     asked = file.telemetry
     return asked if asked and (asked.trace_console or asked.otel_endpoint) else None
+
+
+def _leaves(node: Node | None, at: KeyPath) -> Iterator[tuple[KeyPath, Node]]:
+    if node is None:
+        return
+    if isinstance(node.value, dict):
+        for key, below in node.value.items():
+            yield from _leaves(below, (*at, key))
+    elif isinstance(node.value, tuple):
+        for index, below in enumerate(node.value):
+            yield from _leaves(below, (*at, index))
+    else:
+        yield at, node
 
 
 _LENGTH = 16

@@ -323,7 +323,8 @@ class Evaluation(pytest.Collector):
             check_priced([job], workshop.prices, max_cost(self.config), self.config.rootpath)
             return job
         except (ValueError, LookupError, ImportError, OSError) as error:
-            raise self.CollectError(f"{place}: {error}") from None
+            located = spec.located(str(error))
+            raise self.CollectError(str(located or f"{place}: {error}")) from None
         except UserInterrupt:
             raise
         except BaseException as error:

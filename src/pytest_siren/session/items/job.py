@@ -354,7 +354,7 @@ def _released(spec: JobSpec) -> JobSpec:
     A file of 100,000 tasks would be kept in memory twice.
     """
     config = type(spec.dataset.config).model_construct()
-    return replace(spec, dataset=replace(spec.dataset, config=config))
+    return replace(spec, dataset=replace(spec.dataset, config=config, origin=None))
 
 
 def limits(given: Mapping[str, Any]) -> UsageLimits:
