@@ -75,7 +75,8 @@ def answer(tools):
     "all parts": """
 async def answer(prompt, **parts):
     assert sorted(parts) == [
-        "anthropic_url", "api_key", "base_url", "mcp_url", "model", "run", "system_prompt", "tools"
+        "anthropic_url", "api_key", "base_url", "mcp_url", "model", "otlp_url", "run",
+        "system_prompt", "tools",
     ]
     parts["run"].submit((await parts["run"].call("read_reviews", {})).text)
 """,
