@@ -109,6 +109,17 @@ def test_requests_and_calls_are_spans_below_that_of_their_run(
     assert call["resource"]["service.name"] == "pytest-siren"
 
 
+def test_requests_to_a_model_of_the_agents_own_are_spans_too(
+    shop: Project, collected: Collected
+) -> None:
+    shop.write("evals/own.py", 'from pydantic_ai import Agent\n\nagent = Agent("test")\n')
+    config = "agent: {type: pydantic_ai, config: {target: 'own:agent'}}\n"
+    shop.write("evals/eval_shop.yaml", EVAL.partition("agent:")[0] + config)
+    run(shop, collected, "--task-ids=opinion")
+    [first, second] = [span for span in collected.spans if span["name"] == "chat test"]
+    assert first["attributes"]["siren.role"] == second["attributes"]["siren.role"] == "agent"
+
+
 def test_a_call_that_fails_is_marked_as_an_error(shop: Project, collected: Collected) -> None:
     run(shop, collected, "--model=scripted:call-fail")
     [call] = [span for span in collected.spans if span["name"] == "execute_tool fail"]

@@ -417,6 +417,8 @@ class Asking:
     limits: UsageLimits
     accounts: Accounts = field(default_factory=Accounts)
     observing: Observing = field(default_factory=Observing)
+    traced: Callable[[Model, Role], Model] | None = None
+    """Returns a model that also traces each request; ``None`` where nobody traces."""
     _unavailable: tuple[BaseException, str] | None = None
 
     @contextmanager
@@ -469,7 +471,8 @@ class Asking:
         began = time.monotonic()
         try:
             with self.of_model(model_id):
-                response = await model.request(list(messages), settings, parameters)
+                asked = model if self.traced is None else self.traced(model, role)
+                response = await asked.request(list(messages), settings, parameters)
         except BaseException as error:
             self._bill(model, role, model_id)
             failure, seconds = error, time.monotonic() - began

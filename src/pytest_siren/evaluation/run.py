@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import traceback
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -21,6 +21,7 @@ from pytest_siren.evaluation.accounts import (
     Asking,
     Observing,
     Prices,
+    Role,
     Spend,
     StageObserver,
 )
@@ -148,6 +149,8 @@ class RunPlan:
     """The models that the attack asks, by name."""
     observers: tuple[StageObserver, ...] = ()
     """Watch the run."""
+    traced: Callable[[Model, Role], Model] | None = None
+    """Returns a model that also traces each request; ``None`` where nobody traces."""
     environment: Environment | None = None
     """The dataset's as it works in the job's sandbox; ``None`` for the dataset's own."""
     parts: tuple[Part, ...] = ()
@@ -281,7 +284,8 @@ class Execution:
     def __post_init__(self) -> None:
         plan = self.plan
         self._accounts = Accounts(plan.model.id, plan.prices, plan.spend)
-        self._asking = Asking(plan.limits, self._accounts, Observing(plan.observers))
+        observing = Observing(plan.observers)
+        self._asking = Asking(plan.limits, self._accounts, observing, plan.traced)
         self._judging = Judging(plan.context, plan.judges, self._asking)
         self._scoring = Scoring(
             context=plan.context,

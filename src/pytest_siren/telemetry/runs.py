@@ -32,7 +32,6 @@ from pydantic_ai.models.wrapper import WrapperModel
 from pydantic_ai.settings import ModelSettings
 
 from pytest_siren.evaluation.accounts import Role, StageObserver
-from pytest_siren.evaluation.models import ModelKind, ModelSource, RunContext
 from pytest_siren.evaluation.run import RunOutcome, RunPlan
 from pytest_siren.evaluation.scores import Status as RunStatus
 from pytest_siren.evaluation.tasks import Scores, ToolCall, ToolOutcome
@@ -95,23 +94,11 @@ class Tracing:
 
     def plan(self, plan: RunPlan) -> RunPlan:
         """Return ``plan`` with spans of its requests and calls."""
+        observers = (*plan.observers, _Calls(self._tracer))
+        return replace(plan, observers=observers, traced=self._traced)
 
-        def asked(sources: Mapping[str, ModelSource], role: Role) -> dict[str, ModelSource]:
-            return {name: self._traced(one, role) for name, one in sources.items()}
-
-        return replace(
-            plan,
-            model=self._traced(plan.model, Role.AGENT),
-            judges=asked(plan.judges, Role.JUDGE),
-            attackers=asked(plan.attackers, Role.ATTACKER),
-            observers=(*plan.observers, _Calls(self._tracer)),
-        )
-
-    def _traced(self, source: ModelSource, role: Role) -> ModelSource:
-        if source.kind is ModelKind.NONE:
-            return source
-        traced: ModelSource = _TracedModels(source, role, self._settings)
-        return traced
+    def _traced(self, model: Model, role: Role) -> Model:
+        return InstrumentedModel(_OfRole(model, role), self._settings)
 
     def lines(self, span: Span) -> list[str]:
         """Return the trace of ``span``, which has ended, for the terminal."""
@@ -128,9 +115,12 @@ class Tracing:
                 context=context,
                 severity_number=SeverityNumber.INFO,
                 event_name=RESULT,
-                attributes=attributes,
+                attributes={name: self._cleaned(one) for name, one in attributes.items()},
             )
             self._events.emit(record)
+
+    def _cleaned(self, value: Any) -> Any:
+        return self._clean(value) if isinstance(value, str) else value
 
 
 @dataclass(frozen=True)
@@ -232,21 +222,6 @@ def _known(attributes: Mapping[str, Any]) -> dict[str, Any]:
         for name, value in attributes.items()
         if value is not None
     }
-
-
-class _TracedModels:
-    """A source whose models write a span for each request; in all else it is the other one."""
-
-    def __init__(self, source: ModelSource, role: Role, settings: InstrumentationSettings) -> None:
-        self._source, self._role, self._settings = source, role, settings
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._source, name)
-
-    async def bind(self, run: RunContext) -> Model:
-        """Return the model of the other source. Raises as it does."""
-        model = _OfRole(await self._source.bind(run), self._role)
-        return InstrumentedModel(model, self._settings)
 
 
 class _OfRole(WrapperModel):
