@@ -12,7 +12,7 @@ import yaml
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
-from pytest_siren.attacks import dictionary, file, template_string
+from pytest_siren.attacks import dictionary, file, template_string, transform
 from pytest_siren.datasets import inline
 from pytest_siren.datasets.inline.schema import (
     BenignTaskConfig,
@@ -38,6 +38,7 @@ _SECTIONS: dict[str, type[BaseModel]] = {
     "`template_string`": template_string.TemplateStringConfig,
     "`dict`": dictionary.DictConfig,
     "`file`": file.FileConfig,
+    "`transform`": transform.TransformConfig,
     **{f"`{name}`": model for name, model in EVALUATORS.items()},
 }
 

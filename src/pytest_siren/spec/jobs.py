@@ -94,7 +94,7 @@ def read_section(
     """
     root, found = read_yaml(path, shown)
     if root is not None:
-        root = interpolated(root, environ, found)
+        root = as_transform(interpolated(root, environ, found))
         data = root.plain()
         try:
             ComponentSection.model_validate(data)
@@ -158,6 +158,37 @@ class Sections(Lookup):
 
 FOLDER = "attack"
 """Folder beside an eval file with the project's presets."""
+_TRANSFORM = "transform"
+"""Type of the attack that plants what another one plants, changed."""
+_OF, _WITH = "of", "with"
+
+
+def as_transform(section: Node) -> Node:
+    """Return an attack's ``section``, with the keys of a transform moved into its config."""
+    kind = section.child("type")
+    if kind is None or kind.value != _TRANSFORM:
+        return section
+    for key in (_OF, _WITH):
+        given = section.child(key)
+        if given is not None and section.at(("config", key)) is None:
+            section = with_value(without(section, (key,)), ("config", key), given)
+    return section
+
+
+def with_transforms(root: Node) -> Node:
+    """Return the tree of an eval file, each attack in it as ``as_transform`` returns it."""
+    sections: list[KeyPath] = [("attack",)]
+    several = root.child("attacks")
+    if several is not None and isinstance(several.value, dict):
+        sections += [("attacks", name) for name in several.value]
+    elif several is not None and isinstance(several.value, tuple):
+        sections += [("attacks", index) for index in range(len(several.value))]
+    for at in sections:
+        section = root.at(at)
+        changed = section and as_transform(section)
+        if changed is not None and changed is not section:
+            root = with_value(root, at, changed)
+    return root
 
 
 @dataclass(frozen=True)
@@ -196,10 +227,37 @@ class Presets(Lookup):
                 return self._from_file(name, path, Path("pytest_siren/attacks/presets", path.name))
         if name in self.registry.names(Kind.ATTACK):
             return Definition(name, node_of({"type": name}, place), ("attack",))
+        of, *transforms = name.split("+")
+        if transforms and of in (known := self.names(defined)):
+            config = {_OF: of, _WITH: transforms}
+            section = node_of({"type": _TRANSFORM, "config": config}, place)
+            return Definition(name, section, ("attack",))
         known = self.names(defined)
         message = f"unknown attack {as_shown(name)}{suggestion(name, known)}"
         self.problems.append(place.problem(f"{message}; known: {listed(known)}"))
         return None
+
+    def composed(
+        self, section: Node, defined: Mapping[str, Definition], name: str | None = None
+    ) -> Node | None:
+        """Return ``section`` with a section where it names the attack that it transforms.
+
+        ``name`` is its own, which means another attack inside of it. What is wrong is added to
+        ``problems``, and then there is no section.
+        """
+        others = {known: one for known, one in defined.items() if known != name}
+        kind, of = section.child("type"), section.at(("config", _OF))
+        if kind is None or kind.value != _TRANSFORM or of is None:
+            return section
+        inner: Node | None = as_transform(of)
+        if isinstance(of.value, str):
+            found = self.find(of.value, of.place, others)
+            inner = None if found is None else self.composed(found.section, others, found.name)
+        elif isinstance(of.value, dict):
+            inner = self.composed(as_transform(of), others)
+        if inner is not None and inner.child("name") is not None:
+            inner = without(inner, ("name",))
+        return inner and with_value(section, ("config", _OF), inner)
 
     def check_name(self, name: str, place: Place) -> bool:
         """Return whether ``name`` is valid for an attack; file names and node ids contain it."""
@@ -265,12 +323,25 @@ def _add(entry: Node, at: KeyPath, attacks: FileAttacks, presets: Presets) -> No
             entry.child("name"),
             entry.at(("config", "template_short_name")),
             entry.at(("config", "attack_name")),
+            _name_of_transform(entry),
             entry.child("type"),
         )
         for node in candidates:
             if node is not None and isinstance(node.value, str) and node.value:
                 _define(node.value, entry, node.place, at, attacks, presets)
                 return
+
+
+def _name_of_transform(entry: Node) -> Node | None:
+    """Return ``direct+base64`` for the attack ``direct`` with the transform ``base64``."""
+    config = entry.child("config")
+    parts = config.plain() if config is not None and isinstance(config.value, dict) else {}
+    if set(parts) != {_OF, _WITH} or not isinstance(parts[_WITH], list):
+        return None
+    names = [parts[_OF], *parts[_WITH]]
+    if not all(isinstance(name, str) for name in names):
+        return None
+    return Node("+".join(names), entry.nearest(("config", _OF)).place)
 
 
 def _define(
@@ -356,7 +427,7 @@ def _jobs(
     jobs: list[JobSpec] = []
     if root is not None:
         loading = _Loading(path, tree, shown, registry, selection, overrides)
-        jobs = list(loading.jobs(with_agent(root)))
+        jobs = list(loading.jobs(with_transforms(with_agent(root))))
         problems += loading.components.problems
         problems += loading.presets.problems
         problems += loading.sections.problems
@@ -556,17 +627,25 @@ class _Loading:
                 self.components.problems.append(problem)
         for name, definition in in_file.defined.items():
             if name not in chosen:  # not run, and checked nevertheless
-                self.components.spec(Kind.ATTACK, definition.section, definition.at)
+                section = self.presets.composed(definition.section, in_file.defined, name)
+                if section is not None:
+                    self.components.spec(Kind.ATTACK, section, definition.at)
         for name, place in chosen.items():
             found = self.presets.find(name, place, in_file.defined)
             if found is not None:
-                yield from self._cells_of(found, point)
+                yield from self._cells_of(found, point, in_file.defined)
 
-    def _cells_of(self, definition: Definition, point: Point) -> Iterator[_Attacked]:
+    def _cells_of(
+        self, definition: Definition, point: Point, defined: Mapping[str, Definition]
+    ) -> Iterator[_Attacked]:
         for cell in cells(self._attack_overrides):
-            section = definition.section
+            composed = self.presets.composed(definition.section, defined, definition.name)
             for change in (*point.attack_changes, *cell):
-                section = apply_to_attack(section, change, self.components)
+                composed = composed and apply_to_attack(composed, change, self.components)
+            # An override may have named another attack to transform.
+            section = composed and self.presets.composed(composed, defined, definition.name)
+            if section is None:
+                continue
             self.components.problems += missing(section, ("attack",))
             spec = self.components.spec(Kind.ATTACK, section, definition.at)
             if spec is not None:
