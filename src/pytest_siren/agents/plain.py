@@ -94,7 +94,7 @@ class PlainAgent:
         parts = [
             ToolReturnPart(
                 tool_name=call.name,
-                content=self._text(outcome),
+                content=self.text(outcome),
                 tool_call_id=call.id or "",
                 outcome="failed" if outcome.error else "success",
             )
@@ -137,7 +137,8 @@ class PlainAgent:
         }
         return _prepared(after, self.tool_results(stage, calls, outcomes), results_of=len(calls))
 
-    def _text(self, outcome: ToolOutcome) -> str:
+    def text(self, outcome: ToolOutcome) -> str:
+        """Return what the model reads of ``outcome``."""
         mode = self.config.tool_result_serialization_mode
         if mode == "dataset" or outcome.error or isinstance(outcome.value, str):
             return outcome.text

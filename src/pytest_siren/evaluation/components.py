@@ -40,6 +40,7 @@ class Kind(StrEnum):
     DATASET = "datasets"
     ATTACK = "attacks"
     AGENT = "agents"
+    DEFENCE = "defences"
     MODEL = "models"
     SANDBOX = "sandboxes"
     EVALUATOR = "evaluators"

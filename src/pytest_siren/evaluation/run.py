@@ -51,9 +51,10 @@ from pytest_siren.evaluation.scoring import (
     finishes_of,
     is_judge,
 )
-from pytest_siren.evaluation.stage import Agent, Attack, Stage, Target, denies_service
+from pytest_siren.evaluation.stage import Agent, Attack, Guard, Stage, Target, denies_service
 from pytest_siren.evaluation.states import End, stage_of
 from pytest_siren.evaluation.tasks import (
+    BenignTask,
     Couple,
     Dataset,
     Environment,
@@ -155,6 +156,8 @@ class RunPlan:
     """The dataset's as it works in the job's sandbox; ``None`` for the dataset's own."""
     parts: tuple[Part, ...] = ()
     """Those that hold something for each run (``SupportsRun``), in the order of opening."""
+    guard: Callable[[BenignTask], Guard] | None = None
+    """Makes the defences of a run; ``None`` where the agent has none."""
 
 
 @dataclass(frozen=True)
@@ -226,6 +229,8 @@ class RunOutcome:
     """What the agent's own code noted."""
     raised: BaseException | None = None
     """The error or the failed assertion itself, which is not recorded."""
+    triggered: tuple[str, ...] | None = None
+    """The defences that detected something or refused a call; ``None`` without defences."""
 
     @property
     def benign_score(self) -> float | None:
@@ -363,6 +368,7 @@ class Execution:
             assertion=self._scoring.reported.assertion,
             log=tuple(self._scoring.reported.log),
             raised=self._scoring.reported.failure,
+            triggered=self._stage.triggered,
         )
 
     def failed(self, error: BaseException) -> RunOutcome:
@@ -399,6 +405,7 @@ class Execution:
             attackers=self._accounts.attackers,
             log=tuple(self._scoring.reported.log),
             raised=error,
+            triggered=stage.triggered if stage else None,
         )
 
     async def _scored(self) -> tuple[End, StateScores]:
@@ -418,6 +425,7 @@ class Execution:
             asking=self._asking,
             models=plan.attackers,
             scoring=self._scoring,
+            guard=plan.guard and plan.guard(plan.context.benign),
         )
         async with self._stage as stage:
             try:

@@ -15,6 +15,7 @@ from pydantic_ai.messages import ModelMessage, ModelRequest, ModelResponse
 from pydantic_ai.models import Model, ModelRequestParameters
 from pydantic_ai.models.wrapper import WrapperModel
 from pydantic_ai.settings import ModelSettings
+from pydantic_ai.tools import ToolDefinition
 from pydantic_ai.usage import RunUsage, UsageLimits
 
 from pytest_siren.evaluation.accounts import Account, Asking, Role
@@ -73,6 +74,51 @@ class Agent(Protocol):
         ...
 
 
+@runtime_checkable
+class WritesResults(Protocol):
+    """An agent that has a text of its own for the results of tools."""
+
+    def text(self, outcome: ToolOutcome) -> str:
+        """Return what the model reads of ``outcome``."""
+        ...
+
+
+class Guard(Protocol):
+    """The defences of one run; ``defences/guard.py`` has them."""
+
+    @property
+    def triggered(self) -> tuple[str, ...]:
+        """The defences that detected something, or refused a call, each once."""
+        ...
+
+    async def before(self, state: AgentState, stage: Stage) -> AgentState: ...
+
+    def after(self, state: AgentState, reached: AgentState) -> AgentState: ...
+
+    async def screened(
+        self, state: State, calls: Sequence[ToolCall], stage: Stage
+    ) -> tuple[ToolCall, ...]: ...
+
+    async def outcomes(
+        self,
+        state: State,
+        before: int,
+        calls: Sequence[ToolCall],
+        outcomes: Sequence[ToolOutcome],
+        stage: Stage,
+    ) -> tuple[ToolOutcome, ...]: ...
+
+    def written(self, request: ModelRequest, *, first: bool) -> ModelRequest: ...
+
+    def sent(self, messages: Sequence[ModelMessage]) -> list[ModelMessage]: ...
+
+    def system_prompt(self, text: str | None) -> str | None: ...
+
+    def offered(
+        self, tools: Sequence[ToolDefinition], messages: Sequence[ModelMessage]
+    ) -> list[ToolDefinition]: ...
+
+
 @dataclass
 class Stage:
     """Drives ``agent`` through one run; the attack holds it and decides where to step.
@@ -103,6 +149,8 @@ class Stage:
     """Whether the model was sent planted content so far, also on ways that were gone back from."""
     scoring: Scoring | None = None
     """Judges states; ``None`` where there is nothing to judge them by."""
+    guard: Guard | None = None
+    """The defences of the agent; ``None`` where it has none."""
     _contents: Mapping[str, str] = field(default_factory=dict)
     """Those of the state that the agent steps from."""
     tools: int | None = None
@@ -175,7 +223,11 @@ class Stage:
         state = await self._current(state)
         asked = self.account.usage.requests
         self._contents, self.counted = state.contents, False
+        if self.guard is not None:
+            state = await self.guard.before(state, self)
         reached = await self.agent.step(state, self)
+        if self.guard is not None:
+            reached = self.guard.after(state, reached)
         self.latest = reached
         self._states.executed(reached.env_state, len(reached.executed))
         if self.account.usage.requests == asked and not self.counted:
@@ -239,6 +291,9 @@ class Stage:
         """
         self._check_stopped()
         self.asking.check_before_request()
+        if self.guard is not None:
+            offered = self.guard.offered(parameters.function_tools, messages)
+            parameters = replace(parameters, function_tools=offered)
         self.tools = len(parameters.function_tools)
         carried = self.exposure.sending(messages, self._contents)
         response = await self.asking.ask(
@@ -251,6 +306,11 @@ class Stage:
         )
         self.exposure.answered(carried)
         return response
+
+    @property
+    def triggered(self) -> tuple[str, ...] | None:
+        """The defences that detected something or refused a call; ``None`` without defences."""
+        return None if self.guard is None else self.guard.triggered
 
     def removed(self, vectors: Iterable[str]) -> None:
         """Take notice that a defence took the planted contents of ``vectors`` away.
@@ -322,10 +382,14 @@ class Stage:
         """
         env_state, outcomes = await self._opened(contents, state.executed)
         if state.results_of:
-            answered = state.executed[-state.results_of :]
-            request = self.agent.tool_results(self, answered, outcomes[-state.results_of :])
+            done = len(state.executed) - state.results_of
+            answered = state.executed[done:]
+            read = await self._defended(state, done, answered, outcomes[done:])
+            request = self.agent.tool_results(self, answered, read)
         else:
             request = self.agent.user_request(self, env_state)
+        if self.guard is not None:
+            request = self.guard.written(request, first=not state.messages)
         changed = replace(state, contents=dict(contents), env_state=env_state, request=request)
         self.latest = changed
         return changed
@@ -383,8 +447,26 @@ class Stage:
             # Before they are executed: one that fails may have changed the environment, too.
             self._states.executed(env_state, done)
         self.asking.accounts.called(len(calls))
-        outcomes = [await self._call(env_state, call) for call in calls]
-        return env_state, tuple(outcomes)
+        if self.guard is not None:
+            calls = await self.guard.screened(state, calls, self)
+        outcomes = tuple([await self._call(env_state, call) for call in calls])
+        return env_state, await self._defended(state, len(state.executed), calls, outcomes)
+
+    async def _defended(
+        self,
+        state: State,
+        before: int,
+        calls: Sequence[ToolCall],
+        outcomes: tuple[ToolOutcome, ...],
+    ) -> tuple[ToolOutcome, ...]:
+        """Return what the agent reads of ``outcomes``, which ``before`` other calls precede."""
+        if self.guard is None:
+            return outcomes
+        if implements(self.agent, WritesResults):
+            texts = [self.agent.text(one) for one in outcomes]
+            pairs = zip(outcomes, texts, strict=True)
+            outcomes = tuple(replace(one, text=text, value=text) for one, text in pairs)
+        return await self.guard.outcomes(state, before, calls, outcomes, self)
 
     def messages(self) -> tuple[ModelMessage, ...]:
         """Return the conversation so far, with the request that was being sent."""

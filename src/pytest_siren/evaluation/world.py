@@ -124,6 +124,8 @@ class World:
     """What the latest request to the model came to, if that was no answer."""
     _given: dict[str, str] = field(default_factory=dict)
     """Injection vectors that the agent was shown, to their contents."""
+    _rewritten: dict[str, str] = field(default_factory=dict)
+    """The same, to texts in which a defence wrote the contents in another way."""
     _counted: bool = False
     """Whether it is known what the agent's model used."""
     _began: dict[str | None, float] = field(default_factory=dict)
@@ -137,6 +139,8 @@ class World:
 
     def __post_init__(self) -> None:
         self.system_prompt = self.system_prompt or self.stage.task.system_prompt
+        if self.stage.guard is not None:
+            self.system_prompt = self.stage.guard.system_prompt(self.system_prompt)
         self._prompt = self.stage.environment.prompt(self.state.env_state, self.stage.task)
         parts: list[ModelRequestPart] = [UserPromptPart(self._prompt.text)]
         if self.system_prompt:
@@ -298,7 +302,7 @@ class World:
         cancelled; one that takes no notice of that is left behind.
         """
         self._begun = True
-        self._show(self._prompt.vectors)
+        self._show(self._prompt.vectors, self._prompt.text)
         task = asyncio.create_task(_attempt(agent))
         over = asyncio.create_task(self._over.wait())
         try:
@@ -397,7 +401,7 @@ class World:
             executed = (*self.state.executed, call)
             self.state = replace(self.state, env_state=env_state, executed=executed)
             self._transcript.called(call, outcome)
-            self._show(outcome.vectors)
+            self._show(outcome.vectors, outcome.text)
             self._note()
             return outcome
 
@@ -409,6 +413,8 @@ class World:
         model: Model | None,
     ) -> ModelResponse:
         messages = self._marked(messages)
+        if self.stage.guard is not None:
+            messages = self.stage.guard.sent(messages)
         self._counted = True
         try:
             if model is None and self.stage.account.model_id == NoModel.id:
@@ -446,13 +452,19 @@ class World:
             return False
         return finish_of(response) is Finish.EMPTY
 
-    def _show(self, vectors: frozenset[str]) -> None:
-        """Take notice that the agent reads the planted contents of ``vectors``."""
+    def _show(self, vectors: frozenset[str], text: str) -> None:
+        """Take notice that the agent reads ``text`` with the planted contents of ``vectors``.
+
+        A defence may have written them in another way there.
+        """
         contents = self.state.contents
         shown = {one: contents[one] for one in vectors if contents.get(one, "").strip()}
         if shown:
             self._given |= shown
             self.stage.exposure.give()
+        if self.stage.guard is not None:
+            there = shown_in([squeezed(text)], shown)
+            self._rewritten |= {one: text for one in shown if one not in there}
 
     def _marked(self, messages: Sequence[ModelMessage]) -> list[ModelMessage]:
         """Return ``messages`` with the names of the vectors that each request shows."""
@@ -463,7 +475,8 @@ class World:
         ]
 
     def _with_vectors(self, request: ModelRequest) -> ModelRequest:
-        shown = shown_in(map(squeezed, texts_of([request])), self._given)
+        texts = [squeezed(text) for text in texts_of([request])]
+        shown = shown_in(texts, self._given) | shown_in(texts, self._rewritten)
         vectors = sorted(shown | injected_vectors(request))
         if not vectors:
             return request

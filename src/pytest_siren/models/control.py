@@ -127,8 +127,14 @@ class ScriptedModel(OfflineModel):
         model_settings: ModelSettings | None,
         model_request_parameters: ModelRequestParameters,
     ) -> ModelResponse:
-        """Return the next call of the script, or its closing words."""
-        position = sum(isinstance(message, ModelResponse) for message in messages)
+        """Return the next call of the script, or its closing words.
+
+        Where it may call no tool, it is asked which ones it needs: those of the benign task.
+        """
+        if (model_settings or {}).get("tool_choice") == "none":
+            names = dict.fromkeys(call.name for call in self._benign_calls)
+            return self._answer(TextPart(",".join(names)))
+        position = _calls_before(messages)
         script = list(self._benign_calls)
         closing = [self._benign.output] if self._benign else []
         hijacked_at = _hijacked_at(messages)
@@ -141,17 +147,22 @@ class ScriptedModel(OfflineModel):
             part = ToolCallPart(call.name, dict(call.args), tool_call_id=f"call_{position}")
         else:
             part = TextPart("\n".join(text for text in closing if text))
+        return self._answer(part)
+
+    def _answer(self, part: ModelResponsePart) -> ModelResponse:
         return ModelResponse(parts=[part], model_name=self._name, provider_name=self.KIND)
 
 
+def _calls_before(messages: Sequence[ModelMessage]) -> int:
+    """Return how many calls of the script ``messages`` hold."""
+    return sum(isinstance(one, ModelResponse) and bool(one.tool_calls) for one in messages)
+
+
 def _hijacked_at(messages: Sequence[ModelMessage]) -> int | None:
-    """Return how many responses came before planted content was first read; ``None`` if never."""
-    responses = 0
-    for message in messages:
-        if isinstance(message, ModelResponse):
-            responses += 1
-        elif isinstance(message, ModelRequest) and injected_vectors(message):
-            return responses
+    """Return how many calls came before planted content was first read; ``None`` if never."""
+    for index, message in enumerate(messages):
+        if isinstance(message, ModelRequest) and injected_vectors(message):
+            return _calls_before(messages[:index])
     return None
 
 

@@ -24,6 +24,7 @@ from pytest_siren.spec.overrides import Action, Change, Override
 from pytest_siren.spec.schema import (
     FUNCTION_AGENT,
     AttackSection,
+    ComponentSection,
     EvalFile,
     accepts,
     keys_at,
@@ -146,6 +147,12 @@ class Components:
             return None
         raw = config.plain()
         given = dict(raw)
+        defences: tuple[ComponentSpec, ...] = ()
+        if kind is Kind.AGENT and DEFENCES not in component.config.model_fields:
+            given.pop(DEFENCES, None)
+            defences = self._defences(config.child(DEFENCES), (*at, "config", DEFENCES))
+            if not defences:
+                raw.pop(DEFENCES, None)
         if model is not None:
             raw["model"] = model
             given.pop("model", None)
@@ -158,7 +165,35 @@ class Components:
             found = problems_of(error, component.config, given, config, (*at, "config"))
             self.problems += found
             return None
-        return ComponentSpec(kind_node.value, validated, raw, origin=config, at=(*at, "config"))
+        return ComponentSpec(
+            kind_node.value,
+            validated,
+            raw,
+            defences=defences,
+            origin=config,
+            at=(*at, "config"),
+        )
+
+    def _defences(self, listed: Node | None, at: KeyPath) -> tuple[ComponentSpec, ...]:
+        """Return the defences of an agent, which are names or mappings of ``type`` and config."""
+        if listed is None or listed.value is None:
+            return ()
+        if not isinstance(listed.value, tuple):
+            message = f"wrong type for {dotted(at)}: give a list of defences"
+            self.problems.append(listed.place.problem(message))
+            return ()
+        found = []
+        for index, entry in enumerate(listed.value):
+            if isinstance(entry.value, str):
+                entry = branch({"type": entry}, entry.place)
+            try:
+                ComponentSection.model_validate(entry.plain())
+            except ValidationError as error:
+                place = (*at, index)
+                self.problems += problems_of(error, ComponentSection, entry.plain(), entry, place)
+                continue
+            found.append(self.spec(Kind.DEFENCE, entry, (*at, index)))
+        return tuple(spec for spec in found if spec is not None)
 
 
 def _remedy(error: Exception) -> str:
@@ -206,6 +241,9 @@ class Selection:
 
 
 _MODEL: KeyPath = ("agent", "config", "model")
+DEFENCES = "defences"
+"""Key in the config of any agent."""
+_OF_ANY_AGENT: tuple[KeyPath, ...] = (_MODEL, ("agent", "config", DEFENCES))
 _CONCURRENCY: KeyPath = ("execution", "concurrency")
 _RUNS_ALIAS: KeyPath = ("execution", "n_runs_per_task")
 _OPTIONS: dict[str, tuple[str, tuple[KeyPath, ...]]] = {
@@ -352,7 +390,7 @@ def _unknown(
 ) -> str | None:
     """Return what to say of the first key of ``path`` that neither file nor schema has."""
     for depth in range(1, len(path) + 1):
-        if root.at(path[:depth]) is not None or (*above, *path[:depth]) == _MODEL:
+        if root.at(path[:depth]) is not None or (*above, *path[:depth]) in _OF_ANY_AGENT:
             continue
         relative = path[:depth]
         inner = _component_schema(root, relative, sections, components)

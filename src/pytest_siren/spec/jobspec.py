@@ -366,6 +366,8 @@ class ComponentSpec:
     """Validated by the component's own schema."""
     raw: Mapping[str, Any]
     """The source of ``config`` as JSON data, with variables filled in but without defaults."""
+    defences: tuple[ComponentSpec, ...] = field(default=(), kw_only=True)
+    """Of an agent: what stands under ``defences`` in ``raw``, which is not in ``config``."""
     origin: Node | None = field(default=None, compare=False, repr=False, kw_only=True)
     """Where ``raw`` stands, key by key."""
     at: KeyPath = field(default=(), compare=False, kw_only=True)
@@ -432,10 +434,14 @@ class JobSpec:
 
     @property
     def agent_name(self) -> str:
-        """What tables and records call the agent: its type, or the name of the test function."""
-        if self.agent.type != FUNCTION_AGENT:
-            return self.agent.type
-        return str(self.agent.raw["target"]).partition("::")[2]
+        """What tables and records call the agent, such as ``plain+tool_filter``.
+
+        That is its type, or the name of the test function, and its defences.
+        """
+        name = self.agent.type
+        if name == FUNCTION_AGENT:
+            name = str(self.agent.raw["target"]).partition("::")[2]
+        return "+".join((name, *(defence.type for defence in self.agent.defences)))
 
     def located(self, message: str) -> Problem | None:
         """Return the problem at the value that ``message`` begins with, in quotes.
@@ -453,7 +459,7 @@ class JobSpec:
         """What tells the function that is the agent from itself with other parameters."""
         if self.agent.type != FUNCTION_AGENT:
             return ""
-        return self.agent_name.partition("[")[2].removesuffix("]")
+        return str(self.agent.raw["target"]).partition("[")[2].removesuffix("]")
 
 
 def traced(file: EvalFile) -> TelemetrySection | None:

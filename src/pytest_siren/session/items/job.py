@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
-from functools import cached_property
+from functools import cached_property, partial
 from hashlib import sha256
 from itertools import chain
 from pathlib import Path
@@ -22,6 +22,7 @@ from pytest_siren.evaluation.components import (
     Kind,
     Part,
     Registry,
+    Support,
     SupportsRun,
     close_parts,
     evaluators_of,
@@ -29,6 +30,7 @@ from pytest_siren.evaluation.components import (
     once,
     refusal,
     sources_of,
+    supported_by,
     using,
 )
 from pytest_siren.evaluation.models import ModelKind, ModelSource, NoModel, RunContext
@@ -36,7 +38,7 @@ from pytest_siren.evaluation.run import RunOutcome, RunPlan
 from pytest_siren.evaluation.sandbox import SandboxManager, UsesSandbox
 from pytest_siren.evaluation.scores import UNFINISHED, Status
 from pytest_siren.evaluation.scoring import judge_models, scored
-from pytest_siren.evaluation.stage import Agent, AsksModels, Attack
+from pytest_siren.evaluation.stage import Agent, AsksModels, Attack, Guard
 from pytest_siren.evaluation.tasks import BenignTask, Dataset, Environment, MaliciousTask
 from pytest_siren.evaluators.python import PROJECT_ROOT, ProjectRoot
 from pytest_siren.jobs.records.naming import run_directory
@@ -112,6 +114,8 @@ class Job:
     """Files that the configuration names to digests of what they hold."""
     environment: Environment | None = None
     """The dataset's, in the job's sandbox if it works in one."""
+    guard: Callable[[BenignTask], Guard] | None = None
+    """Makes the defences of a run; ``None`` where the agent has none."""
     parts: tuple[Part, ...] = ()
     """All that the job is made of, in the order in which runs open it."""
 
@@ -166,6 +170,7 @@ class Job:
             judges=self.judges,
             attackers=self.attackers,
             environment=self.environment,
+            guard=self.guard,
             parts=self._parts_of(benign, malicious) if self._opened else (),
         )
 
@@ -217,11 +222,12 @@ class Workshop:
             problem := refusal(attack, spec.attack.name, agent, spec.agent.type)
         ):
             raise ValueError(problem)
+        defences = self._defences(spec, agent)
         model = NoModel() if spec.model is None else self._model(spec.model, spec.base)
         judges = self._judges(dataset, spec.base)
         attackers = self._attackers(attack, spec.base)
         asked = (*judges.values(), *attackers.values())
-        used = (model, *asked, dataset, agent, *([attack] if attack else []))
+        used = (model, *asked, dataset, agent, *defences, *([attack] if attack else []))
         parts = tuple(once(part for one in used for part in self._made_of.get(id(one), ())))
         sandboxed = [part for part in parts if implements(part.value, UsesSandbox)]
         environment = dataset.environment
@@ -249,9 +255,22 @@ class Workshop:
             sources=sources,
             parts=parts,
             environment=environment,
+            guard=guarding(spec, defences),
             prices=self.prices,
             spend=self.spend,
         )
+
+    def _defences(self, spec: JobSpec, agent: Agent) -> list[Any]:
+        """Return the defences of the agent. Raises ``ValueError`` where one needs another agent."""
+        made = [self._part(Kind.DEFENCE, one, spec.base) for one in spec.agent.defences]
+        for defence, one in zip(made, spec.agent.defences, strict=True):
+            if defence.needs is Support.STEP and supported_by(agent) is not Support.STEP:
+                raise ValueError(
+                    f"the defence {one.type!r} asks the model before the agent does, so it needs "
+                    f"an agent that steps, such as plain; the agent {spec.agent.type!r} takes a "
+                    "run in one step"
+                )
+        return made
 
     def _sandbox(self, spec: JobSpec, part: Part) -> SandboxManager:
         """Return what ``part`` works in. Raises ``ValueError``, where nothing usable is given."""
@@ -338,6 +357,18 @@ class Workshop:
             self._keep(key, find_model(name, self.registry, base), f"model {name!r}")
         source: ModelSource = self._parts[key]
         return source
+
+
+def guarding(spec: JobSpec, defences: Sequence[Any]) -> Callable[[BenignTask], Guard] | None:
+    """Return what makes the defences of a run; ``None`` where the agent has none."""
+    if not defences:
+        return None
+    from pytest_siren.defences.guard import Defences
+
+    types = [one.type for one in spec.agent.defences]
+    before = [types[:index].count(one) for index, one in enumerate(types)]
+    names = [f"{one}_{same + 1}" if same else one for one, same in zip(types, before, strict=True)]
+    return partial(Defences, dict(zip(names, defences, strict=True)))
 
 
 def _with_sandbox(spec: JobSpec, *, used: bool) -> JobSpec:

@@ -1,0 +1,1 @@
+"""Defences: what stands between an agent and what it reads, is offered and calls."""
