@@ -198,6 +198,8 @@ class RunReport:
     placebo: str | None = None
     """Of a run without an attack: JSON object of malicious task to the score that its evaluators
     give."""
+    triggered: bool | None = None
+    """Whether a defence detected something or refused a call; ``None`` without defences."""
     finish: str | None = None
     """How the last answer ended, such as ``complete`` or ``length``; ``None`` if not known."""
     tools: int | None = None

@@ -189,6 +189,8 @@ class Result:
     """The assertion that failed in the code of the test function."""
     log: tuple[str, ...] = field(default=(), kw_only=True)
     """What that code noted."""
+    defence_triggered: tuple[str, ...] | None = field(default=None, kw_only=True)
+    """The defences that detected something or refused a call; ``None`` without defences."""
 
     @property
     def placebo_text(self) -> str | None:

@@ -93,7 +93,7 @@ class Defences:
         for name, defence in self.defences.items():
             if call.problem is None:
                 why = await defence.call(call, self._run(name, state, stage))
-                call = call if why is None else replace(call, problem=why)
+                call = call if why is None else replace(call, problem=why, refused=True)
         return call
 
     async def outcomes(

@@ -518,10 +518,23 @@ def evidence_of(state: State, pre_state: Any) -> Evidence:
     return Evidence(
         messages=state.messages,
         output=final_text(state.messages),
-        calls=asked_calls(state.messages),
+        calls=_not_refused(asked_calls(state.messages), state.executed),
         pre_state=pre_state,
         post_state=state.env_state,
     )
+
+
+def _not_refused(asked: tuple[ToolCall, ...], executed: Sequence[ToolCall]) -> Sequence[ToolCall]:
+    refused = Counter((call.id, call.name) for call in executed if call.refused)
+    if not refused:
+        return asked
+    kept = []
+    for call in asked:
+        if refused[call.id, call.name] > 0:
+            refused[call.id, call.name] -= 1
+        else:
+            kept.append(call)
+    return tuple(kept)
 
 
 def final_text(messages: Sequence[ModelMessage]) -> str:

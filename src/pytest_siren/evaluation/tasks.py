@@ -21,6 +21,8 @@ class ToolCall:
     problem: str | None = None
     """Why the call is not executed: its arguments, then empty, could not be decoded, or a defence
     refused it."""
+    refused: bool = False
+    """Whether a defence refused it; ``problem`` is what the agent reads instead of a result."""
     placeholders: Mapping[str, Any] | None = None
     """In a known solution, the arguments as somebody would tell them who does not know the data."""
 
@@ -33,7 +35,8 @@ class Evidence:
     output: str
     """Text of the model's last message; empty when it had none."""
     calls: Sequence[ToolCall]
-    """Every call the model asked for, in order, executed or not."""
+    """Every call the model asked for, in order, executed or not; without those that a defence
+    refused."""
     pre_state: Any
     """The environment's state before the agent began; ``None`` where states cannot be copied.
 

@@ -184,6 +184,7 @@ def result_of(attempt: RunAttempt) -> Result:
         attackers={name: _used(account) for name, account in outcome.attackers.items()},
         assertion=outcome.assertion,
         log=outcome.log,
+        defence_triggered=outcome.triggered,
     )
 
 

@@ -55,6 +55,7 @@ def _block(row: SummaryRow, ks: Sequence[int], width: int, root: Path | None) ->
         *_flow("", _counts(row), width, gap="   "),
         *_rates(row, ks, width),
         *_exposure(row, width),
+        *_defences(row, width),
         *_answers(row, width),
         *_reach(row, width),
         *_flow("", _costs(row, (_asked(row),), width), width, gap="   "),
@@ -153,6 +154,14 @@ def _beside(
 def _exposure(row: SummaryRow, width: int) -> list[str]:
     note = sent_note(row.exposed) if row.exposed is not None else ""
     return _flow("", note.split(), width, gap=" ") if note else []
+
+
+def _defences(row: SummaryRow, width: int) -> list[str]:
+    if row.triggered is None:
+        return []
+    runs, of = row.triggered
+    note = f"a defence was triggered in {runs:,} of {counted(of, 'run')}"
+    return _flow("", note.split(), width, gap=" ")
 
 
 def _answers(row: SummaryRow, width: int) -> list[str]:
