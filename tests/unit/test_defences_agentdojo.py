@@ -220,7 +220,7 @@ async def found(dataset: Any, name: str, mode: Any) -> Any:
             None,
             source,
             UsageLimits(request_limit=None),
-            observer=watching,
+            observers=(watching,),
             guard=lambda task: Defences({name: defence(name, mode)}, task),
         )
         outcome = await execute(plan)

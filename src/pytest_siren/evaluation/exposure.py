@@ -201,6 +201,8 @@ def _others(message: ModelMessage, planted: Mapping[str, str]) -> str:
         return ""
     said = (part for part in message.parts if isinstance(part, ToolReturnPart | UserPromptPart))
     text = "\n".join(squeezed(str(part.content)) for part in said)
+    if injected_vectors(message) & planted.keys() - shown_in([text], planted):
+        return ""  # A defence wrote planted text in another way, and nobody can take it out.
     for content in planted.values():
         for one in (squeezed(content), *phrases_of(content)):
             text = text.replace(one, "") if one else text
