@@ -12,7 +12,7 @@ from pytest_siren.version import __version__
 
 if TYPE_CHECKING:
     from pytest_siren.attacks.dictionary import AttackMissingWarning
-    from pytest_siren.defences.base import Alarm, Defence, DefendedRun
+    from pytest_siren.defences.base import Defence, DefendedRun
     from pytest_siren.evaluation.components import (
         Component,
         DeclaresNeed,
@@ -93,7 +93,7 @@ _HOMES = {
         "SupportsRun",
         "SupportsWarmup",
     ),
-    "pytest_siren.defences.base": ("Alarm", "Defence", "DefendedRun"),
+    "pytest_siren.defences.base": ("Defence", "DefendedRun"),
     "pytest_siren.evaluation.models": ("ModelKind", "ModelSource", "RunContext", "Unknown"),
     "pytest_siren.evaluation.verdicts": ("StateScores",),
     "pytest_siren.evaluation.world": ("NoAnswerError", "RunOverError", "World"),
@@ -161,7 +161,6 @@ __all__ = [
     "INJECTED_VECTORS",
     "Agent",
     "AgentState",
-    "Alarm",
     "AsksModels",
     "Attack",
     "AttackMissingWarning",
