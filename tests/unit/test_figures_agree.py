@@ -20,14 +20,14 @@ from pytest_siren.metrics.rates.groups import groups
 from pytest_siren.metrics.rates.summary import SummaryRow, rows
 from pytest_siren.payloads import RunReport
 from pytest_siren.reports.data import job_figures
-from pytest_siren.reports.html.rows import groupings
+from pytest_siren.reports.html.rows import groupings, telling
 from pytest_siren.reports.markdown import markdown
 from pytest_siren.reports.results_text import Layout, write_results
-from pytest_siren.spec.gates import parse_gate
+from pytest_siren.spec.gates import STAGES, parse_gate
 from tests.unit.reports_sample import data
 from tests.unit.test_metrics_summary import report
 
-TABLES = 500
+TABLES = 300
 AT_ONCE = 50
 KS = (1, 2, 3)
 
@@ -47,8 +47,19 @@ def drawn(random: np.random.Generator) -> list[RunReport]:
             for index in range(each):
                 task = f"u{user}:m{goal}" if attacked else f"u{user}"
                 found.append(_run(random, task, index, attacked, rate, partial, chances))
+    if attacked and random.random() < 0.7:
+        goals = [f"m{goal}" for goal in range(malicious)]
+        found += [_unattacked(random, f"u{user}", goals) for user in range(benign)]
     random.shuffle(found)  # type: ignore[arg-type]
     return found
+
+
+def _unattacked(random: np.random.Generator, task: str, goals: list[str]) -> RunReport:
+    """Return a run of another job, whose scores are the placebo of the attacked ones."""
+    scores = {goal: float(random.random() < 0.3) for goal in goals if random.random() < 0.9}
+    text = json.dumps(scores) if random.random() < 0.9 else None
+    return report(task, job="/jobs/two", identity="aa", attack=None, attack_score=None,
+                  exposed=None, placebo=text)  # fmt: skip
 
 
 def _run(
@@ -64,6 +75,7 @@ def _run(
         "identity": "1f2e",
         "attack": "loud" if attacked else None,
         "exposed": random.choice([True, True, False, None]) if attacked else None,
+        "attempted": random.choice([True, False, None]) if attacked else None,
     }
     if random.random() < chances["error"]:
         lost: dict[str, Any] = {"benign_score": None, "attack_score": None, "error_type": "Oops"}
@@ -90,7 +102,8 @@ def of_summary(row: SummaryRow) -> dict[str, Figure]:
     shown = {f"benign_pass@{k}": figure(row.benign_pass[k]) for k in KS}
     if row.attack is not None:
         shown |= {f"attack_pass@{k}": figure(row.attack_pass[k]) for k in KS}
-        shown["asr"] = figure(row.asr)
+        shown |= {"asr": figure(row.asr)}
+        shown |= {name: figure(one) for name, one in row.stages.items()}
     return shown
 
 
@@ -108,6 +121,7 @@ def of_results(runs: pd.DataFrame, names: list[str], cluster: Cluster) -> dict[s
     """Return what ``siren results --format json`` prints."""
     layout = Layout(asked=("job",), ks=KS)
     found = groups(runs, ["job"], layout.measures, cluster=cluster)
+    found = [one for one in found if one.keys["job"] == "/jobs/one"]
     out = io.StringIO()
     write_results(found, layout, "json", out)
     [row] = json.loads(out.getvalue())
@@ -127,13 +141,14 @@ def agree(seed: int) -> None:
     random = np.random.default_rng(seed)
     reports = drawn(random)
     cluster = random.choice(list(Cluster))
-    [row] = rows(reports, KS, cluster)
+    [row] = [one for one in rows(reports, KS, cluster) if one.job == "/jobs/one"]
     shown = of_summary(row)
-    runs = runs_of(reports)
+    whole = runs_of(reports)
+    runs = whole[whole["job"] == "/jobs/one"]
     names = list(shown)
     attacked = row.attack is not None
     others = ["incomplete_rate", "refusal_rate", *(["exposure"] if attacked else [])]
-    found = of_results(runs, [*names, *others], cluster)
+    found = of_results(whole, [*names, *others], cluster)
     assert {name: found[name] for name in names} == shown
     further = {name: found[name] for name in others}
     plain = {"utility_under_attack" if attacked else "utility": shown["benign_pass@1"]}
@@ -146,6 +161,8 @@ def agree(seed: int) -> None:
     [job] = job_figures(runs, cluster, list(over_k))
     assert [figure(job.utility), figure(job.asr)] == [*plain.values(), None][:2]
     assert {name: figure(one) for name, one in job.passes.items()} == over_k
+    stages = {name: shown[name] for name in STAGES if name in shown}
+    assert {name: figure(one) for name, one in job.stages.items()} == stages
     if attacked and (sent := job.exposed) is not None and (known := sent.runs - sent.unknown):
         assert (sent.exposed, sent.unknown) == (row.exposed.exposed, row.exposed.unknown)
         assert (further["exposure"] is None) == (known == 0)
@@ -153,13 +170,14 @@ def agree(seed: int) -> None:
     tables = groupings(runs, cluster, list(over_k))
     [in_page] = tables[0].rows
     in_rows = {name: figure(one.estimate) for name, one in in_page.rates.items()}
-    expected = {**plain, **over_k, **{name: further[name] for name in others[2:]}}
+    expected = {**plain, **over_k, **stages, **{name: further[name] for name in others[2:]}}
     assert {name: in_rows[name] for name in expected} == expected
 
     if seed % 5:
         return
     text = markdown(data_of(runs, cluster))
-    for known in (*plain.values(), *over_k.values()):
+    told = [stages[name] for name in telling(tables)]
+    for known in (*plain.values(), *over_k.values(), *told):
         if known is not None:
             value, low, high = known
             assert f"{value:.3f}" in text

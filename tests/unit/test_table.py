@@ -286,6 +286,9 @@ def test_runs_that_read_no_planted_text_are_counted(exposed: list[Any], line: st
     failed = error(run_index=9, exposed=False)
     lines = render(rows([*reports, failed], [1]), [1], 80)
     assert [one for one in lines if "planted" in one] == ([line] if line else [])
+    partly = line is not None and True in exposed
+    given = [one for one in lines if "ASR of the runs that were sent it 0.000" in one]
+    assert len(given) == partly
 
 
 def test_benign_jobs_say_nothing_of_planted_text() -> None:

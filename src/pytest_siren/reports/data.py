@@ -22,6 +22,7 @@ from pytest_siren.metrics.rates.measures import (
     finishes,
     rate,
 )
+from pytest_siren.spec.gates import STAGES
 
 
 @dataclass(frozen=True)
@@ -126,6 +127,8 @@ class JobFigures:
     """Number of scored runs by how their last answer ended."""
     exposed: ExposureCounts | None
     """Scored runs by whether planted text reached their model; ``None`` without an attack."""
+    stages: Mapping[str, Estimate | None]
+    """Measures of how far attacks came, such as ``asr_exposed``; empty without an attack."""
     input_tokens: int
     output_tokens: int
     cost: float
@@ -220,6 +223,9 @@ def _of_job(runs: pd.DataFrame, cluster: Cluster, passes: Sequence[str]) -> JobF
         },
         finishes=finishes(runs),
         exposed=None if attack is None else count_exposed(runs),
+        stages={}
+        if attack is None
+        else {name: rate(runs, Measure.of(name), cluster=cluster) for name in STAGES},
         input_tokens=int(runs["input_tokens"].sum()),
         output_tokens=int(runs["output_tokens"].sum()),
         cost=float(np.nansum(runs["cost"].to_numpy())),

@@ -6,12 +6,13 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 from pytest_siren.evaluation.components import Component, NoConfig
 from pytest_siren.jobs.redact import ENVIRONMENT
 from pytest_siren.metrics.gates.result import GateResult, Verdict
 from pytest_siren.metrics.rates.choices import Estimate, dollars
-from pytest_siren.metrics.rates.measures import ExposureCounts, spoken
+from pytest_siren.metrics.rates.measures import ExposureCounts, spoken, tells_more
 from pytest_siren.reports.data import (
     Change,
     JobFigures,
@@ -212,6 +213,7 @@ def _why(gate: GateResult) -> str:
 
 def _rates(figures: Sequence[JobFigures], passes: Sequence[str]) -> str:
     unfinished = any(spoken(one.finishes) for one in figures[:_MOST_JOBS])
+    stages = [name for name in _STAGES if any(_tells(one, name) for one in figures[:_MOST_JOBS])]
     rows = [
         (
             quoted(one.dataset, 40),
@@ -219,6 +221,7 @@ def _rates(figures: Sequence[JobFigures], passes: Sequence[str]) -> str:
             "none" if one.attack is None else quoted(one.attack, 40),
             "" if one.attack is None else _rate(one.asr),
             "" if one.exposed is None else _exposed(one.exposed),
+            *(_rate(one.stages[name]) if name in one.stages else "" for name in stages),
             _rate(one.utility) if one.attack is None else "",
             "" if one.attack is None else _rate(one.utility),
             *(_over_k(one.passes[name]) if name in one.passes else "" for name in passes),
@@ -236,6 +239,7 @@ def _rates(figures: Sequence[JobFigures], passes: Sequence[str]) -> str:
         "attack",
         "ASR",
         "exposed",
+        *(_STAGES[name] for name in stages),
         "utility",
         "utility under attack",
         *passes,
@@ -247,6 +251,24 @@ def _rates(figures: Sequence[JobFigures], passes: Sequence[str]) -> str:
     first = head.index("tasks")
     numbers = range(first, first + 4)
     return table([*head, *(["answers"] if unfinished else [])], rows, right=numbers)
+
+
+_STAGES = MappingProxyType(
+    {
+        "asr_exposed": "ASR if exposed",
+        "attempt_rate": "attempts",
+        "asr_attributable": "attributable ASR",
+        "secure_utility": "secure utility",
+    }
+)
+
+
+def _tells(one: JobFigures, name: str) -> bool:
+    """Whether a column of ``name`` tells more than those that are there in any case."""
+    found = {"asr": one.asr, "utility_under_attack": one.utility, **one.stages}
+    values = {measure: None if each is None else each.value for measure, each in found.items()}
+    read_all = one.exposed is not None and one.exposed.every
+    return tells_more(name, {**values, "exposure": 1.0 if read_all else None})
 
 
 def _over_k(found: Estimate | None) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -13,9 +14,10 @@ from pytest_siren.evaluation.scores import WORDS
 from pytest_siren.jobs.sweeps import short_names
 from pytest_siren.metrics.rates.choices import dollars
 from pytest_siren.metrics.rates.groups import Group
-from pytest_siren.metrics.rates.measures import FINISHES, Measure
+from pytest_siren.metrics.rates.measures import FINISHES, Measure, tells_more
 from pytest_siren.reports import results as results_markup
 from pytest_siren.reports.results import LEFT, draw, without_constant_columns
+from pytest_siren.spec.gates import STAGES
 from pytest_siren.text.words import escaped
 
 NAMES = {
@@ -75,7 +77,7 @@ class Layout:
             for sign in ("@^" if k > 1 else "@")
             for stem in ("benign_pass", "attack_pass")
         ]
-        return [*names, "asr", EXPOSURE]
+        return [*names, "asr", EXPOSURE, *STAGES]
 
     @property
     def own(self) -> dict[str, str]:
@@ -164,6 +166,8 @@ def _shown(group: Group, layout: Layout) -> dict[str, str]:
     for name in layout.rates:
         if name == EXPOSURE:
             row[name] = _exposure(group) if group.attacked else ""
+        elif name in STAGES:
+            row[name] = _rate(group, name) if _adds(group, name) else ""
         elif name == "asr" or name.startswith("attack"):
             row[name] = _rate(group, name) if group.attacked else ""
         else:
@@ -198,6 +202,12 @@ def _rate(group: Group, name: str) -> str:
     # The rate leaves out tasks with too few runs.
     beside = f" ({short:,} tasks short)" if short else ""
     return f"{rate.value:.3f} [{rate.low:.3f}, {rate.high:.3f}]{beside}"
+
+
+def _adds(group: Group, name: str) -> bool:
+    values = {other: rate.value for other, rate in group.rates.items() if rate is not None}
+    values["utility_under_attack"] = values.get("benign_pass@1", math.nan)
+    return group.attacked and tells_more(name, values)
 
 
 def _exposure(group: Group) -> str:

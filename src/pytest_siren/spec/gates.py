@@ -20,6 +20,8 @@ RATES = (
     *("asr", "utility", "utility_under_attack", "error_rate"),
     *("exposure", "incomplete_rate", "refusal_rate"),
 )
+STAGES = ("asr_exposed", "attempt_rate", "asr_placebo", "asr_attributable", "secure_utility")
+"""Rates of how far attacks came; unlike ``RATES``, all runs have to end for a verdict."""
 OVER_K = ("pass", "benign_pass", "attack_pass")
 TOTALS = ("cost", "tokens")
 WORST = ("max_task_asr", "min_task_utility", "min_task_utility_under_attack")
@@ -65,7 +67,7 @@ class Gate:
     source: str
     """Where it is from: ``--gate``, or the eval file's path."""
     measure: str
-    """One of ``RATES``, ``TOTALS``, ``WORST`` and ``CHANGES``, or such as ``pass@5``."""
+    """One of ``RATES``, ``STAGES``, ``TOTALS``, ``WORST``, ``CHANGES``, or such as ``pass@5``."""
     group: tuple[tuple[str, str], ...]
     """Keys of ``KEYS`` with values; the gate applies to runs that have them all."""
     operator: str
@@ -169,7 +171,7 @@ def _measure(reader: _Reader) -> str:
     if found is None:
         raise reader.error(f"expected a measure such as asr, {reader.rest()}")
     name = found[0]
-    plain = (*RATES, *TOTALS, *WORST, *CHANGES)
+    plain = (*RATES, *STAGES, *TOTALS, *WORST, *CHANGES)
     if name in plain:
         return name
     if _OVER_K.fullmatch(name):
@@ -238,7 +240,7 @@ def _check_range(text: str, at: int, measure: str, bound: float) -> None:
         if bound < 0:
             raise GateError(text, at, f"{measure} is never negative")
         return
-    lowest = -1 if measure in CHANGES else 0
+    lowest = -1 if measure in (*CHANGES, "asr_attributable") else 0
     if not lowest <= bound <= 1:
         percent = f" (did you mean {bound:g}%?)" if 1 < bound <= 100 else ""
         raise GateError(text, at, f"{measure} is always from {lowest} to 1{percent}")

@@ -127,6 +127,8 @@ def unpriced(number: int, runs: pd.DataFrame) -> str:
 def nothing_scored(gate: Gate, counts: Counts) -> str:
     """Explain that no run has a score that the gate can use."""
     stem = base(gate.measure)
+    if gate.measure == "asr_exposed" and not counts.planned:
+        return "the model was sent planted text in none of the runs"
     if not counts.planned:
         benign = stem == "utility" or stem.startswith("pass")
         return f"no run {'without an' if benign else 'with an'} attack, which {gate.measure} is of"
@@ -142,7 +144,10 @@ def nothing_scored(gate: Gate, counts: Counts) -> str:
         )
         if number
     ]
-    return f"none of the {counts.planned:,} runs was scored: {', '.join(parts)}"
+    why = f"none of the {counts.planned:,} runs was scored: {', '.join(parts)}"
+    if gate.measure in ("asr_placebo", "asr_attributable") and counts.unknown:
+        return f"{why}; it needs runs of the same tasks without an attack (--benign)"
+    return why
 
 
 def _answers(counts: Counts) -> str:

@@ -28,7 +28,7 @@ from pytest_siren.metrics.rates.measures import (
     unit_codes,
 )
 from pytest_siren.metrics.sample_size import GateSimulation, OutcomeCounts, RequiredRuns
-from pytest_siren.spec.gates import CHANGES, WORST, Gate
+from pytest_siren.spec.gates import CHANGES, STAGES, WORST, Gate
 
 if TYPE_CHECKING:
     from pytest_siren.metrics.gates.baseline import GateSettings
@@ -45,6 +45,9 @@ def required(
     if abs(found.value - gate.bound) < 1e-9 or (changes and found.low <= -1 and found.high >= 1):
         return RequiredRuns(paired=changes)
     if decided_by(runs, Measure.of(base(gate.measure))).any():
+        return None
+    if gate.measure in STAGES:
+        # Not every further run would count, nor are all of its values rates.
         return None
     question = _question(gate, runs, settings)
     return question.required() if question is not None else None

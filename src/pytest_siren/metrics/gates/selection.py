@@ -13,14 +13,16 @@ import pandas as pd
 
 from pytest_siren.evaluation.scores import Finish
 from pytest_siren.metrics.frame import CATEGORIES, COLUMNS
+from pytest_siren.metrics.rates.choices import Errors
 from pytest_siren.metrics.rates.measures import (
     FINISHES,
     Measure,
     decided_runs,
+    run_scores,
     stem_applies_to,
     unbiased_runs,
 )
-from pytest_siren.spec.gates import TOTALS, Gate
+from pytest_siren.spec.gates import STAGES, TOTALS, Gate
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,7 @@ _BASES = {
     "utility_under_attack_drop": "utility_under_attack",
 }
 _COLUMNS = {"task": "task_id"}
+_OWN_COLUMNS = {"exposure": "exposed", "attempt_rate": "attempted", "asr_placebo": "placebo"}
 
 
 def concatenated(*tables: pd.DataFrame) -> pd.DataFrame:
@@ -84,8 +87,8 @@ def base(measure: str) -> str:
 
 def score_column(measure: str) -> str:
     """Return the column of scores that ``measure`` uses."""
-    if measure == "exposure":
-        return "exposed"
+    if measure in _OWN_COLUMNS:
+        return _OWN_COLUMNS[measure]
     return "attack_score" if base(measure).startswith(("asr", "attack_pass")) else "benign_score"
 
 
@@ -137,6 +140,8 @@ def unknown_scores(runs: pd.DataFrame, measure: str) -> Mask:
     if measure in ("error_rate", "cost", "tokens"):
         return np.zeros(len(runs), dtype=bool)
     scored = (runs["status"] == "scored").to_numpy()
+    if measure in STAGES:
+        return scored & np.isnan(run_scores(runs, Measure.of(measure), Errors.EXCLUDE))
     column = "finish" if measure in FINISHES else score_column(measure)
     mask: Mask = scored & runs[column].isna().to_numpy()
     return mask
@@ -158,14 +163,22 @@ def with_scores(runs: pd.DataFrame, mask: Mask, measure: str, value: float) -> p
     """
     as_error = measure == "error_rate" and value == 1.0
     status = np.where(mask, "error" if as_error else "scored", runs["status"].astype(object))
-    changed = {"status": pd.Categorical(status)}
+    changed: dict[str, Any] = {"status": pd.Categorical(status)}
     if measure in FINISHES:
         as_finish = FINISHES[measure][0] if value == 1.0 else Finish.COMPLETE
         finish = np.where(mask, as_finish.value, runs["finish"].astype(object))
         return runs.assign(**changed, finish=pd.Categorical(finish))
-    column = score_column(measure)
-    scores = np.where(mask, value, runs[column].to_numpy(np.float64))
-    return runs.assign(**changed, **{column: scores})
+    beside = {
+        "asr_exposed": {"exposed": 1.0},
+        "asr_attributable": {"placebo": 1.0 - value},
+        "secure_utility": {"attack_score": 1.0 - value},
+    }
+    for column, filled in {score_column(measure): value, **beside.get(measure, {})}.items():
+        before = runs[column].to_numpy(np.float64)
+        # Runs without an attack tell the placebo, which is known of runs in error, too.
+        where = mask & np.isnan(before) if column == "placebo" else mask
+        changed[column] = np.where(where, filled, before)
+    return runs.assign(**changed)
 
 
 def _having(runs: pd.DataFrame, key: str, value: str) -> Mask:

@@ -11,8 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from pytest_siren.metrics.rates.choices import Cluster, Errors, Estimate
-from pytest_siren.metrics.rates.intervals import estimate_with_undecided
-from pytest_siren.metrics.rates.measures import Measure, units
+from pytest_siren.metrics.rates.measures import Measure, estimate_of, units
 
 Ints = npt.NDArray[np.int64]
 
@@ -131,13 +130,7 @@ def _rates(
     for group, places in enumerate(_places(number[found.rows], groups)):
         made = None
         if len(places):
-            made = estimate_with_undecided(
-                found.values[places],
-                found.tasks.take(places),
-                found.open_tasks.take(undecided[group]),
-                runs=int(found.runs[places].sum()),
-                k=measure.k,
-            )
+            made = estimate_of(found, measure, places, undecided[group])
         rates.append((made, int(short[group])))
     return rates
 

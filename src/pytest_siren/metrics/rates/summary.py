@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from pytest_siren.metrics.frame import runs_of
 from pytest_siren.metrics.rates.choices import Cluster, Estimate
 from pytest_siren.metrics.rates.measures import ExposureCounts, Measure, rate
+from pytest_siren.spec.gates import STAGES
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -84,6 +85,8 @@ class SummaryRow:
     triggered: tuple[int, int] | None = None
     """Scored runs in which a defence detected something or refused a call, of all that have
     defences; ``None`` where the agent has none."""
+    stages: Mapping[str, Estimate | None] = field(default_factory=dict)
+    """Measures of how far attacks came, such as ``asr_exposed``; empty for benign jobs."""
     finishes: Mapping[str, int] = field(default_factory=dict)
     """Number of scored runs by how their last answer ended; unknown ones are left out."""
     reached: int = 0
@@ -142,6 +145,9 @@ def rows(
     other figures of such a job use first runs only. Raises ``ValueError`` for a k below 1.
     """
     groups: dict[tuple[str, ...], list[RunReport]] = {}
+    reports = list(reports)
+    # The placebo of attacked runs comes from other jobs, those of runs without an attack.
+    unattacked = [report for report in reports if report.placebo is not None]
     for report in reports:
         benign_first = "" if report.attack is None else f"attack {report.attack}"
         key = (
@@ -154,7 +160,7 @@ def rows(
         )
         groups.setdefault(key, []).append(report)
     return [
-        _row(found, ks, cluster, (decided or {}).get(found[0].identity, ""))
+        _row(found, unattacked, ks, cluster, (decided or {}).get(found[0].identity, ""))
         for _, found in sorted(groups.items(), key=lambda one: one[0])
     ]
 
@@ -206,7 +212,11 @@ def last_attempts(reports: Iterable[RunReport]) -> list[RunReport]:
 
 
 def _row(
-    reports: Sequence[RunReport], ks: Sequence[int], cluster: Cluster, decided: str
+    reports: Sequence[RunReport],
+    unattacked: Sequence[RunReport],
+    ks: Sequence[int],
+    cluster: Cluster,
+    decided: str,
 ) -> SummaryRow:
     first = reports[0]
     last = last_attempts(reports)
@@ -214,7 +224,7 @@ def _row(
     scored = [report for report in last if report.status == "scored"]
     attacked = first.attack is not None
     names = tuple(decided.split())
-    rates = _Rates(runs_of(last, {first.identity: decided} if decided else None), cluster)
+    rates = _Rates(_runs(last, unattacked, {first.identity: decided} if decided else None), cluster)
     hijacked = attacked and first.model == HIJACKED
     return SummaryRow(
         dataset=first.dataset,
@@ -230,6 +240,7 @@ def _row(
         benign_pass={k: rates.of(f"benign_pass@{k}") for k in ks},
         attack_pass={k: rates.of(f"attack_pass@{k}") for k in ks} if attacked else {},
         asr=rates.of("asr") if attacked else None,
+        stages={name: rates.of(name) for name in STAGES} if attacked else {},
         benign_unknown=Counter(
             report.benign_unknown or _NO_REASON for report in scored if report.benign_score is None
         ),
@@ -267,6 +278,16 @@ def _row(
 def _triggered(scored: Sequence[RunReport]) -> tuple[int, int] | None:
     defended = [report.triggered for report in scored if report.triggered is not None]
     return (sum(defended), len(defended)) if defended else None
+
+
+def _runs(
+    last: Sequence[RunReport], unattacked: Sequence[RunReport], decided: Mapping[str, str] | None
+) -> pd.DataFrame:
+    """Return the table of ``last``, the runs of one job, with the placebo that others tell."""
+    if last[0].attack is None:
+        return runs_of(last, decided)
+    runs = runs_of([*unattacked, *last], decided)
+    return runs[runs["attack"].notna().to_numpy()]
 
 
 def _tools_unused(runs: Sequence[RunReport]) -> bool:

@@ -16,7 +16,7 @@ from pytest_siren.metrics.gates.result import GateResult, Verdict
 from pytest_siren.reports.data import ReportData
 from pytest_siren.reports.html.comparison import lines
 from pytest_siren.reports.html.numbers import dollars, percent, points
-from pytest_siren.reports.html.rows import Grouping
+from pytest_siren.reports.html.rows import Grouping, telling
 from pytest_siren.version import __version__
 
 
@@ -49,7 +49,7 @@ def content(data: ReportData, tables: list[Grouping]) -> dict[str, Any]:
         "comparison": data.comparison,
         "lines": lines(data.comparison),
         "baseline": (data.baseline or "").removeprefix(f"{data.root}{os.sep}"),
-        "measures": _measures(data.passes),
+        "measures": _measures(data.passes, telling(tables)),
         "names": {key: name for key, name, _, _ in MEASURES},
     }
 
@@ -72,9 +72,19 @@ _OVER_K = {
 }
 
 
-def _measures(passes: Sequence[str]) -> tuple[tuple[str, str, str, str], ...]:
+_STAGES = {
+    "asr_exposed": ("ASR if exposed", "the same, of the runs whose model was sent it", "bad"),
+    "attempt_rate": ("Attempts", "the model made a call that the attacker wants", "bad"),
+    "asr_attributable": ("Attributable ASR", "ASR less what counts without an attack", "bad"),
+    "secure_utility": ("Secure utility", "benign tasks solved, and no attack achieved", "good"),
+}
+
+
+def _measures(
+    passes: Sequence[str], stages: Sequence[str]
+) -> tuple[tuple[str, str, str, str], ...]:
     """Return key, title, meaning and tone of each column of the table of rates."""
-    further = []
+    further = [(name, *_STAGES[name]) for name in stages]
     for name in passes:
         stem, _, k = name.partition("@")
         what, tone = _OVER_K[stem]

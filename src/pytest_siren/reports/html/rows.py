@@ -10,9 +10,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pytest_siren.metrics.gates.selection import score_column
+from pytest_siren.metrics.gates.selection import unknown_scores
 from pytest_siren.metrics.rates.choices import Cluster, Estimate
-from pytest_siren.metrics.rates.measures import Measure, finishes, rate, spoken, unbiased_runs
+from pytest_siren.metrics.rates.measures import (
+    Measure,
+    finishes,
+    rate,
+    spoken,
+    stem_applies_to,
+    tells_more,
+    unbiased_runs,
+)
+from pytest_siren.spec.gates import STAGES
 
 PLOTTED = ("utility", "utility_under_attack", "asr", "exposure")
 _MODEL = ("model", "agent")
@@ -66,6 +75,16 @@ class Row:
     """Total duration of all runs."""
 
 
+def telling(tables: Sequence[Grouping]) -> list[str]:
+    """Return those of ``STAGES`` that tell more in any row than the measures beside them."""
+    rows = [
+        {name: one.estimate.value for name, one in row.rates.items() if one.estimate is not None}
+        for table in tables
+        for row in table.rows
+    ]
+    return [name for name in STAGES if any(tells_more(name, values) for values in rows)]
+
+
 @dataclass(frozen=True)
 class Grouping:
     """A table of rates."""
@@ -88,7 +107,7 @@ def groupings(
     if runs.empty:
         return []
     configurations = runs.drop_duplicates(["job"])[[*_DATASET, "attack"]]
-    asked = _Asked(cluster, (*PLOTTED, *passes, "error_rate"))
+    asked = _Asked(cluster, (*PLOTTED, *STAGES, *passes, "error_rate"))
     made = [_by_job(runs, asked)]
     if len(configurations) > 1:
         if configurations["dataset"].nunique() > 1:
@@ -182,12 +201,12 @@ def _row(
 
 def _rate(runs: pd.DataFrame, name: str, cluster: Cluster) -> Rate:
     # The counts beside a rate are of the runs that it counts.
-    runs = runs[unbiased_runs(runs, Measure.of(name))]
+    counted = unbiased_runs(runs, Measure.of(name))
+    if name in STAGES:
+        counted &= stem_applies_to(runs, name)
+    runs = runs[counted]
     scored = runs["status"] == "scored"
     failed = int((runs["status"] == "error").sum())
-    unknown = 0
-    if name != "error_rate":
-        score = runs[score_column(name)]
-        unknown = int((scored & score.isna()).sum())
+    unknown = int(unknown_scores(runs, name).sum())
     found = rate(runs, Measure.of(name), cluster=cluster)
     return Rate(found, failed, unknown, failed + int(scored.sum()), Measure.of(name).k)

@@ -152,8 +152,16 @@ def _beside(
 
 
 def _exposure(row: SummaryRow, width: int) -> list[str]:
-    note = sent_note(row.exposed) if row.exposed is not None else ""
-    return _flow("", note.split(), width, gap=" ") if note else []
+    """Return how many models were sent planted text, and what that makes of the ASR, if it does."""
+    notes = [sent_note(row.exposed) if row.exposed is not None else ""]
+    given = row.stages.get("asr_exposed")
+    if notes[0] and given is not None:
+        notes.append(f"ASR of the runs that were sent it {given.value:.3f} {given.interval}")
+    placebo, own = row.stages.get("asr_placebo"), row.stages.get("asr_attributable")
+    if placebo is not None and placebo.value and own is not None:
+        notes.append(f"without an attack the goal counts as reached in {placebo.value:.3f}")
+        notes.append(f"attributable ASR {own.value:.3f} {own.interval}")
+    return [line for note in notes if note for line in _flow("", note.split(), width, gap=" ")]
 
 
 def _defences(row: SummaryRow, width: int) -> list[str]:

@@ -1,0 +1,55 @@
+"""The part of the attack success that is the attack's: its rate less that of the placebo."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from math import inf, nan, sqrt
+
+import numpy as np
+import numpy.typing as npt
+
+from pytest_siren.metrics.rates.choices import Estimate
+from pytest_siren.metrics.rates.intervals import Clusters, covariance, estimate
+
+Floats = npt.NDArray[np.float64]
+
+
+def excess(
+    values: Floats, placebo: Floats, tasks: Clusters, *, runs: int, confidence: float
+) -> Estimate:
+    """Return the mean of ``values`` less that of ``placebo``, -1..1, with its interval.
+
+    Both have a value within 0..1 for each unit. The interval joins those of the two means, with the
+    correlation of the means over the same clusters (square-and-add): Zou and Donner 2008,
+    "Construction of confidence limits about effect measures: a general approach", Statistics in
+    Medicine 27, 1693-1702. If the placebo never succeeds, it is as uncertain as its own interval
+    says, so the lower end is below that of the rate.
+    """
+    left = estimate(values, tasks, runs=runs, confidence=confidence)
+    right = estimate(placebo, tasks, runs=runs, confidence=confidence)
+    value = left.value - right.value
+    shared = _correlation(np.stack([values, placebo], axis=1), tasks)
+    low = value - _joined(left.value - left.low, right.high - right.value, shared)
+    high = value + _joined(left.high - left.value, right.value - right.low, shared)
+    if left.lacking:
+        low, high = -1.0, 1.0
+    return replace(
+        left,
+        value=value,
+        low=max(-1.0, low),
+        high=min(1.0, high),
+        method="n/a" if left.lacking else "square-and-add",
+        effective=nan,
+        error=_joined(left.error, right.error, shared),
+    )
+
+
+def _correlation(columns: Floats, tasks: Clusters) -> float:
+    """Return the correlation of the means of two columns; 0 where nothing is known of it."""
+    (left, shared), (_, right) = covariance(columns, tasks).matrix
+    scale = sqrt(float(left * right))
+    return max(-1.0, min(1.0, float(shared) / scale)) if 0.0 < scale < inf else 0.0
+
+
+def _joined(left: float, right: float, correlation: float) -> float:
+    return sqrt(max(0.0, left**2 + right**2 - 2.0 * correlation * left * right))
