@@ -89,6 +89,14 @@ def test_beside_the_asr_stands_in_how_many_runs_the_text_was_read() -> None:
     assert ") | 1 of 1 |  | 1.000 (" in markdown(data([run()]))
 
 
+def test_how_far_attacks_came_is_shown_where_it_tells_more() -> None:
+    rows = [run(), run(run_index=1, exposed=0.0, attack_score=0.0), run(run_index=2)]
+    text = markdown(data([*rows, run(run_index=3, attack_score=0.0, attempted=1.0)]))
+    assert "| utility under attack | ASR if exposed | attempts | secure utility | tasks |" in text
+    resisted = markdown(data([run(attack_score=0.0)]))
+    assert "| utility under attack | tasks |" in resisted
+
+
 def test_the_couples_that_were_hit_most_come_first_with_their_records() -> None:
     rows = [
         run(task_id="a:x", path="a_x/00000001"),
@@ -160,7 +168,7 @@ def test_hostile_text_stays_text() -> None:
     assert "\x1b" not in text
     assert "\u202e" not in text
     rows_shown = re.findall(r"<tr>.*?</tr>", html, re.DOTALL)
-    assert {row.count("<td") + row.count("<th") for row in rows_shown} <= {2, 5, 7, 11}
+    assert {row.count("<td") + row.count("<th") for row in rows_shown} <= {2, 5, 7, 12}
     text = re.sub(r"`[\w:/.-]+`", "", text)  # ordinary names, each closed
     for trigger in ("@octocat", "://", "www.evil", ":tada:", "`", "<script", "<!--", "[link"):
         assert trigger not in text
