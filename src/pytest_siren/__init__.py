@@ -41,6 +41,7 @@ if TYPE_CHECKING:
         InjectableModelRequest,
         ModelRequestReady,
         ModelResponseReceived,
+        without_vectors,
     )
     from pytest_siren.evaluation.tasks import (
         BenignTask,
@@ -120,6 +121,7 @@ _HOMES = {
         "InjectableModelRequest",
         "ModelRequestReady",
         "ModelResponseReceived",
+        "without_vectors",
     ),
     "pytest_siren.evaluation.isolation": ("waiting",),
     "pytest_siren.evaluation.tasks": (
@@ -229,6 +231,7 @@ __all__ = [
     "World",
     "__version__",
     "waiting",
+    "without_vectors",
 ]
 
 
