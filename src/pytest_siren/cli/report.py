@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import json
+import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -36,10 +38,23 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     report.add_argument(
         "-o",
         "--output",
-        required=True,
         metavar="PATH",
         help="what to write: x.html or a folder for a page, x.md, x.sarif, or NAME:PATH for a "
-        "format of conftest.py or a package",
+        "format of conftest.py or a package; with --checklist x.md or x.json",
+    )
+    report.add_argument(
+        "--checklist",
+        action="store_true",
+        help="instead, list which controls stand behind the figures (adaptive attacks, exposure, "
+        "placebo, audited evaluators, intervals, errors, versions, seeds, prompts) and which are "
+        "missing; printed, or written to -o",
+    )
+    report.add_argument(
+        "--audit",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="what siren audit -o wrote, for --checklist; repeatable",
     )
     report.add_argument(
         "--baseline",
@@ -54,6 +69,11 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 
 def _report(args: argparse.Namespace) -> int:
+    if args.checklist:
+        return _checklist(args)
+    if args.output is None:
+        write_error("say what to write with -o, such as -o report.html")
+        return NO_ANSWER
     # Each of these loads pandas.
     from pytest_siren.jobs.baselines.files import BaselineError
     from pytest_siren.metrics.rates.choices import Cluster
@@ -80,6 +100,36 @@ def _report(args: argparse.Namespace) -> int:
         write_error(problem)
     what = f"{counted(len(data.runs), 'run')} of {counted(len(jobs), 'job')}"
     write_line(f"{what}: {data.shown(target.file)}")
+    return OK
+
+
+def _checklist(args: argparse.Namespace) -> int:
+    # It loads pandas.
+    from pytest_siren.reports.checklist import checklist, shown
+
+    try:
+        jobs = _jobs(Path(args.jobs_dir), args.targets)
+    except SweepError as error:
+        write_error(str(error))
+        return NO_ANSWER
+    found = checklist(jobs, [Path(one) for one in args.audit])
+    for problem in found.problems:
+        write_error(problem)
+    if not found.runs:
+        write_error("there is nothing to report: no run has ended")
+        return NO_ANSWER
+    output = args.output
+    text = shown(found)
+    if output is not None and output.endswith(".json"):
+        text = json.dumps(found.data(), indent=2) + "\n"
+    if output is None:
+        sys.stdout.write(text)
+    elif output.endswith((".md", ".json")):
+        Path(output).write_text(text, encoding="utf-8")
+        write_line(f"{len(found.missing):,} controls missing or partly done: {output}")
+    else:
+        write_error(f"{output}: a checklist is a file x.md or x.json")
+        return NO_ANSWER
     return OK
 
 

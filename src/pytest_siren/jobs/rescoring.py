@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Mapping
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -70,6 +69,7 @@ from pytest_siren.jobs.reading.read import (
 from pytest_siren.jobs.records.attempt import (
     LONGEST_OUTPUT,
     exception_info,
+    installed_versions,
 )
 from pytest_siren.jobs.records.jsonable import JsonRecord
 from pytest_siren.jobs.records.naming import CONFIG_FILE, task_parts
@@ -78,7 +78,6 @@ from pytest_siren.records import IndexEntry, Result
 from pytest_siren.spec.components import Selection
 from pytest_siren.spec.jobs import load_jobs
 from pytest_siren.spec.jobspec import PassWhen, identity, run_identity
-from pytest_siren.version import __version__
 
 _TOGETHER = 64
 """Records that are waited for at once; the descriptor of each is open until then."""
@@ -212,10 +211,7 @@ async def _rescore(job: Path, part: DatasetPart, dataset: Dataset) -> Rescored:
 
 
 def _origin(job: Path, facts: JobSummary) -> dict[str, Any]:
-    installed = {"pytest-siren": __version__}
-    # Without it, the evaluators are others.
-    with suppress(PackageNotFoundError):
-        installed["agentdojo"] = version("agentdojo")
+    installed = installed_versions()
     return {"of": facts.identity, "job": job.name, "at": datetime.now(UTC), "versions": installed}
 
 

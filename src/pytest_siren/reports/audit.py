@@ -48,8 +48,7 @@ class AuditReport:
     @property
     def grader_kill(self) -> float | None:
         """Share of the wrong solutions, exceptions apart, that are refused; ``None`` for none."""
-        counted_ones = self.killed + len(self.survivors)
-        return self.killed / counted_ones if counted_ones else None
+        return _share(self.killed, len(self.survivors))
 
     @property
     def untouched(self) -> list[TaskAudit]:
@@ -72,7 +71,7 @@ class AuditReport:
             "grader_kill": self.grader_kill,
             "tasks": len(self.audits),
             "audited": len(self.audits) - len(self.not_audited),
-            "datasets": list(dict.fromkeys(one.dataset for one in self.audits)),
+            "datasets": {name: self._of(name) for name in self._names()},
             "versions": self.versions,
             "killed": self.killed,
             "mutants": {kind.value: vars(tally) for kind, tally in kills(self.audits).items()},
@@ -112,14 +111,27 @@ class AuditReport:
         shown = "n/a (no wrong solution was judged)" if rate is None else f"{rate:.3f}"
         yield f"grader_kill {shown}: {self.killed:,} of {total:,} wrong solutions refused"
 
+    def _names(self) -> list[str]:
+        return list(dict.fromkeys(one.dataset for one in self.audits))
+
+    def _of(self, dataset: str) -> dict[str, Any]:
+        """Return the counts of one dataset, exceptions apart."""
+        of_it = [one for one in self.audits if one.dataset == dataset]
+        killed = sum(tally.killed for tally in kills(of_it).values())
+        accepted = sum(audit.dataset == dataset for audit, _ in self.survivors)
+        return {
+            "tasks": len(of_it),
+            "killed": killed,
+            "accepted": accepted,
+            "grader_kill": _share(killed, accepted),
+        }
+
     def _by_dataset(self) -> Iterator[str]:
-        for name in dict.fromkeys(one.dataset for one in self.audits):
-            of_it = [one for one in self.audits if one.dataset == name]
-            killed = sum(tally.killed for tally in kills(of_it).values())
-            survived = sum(tally.survived for tally in kills(of_it).values())
+        for name in self._names():
+            one = self._of(name)
             yield (
-                f"{name}: {counted(len(of_it), 'task')}, "
-                f"{killed:,} of {killed + survived:,} wrong solutions refused"
+                f"{name}: {counted(one['tasks'], 'task')}, "
+                f"{one['killed']:,} of {one['killed'] + one['accepted']:,} wrong solutions refused"
             )
 
     def _by_kind(self) -> Iterator[str]:
@@ -132,6 +144,10 @@ class AuditReport:
                 notes.append(f"{tally.equal:,} as good as right")
             beside = f" ({', '.join(notes)})" if notes else ""
             yield f"  {kind.value:<8}{tally.killed:>5,} of {judged:>5,} refused{beside}"
+
+
+def _share(killed: int, accepted: int) -> float | None:
+    return killed / (killed + accepted) if killed + accepted else None
 
 
 def _listed(title: str, tasks: Sequence[TaskAudit]) -> Iterator[str]:

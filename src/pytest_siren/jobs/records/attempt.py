@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Hashable, Mapping, Sequence
+from contextlib import suppress
 from copy import copy
 from dataclasses import fields
 from datetime import UTC, datetime
 from functools import cache
+from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any, cast
 
 from pydantic import TypeAdapter
@@ -122,6 +125,7 @@ def _taking_anything(kind: Any) -> tuple[str, ...]:
 
 LONGEST_OUTPUT = 2_000
 _LONGEST_REASON = 200
+_PACKAGES = ("pytest-siren", "pydantic-ai-slim", "agentdojo")
 
 
 def result_of(attempt: RunAttempt) -> Result:
@@ -258,6 +262,15 @@ def index_entry_of(result: Result, path: str) -> IndexEntry:
         finish=result.finish,
         exception_bases=info.exception_bases if info else (),
     )
+
+
+def installed_versions() -> dict[str, str]:
+    """Return the versions of what executes and judges runs: of Python and of packages."""
+    found = {"python": platform.python_version()}
+    for name in _PACKAGES:
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
 
 
 def config_of(

@@ -22,7 +22,7 @@ from pytest_siren.evaluation.run import ErrorInfo
 from pytest_siren.evaluation.scores import Status
 from pytest_siren.jobs.reading.prompt_siren import named
 from pytest_siren.jobs.reading.read import Unreadable, iter_index
-from pytest_siren.jobs.records.attempt import result_of
+from pytest_siren.jobs.records.attempt import installed_versions, result_of
 from pytest_siren.jobs.records.naming import CONFIG_FILE, job_name
 from pytest_siren.jobs.sweeps import Cell
 from pytest_siren.jobs.writing.config_update import amend
@@ -329,6 +329,7 @@ class JsonRecorder:
             **({"decided": decided} if decided else {}),
             "identity": job.identity,
             "sources": dict(job.sources),
+            "versions": installed_versions(),
             "dataset_name": job.dataset.name,
             "dataset_suite": job.dataset.suite,
             "model_label": job.model.label,
