@@ -296,3 +296,56 @@ def test_gates_on_published_transcripts(project: Project, transcripts: Path) -> 
         again = project.run("--lf", gate, "-q")
         assert again.ret == code, gate
         again.stdout.fnmatch_lines(["recorded: 629 of 629 runs, not executed again"])
+
+
+def test_gates_that_are_judged_again_after_more_runs_need_more(quick: Project) -> None:
+    asked = (*ATTACKED, "--siren-cluster=couple", "--gate=asr >= 0.35")
+    assert quick.run(*asked, "--runs=2").ret == HELD
+    assert quick.run("--lf").ret == HELD
+    [job] = quick.jobs()
+    assert yaml.safe_load((job / "config.yaml").read_text())["gate_looks"] == [8]
+    again = quick.run("--lf", "--runs=3")
+    assert again.ret == BROKEN
+    again.stdout.fnmatch_lines(
+        [
+            "INCONCLUSIVE asr >= 0.35  1.000*12 runs of 4 tasks",
+            "*wholly at or above 0.350, but gates were evaluated 1 time before, at fewer runs, "
+            "and looks add to the error: only 0.* to 1.000 is shown*",
+        ]
+    )
+    assert yaml.safe_load((job / "config.yaml").read_text())["gate_looks"] == [8, 12]
+
+
+def test_several_gates_say_how_often_some_verdict_is_wrong(quick: Project) -> None:
+    asked = (*ATTACKED, "--siren-cluster=couple", "--gate=asr >= 0.35", "--gate=tokens <= 1000000")
+    alone = quick.run(*asked)
+    assert "verdict is wrong" not in alone.stdout.str()
+    two = quick.run(*asked, "--gate=error_rate <= 0.65")
+    two.stdout.fnmatch_lines(
+        ["2 gates, not corrected: up to 10% that any verdict is wrong (--gate-correction=holm: 5%)"]
+    )
+    assert two.ret == HELD
+    holm = quick.run(*asked, "--gate=error_rate <= 0.65", "--gate-correction=holm")
+    assert holm.ret == BROKEN
+    holm.stdout.fnmatch_lines(
+        [
+            "*the 97.5 % interval, 0.334 to 1.000, has 0.350 within*",
+            "2 gates, corrected by Holm: at most 5% that any verdict is wrong",
+        ]
+    )
+
+
+def test_the_eval_file_may_ask_for_holms_correction(quick: Project) -> None:
+    [eval_file] = (quick.pytester.path / "evals").glob("eval_*.yaml")
+    gated = "gates: [asr >= 0.35, error_rate <= 0.65]\ngate_correction: holm\n"
+    eval_file.write_text(f"{eval_file.read_text()}\n{gated}")
+    result = quick.run(*ATTACKED, "--siren-cluster=couple")
+    assert "corrected by Holm" in result.stdout.str()
+    other = quick.run(*ATTACKED, "--siren-cluster=couple", "--gate-correction=none")
+    assert "not corrected" in other.stdout.str()
+    quick.write("pytest.ini", "[pytest]\nsiren_gate_correction = sometimes\n")
+    wrong = quick.run(*ATTACKED)
+    assert wrong.ret == pytest.ExitCode.USAGE_ERROR
+    wrong.stderr.fnmatch_lines(
+        ["*siren_gate_correction must be one of none, holm, not 'sometimes'"]
+    )

@@ -686,6 +686,7 @@ class _Loading:
             finish=finish_changes(file),
             tags=tuple(file.tags or ()),
             gates=tuple(file.gates or ()),
+            gate_correction=file.gate_correction,
             cell=cell,
             telemetry=traced(file),
             log=file.logging if file.logging and file.logging.file else None,

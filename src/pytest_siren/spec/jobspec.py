@@ -425,6 +425,8 @@ class JobSpec:
     """The whole configuration as JSON-able data, with prompt-siren's keys and ours."""
     warnings: tuple[str, ...]
     """One sentence for every key that is given and has no effect yet; it names the line."""
+    gate_correction: str | None = None
+    """A value of ``Correction`` (``metrics/rates/choices.py``); ``None`` if the file has none."""
     sandbox: SandboxSpec | None = None
     """Where the environment or the agent works, if one of them works in a sandbox."""
     telemetry: TelemetrySection | None = None
@@ -638,6 +640,7 @@ def snapshot(job: JobSpec, file: EvalFile, shown: Path) -> dict[str, Any]:
         **({"malicious_as_benign": True} if job.malicious_as_benign else {}),
         "tags": list(job.tags),
         "gates": list(job.gates),
+        **({"gate_correction": job.gate_correction} if job.gate_correction else {}),
         "cell": dict(job.cell),
     }
 

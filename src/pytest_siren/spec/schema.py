@@ -244,6 +244,9 @@ class EvalFile(Section):
     gates: list[Text] | None = Field(
         default=None, description="Conditions on the results of the file's runs"
     )
+    gate_correction: Literal["none", "holm"] | None = Field(
+        default=None, description="How the levels of several gates of a session are corrected"
+    )
     output: OutputSection | None = Field(default=None, description="See `output`")
     telemetry: TelemetrySection | None = Field(default=None, description="See `telemetry`")
     logging: LoggingSection | None = Field(default=None, description="See `logging`")

@@ -101,6 +101,7 @@ class Settings(BaseModel):
     identity: Name | None = None
     planned_runs: Count | None = None
     not_needed: Count | None = None
+    gate_looks: list[Count] | None = None
     n_runs_per_task: Number | None = None
     sweep_id: str | None = None
     eval_file: Name | None = None
@@ -119,6 +120,7 @@ _NAMES = re.compile(rb"^(?:dataset_name|model_label|attack_name|identity):", re.
 _BODY = re.compile(
     rb"^((?:dataset|agent|attack):\n  type: [^\n]*\n)(?:(?:[ \t][^\n]*)?\n)*", re.MULTILINE
 )
+LOOKS = "gate_looks"
 DECIDED = re.compile(r"(?:benign|attack)_pass[@^][1-9][0-9]{0,4}")
 """A measure by which tasks may end early."""
 
@@ -144,6 +146,8 @@ class JobSummary:
     """Keys that its sweep is over, apart from model, agent and attack, with its values of them."""
     runs: int | None = None
     """Runs of each task in the first session."""
+    looks: tuple[int, ...] = ()
+    """Numbers of ended runs over which gates were evaluated."""
 
 
 def job_summary(job: Path) -> JobSummary:
@@ -196,6 +200,7 @@ def summary_of(path: Path, values: Mapping[str, Any]) -> JobSummary:
         decided=_decided(path, values),
         cell=tuple((key, str(value)) for key, value in (settings.cell or {}).items()),
         runs=settings.n_runs_per_task,
+        looks=tuple(settings.gate_looks or ()),
     )
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pytest_siren.jobs.reading import prompt_siren as theirs
+from pytest_siren.jobs.reading.job_config import LOOKS
 from pytest_siren.jobs.reading.read import load_config
 from pytest_siren.jobs.records.naming import CONFIG_FILE
 from pytest_siren.jobs.redact import ENVIRONMENT, Redactor
@@ -16,6 +17,7 @@ from pytest_siren.records import SCHEMA_VERSION
 
 _CHANGEABLE = (
     *("execution", "telemetry", "output", "usage_limits", "runs", "gates", "pass_when"),
+    "gate_correction",
     *("dataset_name", "dataset_suite", "model_label", "model_kind"),
 )
 _EARLY = ("decided", "not_needed")
@@ -71,6 +73,17 @@ def settle(job: Path, decided: Iterable[str], not_needed: int) -> None:
         after["not_needed"] = not_needed
     if after != before:
         write(job / CONFIG_FILE, after, Form.REVISION)
+
+
+def note_look(job: Path, runs: int) -> None:
+    """Note in the configuration of ``job`` that gates were evaluated over ``runs`` ended runs.
+
+    Numbers that are noted already stay. Raises ``RecordError`` and ``OSError``.
+    """
+    before = dict(load_config(job).values)
+    looks = [one for one in before.get(LOOKS) or () if one != runs]
+    if len(looks) == len(before.get(LOOKS) or ()):
+        write(job / CONFIG_FILE, {**before, LOOKS: [*looks, runs]}, Form.REVISION)
 
 
 def _united(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:

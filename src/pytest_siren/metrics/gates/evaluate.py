@@ -7,7 +7,7 @@ only if it would also be if each of them were counted for it. So missing data de
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -105,6 +105,22 @@ def family_level(results: int, level: float = 0.05) -> float:
     of the American Statistical Association 62, 626-633.
     """
     return float(1.0 - (1.0 - level) ** results)
+
+
+def family_note(results: Sequence[GateResult], correction: Correction, level: float = 0.05) -> str:
+    """Return a note on the chance that any of several verdicts is wrong; empty for fewer than two.
+
+    Totals are exact and do not count.
+    """
+    number = sum(
+        one.value is not None and not one.gate.lstrip().startswith(TOTALS) for one in results
+    )
+    if number < 2:
+        return ""
+    if correction is Correction.HOLM:
+        return f"{number:,} gates, corrected by Holm: at most {level:.0%} that any verdict is wrong"
+    chance = f"up to {family_level(number, level):.0%} that any verdict is wrong"
+    return f"{number:,} gates, not corrected: {chance} (--gate-correction=holm: {level:.0%})"
 
 
 def _evaluate(gate: Gate, table: pd.DataFrame, settings: GateSettings) -> GateResult:

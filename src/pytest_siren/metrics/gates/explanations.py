@@ -30,7 +30,8 @@ def why_decided(gate: Gate, found: GateEstimate, verdict: Verdict, settings: Gat
     else:
         what = f"{_the_interval(found, settings)},"
         where = f"wholly {where}"
-    return f"{what} is {where} {amount(gate.measure, gate.bound)}{_note(found)}"
+    after = f" after {counted(settings.looks, 'earlier look')}" if settings.looks else ""
+    return f"{what} is {where} {amount(gate.measure, gate.bound)}{after}{_note(found)}"
 
 
 def why_across(gate: Gate, found: GateEstimate, counts: Counts, settings: GateSettings) -> str:

@@ -37,6 +37,7 @@ _FROM_OPTIONS = {
     "gate_on": "siren_gate_on",
     "gate_inconclusive": "siren_gate_inconclusive",
     "gate_unexposed": "siren_gate_unexposed",
+    "gate_correction": "siren_gate_correction",
     "gate_stop": "siren_gate_stop",
     "baseline": "siren_baseline",
     "cluster": "siren_cluster",
@@ -60,6 +61,7 @@ _FROM_OPTIONS = {
 """Field to the name under which pytest keeps the option."""
 _CHANGEABLE = (
     *("gate", "gate_on", "gate_inconclusive", "gate_unexposed", "gate_stop"),
+    "gate_correction",
     *("baseline", "cluster", "pass_k"),
     *("concurrency", "run_timeout", "grace", "rpm", "tpm", "max_cost", "prices"),
     *("transcripts", "compress", "no_progress", "report", "no_github"),
@@ -92,6 +94,7 @@ class Invocation:
     gate_on: str | None = None
     gate_inconclusive: str | None = None
     gate_unexposed: str | None = None
+    gate_correction: str | None = None
     gate_stop: bool | None = None
     baseline: str | None = None
     cluster: str | None = None

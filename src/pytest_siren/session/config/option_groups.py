@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 from argparse import ArgumentTypeError
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
 from functools import partial
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_siren.metrics.rates.choices import Cluster, Unexposed, dollars
+from pytest_siren.metrics.rates.choices import Cluster, Correction, Unexposed, dollars
 from pytest_siren.session.config.processes import RegistrationError, executor_of, registry
 from pytest_siren.text.words import shown
 
@@ -253,6 +253,7 @@ def chosen_cluster(config: pytest.Config) -> Cluster:
 
 OPTION, INI = "--gate", "siren_gate"
 UNEXPOSED, UNEXPOSED_INI = "--gate-unexposed", "siren_gate_unexposed"
+CORRECTION_INI = "siren_gate_correction"
 
 
 def add_gate_options(parser: pytest.Parser, group: OptionNames) -> None:
@@ -286,6 +287,13 @@ def add_gate_options(parser: pytest.Parser, group: OptionNames) -> None:
         "attack success: like any other, or as unknown scores (default: count)",
     )
     group.addoption(
+        "--gate-correction",
+        choices=tuple(Correction),
+        default=None,
+        help="how the levels of several gates are corrected: not at all, or by Holm's procedure, "
+        "so that some verdict is wrong as rarely as that of a single gate (default: none)",
+    )
+    group.addoption(
         "--gate-stop",
         action="store_true",
         default=None,
@@ -306,6 +314,7 @@ def add_gate_options(parser: pytest.Parser, group: OptionNames) -> None:
         "or folder made by siren bless",
     )
     parser.addini(UNEXPOSED_INI, "as --gate-unexposed")
+    parser.addini(CORRECTION_INI, "as --gate-correction")
     parser.addini(INI, "gates of every session with evaluations, one a line", type="linelist")
 
 
@@ -358,6 +367,22 @@ def unexposed_counts_as(config: pytest.Config) -> Unexposed:
     except ValueError:
         known = ", ".join(Unexposed)
         raise pytest.UsageError(f"{UNEXPOSED_INI} must be one of {known}, not {given!r}") from None
+
+
+def chosen_correction(config: pytest.Config, in_files: Iterable[str]) -> Correction:
+    """Return how the levels of several gates are corrected. Raises ``pytest.UsageError``.
+
+    ``in_files`` are the values of eval files, which hold without an option and an ini key.
+    """
+    given = config.getoption("siren_gate_correction") or config.getini(CORRECTION_INI)
+    if not given:
+        return Correction.HOLM if Correction.HOLM in set(in_files) else Correction.NONE
+    try:
+        return Correction(given)
+    except ValueError:
+        known = ", ".join(Correction)
+        problem = f"{CORRECTION_INI} must be one of {known}, not {given!r}"
+        raise pytest.UsageError(problem) from None
 
 
 def may_be_inconclusive(config: pytest.Config) -> bool:

@@ -24,6 +24,7 @@ from pytest_siren.session.config.option_groups import (
     add_results_options,
     check_submission,
     chosen_cluster,
+    chosen_correction,
     max_cost,
     option_gates,
     prices,
@@ -313,6 +314,7 @@ def check_options(config: pytest.Config) -> None:
     max_cost(config)
     option_gates(config)
     chosen_cluster(config)
+    chosen_correction(config, ())
     unexposed_counts_as(config)
     targets(config)
     if config.getoption("siren_prices") or config.getini("siren_prices"):

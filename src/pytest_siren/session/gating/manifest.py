@@ -30,6 +30,8 @@ class FileGate:
     """Identities of the jobs that it applies to."""
     collected: int = 0
     """Runs of these jobs, before any was deselected."""
+    correction: str = ""
+    """The file's ``gate_correction``."""
 
 
 FILE_GATES = pytest.StashKey[dict[tuple[str, str], FileGate]]()
@@ -106,6 +108,7 @@ def register_gates(config: pytest.Config, job: Job, file: str, runs: int) -> Non
     known = config.stash.setdefault(FILE_GATES, {})
     for text in job.spec.gates:
         gate = known.setdefault((file, text), FileGate(text, file))
+        gate.correction = job.spec.gate_correction or gate.correction
         gate.jobs.append(job.identity)
         gate.collected += runs
 

@@ -10,7 +10,7 @@ import pytest
 
 from pytest_siren.metrics.gates.result import GateResult, Verdict
 from pytest_siren.payloads import RunReport
-from pytest_siren.session.config.option_groups import INI, may_be_inconclusive
+from pytest_siren.session.config.option_groups import INI, may_be_inconclusive, on_point
 from pytest_siren.session.config.options import chosen_jobs_dir
 from pytest_siren.session.config.processes import executor_of
 from pytest_siren.session.config.stash import SESSION
@@ -45,6 +45,8 @@ class Gating:
     """Whether anything but a run failed."""
     _reports: list[RunReport] = field(default_factory=list)
     _early_stopping: EarlyStoppingController | None = None
+    _family: str = ""
+    """A note on how often any of several verdicts is wrong."""
 
     def pytest_sessionstart(self, session: pytest.Session) -> None:
         """Prepare ``--gate-stop``, if it is given."""
@@ -86,12 +88,21 @@ class Gating:
         gates = [*(gate for gate in self.gates if ran or gate.source != INI), *in_files]
         if not gates:
             return
-        from pytest_siren.session.gating.evaluation import evaluate_gates
+        from pytest_siren.metrics.gates.evaluate import family_note
+        from pytest_siren.session.gating.evaluation import (
+            earlier_looks,
+            evaluate_gates,
+            note_looks,
+            session_correction,
+        )
 
+        looks = earlier_looks(self.config, self._reports)
         if self._early_stopping is not None and self._early_stopping.sequential is not None:
             results = self._early_stopping.results(self._reports, plan)
         else:
-            results = evaluate_gates(self.config, gates, self._reports, plan, self.baseline)
+            results = evaluate_gates(self.config, gates, self._reports, plan, self.baseline, looks)
+        note_looks(self.config, self._reports, results)
+        self._family = family_note(results, session_correction(self.config, plan))
         self.config.stash[GATES] = results
         for result in results:
             self.config.hook.pytest_siren_gate_report(result=result)
@@ -142,6 +153,8 @@ class Gating:
             if self._early_stopping is not None
             else []
         )
+        if self._family and not on_point(self.config):
+            lines.append(self._family)
         undecided = any(result.verdict is Verdict.INCONCLUSIVE for result in results)
         if undecided and may_be_inconclusive(self.config):
             lines.append("warning: inconclusive gates pass (--gate-inconclusive=warn)")
