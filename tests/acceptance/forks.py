@@ -46,13 +46,18 @@ _PYTHON = """\
 #!{python} -IS
 import json
 import os
+import signal
 import socket
 import sys
 
 args = sys.argv[1:]
 if args[:1] not in (["-m"], ["-u"]):
     os.execv({python!r}, [{python!r}, *args])
+# A fork is in the same group; what is sent to all of it is for the fork to heed.
+for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    signal.signal(number, signal.SIG_IGN)
 request = {{"args": args, "folder": os.getcwd(), "environ": dict(os.environ)}}
+request["group"] = os.getpgrp()
 with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as connection:
     connection.connect({path!r})
     socket.send_fds(connection, [json.dumps(request).encode()], [0, 1, 2])
@@ -86,16 +91,19 @@ class Process:
     def wait(self, timeout: float | None = None) -> int:
         """Return the exit code, below 0 where a signal ended the process.
 
-        Raises ``TimeoutError`` where it takes more than ``timeout`` seconds.
+        Raises ``TimeoutExpired`` where it takes more than ``timeout`` seconds.
         """
         if self.returncode is None:
             self._connection.settimeout(timeout)
-            self.returncode = int(self._connection.recv(_MOST_BYTES))
+            try:
+                self.returncode = int(self._connection.recv(_MOST_BYTES))
+            except (TimeoutError, BlockingIOError):
+                raise subprocess.TimeoutExpired(str(self.pid), timeout or 0.0) from None
             self._connection.close()
         return self.returncode
 
     def poll(self) -> int | None:
-        with suppress(TimeoutError, BlockingIOError):
+        with suppress(subprocess.TimeoutExpired):
             self.wait(0)
         return self.returncode
 
@@ -129,11 +137,11 @@ class Forks:
         output: int,
         errors: int,
         given: int | None = None,
-        new_session: bool = False,
+        group: int | None = None,
     ) -> Process:
         """Start what ``python ARGS`` would in ``folder``; without ``given`` it can read nothing.
 
-        In a session of its own, whose group may be sent signals, workers are no forks.
+        ``group`` is that of its processes, which may be sent signals; 0 is a new one.
         """
         if self._server is None:
             self._start_server()
@@ -141,7 +149,7 @@ class Forks:
             "args": [str(arg) for arg in args],
             "folder": str(folder),
             "environ": dict(os.environ),
-            "new_session": new_session,
+            "group": group,
         }
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         connection.connect(self._path)
@@ -261,17 +269,16 @@ def _become(
     args: Sequence[str],
     folder: str,
     environ: Mapping[str, str],
-    new_session: bool = False,
+    group: int | None,
 ) -> None:
     """Do what ``python ARGS`` does: ``-m MODULE ...``, or the ``-u ... -c CODE`` of workers."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
     for place, fd in enumerate(fds):
         os.dup2(fd, place)
         os.close(fd)
-    if new_session:
-        os.setsid()
-    else:
-        sys.executable = python
+    if group is not None:
+        os.setpgid(0, group)
+    sys.executable = python
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environ)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import mkdtemp
+from tempfile import mkdtemp, mkstemp
 from textwrap import dedent
 from time import monotonic
 from typing import Any
@@ -30,6 +29,36 @@ def answer(how, messages):
         asked.write("x")
     return {name}(messages)
 """
+
+
+@dataclass
+class Started:
+    """A session that was left to itself, and the file that it prints to."""
+
+    process: Process
+    output: Path
+
+    def text(self) -> str:
+        """Return what it has printed so far."""
+        return self.output.read_text(encoding="utf-8")
+
+    def finish(self, timeout: float | None = None) -> str:
+        """Return what it has printed when it has ended.
+
+        Raises ``TimeoutExpired`` where that takes more than ``timeout`` seconds.
+        """
+        self.process.wait(timeout)
+        return self.text()
+
+    @property
+    def returncode(self) -> int | None:
+        return self.process.poll()
+
+    def send_signal(self, number: int) -> None:
+        self.process.send_signal(number)
+
+    def kill(self) -> None:
+        self.process.kill()
 
 
 @dataclass
@@ -101,7 +130,7 @@ class Project:
             output=output,
             errors=output,
             given=given,
-            new_session=True,
+            group=0,
         )
 
     def run_in(self, folder: str, *args: str) -> pytest.RunResult:
@@ -113,15 +142,11 @@ class Project:
         finally:
             os.chdir(before)
 
-    def start(self, *args: str) -> subprocess.Popen[str]:
+    def start(self, *args: str) -> Started:
         """Start a real pytest session, and leave it to itself."""
-        return subprocess.Popen(
-            [sys.executable, "-m", "pytest", *self.args, *args],
-            cwd=self.path,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
+        number, name = mkstemp(prefix="output-", dir=self.path)
+        with open(number, "wb") as output:
+            return Started(self.spawn(output.fileno(), *self.args, *args), Path(name))
 
     def jobs(self) -> list[Path]:
         return sorted(path.parent for path in self.path.glob("jobs/*/config.yaml"))

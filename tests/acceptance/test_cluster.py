@@ -81,16 +81,11 @@ def follow(project: Project) -> tuple[int, str]:
 
     Returns its exit code and its output.
     """
-    process = project.start("--lf")
-    assert process.stdout is not None
-    output = ""
-    while "siren: follows local" not in output:
-        line = process.stdout.readline()
-        assert line, output
-        output += line
+    session = project.start("--lf")
+    wait_until(lambda: "siren: follows local" in session.text() or session.returncode is not None)
     project.write("go", "")
-    rest, _ = process.communicate(timeout=120)
-    return process.returncode, output + rest
+    output = session.finish(timeout=120)
+    return session.process.wait(), output
 
 
 def test_elements_come_to_what_one_process_comes_to(project: Project) -> None:
@@ -158,12 +153,12 @@ def test_runs_that_gates_do_not_need_are_not_executed(slow: Project) -> None:
 
 def test_what_a_stopped_session_left_is_finished_here(slow: Project) -> None:
     slow.write("evals/eval_slow.yaml", eval_file({"ok1": 0.1, "ok2": 60, "ok3": 60}))
-    process = slow.start("evals", *ELEMENTS)
+    session = slow.start("evals", *ELEMENTS)
     wait_until(lambda: len(slow.results()) == 1 and sum(executions(slow).values()) == 3)
-    process.send_signal(signal.SIGINT)
-    output, _ = process.communicate(timeout=60)
+    session.send_signal(signal.SIGINT)
+    output = session.finish(timeout=60)
 
-    assert process.returncode == pytest.ExitCode.INTERRUPTED
+    assert session.returncode == pytest.ExitCode.INTERRUPTED
     assert "pending: 2 of 3 runs, 2 of them cancelled in flight" in output
     assert "finish them with: pytest --lf --siren-executor local\n" in output
     quick = (slow.path / "conftest.py").read_text().replace("split()[-1]", "split()[-1][:1]")
@@ -199,10 +194,10 @@ def test_a_session_that_was_left_alone_is_followed(slow: Project) -> None:
 def test_elements_outlive_a_controller_that_was_killed(slow: Project) -> None:
     tasks = {"ok1": 0.1, "ok2": 1, "ok3": 1}
     slow.write("evals/eval_slow.yaml", eval_file(tasks, model="slow:gated"))
-    process = slow.start("evals", *ELEMENTS)
+    session = slow.start("evals", *ELEMENTS)
     wait_until(lambda: len(slow.results()) == 1)
-    process.kill()
-    process.communicate()
+    session.kill()
+    session.finish()
 
     code, output = follow(slow)
     assert code == pytest.ExitCode.OK

@@ -67,10 +67,10 @@ def test_no_minute_holds_more_than_the_cap_though_an_element_dies(
 ) -> None:
     server = serve("--latency=0.2", "--text=wait", "--trace")
     project.write("evals/eval_mail.yaml", tasks(2_000))
-    process = project.start(*elements(4, 16), "--siren-rpm=900")
+    session = project.start(*elements(4, 16), "--siren-rpm=900")
     killed = killed_halfway(project, server, 1_000)
-    output = process.communicate(timeout=300)[0]
-    assert process.returncode == 0, output
+    output = session.finish(timeout=300)
+    assert session.returncode == 0, output
     assert scored_once(project, 2_000)
     moments = [at for at, _, _ in server.trace()]
     assert len(moments) <= 2_000 + 16

@@ -230,7 +230,7 @@ def test_a_program_ends_with_all_processes_even_if_the_session_is_killed(project
     assert folder.exists()
     assert len(of_runs(run)) == 4
     session.kill()
-    session.communicate()
+    session.finish()
     until(lambda: not of_runs(run))
     until(lambda: not folder.exists())
 

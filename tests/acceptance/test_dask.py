@@ -47,13 +47,13 @@ def test_a_worker_that_is_killed_costs_nothing_that_is_scored(slow: Project, add
         ]
     )
 
-    process = slow.start("--lf")
+    following = slow.start("--lf")
     wait_until(lambda: len(slow.results()) == 2 and sum(executions(slow).values()) == 4)
     [session] = sessions(slow)
     os.kill(worker_of(session, element=0), signal.SIGKILL)
-    output, _ = process.communicate(timeout=120)
+    output = following.finish(timeout=120)
 
-    assert process.returncode == pytest.ExitCode.OK
+    assert following.returncode == pytest.ExitCode.OK
     assert f"siren: follows dask:{address} siren-" in output
     assert "failed: its worker has died; its log: " in output
     assert "4 passed" in output

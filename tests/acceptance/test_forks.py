@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 
 import pytest
 
@@ -56,7 +57,7 @@ def test_a_fork_that_takes_too_long_can_be_killed(project: Project) -> None:
     project.write("test_slow.py", "def test_slow():\n    import time\n    time.sleep(600)\n")
     with (project.path / "output.txt").open("wb") as output:
         process = project.spawn(output.fileno(), "test_slow.py")
-    with pytest.raises(TimeoutError):
+    with pytest.raises(subprocess.TimeoutExpired):
         process.wait(0.01)
     assert process.poll() is None
     process.kill()
@@ -73,6 +74,12 @@ def test_workers_of_a_fork_are_forks(project: Project) -> None:
     )
     (project.path / "conftest.py").unlink()
     project.run("test_worker.py", "-n1").assert_outcomes(passed=1)
+
+
+def test_workers_are_in_the_group_of_their_session(project: Project) -> None:
+    project.write("test_group.py", "import os\ndef test_group():\n    assert os.getpgrp() == 0\n")
+    session = project.start("test_group.py", "-n1")
+    assert f"assert {session.process.pid} == 0" in session.finish(60)
 
 
 def test_what_an_interpreter_reads_at_its_start_needs_one(

@@ -22,7 +22,7 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance.noted_server import NotedServer, noted_server
-from tests.acceptance.project import Project
+from tests.acceptance.project import Project, Started
 from tests.acceptance.test_cluster import table, verdicts
 from tests.slurm.cluster import Cluster
 
@@ -50,7 +50,7 @@ class Evaluation:
     project: Project
     server: NotedServer
 
-    def start(self, *args: str) -> subprocess.Popen[str]:
+    def start(self, *args: str) -> Started:
         """Start a session of two elements."""
         shards = () if "--slurm-shards" in args else ("--slurm-shards", "2")
         engine = () if "--siren-executor" in args else ("--slurm",)
@@ -60,16 +60,16 @@ class Evaluation:
         """Return how many runs have a score."""
         return sum(one["status"] == "scored" for one in self.project.results())
 
-    def until(self, is_so: Callable[[], object], process: subprocess.Popen[str]) -> None:
+    def until(self, is_so: Callable[[], object], process: Started) -> None:
         """Wait until ``is_so()``, while the session runs."""
         deadline = time.monotonic() + 90
         while not is_so():
-            if process.poll() is not None or time.monotonic() > deadline:
+            if process.returncode is not None or time.monotonic() > deadline:
                 process.kill()
-                pytest.fail(process.communicate()[0])
+                pytest.fail(process.finish())
             time.sleep(0.05)
 
-    def until_at_work(self, process: subprocess.Popen[str], elements: int = 2) -> None:
+    def until_at_work(self, process: Started, elements: int = 2) -> None:
         """Wait until so many elements have runs in flight, and some runs have been scored."""
 
         def at_work() -> bool:
@@ -88,14 +88,13 @@ class Evaluation:
             found += [one[1] for one in json.loads(path.read_text())["ids"]]
         return found
 
-    def finish(self, process: subprocess.Popen[str]) -> str:
+    def finish(self, process: Started) -> str:
         """Return what the session printed, after it has ended by itself."""
         try:
-            output, _ = process.communicate(timeout=_LONGEST)
+            return process.finish(_LONGEST)
         except subprocess.TimeoutExpired:
             process.kill()
-            pytest.fail(f"the session does not end:\n{process.communicate()[0]}")
-        return output
+            pytest.fail(f"the session does not end:\n{process.finish()}")
 
     def check_each_run_was_scored_once(self) -> None:
         """Every run has one score, and nobody executed it after it had been scored."""
@@ -179,7 +178,7 @@ def test_an_element_that_is_out_of_time_goes_on_in_its_next_start(
 def test_a_time_limit_of_a_minute(slurm: Cluster, evaluation: Evaluation) -> None:
     evaluation.server.latency = 4.0
     process = evaluation.start("--slurm-shards", "1", "--slurm-time", "1")
-    output, _ = process.communicate(timeout=500)
+    output = process.finish(timeout=500)
     assert process.returncode == pytest.ExitCode.OK, output
     evaluation.check_each_run_was_scored_once()
     assert sum(evaluation.server.counts().values()) > RUNS
@@ -304,7 +303,7 @@ def test_elements_of_a_session_that_was_killed_are_followed_by_the_next(
     evaluation.until_at_work(process)
     evaluation.server.latency = 3.0
     process.kill()
-    process.communicate()
+    process.finish()
     result = evaluation.project.run("--lf")
     assert result.ret == pytest.ExitCode.OK, result.stdout.str()
     result.stdout.fnmatch_lines(["siren: follows slurm *"])
@@ -320,7 +319,7 @@ def test_elements_of_a_session_whose_terminal_is_gone_are_followed_by_the_next(
     evaluation.until_at_work(process)
     evaluation.server.latency = 3.0
     process.send_signal(signal.SIGHUP)
-    process.communicate(timeout=60)
+    process.finish(timeout=60)
     evaluation.check_completed_by_lf()
     assert set(evaluation.server.counts().values()) == {1}
 
@@ -334,7 +333,7 @@ def test_a_session_waits_while_slurm_does_not_answer(
     evaluation.server.latency = 5.0
     slurm_alone.stop_controller()
     time.sleep(15)
-    assert process.poll() is None
+    assert process.returncode is None
     slurm_alone.start_controller()
     output = evaluation.finish(process)
     assert process.returncode == pytest.ExitCode.OK, output
