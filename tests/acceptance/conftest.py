@@ -8,7 +8,9 @@ from contextlib import closing
 
 import pytest
 
+from pytest_siren.evaluation import isolation
 from pytest_siren.models.weights import cache_folder
+from pytest_siren.session.execution import event_loop, run_loop
 from tests.acceptance.command import Command
 from tests.acceptance.forks import WITHOUT, Forks
 from tests.acceptance.inside import Inside
@@ -201,6 +203,14 @@ def serve(project: Project, monkeypatch: pytest.MonkeyPatch) -> Iterator[StartSe
             return server
 
         yield started
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let sessions inside give tasks up soon that cannot be cancelled."""
+    monkeypatch.setattr(run_loop, "_CANCELLING", 0.5)
+    monkeypatch.setattr(event_loop, "_CLOSING", 0.5)
+    monkeypatch.setattr(isolation.let_go, "__defaults__", (0.5,))
 
 
 @pytest.fixture

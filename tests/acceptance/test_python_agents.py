@@ -258,6 +258,7 @@ async def answer(prompt):
 }
 
 
+@pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("fault", HANGS)
 @pytest.mark.parametrize("limit", ["timeout", "--siren-run-timeout"])
 def test_a_target_that_hangs_is_stopped_at_its_limit(
