@@ -7,6 +7,7 @@ xdist are forked, too: sessions take ``Forks.python`` for the interpreter, which
 
 from __future__ import annotations
 
+import atexit
 import gc
 import json
 import os
@@ -15,8 +16,9 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import chdir, closing, redirect_stdout, suppress
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import chdir, closing, contextmanager, nullcontext, redirect_stdout, suppress
 from functools import partial
 from io import StringIO
 from pathlib import Path
@@ -25,6 +27,8 @@ from select import select
 from types import ModuleType
 
 import pytest
+
+from tests.acceptance.installed import read_once
 
 WITHOUT = " ".join(
     f"-p no:{plugin}"
@@ -184,6 +188,7 @@ def serve(path: str, python: str, lifeline: int) -> Callable[[], object]:
 
     Returns what the process is to call outermost, so that nothing of the server is below it.
     """
+    read_once()
     # Plugins are imported by a session, as the assertions in them are rewritten.
     with chdir(Path(path).parent), redirect_stdout(StringIO()):
         pytest.main(["-qq"])
@@ -276,8 +281,9 @@ def _become(
     for place, fd in enumerate(fds):
         os.dup2(fd, place)
         os.close(fd)
-    if group is not None:
-        os.setpgid(0, group)
+    in_group = group not in (None, os.getpgrp())
+    if in_group:
+        os.setpgid(0, group or 0)
     sys.executable = python
     os.chdir(folder)
     os.environ.clear()
@@ -287,11 +293,34 @@ def _become(
     sys.path[1:1] = [path for path in environ.get("PYTHONPATH", "").split(os.pathsep) if path]
     for name in [name for name in sys.modules if name.partition(".")[0] == "tests"]:
         del sys.modules[name]
-    if args[0] == "-m":
-        sys.path[0] = folder
-        sys.argv[1:] = args[2:]
-        run_module(args[1], run_name="__main__", alter_sys=True)
-    else:
-        sys.argv[:] = ["-c"]
-        sys.modules["__main__"] = main = ModuleType("__main__")
-        exec(args[-1], vars(main))
+    with nullcontext() if in_group else _leaving_at_once():
+        if args[0] == "-m":
+            sys.path[0] = folder
+            sys.argv[1:] = args[2:]
+            run_module(args[1], run_name="__main__", alter_sys=True)
+        else:
+            sys.argv[:] = ["-c"]
+            sys.modules["__main__"] = main = ModuleType("__main__")
+            exec(args[-1], vars(main))
+
+
+@contextmanager
+def _leaving_at_once() -> Iterator[None]:
+    """End the process as an interpreter ends, but for freeing all that the server has imported.
+
+    That takes twice as long as a short session: nothing of it is shared with the server any more.
+    Processes with a group of their own, which are those of tests of ends, free it.
+    """
+    code = 0
+    try:
+        yield
+    except SystemExit as error:
+        if not isinstance(error.code, int | None):
+            raise
+        code = error.code or 0
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(ValueError):  # It is closed.
+            stream.flush()
+    os._exit(code & 0xFF)

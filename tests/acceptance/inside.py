@@ -18,6 +18,7 @@ import scipy.optimize
 import scipy.stats
 
 import pytest_siren
+from tests.acceptance.installed import read_once
 from tests.acceptance.project import Project
 
 _NOT_LOADED = (
@@ -36,6 +37,8 @@ LOADED = (
         if not found.name.startswith(_NOT_LOADED) and not found.name.endswith("__main__")
     ),
 )
+
+read_once()
 
 
 class Inside(Project):

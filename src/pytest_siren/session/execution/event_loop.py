@@ -65,8 +65,7 @@ def set_aside() -> Iterator[None]:
 
 def give_back() -> None:
     """Show the garbage collector again what an earlier session of this process set aside."""
-    if gc.get_freeze_count():
-        gc.unfreeze()
+    gc.unfreeze()
 
 
 _PAUSE = 0.002
