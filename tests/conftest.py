@@ -31,6 +31,14 @@ def pytest_configure() -> None:
         )
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let one worker begin with what takes long, which is mostly waiting, while others compute.
+
+    At the end nobody has to wait for it.
+    """
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
 _ARCHIVE = Path(__file__).parents[2] / "shared" / "data" / "agentdojo_runs.tar.xz"
 
 

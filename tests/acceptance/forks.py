@@ -289,6 +289,7 @@ def _become(
     os.environ.clear()
     os.environ.update(environ)
     tempfile.tempdir = None  # It is that of the server's environment.
+    gc.unfreeze = int  # To look at what the server imported would be to copy it.
     sys.dont_write_bytecode = "-B" in args[:2] or bool(environ.get("PYTHONDONTWRITEBYTECODE"))
     sys.path[1:1] = [path for path in environ.get("PYTHONPATH", "").split(os.pathsep) if path]
     for name in [name for name in sys.modules if name.partition(".")[0] == "tests"]:

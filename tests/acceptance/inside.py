@@ -21,10 +21,7 @@ import pytest_siren
 from tests.acceptance.installed import read_once
 from tests.acceptance.project import Project
 
-_NOT_LOADED = (
-    *("pytest_siren.environments.agentdojo.", "pytest_siren.serving."),
-    "pytest_siren.telemetry.",
-)
+_NOT_LOADED = ("pytest_siren.environments.agentdojo.", "pytest_siren.telemetry.")
 """What needs extras that may be missing, or takes seconds to import for few sessions."""
 LOADED = (
     np,

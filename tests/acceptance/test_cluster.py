@@ -16,6 +16,8 @@ import pytest
 from tests.acceptance.project import Project
 from tests.acceptance.slow import eval_file
 
+pytestmark = pytest.mark.slow
+
 ELEMENTS = ("--siren-executor", "local", "--slurm-shards", "2")
 """Two elements: processes of this machine."""
 _TEST = """

@@ -15,6 +15,8 @@ from tests.acceptance.conftest import Project
 from tests.acceptance.servers import Server, StartServer
 from tests.acceptance.slow import eval_file
 
+pytestmark = pytest.mark.slow
+
 COST = 100 * 0.15e-6 + 20 * 0.60e-6
 """US dollars of one answer of the server, at the model's price."""
 
@@ -48,7 +50,6 @@ def scored_once(project: Project, count: int) -> bool:
     return len(scored) == len([one for one in results if one["status"] == "scored"]) == count
 
 
-@pytest.mark.slow
 def test_elements_have_one_cap_together(project: Project, serve: StartServer) -> None:
     server = serve("--latency=0.2", "--text=wait", "--trace")
     project.write("evals/eval_mail.yaml", tasks(240))
@@ -87,7 +88,6 @@ def killed_halfway(project: Project, server: Server, answers: int) -> float:
     return server.trace()[-1][0]
 
 
-@pytest.mark.slow
 def test_elements_spend_no_more_together_than_they_may(
     project: Project, serve: StartServer
 ) -> None:

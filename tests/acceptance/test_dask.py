@@ -13,6 +13,8 @@ from tests.acceptance.slow import eval_file
 from tests.acceptance.test_cluster import executions, sessions, table, verdicts, wait_until
 from tests.dask_cluster import dask_cluster, worker_of
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:

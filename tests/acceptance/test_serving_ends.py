@@ -15,6 +15,8 @@ import pytest
 from tests.acceptance.conftest import Project
 from tests.acceptance.test_python_agents import shop
 
+pytestmark = pytest.mark.slow
+
 AGENT = """
 import asyncio, os
 

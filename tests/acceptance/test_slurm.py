@@ -26,6 +26,8 @@ from tests.acceptance.project import Project, Started
 from tests.acceptance.test_cluster import table, verdicts
 from tests.slurm.cluster import Cluster
 
+pytestmark = pytest.mark.slow
+
 RUNS = 40
 WINDOW = 4
 """Runs in flight, of each element."""
@@ -395,7 +397,6 @@ def test_nothing_is_submitted_where_nothing_is_executed(evaluation: Evaluation, 
 SUITES = ("banking", "slack", "travel", "workspace")
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "engine",
     ["slurm", *(pytest.param(one, marks=pytest.mark.nightly) for one in ("local", "dask"))],

@@ -19,6 +19,8 @@ from pytest_siren.distribute.cluster.engines.slurm import SlurmEngine
 from pytest_siren.distribute.cluster.settings import Settings
 from tests.slurm.cluster import Cluster
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 SETTINGS = Settings(time_minutes=60, cpus_per_task=1, mem_gb=1)
 

@@ -14,6 +14,8 @@ import pytest
 from tests.acceptance.conftest import Project
 from tests.acceptance.slow import eval_file
 
+pytestmark = pytest.mark.slow
+
 _PATIENCE = 120.0
 
 

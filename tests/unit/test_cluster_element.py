@@ -17,6 +17,8 @@ import pytest
 
 from pytest_siren.distribute.cluster.element import Element, ElementResult, FruitlessError
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 CHILD = "tests.unit.element_process"
 

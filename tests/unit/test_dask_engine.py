@@ -21,6 +21,8 @@ from pytest_siren.distribute.cluster.engines.dask_process import differing
 from pytest_siren.distribute.cluster.settings import Settings
 from tests.dask_cluster import dask_cluster, worker_of
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 
 

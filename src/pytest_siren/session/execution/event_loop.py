@@ -53,8 +53,7 @@ def set_aside() -> Iterator[None]:
     which takes more than a second where AgentDojo is loaded. ``give_back`` ends it.
     """
     threshold = gc.get_threshold()
-    if not gc.get_freeze_count():
-        gc.freeze()
+    gc.freeze()
     if threshold[0]:
         gc.set_threshold(max(_YOUNG, threshold[0]), *threshold[1:])
     try:
