@@ -13,6 +13,8 @@ from pytest_siren.models.wire.repair import api_of, complete
 from tests.unit.limits_server import Answer
 from tests.unit.wire_sample import ANSWER_KEY, CHAT, GENERATE, GOODS, NAMES, RESPONSES, asked
 
+pytestmark = pytest.mark.usefixtures("few_certificates")
+
 ABSENT = object()
 ODD = {
     "absent": ABSENT,

@@ -24,6 +24,8 @@ from tests.unit.wire_sample import (
     asked,
 )
 
+pytestmark = pytest.mark.usefixtures("few_certificates")
+
 EVERYBODY = [*NAMES, *GATEWAYS]
 ONCE, FAULT, REFUSAL = 1, 6, 5
 """Requests until the tests' patience has an end."""

@@ -28,6 +28,8 @@ from tests.unit.growth import grows_linearly
 from tests.unit.limits_server import Answer, bound, governed, serving
 from tests.unit.wire_sample import CHAT, GOODS, MESSAGES, NAMES, asked, lead_to
 
+pytestmark = pytest.mark.usefixtures("few_certificates")
+
 LONE = "a\ud83db"
 MENDED = "a\N{REPLACEMENT CHARACTER}b"
 ANYTHING = st.recursive(

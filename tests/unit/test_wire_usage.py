@@ -14,6 +14,8 @@ from pytest_siren.models.wire.repair import billed, repair
 from tests.unit.limits_server import Answer
 from tests.unit.wire_sample import CHAT, GENERATE, GOODS, MESSAGES, NAMES, RESPONSES, asked
 
+pytestmark = pytest.mark.usefixtures("few_certificates")
+
 KEYS = {
     CHAT: ("usage", "prompt_tokens", "completion_tokens", "total_tokens"),
     RESPONSES: ("usage", "input_tokens", "output_tokens", "total_tokens"),
