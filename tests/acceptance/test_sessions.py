@@ -193,6 +193,28 @@ def pytest_siren_components_register(registry):
     assert execution["messages"][0]["parts"][-1]["content"].startswith("Summarise this e-mail")
 
 
+def test_a_second_ctrl_c_while_the_first_is_shown_changes_nothing(project: Project) -> None:
+    project.pytester.makeconftest(
+        (project.path / "conftest.py").read_text()
+        + """
+
+def pytest_keyboard_interrupt():
+    import os, signal
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+def pytest_siren_run_start(run):
+    from pytest_siren.evaluation.isolation import UserInterrupt
+    raise UserInterrupt
+"""
+    )
+    result = project.run("evals")
+    assert result.ret == pytest.ExitCode.INTERRUPTED
+    result.stdout.fnmatch_lines(["!* KeyboardInterrupt !*"])
+    assert "UserInterrupt" not in result.stdout.str() + result.stderr.str()
+    assert "Traceback" not in result.stdout.str() + result.stderr.str()
+
+
 @pytest.mark.inside
 def test_junit_xml_holds_the_scores(distributed: Project) -> None:
     distributed.run("evals", "--attack=template_string", "--junitxml=out.xml")

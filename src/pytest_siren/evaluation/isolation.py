@@ -115,8 +115,11 @@ class UserInterrupt(KeyboardInterrupt):
     """Ctrl-C of the person at the keyboard.
 
     A plain ``KeyboardInterrupt`` from a tool, an evaluator or any other part is an error of its
-    run, as every exception is; this one ends the session.
+    run, as every exception is; this one ends the session. Whoever shows it calls it as people know
+    it.
     """
+
+    __module__, __qualname__ = "builtins", "KeyboardInterrupt"
 
 
 def message_of(error: BaseException) -> str:
@@ -248,6 +251,29 @@ class Interrupts:
         if self.count > 1:
             raise UserInterrupt
         self._first()
+
+
+def ignore_hasty_interrupts(seconds: float) -> Callable[[], None]:
+    """Ignore Ctrl-C for so long; return what restores the handler that was there.
+
+    Who presses it twice means once, and pytest itself can be torn apart by the second time while it
+    shows the first.
+    """
+    before, until = signal.getsignal(signal.SIGINT), time.monotonic() + seconds
+    if threading.current_thread() is not threading.main_thread() or not callable(before):
+        return lambda: None
+    onward = before
+
+    def received(number: int, frame: FrameType | None) -> None:
+        if time.monotonic() >= until:
+            onward(number, frame)
+
+    def restore() -> None:
+        if signal.getsignal(signal.SIGINT) is received:
+            signal.signal(signal.SIGINT, onward)
+
+    signal.signal(signal.SIGINT, received)
+    return restore
 
 
 @contextmanager

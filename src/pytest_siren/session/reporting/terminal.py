@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import warnings
 from collections import Counter
@@ -13,7 +14,11 @@ from typing import Any
 
 import pytest
 
-from pytest_siren.evaluation.isolation import UserInterrupt, one_line
+from pytest_siren.evaluation.isolation import (
+    UserInterrupt,
+    ignore_hasty_interrupts,
+    one_line,
+)
 from pytest_siren.jobs.records.naming import RESULT_FILE, run_directory
 from pytest_siren.payloads import RunReport
 from pytest_siren.session.config.invocation import how_to_go_on, redactor
@@ -41,6 +46,8 @@ TRACE = "Captured trace call"
 """Name of the section of a report that holds the spans of a run."""
 UNKNOWN = "unknown"
 """Report category of runs whose score is unknown."""
+_HASTY = 1.0
+"""Seconds after Ctrl-C in which another one means the same."""
 _LONGEST_REASON = 500
 """Terminal cells of a reason."""
 
@@ -239,6 +246,16 @@ class Reporting:
         if self.config.get_verbosity() < 1:
             self._failure_lines(terminalreporter, kept)
         self._table(terminalreporter)
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_keyboard_interrupt(self) -> Generator[None, object, object]:
+        """Let pytest show Ctrl-C undisturbed by a second one that comes at once."""
+        restore = ignore_hasty_interrupts(math.inf)
+        try:
+            return (yield)
+        finally:
+            restore()
+            self.config.add_cleanup(ignore_hasty_interrupts(_HASTY))
 
     def pytest_report_header(self) -> str | None:
         """Return how to resume evaluations that ``--lf`` alone does not resume."""
