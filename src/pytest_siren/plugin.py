@@ -5,7 +5,7 @@ The rest is imported when the first eval file is seen.
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from inspect import isfunction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,7 +26,10 @@ from pytest_siren.session.config.processes import EXECUTOR, executor_of, is_work
 from pytest_siren.session.config.stash import EVALUATIONS, SESSION, forget_latest
 
 if TYPE_CHECKING:
+    from pydantic_ai.models import Model
+
     from pytest_siren.agents.function import SirenRun
+    from pytest_siren.evaluation.tasks import Dataset
     from pytest_siren.session.collection.eval_file import EvalFile
 
 
@@ -100,6 +103,25 @@ def siren_run(request: pytest.FixtureRequest) -> SirenRun:
     if run is None:
         pytest.fail("siren_run is for functions that are marked: @pytest.mark.siren(dataset=...)")
     return run
+
+
+@pytest.fixture
+def siren_model(request: pytest.FixtureRequest) -> Iterator[Model]:
+    """The model of the run, or in other tests that of ``--model`` or of an indirect parameter.
+
+    Its requests keep to the rate limits, and are counted and priced.
+    """
+    from pytest_siren.session.lifecycle.parts import model_for
+
+    yield from model_for(request)
+
+
+@pytest.fixture(scope="module")
+def siren_dataset(request: pytest.FixtureRequest) -> Dataset:
+    """The dataset of an indirect parameter: a name or what an eval file has under ``dataset``."""
+    from pytest_siren.session.lifecycle.parts import dataset_for
+
+    return dataset_for(request)
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -79,3 +79,4 @@ def test_a_scheduler_that_is_not_there_is_one_message(project: Project) -> None:
         ]
     )
     assert not sessions(project)
+    assert not project.jobs(), "nothing was recorded: there is no job"

@@ -150,6 +150,7 @@ class Submitting:
         """
         from pytest_siren.distribute.cluster.engines.base import SubmitError
         from pytest_siren.session.execution.run_loop import raise_stopped, spending_allowed
+        from pytest_siren.session.recording.untouched_jobs import remove_untouched
 
         groups = self._groups(evaluations, runs)
         plan = self._plan(groups, evaluations)
@@ -162,6 +163,8 @@ class Submitting:
             # Of the arrays of other groups, which nobody would follow.
             follower.elements.cancel(follower.elements.ids)
             if isinstance(error, SubmitError):
+                folders = evaluations.recorder.folders()
+                self.config.add_cleanup(partial(remove_untouched, self.config, folders))
                 raise session.Interrupted(f"nothing could be submitted: {error}") from None
             raise
         if not self.submission.wait:

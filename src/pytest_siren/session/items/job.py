@@ -294,6 +294,24 @@ class Workshop:
             self._made_of.setdefault(id(made), (Part(part.label, made),))
         return self._in_sandbox[key]
 
+    def dataset(self, spec: JobSpec) -> Dataset:
+        """Return the dataset of ``spec``. What building it raises is raised."""
+        token = PROJECT_ROOT.set(self.root)
+        try:
+            with using(self.registry):
+                found: Dataset = self._part(Kind.DATASET, spec.dataset, spec.base)
+                return found
+        finally:
+            PROJECT_ROOT.reset(token)
+
+    def model(self, name: str, base: Path) -> ModelSource:
+        """Return the source of the model ``name``. Raises as ``find_model`` does."""
+        return self._model(name, base)
+
+    async def closed(self) -> list[str]:
+        """Free what all parts hold, on this event loop; return what went wrong."""
+        return await close_parts(self.parts())
+
     def parts(self) -> list[Part]:
         """Return all parts built so far, each once, in the order in which they were made."""
         return once(chain.from_iterable(self._made_of.values()))
@@ -302,7 +320,7 @@ class Workshop:
         """Free what all parts hold, where no run was executed; return what went wrong."""
         # With a factory it leaves the thread's own event loop alone.
         with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
-            return runner.run(close_parts(self.parts()))
+            return runner.run(self.closed())
 
     def models(self) -> list[ModelSource]:
         """Return the models built so far."""
