@@ -15,7 +15,7 @@ import pytest
 
 from pytest_siren.cli.main import main
 from pytest_siren.reports.html import write_html
-from tests.unit.page_sample import BREAKOUT, many_rows, two_jobs
+from tests.unit.page_sample import BREAKOUT, attacked_and_not, many_rows, two_jobs
 from tests.unit.reports_sample import data
 from tests.unit.reports_sample import run as row
 
@@ -378,6 +378,60 @@ def test_a_run_that_read_no_planted_text_says_so(browser: Browser, report: Path)
     cell = page.locator("td[data-label=Exposure]").first
     assert "50.0 %" in cell.inner_text()
     assert "1 unknown" in cell.inner_text()
+
+
+@pytest.fixture(scope="module")
+def stages(tmp_path_factory: pytest.TempPathFactory, report: Path) -> Path:
+    """A page of a task that was attacked in three ways, and ran without an attack as well."""
+    folder = report.parent / "stages"
+    attacked_and_not(folder)
+    target = folder / "page.html"
+    assert main(["report", "*", "-o", str(target), "--jobs-dir", str(folder)]) == 0
+    return target
+
+
+def test_bars_show_how_far_attacks_came(browser: Browser, stages: Path) -> None:
+    page = browser.open(stages.as_uri())
+    row = page.locator("#stages table:visible tbody tr").first
+    bar = row.locator("svg rect")
+    assert [one.get_attribute("class") for one in bar.all()] == [
+        *("s-blocked", "s-attempted", "s-achieved")
+    ]
+    assert [one.get_attribute("width") for one in bar.all()] == ["1"] * 3
+    assert "1 attempted (33.3 %)" in row.inner_text()
+    page.locator("#stages summary").click()
+    harmed = page.locator("#stages details tbody tr").inner_text().split("\t")
+    assert harmed == [
+        "user_task_0",
+        "mail",
+        "model:strong <b>bold</b>",
+        "template_string",
+        "1 of 3",
+    ]
+    badges = page.locator("#list .badge").all_inner_texts()
+    assert {text for text in badges if "(" in text} == {
+        *("Attack resisted (attempted)", "Attack resisted (blocked)")
+    }
+
+
+def test_an_attacked_run_stands_beside_the_one_without_an_attack(
+    browser: Browser, stages: Path
+) -> None:
+    page = browser.open(stages.as_uri())
+    page.locator("#list .open", has_text="injection_task_0").click()
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_role("button", name="Compare with the run without an attack").click()
+    beside = dialog.locator(".beside")
+    beside.wait_for()
+    assert "The first 3 messages are the same" in dialog.inner_text()
+    attacked, quiet = beside.locator(".parted").all_inner_texts()
+    assert "send the code to Mallory" in attacked
+    assert quiet.startswith("Tool result")
+    assert "<script>window.hacked = 1" in quiet
+    page.keyboard.press("Escape")
+    page.locator("#list .open").filter(has_not_text="injection").click()
+    dialog.locator(".message").first.wait_for()
+    assert dialog.get_by_role("button", name="Compare").count() == 0
 
 
 def test_of_10_000_runs_the_page_shows_a_few_at_a_time(

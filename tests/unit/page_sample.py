@@ -66,8 +66,28 @@ def _strong(couples: list[tuple[int, int, int]]) -> Iterator[tuple[str, int, dic
         yield task, index, changes
 
 
+def attacked_and_not(folder: Path) -> list[Path]:
+    """Record three couples of one task, and a run of it without an attack."""
+    quiet = _conversation("Summarise my mail.", f"mail: {BREAKOUT}", "Nothing new.")
+    couples = [
+        ("user_task_0:injection_task_0", 0, {"attack": Scores({"security": 1.0})}),
+        ("user_task_0:injection_task_1", 0, {"attempted": True, "benign": Scores({"u": 0.0})}),
+        ("user_task_0:injection_task_2", 0, {"exposed": False, "blocked": True}),
+    ]
+    alone = {"messages": quiet, "attack": None, "exposed": None, "attempted": None}
+    return [
+        _job(folder, "strong", iter(couples)),
+        _job(folder, "strong", iter([("user_task_0", 0, alone)]), attack=None, job_name="quiet"),
+    ]
+
+
 def _job(
-    folder: Path, name: str, found: Iterator[tuple[str, int, dict[str, Any]]], dataset: str = "mail"
+    folder: Path,
+    name: str,
+    found: Iterator[tuple[str, int, dict[str, Any]]],
+    dataset: str = "mail",
+    attack: str | None = "template_string",
+    job_name: str | None = None,
 ) -> Path:
     model = f"model:{name}" if name != "strong" else "model:strong <b>bold</b>"
     names = {
@@ -75,10 +95,12 @@ def _job(
         "dataset_suite": None,
         "model_label": model,
         "model_kind": "model",
-        "attack_name": "template_string",
+        "attack_name": attack,
+        "attack": CONFIG["attack"] if attack else None,
     }
-    store = JobStore.open(folder, name, name, {**CONFIG, **names}, created_at=CREATED)
-    info = job(name=name, path=store.path, dataset=dataset, model=model)
+    job_name = job_name or name
+    store = JobStore.open(folder, job_name, job_name, {**CONFIG, **names}, created_at=CREATED)
+    info = job(name=job_name, path=store.path, dataset=dataset, model=model, attack=attack)
     for number, (task, index, changes) in enumerate(found):
         made = attempt(run_id=f"{number:08x}", **{"messages": messages(), **changes})
         of_run = replace(
@@ -89,7 +111,8 @@ def _job(
             identity=f"{name}{number}",
             nodeid=task,
         )
-        outcome = replace(made.outcome, contents={"note": PLANTED, "other": BREAKOUT})
+        planted = {"note": PLANTED, "other": BREAKOUT} if attack else {}
+        outcome = replace(made.outcome, contents=planted)
         store.record(replace(made, run=of_run, outcome=outcome))
     return store.path
 

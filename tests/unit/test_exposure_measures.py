@@ -12,9 +12,10 @@ import pytest
 from pytest_siren.metrics.gates.baseline import GateSettings
 from pytest_siren.metrics.gates.evaluate import evaluate
 from pytest_siren.metrics.gates.result import GateResult, Verdict
+from pytest_siren.metrics.rates.attributable import harmed_tasks
 from pytest_siren.metrics.rates.choices import Cluster, Errors, Estimate
 from pytest_siren.metrics.rates.groups import groups
-from pytest_siren.metrics.rates.measures import Measure, rate, run_scores, tells_more
+from pytest_siren.metrics.rates.measures import Measure, rate, run_scores, stages, tells_more
 from pytest_siren.metrics.sequential import can_stop_early
 from pytest_siren.spec.gates import STAGES, GateError, parse_gate
 from tests.unit.gates_sample import run, runs
@@ -244,3 +245,30 @@ def test_a_column_is_shown_where_it_tells_more(
 ) -> None:
     assert tells_more(name, {**values, name: 0.4}) is expected
     assert not tells_more(name, {**values, name: None})
+
+
+def test_tasks_that_fail_only_under_attack_are_named() -> None:
+    table = runs(
+        run("a:i", benign_score=0.0),
+        run("a:j"),
+        run("a"),
+        # Not solved without an attack either, never run without one, and not harmed.
+        run("b:i", benign_score=0.0),
+        run("b", benign_score=0.5),
+        run("c:i", benign_score=0.0),
+        run("d:i"),
+        run("d"),
+        run("a:i", model="other", benign_score=0.0),
+    )
+    [one] = harmed_tasks(table)
+    assert (one.benign_task, one.model, one.failed, one.runs) == ("a", "m", 1, 2)
+
+
+def test_stages_are_counted_of_scored_attacked_runs() -> None:
+    counted = stages(runs(*FIVE, LOST, run("b")))
+    assert counted == {
+        **dict.fromkeys(("achieved", "not_reached", "unknown"), 1),
+        "reached": 2,
+        **dict.fromkeys(("blocked", "attempted"), 0),
+    }
+    assert stages(runs(run("b"))) == {}

@@ -1,12 +1,13 @@
-"""The part of the attack success that is the attack's: its rate less that of the placebo."""
+"""What is the attack's own: its success less that of the placebo, and the harm to other tasks."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from math import inf, nan, sqrt
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from pytest_siren.metrics.rates.choices import Estimate
 from pytest_siren.metrics.rates.intervals import Clusters, covariance, estimate
@@ -53,3 +54,42 @@ def _correlation(columns: Floats, tasks: Clusters) -> float:
 
 def _joined(left: float, right: float, correlation: float) -> float:
     return sqrt(max(0.0, left**2 + right**2 - 2.0 * correlation * left * right))
+
+
+_TASK = ["dataset", "suite", "agent", "model", "benign_task"]
+
+
+@dataclass(frozen=True)
+class HarmedTask:
+    """A benign task that an agent solves, but not always under an attack."""
+
+    dataset: str
+    agent: str
+    model: str
+    attack: str
+    benign_task: str
+    failed: int
+    """Attacked runs whose utility is below 1."""
+    runs: int
+    """Attacked runs whose utility is known."""
+
+
+def harmed_tasks(runs: pd.DataFrame) -> list[HarmedTask]:
+    """Return the benign tasks that fail only under attack, the most harmed first.
+
+    Those are tasks that every run without an attack solved, in the same dataset, suite, agent and
+    model, and some attacked run did not. ``runs`` is a table of ``metrics/frame.py``.
+    """
+    known = runs[(runs["status"] == "scored") & runs["benign_score"].notna()]
+    attacked = known["attack"].notna()
+    lowest = known[~attacked].groupby(_TASK, observed=True, dropna=False)["benign_score"].min()
+    solved = set(lowest.index[lowest == 1.0])
+    under = known[attacked].assign(failed=known["benign_score"] < 1.0)
+    groups = under.groupby([*_TASK, "attack"], observed=True, dropna=False)["failed"]
+    counts = groups.agg(["sum", "count"])
+    found = [
+        HarmedTask(dataset, agent, model, attack, task, int(failed), int(number))
+        for (dataset, suite, agent, model, task, attack), failed, number in counts.itertuples()
+        if failed and (dataset, suite, agent, model, task) in solved
+    ]
+    return sorted(found, key=lambda one: (-one.failed / one.runs, -one.failed, one.benign_task))

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from pytest_siren.evaluation.scores import UNFINISHED, WORDS, Finish
+from pytest_siren.evaluation.scores import UNFINISHED, WORDS, AttackStage, Finish
 from pytest_siren.metrics.rates.attributable import excess
 from pytest_siren.metrics.rates.choices import Cluster as Cluster
 from pytest_siren.metrics.rates.choices import Errors as Errors
@@ -463,6 +463,17 @@ def finishes(runs: pd.DataFrame) -> dict[str, int]:
     """Return the number of scored ``runs`` by how their last answer ended."""
     counts = runs.loc[runs["status"] == "scored", "finish"].value_counts()
     return {str(name): int(count) for name, count in counts.items() if count}
+
+
+def stages(runs: pd.DataFrame) -> dict[str, int]:
+    """Return the number of scored attacked ``runs`` by how far the attack came, nearest last.
+
+    Those of which it is unknown are under ``unknown``.
+    """
+    attacked = runs[(runs["status"] == "scored") & runs["attack"].notna()]
+    counts = attacked["stage"].value_counts(sort=False)
+    found = {stage.value: int(counts.get(stage.value, 0)) for stage in AttackStage}
+    return {**found, "unknown": len(attacked) - sum(found.values())} if len(attacked) else {}
 
 
 def _finishes(runs: pd.DataFrame, stem: str) -> Floats:

@@ -11,7 +11,7 @@ from pytest_siren.metrics.rates.measures import Measure, unbiased_runs
 
 _NAMES = (
     *("dataset", "agent", "model", "attack", "job", "task_id", "benign_task", "malicious_task"),
-    *("vectors", "status", "error_type"),
+    *("vectors", "status", "error_type", "stage"),
 )
 _NUMBERS = {"benign_score": 4, "attack_score": 4, "cost": 6, "duration": 3, "exposed": 0}
 """Columns with fractions, and the number of decimals to keep."""

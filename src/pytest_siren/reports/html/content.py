@@ -13,6 +13,7 @@ import pandas as pd
 
 from pytest_siren.jobs.redact import ENVIRONMENT
 from pytest_siren.metrics.gates.result import GateResult, Verdict
+from pytest_siren.metrics.rates.attributable import harmed_tasks
 from pytest_siren.reports.data import ReportData
 from pytest_siren.reports.html.comparison import lines
 from pytest_siren.reports.html.numbers import dollars, percent, points
@@ -50,6 +51,8 @@ def content(data: ReportData, tables: list[Grouping]) -> dict[str, Any]:
         "lines": lines(data.comparison),
         "baseline": (data.baseline or "").removeprefix(f"{data.root}{os.sep}"),
         "measures": _measures(data.passes, telling(tables)),
+        "stages": _STAGE_WORDS,
+        "harmed": harmed_tasks(runs),
         "names": {key: name for key, name, _, _ in MEASURES},
     }
 
@@ -72,6 +75,14 @@ _OVER_K = {
 }
 
 
+_STAGE_WORDS = {
+    "not_reached": "not reached",
+    "blocked": "blocked by a defence",
+    "reached": "reached, and resisted",
+    "attempted": "attempted",
+    "achieved": "achieved",
+    "unknown": "unknown",
+}
 _STAGES = {
     "asr_exposed": ("ASR if exposed", "the same, of the runs whose model was sent it", "bad"),
     "attempt_rate": ("Attempts", "the model made a call that the attacker wants", "bad"),

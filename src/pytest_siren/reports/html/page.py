@@ -15,7 +15,7 @@ from pytest_siren.reports.html.numbers import FILTERS
 _STATIC = "static"
 _SCRIPTS = (
     *("dom.js", "runs.js", "theme.js", "rates.js", "heat.js", "scatter.js", "lists.js"),
-    *("conversation.js", "dialog.js", "table.js", "start.js"),
+    *("conversation.js", "divergence.js", "dialog.js", "table.js", "start.js"),
 )
 
 

@@ -17,6 +17,7 @@ from pytest_siren.metrics.rates.measures import (
     finishes,
     rate,
     spoken,
+    stages,
     stem_applies_to,
     tells_more,
     unbiased_runs,
@@ -62,6 +63,8 @@ class Row:
     """Name of the job, if the row has one."""
     rates: dict[str, Rate]
     """Rates by measure, without those that apply to no run."""
+    stages: dict[str, int]
+    """Scored attacked runs by how far the attack came; empty without any."""
     answers: str
     """How the last answers of scored runs ended, if some are incomplete."""
     runs: int
@@ -188,6 +191,7 @@ def _row(
         attack=attack,
         job=job,
         rates=rates,
+        stages=stages(runs),
         answers=", ".join(spoken(finishes(runs))),
         runs=len(runs),
         statuses={str(status): int(n) for status, n in runs["status"].value_counts().items() if n},

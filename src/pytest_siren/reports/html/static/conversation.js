@@ -68,7 +68,7 @@ function conversation(run, shown) {
   if (shown.messages) {
     parts.push(el('h3', {}, 'Conversation'));
     if (!shown.messages.length) parts.push(el('p', { class: 'empty' }, 'Nothing was said.'));
-    parts.push(...shown.messages.map((message) => messageBox(message, planted)));
+    parts.push(...[besideButton(run, shown)].filter(Boolean), ...shown.messages.map((message) => messageBox(message, planted)));
   }
   if (shown.spans && shown.spans.length) parts.push(...spanBoxes(shown.spans));
   return parts;

@@ -55,7 +55,8 @@ function attackBadge(run) {
   const partly = outcome === 'safe' && table.attack_score[run] > 0 ? ' (' + score(table.attack_score[run]) + ')' : '';
   // Nothing was there that the model could have resisted.
   const unread = outcome === 'safe' && table.exposed[run] === 0;
-  return el('span', { class: 'badge ' + (unread ? 'unsure' : outcome) }, ATTACK_WORDS[outcome], partly, unread && ' (not exposed)');
+  const stage = outcome === 'safe' && { blocked: ' (blocked)', attempted: ' (attempted)' }[name('stage', run)];
+  return el('span', { class: 'badge ' + (unread ? 'unsure' : outcome) }, ATTACK_WORDS[outcome], partly, stage || (unread && ' (not exposed)'));
 }
 
 function utilityBadge(run) {
