@@ -81,11 +81,12 @@ def harmed_tasks(runs: pd.DataFrame) -> list[HarmedTask]:
     model, and some attacked run did not. ``runs`` is a table of ``metrics/frame.py``.
     """
     known = runs[(runs["status"] == "scored") & runs["benign_score"].notna()]
+    known = known.assign(suite=known["suite"].astype(object).fillna(""))
     attacked = known["attack"].notna()
-    lowest = known[~attacked].groupby(_TASK, observed=True, dropna=False)["benign_score"].min()
+    lowest = known[~attacked].groupby(_TASK, observed=True)["benign_score"].min()
     solved = set(lowest.index[lowest == 1.0])
     under = known[attacked].assign(failed=known["benign_score"] < 1.0)
-    groups = under.groupby([*_TASK, "attack"], observed=True, dropna=False)["failed"]
+    groups = under.groupby([*_TASK, "attack"], observed=True)["failed"]
     counts = groups.agg(["sum", "count"])
     found = [
         HarmedTask(dataset, agent, model, attack, task, int(failed), int(number))
