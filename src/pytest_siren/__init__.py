@@ -12,6 +12,7 @@ from pytest_siren.version import __version__
 
 if TYPE_CHECKING:
     from pytest_siren.attacks.dictionary import AttackMissingWarning
+    from pytest_siren.attacks.search.protocol import Proposal, Proposer, Scene, Try, best_of
     from pytest_siren.defences.base import Defence, DefendedRun
     from pytest_siren.evaluation.components import (
         Component,
@@ -79,6 +80,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "pytest_siren.attacks.dictionary": ("AttackMissingWarning",),
+    "pytest_siren.attacks.search.protocol": ("Proposal", "Proposer", "Scene", "Try", "best_of"),
     "pytest_siren.evaluation.components": (
         "Component",
         "DeclaresNeed",
@@ -198,6 +200,8 @@ __all__ = [
     "OutcomeInfo",
     "PartError",
     "Prompt",
+    "Proposal",
+    "Proposer",
     "Registry",
     "ReportData",
     "ReportWriter",
@@ -210,6 +214,7 @@ __all__ = [
     "RunReport",
     "Sandbox",
     "SandboxManager",
+    "Scene",
     "ScoreInfo",
     "Scores",
     "SnapshotEnvironment",
@@ -225,11 +230,13 @@ __all__ = [
     "Target",
     "ToolCall",
     "ToolOutcome",
+    "Try",
     "Unknown",
     "UsesSandbox",
     "Verdict",
     "World",
     "__version__",
+    "best_of",
     "waiting",
     "without_vectors",
 ]

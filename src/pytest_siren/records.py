@@ -104,6 +104,17 @@ class RetryInfo:
 
 
 @dataclass(frozen=True)
+class SearchInfo:
+    """How often an attack that searches tried a run."""
+
+    queries: Number
+    first_success: Number | None
+    """Number of the first try that succeeded; ``None`` where none did."""
+    budget: Number
+    """How many tries it could make."""
+
+
+@dataclass(frozen=True)
 class JudgementInfo:
     """A verdict of a model that an evaluator asked."""
 
@@ -191,6 +202,8 @@ class Result:
     """What that code noted."""
     defence_triggered: tuple[str, ...] | None = field(default=None, kw_only=True)
     """The defences that detected something or refused a call; ``None`` without defences."""
+    search: SearchInfo | None = field(default=None, kw_only=True)
+    """The tries of an attack that searches; ``None`` of any other."""
 
     @property
     def placebo_text(self) -> str | None:
@@ -264,6 +277,7 @@ class IndexEntry:
     finish: FinishName | None = field(default=None, kw_only=True)
     """How the last answer ended; ``None`` when it is not known."""
     exception_bases: tuple[str, ...] = field(default=(), kw_only=True)
+    search: SearchInfo | None = field(default=None, kw_only=True)
 
 
 @dataclass(frozen=True)

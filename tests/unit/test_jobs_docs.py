@@ -56,6 +56,7 @@ WORDS = {
     "dict[str, int]": {"object of integers"},
     "dict[str, Score]": {"object of scores"},
     "ExceptionInfo": {"object"},
+    "SearchInfo": {"object"},
     "RunUsage": {"object"},
     "tuple[ModelMessage, ...]": {"array"},
     "tuple[RetryInfo, ...]": {"array"},

@@ -13,7 +13,7 @@ from pytest_siren.spec.documents import PRESETS, built_in_names
 from pytest_siren.spec.jobspec import AttackSpec, JobSpec
 from tests.unit.spec_sample import MINIMAL, EchoConfig, Folder, registry
 
-TYPES = ("dict", "echo", "file", "needs_path", "transform")
+TYPES = ("dict", "echo", "file", "mini-goat", "needs_path", "search", "transform")
 KNOWN = ", ".join(sorted({*built_in_names(), *TYPES}))
 
 
@@ -49,13 +49,15 @@ def test_a_name_is_looked_up_in_the_file_then_beside_it_then_built_in_then_among
 def test_an_unknown_name_lists_all_that_can_be_reached_and_the_nearest(folder: Folder) -> None:
     folder.write("attack/beside.yaml", "type: echo\n")
     text = f"{MINIMAL}attacks:\n  - {{name: own, type: echo}}\n  - ehco\n"
-    known = KNOWN.replace("captcha", "beside, captcha").replace("recorded", "own, recorded")
+    known, beside = (
+        ", ".join(sorted({*KNOWN.split(", "), *names}))
+        for names in (("beside", "own"), ("beside",))
+    )
     assert folder.problems(text) == [
         f"evals/eval_x.yaml:5: unknown attack 'ehco' (did you mean 'echo'?); known: {known}"
     ]
     assert folder.problems(MINIMAL, attacks=("nothing",)) == [
-        "evals/eval_x.yaml: --attack nothing: unknown attack 'nothing'; "
-        f"known: {KNOWN.replace('captcha', 'beside, captcha')}"
+        f"evals/eval_x.yaml: --attack nothing: unknown attack 'nothing'; known: {beside}"
     ]
 
 
@@ -106,8 +108,8 @@ def test_the_attacks_of_a_file_have_names(
         ),
         (
             "attack:\n  type: ehco",
-            "4: unknown attack 'ehco' (did you mean 'echo'?); known: dict, echo, file, needs_path, "
-            "recorded, template_string, transform",
+            "4: unknown attack 'ehco' (did you mean 'echo'?); known: dict, echo, file, mini-goat, "
+            "needs_path, recorded, search, template_string, transform",
         ),
         (
             "attacks:\n  - type: echo\n    config:\n      txt: x",
@@ -146,7 +148,7 @@ def test_problems_in_a_preset_name_its_own_file(
         "evals/attack/five.yaml:2: config.text: the environment variable SIREN_TEST_NONE is not "
         "set, and ${env:SIREN_TEST_NONE} has no default",
         "evals/attack/four.yaml:1: unknown attack 'ehco' (did you mean 'echo'?); known: dict, "
-        "echo, file, needs_path, recorded, template_string, transform",
+        "echo, file, mini-goat, needs_path, recorded, search, template_string, transform",
         "evals/attack/one.yaml:3: unknown key 'txt' in config (did you mean 'text'?)",
         "evals/attack/three.yaml:1: the top level must be a mapping of keys, not a list",
         "evals/attack/two.yaml:1: unknown key 'typ' (did you mean 'type'?)",

@@ -52,6 +52,14 @@ class Defences:
         """The defences that detected something, or refused a call, each once."""
         return tuple(dict.fromkeys(alarm.defence for alarm in self.alarms))
 
+    @property
+    def described(self) -> tuple[str, ...]:
+        """What each defence does, in a line, for an attacker who knows them."""
+        return tuple(
+            f"{name}: {(type(defence).__doc__ or '').partition(chr(10))[0]}"
+            for name, defence in self.defences.items()
+        )
+
     async def before(self, state: AgentState, stage: Stage) -> AgentState:
         """Return the state that the agent steps from instead of ``state``."""
         self._screened, self._withheld = [], set()

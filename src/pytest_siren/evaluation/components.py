@@ -39,6 +39,7 @@ class Kind(StrEnum):
 
     DATASET = "datasets"
     ATTACK = "attacks"
+    PROPOSER = "proposers"
     AGENT = "agents"
     DEFENCE = "defences"
     MODEL = "models"

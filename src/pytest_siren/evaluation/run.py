@@ -51,7 +51,17 @@ from pytest_siren.evaluation.scoring import (
     finishes_of,
     is_judge,
 )
-from pytest_siren.evaluation.stage import Agent, Attack, Guard, Stage, Target, denies_service
+from pytest_siren.evaluation.stage import (
+    Agent,
+    Attack,
+    Guard,
+    Journal,
+    NoJournal,
+    Queries,
+    Stage,
+    Target,
+    denies_service,
+)
 from pytest_siren.evaluation.states import End, stage_of
 from pytest_siren.evaluation.tasks import (
     BenignTask,
@@ -158,6 +168,8 @@ class RunPlan:
     """Those that hold something for each run (``SupportsRun``), in the order of opening."""
     guard: Callable[[BenignTask], Guard] | None = None
     """Makes the defences of a run; ``None`` where the agent has none."""
+    journal: Journal | None = None
+    """Kept for the attack, if it wants one."""
 
 
 @dataclass(frozen=True)
@@ -231,6 +243,8 @@ class RunOutcome:
     """The error or the failed assertion itself, which is not recorded."""
     triggered: tuple[str, ...] | None = None
     """The defences that detected something or refused a call; ``None`` without defences."""
+    queries: Queries | None = None
+    """The tries of an attack that searches."""
 
     @property
     def benign_score(self) -> float | None:
@@ -369,6 +383,7 @@ class Execution:
             log=tuple(self._scoring.reported.log),
             raised=self._scoring.reported.failure,
             triggered=self._stage.triggered,
+            queries=self._stage.queries,
         )
 
     def failed(self, error: BaseException) -> RunOutcome:
@@ -406,6 +421,7 @@ class Execution:
             log=tuple(self._scoring.reported.log),
             raised=error,
             triggered=stage.triggered if stage else None,
+            queries=stage.queries if stage else None,
         )
 
     async def _scored(self) -> tuple[End, StateScores]:
@@ -426,6 +442,7 @@ class Execution:
             models=plan.attackers,
             scoring=self._scoring,
             guard=plan.guard and plan.guard(plan.context.benign),
+            journal=plan.journal or NoJournal(),
         )
         async with self._stage as stage:
             try:

@@ -22,6 +22,7 @@ from pytest_siren.evaluation.accounts import Account, Asking, Role
 from pytest_siren.evaluation.components import implements
 from pytest_siren.evaluation.isolation import waiting
 from pytest_siren.evaluation.models import (
+    ModelKind,
     ModelSource,
     ObservesContents,
     ObservesState,
@@ -54,6 +55,39 @@ if TYPE_CHECKING:
     from pytest_siren.evaluation.spans import SpanLog
 
 S = TypeVar("S", bound=State)
+
+
+class Journal(Protocol):
+    """What an attack notes of a run while it goes on, for the attempts that follow."""
+
+    def entries(self) -> Sequence[Mapping[str, Any]]:
+        """Return what has been appended so far, earlier attempts included, the first first."""
+        ...
+
+    def append(self, entry: Mapping[str, Any]) -> None:
+        """Keep ``entry``, JSON data, so that the death of the process does not lose it."""
+        ...
+
+
+class NoJournal:
+    """Keeps nothing: for a run of which nothing is recorded."""
+
+    def entries(self) -> Sequence[Mapping[str, Any]]:
+        return ()
+
+    def append(self, entry: Mapping[str, Any]) -> None:
+        pass
+
+
+@dataclass(frozen=True)
+class Queries:
+    """How often an attack that searches has tried one run."""
+
+    made: int
+    first_success: int | None
+    """Number of the first try that succeeded, from 1; ``None`` where none did."""
+    budget: int
+    """How many it could make."""
 
 
 class Agent(Protocol):
@@ -89,6 +123,11 @@ class Guard(Protocol):
     @property
     def triggered(self) -> tuple[str, ...]:
         """The defences that detected something, or refused a call, each once."""
+        ...
+
+    @property
+    def described(self) -> tuple[str, ...]:
+        """What each defence does, in a line, for an attacker who knows them."""
         ...
 
     async def before(self, state: AgentState, stage: Stage) -> AgentState: ...
@@ -161,6 +200,10 @@ class Stage:
     """Requests of the agent, to others than models, that were sent again."""
     spans: SpanLog | None = None
     """What the agent's own instrumentation tells, where somebody listens to it."""
+    journal: Journal = field(default_factory=NoJournal)
+    """Keeps what the attack wants to find again after the process was killed (``KeepsJournal``)."""
+    queries: Queries | None = None
+    """The tries of an attack that searches, which sets them; ``None`` of any other."""
     counted: bool = False
     """Whether what the latest step used has been counted, though nobody asked through the stage."""
     _states: OpenStates = field(init=False)
@@ -320,14 +363,22 @@ class Stage:
         """
         self.exposure.removed = self.exposure.removed or bool(frozenset(vectors))
 
-    async def open_model(self, name: str) -> Model:
-        """Return a model of the attacker's own, as a pydantic-ai model.
+    async def open_model(self, name: str | None) -> Model:
+        """Return a model of the attacker's own, as a pydantic-ai model; ``None`` is that attacked.
 
         Its requests count towards the limits and the cost of the run, under the role ``attacker``.
-        Raises ``ValueError`` unless the attack names it in ``models`` (``AsksModels``), and what
-        the model's source raises.
+        Raises ``ValueError`` unless the attack names it in ``models`` (``AsksModels``) or, without
+        a name, where the agent's model writes no texts of its own; and what the source raises.
         """
-        source = self.models.get(name)
+        if name is None and self.scoring is not None:
+            source: ModelSource | None = self.scoring.model
+            if self.scoring.model.kind is not ModelKind.MODEL:
+                raise ValueError(
+                    f"the model under attack is a {self.scoring.model.kind}, which writes no "
+                    "attacks: give the attack a model of its own"
+                )
+        else:
+            source = self.models.get(name or "")
         if source is None or self.scoring is None:
             known = ", ".join(map(repr, self.models)) or "none"
             raise ValueError(f"the attack has no model {name!r} in its `models` ({known})")
@@ -361,6 +412,15 @@ class Stage:
             copied = await self._states.copy(state.env_state, state.contents, len(state.executed))
             return replace(state, env_state=copied)
         return await self._replayed(state)
+
+    async def restore(self, state: S) -> S:
+        """Return ``state``, of an earlier attempt, with a new environment and its calls replayed.
+
+        Its contents count as read by the model, which was asked in that attempt.
+        """
+        self.exposure.restored(state.messages, state.contents)
+        self.latest = state = await self._replayed(state)
+        return state
 
     async def free(self, state: State) -> None:
         """Free the environment of ``state`` before the run ends.
@@ -567,6 +627,13 @@ class AsksModels(Protocol):
     models: Iterable[str]
     """Their names, as agents name theirs. They are made, and their keys and prices checked, before
     anything runs; they keep to the rate limits of the session, and are closed when it ends."""
+
+
+@runtime_checkable
+class KeepsJournal(Protocol):
+    """An attack that notes its tries in ``Stage.journal``, which is kept beside the records."""
+
+    keeps_journal: bool
 
 
 @runtime_checkable

@@ -245,6 +245,11 @@ class Exposure:
         if last >= 0:
             self.answered(self.sending(messages[:last], contents))
 
+    def restored(self, messages: Sequence[ModelMessage], contents: Mapping[str, str]) -> None:
+        """Take in the conversation of an earlier attempt, which was had with ``contents``."""
+        self.plant(contents)
+        self.take(messages, contents)
+
     def known(self) -> bool | None:
         """Return whether the model was sent planted content; ``None`` if nobody can tell."""
         if self._sent or (self._given and (self.unobserved or not self._asked)):

@@ -25,6 +25,7 @@ from pydantic_core import to_json
 from pytest_siren.evaluation.accounts import Account
 from pytest_siren.evaluation.run import ErrorInfo, RunOutcome
 from pytest_siren.evaluation.scores import Status
+from pytest_siren.evaluation.stage import Queries
 from pytest_siren.evaluation.tasks import Scores
 from pytest_siren.jobs.records.jsonable import JsonList, JsonRecord, to_jsonable
 from pytest_siren.jobs.redact import ENVIRONMENT
@@ -36,6 +37,7 @@ from pytest_siren.records import (
     JudgeUse,
     Result,
     RetryInfo,
+    SearchInfo,
 )
 
 if TYPE_CHECKING:
@@ -189,6 +191,7 @@ def result_of(attempt: RunAttempt) -> Result:
         assertion=outcome.assertion,
         log=outcome.log,
         defence_triggered=outcome.triggered,
+        search=_search(outcome.queries),
     )
 
 
@@ -198,7 +201,7 @@ def data_of(record: Result | IndexEntry) -> JsonRecord:
     for name in ("started_at", "finished_at", "timestamp"):
         if name in found:
             found[name] = found[name].isoformat()
-    for name in ("exception_info", "retries", "judgements", "judges", "attackers"):
+    for name in ("exception_info", "retries", "judgements", "judges", "attackers", "search"):
         if found.get(name):
             found[name] = to_jsonable(found[name])
     return found
@@ -261,6 +264,7 @@ def index_entry_of(result: Result, path: str) -> IndexEntry:
         attack_unknown=result.attack_unknown,
         finish=result.finish,
         exception_bases=info.exception_bases if info else (),
+        search=result.search,
     )
 
 
@@ -293,6 +297,12 @@ def config_of(
         "schema_version": SCHEMA_VERSION,
     }
     return {**{key: value for key, value in config.items() if key not in ours}, **ours}
+
+
+def _search(queries: Queries | None) -> SearchInfo | None:
+    if queries is None or not queries.made:
+        return None
+    return SearchInfo(queries.made, queries.first_success, queries.budget)
 
 
 def _used(account: Account) -> JudgeUse:

@@ -22,6 +22,7 @@ RESULT_FILE = "result.json"
 EXECUTION_FILE = "execution.json"
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9-]+")
+_JOURNAL = re.compile(r"tries-run\d+(-\d+)?\.jsonl")
 _RUN_ID = re.compile(r"[0-9a-f]{8}")
 _LONGEST_TASK = 100
 _LONGEST_JOB = 200
@@ -109,6 +110,17 @@ def job_name(
 def is_run_id(name: str) -> bool:
     """Tell whether ``name`` is 8 hexadecimal digits."""
     return _RUN_ID.fullmatch(name) is not None
+
+
+def journal_name(run_index: int, scored: int) -> str:
+    """Return the name of the file of tries of a run, ``scored`` of whose attempts have a score."""
+    again = f"-{scored + 1}" if scored else ""
+    return f"tries-run{run_index}{again}.jsonl"
+
+
+def is_journal(name: str) -> bool:
+    """Tell whether ``name`` is one of ``journal_name``."""
+    return _JOURNAL.fullmatch(name) is not None
 
 
 def check_run_id(run_id: str) -> str:

@@ -26,6 +26,7 @@ from pytest_siren.jobs.records.naming import (
     INDEX_FILE,
     RESULT_FILE,
     has_index,
+    is_journal,
     is_run_id,
     task_directory,
     task_parts,
@@ -86,7 +87,7 @@ def folders(job: Path, problems: list[Problem]) -> Iterator[Folder]:
             if is_run_id(name) and os.path.isdir(job / task / name):
                 finished = os.path.exists(job / task / name / RESULT_FILE)
                 yield Folder(f"{task}/{name}", finished)
-            elif not name.startswith("."):
+            elif not (name.startswith(".") or is_journal(name)):
                 problems.append(Problem(job / task / name, "no attempt at a run"))
 
 

@@ -44,6 +44,7 @@ from pytest_siren.evaluation.run import (
     supervised,
 )
 from pytest_siren.evaluation.scores import Status
+from pytest_siren.evaluation.stage import Journal, KeepsJournal
 from pytest_siren.jobs.reading.job_config import RecordError
 from pytest_siren.jobs.reading.read import load_result
 from pytest_siren.jobs.records.attempt import index_entry_of, make_ready, result_of
@@ -317,7 +318,7 @@ class Evaluations:
             return self._told_again(item, run, past, known)
         make_ready()
         number = len(past.entries) + 1
-        outcome = await self._execute(item, run, number)
+        outcome = await self._execute(item, run, past)
         outcome = without_secrets(outcome, redactor(self.config))
         if self._lacks_fixtures(item):
             return Ended(left_out=True)
@@ -563,8 +564,10 @@ class Evaluations:
             identity=item.identity,
         )
 
-    async def _execute(self, item: RunItem, run: RunInfo, attempt: int) -> RunOutcome:
+    async def _execute(self, item: RunItem, run: RunInfo, past: Past) -> RunOutcome:
         plan = item.job.plan(item.benign, item.malicious, item.run_index)
+        if implements(plan.attack, KeepsJournal) and plan.attack.keeps_journal:
+            plan = replace(plan, journal=self._journal(run, past))
         if (observer := HookObserver.of(item.ihook, run)) is not None:
             plan = replace(plan, observers=(observer,))
         spec, execute = item.job.spec, partial(self._executed, item, run)
@@ -574,7 +577,14 @@ class Evaluations:
             from pytest_siren.session.execution.watching import Watching
 
             self._watching = Watching(self.config, self.warn)
-        return await self._watching.run(spec, run, attempt, plan, execute)
+        return await self._watching.run(spec, run, len(past.entries) + 1, plan, execute)
+
+    def _journal(self, run: RunInfo, past: Past) -> Journal:
+        from pytest_siren.jobs.writing.journal import journal_of
+
+        scored = sum(entry.status == Status.SCORED for entry in past.entries)
+        secrets = redactor(self.config)
+        return journal_of(run.job.path, run.task_id, run.run_index, scored, secrets)
 
     async def _executed(self, item: RunItem, run: RunInfo, plan: RunPlan) -> RunOutcome:
         execution = Execution(plan)

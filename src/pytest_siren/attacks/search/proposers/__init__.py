@@ -1,0 +1,1 @@
+"""Proposers that ship, one module each."""
