@@ -458,3 +458,26 @@ def test_what_serves_is_missed_before_anything_runs(
             "uvicorn); install it with: pip install 'pytest-siren[[]serve]'"
         ]
     )
+
+
+def test_what_blocks_the_event_loop_is_named_once(project: Project) -> None:
+    function = """
+import time
+
+@pytest.mark.siren(dataset=TASKS)
+async def test_shop(siren_run):
+    time.sleep(1.6)
+    return "Good value"
+"""
+    shop(project, function)
+    result = project.run("evals")
+    result.assert_outcomes(passed=2, warnings=1)
+    result.stdout.fnmatch_lines(
+        [
+            "*evals/test_shop.py:*: test_shop blocks the event loop in the run of opinion, so "
+            "that all other runs wait (1 s and more): await what takes long, call it by "
+            "asyncio.to_thread, or let a plain def be the agent"
+        ]
+    )
+    shop(project, function.replace("async def", "def"))
+    project.run("evals").assert_outcomes(passed=2)

@@ -303,7 +303,9 @@ class World:
         """
         self._begun = True
         self._show(self._prompt.vectors, self._prompt.text)
-        task = asyncio.create_task(_attempt(agent))
+        scoring = self.stage.scoring
+        name = f"the run of {scoring.context.task_id}" if scoring is not None else "a run"
+        task = asyncio.create_task(_attempt(agent), name=name)
         over = asyncio.create_task(self._over.wait())
         try:
             await _wait(task, over, timeout)

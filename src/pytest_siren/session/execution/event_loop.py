@@ -1,10 +1,11 @@
-"""The event loop of a process's runs, its idle moments, its threads and its garbage collector."""
+"""The event loop of a process's runs: its idle moments, blocks, threads and garbage collector."""
 
 from __future__ import annotations
 
 import asyncio
 import gc
 import selectors
+import sys
 import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator
@@ -12,7 +13,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import copy_context
 from functools import partial
+from pathlib import Path
 from queue import SimpleQueue
+from types import FrameType
 from typing import Any, TypeVar
 
 from pytest_siren.evaluation.isolation import (
@@ -80,6 +83,8 @@ class Lull(selectors.DefaultSelector):
     def __init__(self) -> None:
         super().__init__()
         self._calls: dict[Callable[[], bool | None], None] = {}
+        self.busy_since: float | None = None
+        """When the step of the loop began that goes on, on a clock that nobody sets."""
 
     def ask(self, call: Callable[[], bool | None]) -> None:
         """Call ``call`` once, the next time that the loop is about to wait.
@@ -95,6 +100,12 @@ class Lull(selectors.DefaultSelector):
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         """Return what is ready, as any selector does; nothing when it has made a call instead."""
+        self.busy_since = None
+        ready = self._selected(timeout)
+        self.busy_since = time.monotonic()
+        return ready
+
+    def _selected(self, timeout: float | None) -> list[tuple[selectors.SelectorKey, int]]:
         if not self._calls or (timeout is not None and timeout <= 0):
             return super().select(timeout)
         if ready := super().select(0):
@@ -104,6 +115,71 @@ class Lull(selectors.DefaultSelector):
         if not call():
             return []
         return super().select(_PAUSE if timeout is None else min(timeout, _PAUSE))
+
+
+_LONGEST_STEP = 1.0
+"""Seconds that one step of the event loop may take."""
+_LOOK_EVERY = 0.25
+"""Seconds between two looks."""
+
+
+class BlockingWatch:
+    """Looks from a thread of its own, in this block, whether a step of ``loop`` takes too long.
+
+    Only code in the user's files below ``root`` is found, and only the first that blocks.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, lull: Lull, root: Path) -> None:
+        self._loop, self._lull, self._root = loop, lull, root
+        self._over = threading.Event()
+        self._found: str | None = None
+
+    def __enter__(self) -> BlockingWatch:
+        watched = threading.get_ident()
+        threading.Thread(
+            target=self._watch, args=(watched,), name="siren-watch", daemon=True
+        ).start()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._over.set()
+
+    def take(self) -> str | None:
+        """Return what blocks, once; ``None`` where nothing has been found."""
+        found, self._found = self._found, None
+        return found
+
+    def _watch(self, watched: int) -> None:
+        while not self._over.wait(_LOOK_EVERY):
+            since = self._lull.busy_since
+            if since is None or time.monotonic() - since < _LONGEST_STEP:
+                continue
+            frame = next(_own(sys._current_frames().get(watched), self._root), None)
+            if frame is not None and self._lull.busy_since == since:
+                self._found = self._described(frame)
+                return
+
+    def _described(self, frame: FrameType) -> str:
+        from pytest_siren.text.words import shown
+
+        task = asyncio.current_task(self._loop)
+        run = "" if task is None else f" in {task.get_name()}"
+        place = shown(Path(frame.f_code.co_filename), self._root).as_posix()
+        return (
+            f"{place}:{frame.f_lineno}: {frame.f_code.co_name} blocks the event loop{run}, "
+            f"so that all other runs wait ({_LONGEST_STEP:g} s and more): await what takes long, "
+            "call it by asyncio.to_thread, or let a plain def be the agent"
+        )
+
+
+def _own(frame: FrameType | None, root: Path) -> Iterator[FrameType]:
+    """Yield the frames in the user's files, innermost first."""
+    from pytest_siren.session.items.tracebacks import is_own
+
+    while frame is not None:
+        if is_own(Path(frame.f_code.co_filename), root):
+            yield frame
+        frame = frame.f_back
 
 
 T = TypeVar("T")

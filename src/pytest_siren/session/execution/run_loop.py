@@ -25,7 +25,7 @@ from pytest_siren.records import Result
 from pytest_siren.session.config.invocation import remember
 from pytest_siren.session.config.option_groups import limit_reached, max_cost
 from pytest_siren.session.config.stash import EARLY
-from pytest_siren.session.execution.event_loop import Lull, set_aside
+from pytest_siren.session.execution.event_loop import BlockingWatch, Lull, set_aside
 from pytest_siren.session.execution.executor import Ended, Evaluations
 from pytest_siren.session.execution.output_capture import Capture, RunStreams
 from pytest_siren.session.items.function_run import FunctionRun, Variant
@@ -71,7 +71,7 @@ class Window:
         lull: Lull,
     ) -> None:
         """``lull`` is the selector of ``loop``."""
-        self._loop = loop
+        self.loop = loop
         self._lull = lull
         self._run = run
         self._size = size
@@ -115,7 +115,7 @@ class Window:
     def start(self, item: RunItem) -> None:
         """Put ``item`` in flight."""
         place = _Place(self, item)
-        task = GuardedTask(self._run(item, place.leave_and_refill), loop=self._loop)
+        task = GuardedTask(self._run(item, place.leave_and_refill), loop=self.loop)
         self._running[task] = place
         self._change(item, 1)
         task.add_done_callback(self._end)
@@ -131,17 +131,18 @@ class Window:
         One that has ended, or 0 ``seconds``, end it in the next lull, or soon if there is none, and
         at once when as many have ended as may be in flight.
         """
-        stop = self._loop.stop
+        stop = self.loop.stop
         if self.behind:
-            stopping = self._loop.call_soon(stop)
+            stopping = self.loop.call_soon(stop)
         elif self._ended or seconds <= 0:
             self._lull.ask(stop)
-            stopping = self._loop.call_later(_LONGEST, stop)
+            stopping = self.loop.call_later(_LONGEST, stop)
         else:
-            stopping = self._loop.call_later(seconds, stop)
+            stopping = self.loop.call_later(seconds, stop)
         try:
-            self._loop.run_forever()
+            self.loop.run_forever()
         finally:
+            self._lull.busy_since = None
             # Or they would end the loop in the midst of whatever it is used for next.
             stopping.cancel()
             self._lull.forget(stop)
@@ -149,7 +150,7 @@ class Window:
     def wake(self) -> None:
         """End ``step``. May be called from any thread and from signal handlers."""
         if not self._abandoned:
-            self._loop.call_soon_threadsafe(self._loop.stop)
+            self.loop.call_soon_threadsafe(self.loop.stop)
 
     def take(self) -> tuple[RunItem, Ended] | None:
         """Return the run that ended first; ``None`` when there is none to hand back."""
@@ -174,8 +175,8 @@ class Window:
         self._abandoned = True
         self.cancel()
         # A stop that was asked for before must not end whatever the loop is used for next.
-        self._loop.call_soon(self._loop.stop)
-        self._loop.run_forever()
+        self.loop.call_soon(self.loop.stop)
+        self.loop.run_forever()
 
     def _end(self, task: asyncio.Task[Ended]) -> None:
         place = self._running.pop(task)
@@ -193,9 +194,9 @@ class Window:
         if self._abandoned:
             return
         if self.behind:
-            self._loop.stop()
+            self.loop.stop()
         else:
-            self._lull.ask(self._loop.stop)
+            self._lull.ask(self.loop.stop)
 
 
 class _Place:
@@ -395,10 +396,14 @@ class Drive:
         plugins.register(self._capture, "siren-capture")
         plugins.register(self._streams, "siren-streams")
         diverted = self._streams.diverted(lambda: self.evaluations.hung)
-        with self._interrupts, self._capture.session(), diverted, set_aside():
+        watch = BlockingWatch(
+            self._window.loop, self.evaluations.lull, self.session.config.rootpath
+        )
+        with self._interrupts, self._capture.session(), diverted, set_aside(), watch:
             try:
                 while self._advance():
-                    pass
+                    if blocking := watch.take():
+                        self.evaluations.warn(blocking)
                 self._wind_down()
             finally:
                 self._abandon()

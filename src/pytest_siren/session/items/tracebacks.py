@@ -37,12 +37,13 @@ def cut(error: BaseException, root: Path) -> BaseException | None:
 
 def _own(frame: TracebackType | None, root: Path) -> Iterator[TracebackType]:
     while frame is not None:
-        if _is_own(_file(frame), root):
+        if is_own(_file(frame), root):
             yield frame
         frame = frame.tb_next
 
 
-def _is_own(file: Path, root: Path) -> bool:
+def is_own(file: Path, root: Path) -> bool:
+    """Whether ``file`` is one of the user's own below ``root``, neither installed nor of here."""
     if not file.is_relative_to(root) or _INSTALLED in file.parts:
         return False
     others = (Path(sys.prefix), _PACKAGE)
