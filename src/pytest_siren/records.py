@@ -271,6 +271,8 @@ class IndexEntry:
     """Whether the model made a call that the attacker wants; ``None`` as above."""
     placebo: dict[str, Score] | None = field(default=None, kw_only=True)
     """Of a run without an attack: malicious task to the score that its evaluators give."""
+    defence_triggered: bool | None = field(default=None, kw_only=True)
+    """Whether a defence detected something or refused a call; ``None`` without defences."""
     nodeid: str
     benign_unknown: str | None = field(default=None, kw_only=True)
     attack_unknown: str | None = field(default=None, kw_only=True)

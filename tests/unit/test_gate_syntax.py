@@ -98,5 +98,5 @@ def test_any_text_is_a_gate_or_an_error(text: str) -> None:
 
 
 def test_the_measures_are_those_that_can_be_computed() -> None:
-    assert set(gates.RATES) == set(measures.PLAIN)
+    assert {*gates.RATES, *gates.STAGES, *gates.ALARMS} == set(measures.PLAIN)
     assert set(gates.OVER_K) == set(measures.OVER_K)

@@ -25,11 +25,11 @@ CATEGORIES = (
 INTEGERS = ("run_index", "attempts", "input_tokens", "output_tokens", "unpriced")
 FLOATS = (
     *("benign_score", "attack_score", "cost", "duration", "exposed"),
-    *("attempted", "placebo"),
+    *("attempted", "placebo", "triggered"),
 )
 OPTIONAL = (
     *("decided", "exposed", "finish"),
-    *("stage", "attempted", "placebo_scores", "placebo"),
+    *("stage", "attempted", "placebo_scores", "placebo", "triggered"),
 )
 """Columns that a caller may omit; their values are then missing."""
 COLUMNS = (*CATEGORIES, *INTEGERS, *FLOATS)
@@ -280,6 +280,7 @@ def runs_of(reports: Iterable[RunReport], decided: Mapping[str, str] | None = No
     columns["exposed"] = [one.exposed for one in chosen]
     columns["stage"] = [one.stage for one in chosen]
     columns["attempted"] = [one.attempted for one in chosen]
+    columns["triggered"] = [one.triggered for one in chosen]
     columns["placebo_scores"] = [one.placebo for one in chosen]
     columns["finish"] = [one.finish for one in chosen]
     columns["duration"] = [one.duration for one in chosen]

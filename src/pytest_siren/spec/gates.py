@@ -22,6 +22,8 @@ RATES = (
 )
 STAGES = ("asr_exposed", "attempt_rate", "asr_placebo", "asr_attributable", "secure_utility")
 """Rates of how far attacks came; unlike ``RATES``, all runs have to end for a verdict."""
+ALARMS = ("alarm_rate", "false_alarm_rate")
+"""Rates of how often defences were triggered, with an attack and without; as ``STAGES``."""
 OVER_K = ("pass", "benign_pass", "attack_pass")
 TOTALS = ("cost", "tokens")
 WORST = ("max_task_asr", "min_task_utility", "min_task_utility_under_attack")
@@ -67,7 +69,7 @@ class Gate:
     source: str
     """Where it is from: ``--gate``, or the eval file's path."""
     measure: str
-    """One of ``RATES``, ``STAGES``, ``TOTALS``, ``WORST``, ``CHANGES``, or such as ``pass@5``."""
+    """One of the names above, such as ``asr`` and ``cost``, or such as ``pass@5``."""
     group: tuple[tuple[str, str], ...]
     """Keys of ``KEYS`` with values; the gate applies to runs that have them all."""
     operator: str
@@ -171,7 +173,7 @@ def _measure(reader: _Reader) -> str:
     if found is None:
         raise reader.error(f"expected a measure such as asr, {reader.rest()}")
     name = found[0]
-    plain = (*RATES, *STAGES, *TOTALS, *WORST, *CHANGES)
+    plain = (*RATES, *STAGES, *ALARMS, *TOTALS, *WORST, *CHANGES)
     if name in plain:
         return name
     if _OVER_K.fullmatch(name):

@@ -70,6 +70,7 @@ class Line(msgspec.Struct, frozen=True, gc=False):
     exposed: bool | None = None
     stage: AttackStage | None = None
     attempted: bool | None = None
+    triggered: bool | None = msgspec.field(name="defence_triggered", default=None)
     placebo: dict[str, Score] | None = None
     finish: Finish | None = None
 
@@ -174,10 +175,13 @@ _STATUSES = tuple(status.value for status in Status)
 _SCORED, _ERROR = _STATUSES.index(Status.SCORED), _STATUSES.index(Status.ERROR)
 _OF_DECIDING = (
     *("task", "vectors", "status", "error", "run_index", "benign_score", "attack_score"),
-    *("duration", "finish", "exposed", "stage", "attempted", "placebo"),
+    *("duration", "finish", "exposed", "stage", "attempted", "placebo", "triggered"),
 )
 _INTEGERS = ("run_index", "input_tokens", "output_tokens")
-_FLOATS = ("benign_score", "attack_score", "cost", "duration", "exposed", "attempted")
+_FLOATS = (
+    *("benign_score", "attack_score", "cost", "duration", "exposed", "attempted"),
+    "triggered",
+)
 _FIELDS = (
     *("status", "identity", "path", "task_id", "vectors", "exception_type", "finish", "stage"),
     *_INTEGERS,

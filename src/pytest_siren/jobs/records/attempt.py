@@ -258,6 +258,9 @@ def index_entry_of(result: Result, path: str) -> IndexEntry:
         exposed=result.exposed,
         stage=result.stage,
         attempted=result.attempted,
+        defence_triggered=None
+        if result.defence_triggered is None
+        else bool(result.defence_triggered),
         placebo=result.placebo,
         nodeid=result.nodeid,
         benign_unknown=result.benign_unknown,

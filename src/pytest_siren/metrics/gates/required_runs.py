@@ -28,7 +28,7 @@ from pytest_siren.metrics.rates.measures import (
     unit_codes,
 )
 from pytest_siren.metrics.sample_size import GateSimulation, OutcomeCounts, RequiredRuns
-from pytest_siren.spec.gates import CHANGES, STAGES, WORST, Gate
+from pytest_siren.spec.gates import ALARMS, CHANGES, STAGES, WORST, Gate
 
 if TYPE_CHECKING:
     from pytest_siren.metrics.gates.baseline import GateSettings
@@ -46,7 +46,7 @@ def required(
         return RequiredRuns(paired=changes)
     if decided_by(runs, Measure.of(base(gate.measure))).any():
         return None
-    if gate.measure in STAGES:
+    if gate.measure in (*STAGES, *ALARMS):
         # Not every further run would count, nor are all of its values rates.
         return None
     question = _question(gate, runs, settings)

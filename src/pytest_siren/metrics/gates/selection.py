@@ -22,7 +22,7 @@ from pytest_siren.metrics.rates.measures import (
     stem_applies_to,
     unbiased_runs,
 )
-from pytest_siren.spec.gates import STAGES, TOTALS, Gate
+from pytest_siren.spec.gates import ALARMS, STAGES, TOTALS, Gate
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,12 @@ _BASES = {
     "utility_under_attack_drop": "utility_under_attack",
 }
 _COLUMNS = {"task": "task_id"}
-_OWN_COLUMNS = {"exposure": "exposed", "attempt_rate": "attempted", "asr_placebo": "placebo"}
+_OWN_COLUMNS = {
+    "exposure": "exposed",
+    "attempt_rate": "attempted",
+    "asr_placebo": "placebo",
+    **dict.fromkeys(ALARMS, "triggered"),
+}
 
 
 def concatenated(*tables: pd.DataFrame) -> pd.DataFrame:

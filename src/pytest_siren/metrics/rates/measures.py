@@ -18,7 +18,7 @@ from pytest_siren.metrics.rates.choices import Cluster as Cluster
 from pytest_siren.metrics.rates.choices import Errors as Errors
 from pytest_siren.metrics.rates.choices import Estimate
 from pytest_siren.metrics.rates.intervals import Clusters, estimate_with_undecided
-from pytest_siren.spec.gates import STAGES
+from pytest_siren.spec.gates import ALARMS, STAGES
 from pytest_siren.text.words import counted
 
 if TYPE_CHECKING:
@@ -162,7 +162,12 @@ Bools = npt.NDArray[np.bool_]
 _NAME = re.compile(r"(?P<stem>[a-z_]+)(?:(?P<kind>[@^])(?P<k>\d+))?")
 FINISHES = {"incomplete_rate": UNFINISHED, "refusal_rate": (Finish.REFUSED,)}
 """Measures of how answers ended, with the finishes that each counts."""
-PLAIN = ("utility", "utility_under_attack", "asr", "error_rate", "exposure", *STAGES, *FINISHES)
+PLAIN = (
+    *("utility", "utility_under_attack", "asr", "error_rate", "exposure"),
+    *STAGES,
+    *FINISHES,
+    *ALARMS,
+)
 OVER_K = ("pass", "benign_pass", "attack_pass")
 _OF_ATTACKER = ("asr", "attack_pass", "asr_exposed", "asr_attributable", "attempt_rate")
 
@@ -247,10 +252,11 @@ def units(
     of these runs alone, ``attempt_rate`` the share of runs whose model made a call that the
     attacker wants, or that the attacker won, ``asr_placebo`` what the same evaluators say of runs
     without an attack, ``asr_attributable`` the ``asr`` less that, and ``secure_utility`` the
-    utility of runs that the attacker did not win, 0 of those that it did. For k > 1, and for
-    ``asr``, a run succeeds if its score is exactly 1.0. pass@k is the unbiased estimator of Chen
-    et al. 2021 (arXiv:2107.03374), pass^k that of Yao et al. 2024 (arXiv:2406.12045): ``C(c, k) /
-    C(n, k)`` for c successes in n runs.
+    utility of runs that the attacker did not win, 0 of those that it did. Of agents with
+    defences, ``alarm_rate`` (attacked runs) and ``false_alarm_rate`` (others) are the shares in
+    which one was triggered. For k > 1, and for ``asr``, a run succeeds if its score is exactly 1.0.
+    pass@k is the unbiased estimator of Chen et al. 2021 (arXiv:2107.03374), pass^k that of Yao et
+    al. 2024 (arXiv:2406.12045): ``C(c, k) / C(n, k)`` for c successes in n runs.
 
     If tasks end early by ``measure``, a task is 1 (pass@k) or 0 (pass^k) as soon as one of its
     first k runs decides it; if they end early by other measures, only first runs count.
@@ -356,9 +362,9 @@ def stem_applies_to(runs: pd.DataFrame, stem: str) -> Bools:
         # A run that crashed before it read anything might have read it later.
         unread = (runs["exposed"] == 0.0) & (runs["status"] == "scored")
         return attacked & ~unread.to_numpy(np.bool_)
-    if stem in ("asr", "attack_pass", "utility_under_attack", "exposure", *STAGES):
+    if stem in ("asr", "attack_pass", "utility_under_attack", "exposure", "alarm_rate", *STAGES):
         return attacked
-    if stem in ("utility", "pass"):
+    if stem in ("utility", "pass", "false_alarm_rate"):
         return ~attacked
     return np.ones(len(runs), dtype=bool)
 
@@ -386,6 +392,8 @@ def _scores(runs: pd.DataFrame, measure: Measure, errors: Errors) -> Floats:
     if stem in ("exposure", "asr_placebo"):
         known = _column(runs, "exposed") if stem == "exposure" else _placebo(runs)
         return np.where(scored & applies, known, np.nan)
+    if stem in ALARMS:
+        return np.where(scored & applies, _column(runs, "triggered"), np.nan)
     scores = np.where(scored, _known_scores(runs, stem), np.nan)
     if errors is not Errors.EXCLUDE:
         counted = 1.0 if stem in _OF_ATTACKER and errors is Errors.SUCCESS else 0.0

@@ -82,9 +82,9 @@ class SummaryRow:
     """Measures by which tasks of the job may have ended early."""
     exposed: ExposureCounts | None = None
     """Scored runs by whether planted text reached their model; ``None`` for benign jobs."""
-    triggered: tuple[int, int] | None = None
-    """Scored runs in which a defence detected something or refused a call, of all that have
-    defences; ``None`` where the agent has none."""
+    alarms: Estimate | None = None
+    """Share of the runs in which a defence detected something or refused a call; ``None`` where
+    the agent has none."""
     stages: Mapping[str, Estimate | None] = field(default_factory=dict)
     """Measures of how far attacks came, such as ``asr_exposed``; empty for benign jobs."""
     finishes: Mapping[str, int] = field(default_factory=dict)
@@ -267,17 +267,12 @@ def _row(
         started_at=min(report.finished_at - report.duration for report in reports),
         unmeasured=sum(report.unmeasured for report in reports),
         decided=names,
-        triggered=_triggered(scored),
+        alarms=rates.of("alarm_rate" if attacked else "false_alarm_rate"),
         exposed=ExposureCounts.of(report.exposed for report in scored) if attacked else None,
         finishes=Counter(report.finish for report in scored if report.finish is not None),
         reached=sum(report.status == "error" and bool(report.goal_reached) for report in last),
         tools_unused=_tools_unused(last),
     )
-
-
-def _triggered(scored: Sequence[RunReport]) -> tuple[int, int] | None:
-    defended = [report.triggered for report in scored if report.triggered is not None]
-    return (sum(defended), len(defended)) if defended else None
 
 
 def _runs(

@@ -55,7 +55,6 @@ def _block(row: SummaryRow, ks: Sequence[int], width: int, root: Path | None) ->
         *_flow("", _counts(row), width, gap="   "),
         *_rates(row, ks, width),
         *_exposure(row, width),
-        *_defences(row, width),
         *_answers(row, width),
         *_reach(row, width),
         *_flow("", _costs(row, (_asked(row),), width), width, gap="   "),
@@ -101,6 +100,9 @@ def _rates(row: SummaryRow, ks: Sequence[int], width: int) -> list[str]:
     mean = row.attack_pass.get(1)
     if mean is not None and mean != row.asr:
         figures.append(("mean attack score", mean, _beside(row, mean, row.attack_unknown, 1)))
+    if row.alarms is not None:
+        name = "false alarm rate" if row.attack is None else "alarm rate"
+        figures.append((name, row.alarms, []))
     longest = max((len(name) for name, _, _ in figures), default=0)
     return [
         line
@@ -162,14 +164,6 @@ def _exposure(row: SummaryRow, width: int) -> list[str]:
         notes.append(f"without an attack the goal counts as reached in {placebo.value:.3f}")
         notes.append(f"attributable ASR {own.value:.3f} {own.interval}")
     return [line for note in notes if note for line in _flow("", note.split(), width, gap=" ")]
-
-
-def _defences(row: SummaryRow, width: int) -> list[str]:
-    if row.triggered is None:
-        return []
-    runs, of = row.triggered
-    note = f"a defence was triggered in {runs:,} of {counted(of, 'run')}"
-    return _flow("", note.split(), width, gap=" ")
 
 
 def _answers(row: SummaryRow, width: int) -> list[str]:
