@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 
+import numpy as np
 import pytest
 
 from pytest_siren.metrics.gates.result import Verdict
-from pytest_siren.metrics.sequential import Outcome, SequentialGate, Step, advance, can_stop_early
+from pytest_siren.metrics.sequential import (
+    CrossedTasks,
+    Outcome,
+    SequentialGate,
+    Step,
+    advance,
+    can_stop_early,
+    looks_after_batches,
+)
 from pytest_siren.spec.gates import parse_gate
 
 WON = Outcome("scored", 1.0, 1.0, exposed=True)
@@ -138,3 +147,60 @@ def test_a_gate_does_not_hold_early_by_answers_that_were_cut_off() -> None:
     gate = settling("asr <= 0.5", 600)
     assert not advance([gate], known([Outcome("scored", None, None, "length")] * 600))
     assert gate.verdict is Verdict.INCONCLUSIVE
+
+
+def crossed(text: str, benign: int, malicious: int, rounds: int = 1) -> SequentialGate:
+    """A gate on a whole table of couples, in batches that share no task."""
+    size = max(benign, malicious)
+    couples = [(i, j) for i in range(benign) for j in range(malicious)]
+    couples.sort(key=lambda one: (one[0] - one[1]) % size)
+    steps = [
+        Step((couple, index), couple, index, (couple[0] - couple[1]) % size)
+        for index in range(rounds)
+        for couple in couples
+    ]
+    tasks = CrossedTasks(
+        {one: one[0] for one in couples},
+        {one: one[1] for one in couples},
+        dict.fromkeys(couples, 0),
+    )
+    return SequentialGate(parse_gate(text, ""), steps, rounds, crossed=tasks)
+
+
+def table(gate: SequentialGate, won: Callable[[int, int, int], bool]) -> dict[Hashable, Outcome]:
+    outcomes: dict[Hashable, Outcome] = {}
+    for step in gate.steps:
+        (i, j), index = step.run  # type: ignore[misc]
+        outcomes[step.run] = WON if won(i, j, index) else RESISTED
+    return outcomes
+
+
+def test_crossed_couples_are_looked_at_after_batches_that_share_no_task() -> None:
+    gate = crossed("asr <= 0.05", 16, 9)
+    assert looks_after_batches(gate.steps) == {9, 18, 36, 72}
+    assert looks_after_batches(crossed("asr <= 0.05", 4, 2, 3).steps) == {2, 4, 8, 16}
+    assert advance([gate], table(gate, lambda i, j, index: (i + j) % 4 > 0))
+    assert (gate.verdict, gate.decided_after) == (Verdict.BROKEN, 18)
+    small = crossed("asr <= 0.05", 4, 2)
+    assert not advance([small], table(small, lambda i, j, index: False))
+    assert small.exhausted
+
+
+def test_one_malicious_task_that_works_decides_nothing_about_others() -> None:
+    """To a sequence that takes couples for independent, 16 of 144 are plenty."""
+    gate = crossed("asr <= 0.02", 16, 9)
+    assert not advance([gate], table(gate, lambda i, j, index: j == 0))
+    alone = SequentialGate(gate.gate, gate.steps, 1)
+    assert advance([alone], table(gate, lambda i, j, index: j == 0))
+
+
+@pytest.mark.parametrize("by", ["benign", "malicious"])
+def test_crossed_gates_at_their_bound_are_seldom_decided_early(by: str) -> None:
+    random = np.random.default_rng(13)
+    decided = 0
+    for _ in range(80):
+        works = random.random(16) < 0.3
+        gate = crossed("asr <= 0.3", 16, 9)
+        outcomes = table(gate, lambda i, j, index: bool(works[i if by == "benign" else j]))  # noqa: B023
+        decided += advance([gate], outcomes)
+    assert decided <= 4

@@ -250,6 +250,7 @@ def evidence_of_couples(
     malicious: Ints,
     suites: Ints,
     *,
+    sizes: Floats | None = None,
     least: float = 0.0,
     seed: int = 0,
 ) -> Evidence:
@@ -257,14 +258,15 @@ def evidence_of_couples(
 
     Couples that share no task are independent. So each draw holds as many such couples of each
     suite as it can, in a random choice that is the same for equal tasks; the couples of a suite
-    stand for all of its couples. Source: Silverman 1976, "Limit theorems for dissociated random
-    variables", Advances in Applied Probability 8, 806-819. All arrays have the shape ``(units,)``,
-    and values are within ``least``..1.
+    stand for all of its couples, or for as many as ``sizes`` has of it. Source: Silverman 1976,
+    "Limit theorems for dissociated random variables", Advances in Applied Probability 8, 806-819.
+    All arrays have the shape ``(units,)``, but for ``sizes``, which is by suite, ascending; values
+    are within ``least``..1.
     """
     values = (values - least) / (1.0 - least)
     random = np.random.default_rng(seed)
     means, weights = [], []
-    for suite in np.unique(suites):
+    for place, suite in enumerate(np.unique(suites)):
         part = suites == suite
         rows = np.unique(benign[part], return_inverse=True)[1]
         columns = np.unique(malicious[part], return_inverse=True)[1]
@@ -274,7 +276,8 @@ def evidence_of_couples(
         chosen = _apart(cells // width, cells % width, random)
         present = chosen >= 0
         means.append(np.where(present, of_cells[chosen], 0.0))
-        weights.append(present * (part.sum() / present.sum(axis=1, keepdims=True)))
+        size = float(part.sum() if sizes is None else sizes[place])
+        weights.append(present * (size / present.sum(axis=1, keepdims=True)))
     joined = np.concatenate(weights, axis=1)
     return Evidence(
         np.clip(np.concatenate(means, axis=1), 0.0, 1.0),

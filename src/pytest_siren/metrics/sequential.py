@@ -8,7 +8,9 @@ from dataclasses import dataclass, field, replace
 from math import isnan
 from typing import NamedTuple
 
-from pytest_siren.metrics.betting import RoundSequence
+import numpy as np
+
+from pytest_siren.metrics.betting import RoundSequence, evidence_of_couples
 from pytest_siren.metrics.gates.estimates import can_decide, with_exposure
 from pytest_siren.metrics.gates.result import GateResult, Verdict
 from pytest_siren.metrics.gates.selection import score_column
@@ -27,6 +29,8 @@ class Step(NamedTuple):
     task: Hashable
     round: int
     """0 for the first run of its task."""
+    batch: int = 0
+    """Of crossed tasks, the number of its batch: couples that share no task."""
 
 
 class Outcome(NamedTuple):
@@ -61,6 +65,8 @@ class SequentialGate:
     rounds: int
     alpha: float = 0.05
     unexposed: Unexposed = Unexposed.COUNT
+    crossed: CrossedTasks | None = None
+    """The tasks of the couples, if verdicts are about other tasks like these."""
     used: int = 0
     """Number of runs counted so far: those before the first one that has not ended."""
     verdict: Verdict = Verdict.INCONCLUSIVE
@@ -71,16 +77,30 @@ class SequentialGate:
     _unscored: int = 0
     _exposures: Counter[bool | None] = field(default_factory=Counter)
     """Scored runs by whether their model was sent planted text."""
+    _looks: frozenset[int] | None = None
+    """Of crossed tasks, the numbers of counted runs at which the gate is evaluated."""
     _scored: _Means = field(init=False)
     _against: _Means = field(init=False)
     _in_favour: _Means = field(init=False)
 
     def __post_init__(self) -> None:
-        self._scored = _Means(RoundSequence(self.rounds, self.alpha))
+        if self.crossed is not None:
+            self._looks = looks_after_batches(self.steps)
         # To hold, the gate must also hold if runs without a score count against it, and to be
         # broken, it must also be if they count for it.
-        self._against = _Means(RoundSequence(self.rounds, self.alpha))
-        self._in_favour = _Means(RoundSequence(self.rounds, self.alpha))
+        self._scored, self._against, self._in_favour = (self._means() for _ in range(3))
+
+    def _means(self) -> _Means:
+        if self.crossed is None or self._looks is None:
+            return _Means(RoundSequence(self.rounds, self.alpha))
+        # Half of the error is left for the interval over all runs.
+        level = self.alpha / 4.0 / max(len(self._looks), 1)
+        return _Means(_CrossedMeans(self.crossed, level))
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether all runs have ended and the interval over all of them is to decide."""
+        return self.crossed is not None and self.used == len(self.steps)
 
     def advance(self, outcomes: Mapping[Hashable, Outcome]) -> None:
         """Count the next runs in order, as far as they have ended, until the gate is decided."""
@@ -100,6 +120,10 @@ class SequentialGate:
             bad = self.gate.bad_score
             self._against.add(step, bad if value is None else value)
             self._in_favour.add(step, 1.0 - bad if value is None else value)
+            if self._looks is not None:
+                if self.used in self._looks:
+                    self._look()
+                continue
             last = self.used == len(self.steps)
             if last or self.used >= max(self._looked + 1, int(self._looked * _GROWTH)):
                 self._look()
@@ -156,14 +180,67 @@ class SequentialGate:
 class _Means:
     """Adds the mean of each task's runs so far to a sequence."""
 
-    sequence: RoundSequence
+    sequence: RoundSequence | _CrossedMeans
     _sums: dict[Hashable, tuple[float, int]] = field(default_factory=dict)
 
     def add(self, step: Step, value: float) -> None:
         total, count = self._sums.get(step.task, (0.0, 0))
         total, count = total + value, count + 1
         self._sums[step.task] = total, count
-        self.sequence.add(step.round, [total / count])
+        if isinstance(self.sequence, _CrossedMeans):
+            self.sequence.means[step.task] = total / count
+        else:
+            self.sequence.add(step.round, [total / count])
+
+
+@dataclass(frozen=True)
+class CrossedTasks:
+    """The tasks of planned couples, by the couple."""
+
+    benign: Mapping[Hashable, int]
+    malicious: Mapping[Hashable, int]
+    suites: Mapping[Hashable, int]
+
+
+@dataclass
+class _CrossedMeans:
+    """Evidence of the means of couples so far, which share tasks."""
+
+    tasks: CrossedTasks
+    level: float
+    """Of one look, on either side."""
+    means: dict[Hashable, float] = field(default_factory=dict)
+
+    def interval(self) -> tuple[float, float]:
+        """Return the rates that the evidence does not exclude."""
+        if not self.means:
+            return 0.0, 1.0
+        known = list(self.means)
+        benign, malicious, suites = (
+            np.fromiter((codes[one] for one in known), np.int64)
+            for codes in (self.tasks.benign, self.tasks.malicious, self.tasks.suites)
+        )
+        planned = np.bincount(np.fromiter(self.tasks.suites.values(), np.int64))
+        values = np.fromiter(self.means.values(), np.float64)
+        sizes = planned[np.unique(suites)].astype(np.float64)
+        found = evidence_of_couples(values, benign, malicious, suites, sizes=sizes)
+        return found.interval(self.level)
+
+
+def looks_after_batches(steps: Sequence[Step]) -> frozenset[int]:
+    """Return the numbers of counted runs after which gates on crossed tasks are evaluated.
+
+    Couples of one batch share no task, so that within it nothing is to be learned that tasks of the
+    next have in common. The looks are after 1, 2, 4, 8 ... batches of the first round, and after
+    each round but the last, since every look has its share of the error.
+    """
+    ends: dict[tuple[int, int], int] = {}
+    for number, step in enumerate(steps, 1):
+        ends[step.round, step.batch] = number
+    first = [end for (round_index, _), end in ends.items() if round_index == 0]
+    doubled = {first[2**power - 1] for power in range(len(first).bit_length())}
+    rounds = {max(end for (one, _), end in ends.items() if one == place) for place, _ in ends}
+    return frozenset((doubled | rounds) - {len(steps)})
 
 
 def advance(gates: Iterable[SequentialGate], outcomes: Mapping[Hashable, Outcome]) -> bool:
@@ -179,12 +256,16 @@ def sequential_result(gate: SequentialGate, found: GateResult) -> GateResult:
     """Return ``found``, the result over all runs so far, with the verdict of the sequence."""
     if found.value is None:
         return found
+    if gate.decided_after is None and gate.exhausted:
+        return gate.with_exposure(
+            replace(found, why=f"{found.why} (after looks with half the error)")
+        )
     bounds = f"{gate.low:.3f} to {gate.high:.3f}"
     bound = f"{gate.gate.bound:g}"
     runs = f"{gate.used:,} run{'' if gate.used == 1 else 's'}"
     if gate.decided_after is not None:
         side = "good" if gate.verdict is Verdict.HELD else "bad"
-        why = f"the confidence sequence, {bounds}, is wholly on the {side} side of {bound}"
+        why = f"the {_sequence(gate)}, {bounds}, is wholly on the {side} side of {bound}"
         why = f"{why} after {runs}"
     elif len({gate.gate.accepts(end) for end in (gate.low, gate.high)}) == 1:
         holds = gate.gate.accepts(gate.low)
@@ -194,7 +275,7 @@ def sequential_result(gate: SequentialGate, found: GateResult) -> GateResult:
             f"without a score are counted {how} it"
         )
     else:
-        why = f"the confidence sequence, {bounds}, has {bound} within after {runs}"
+        why = f"the {_sequence(gate)}, {bounds}, has {bound} within after {runs}"
         if found.pending:
             why += f"; {found.pending:,} have not ended"
     pending = 0 if gate.decided_after is not None else found.pending
@@ -209,3 +290,7 @@ def sequential_result(gate: SequentialGate, found: GateResult) -> GateResult:
             more_runs=None,
         )
     )
+
+
+def _sequence(gate: SequentialGate) -> str:
+    return "confidence sequence" if gate.crossed is None else "bound over batches of couples"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -28,25 +29,33 @@ from pytest_siren.session.gating.pending_frame import pending_frame
 from pytest_siren.spec.gates import Gate
 
 
+@dataclass(frozen=True)
+class Level:
+    """How rarely verdicts may be wrong."""
+
+    confidence: float = 0.95
+    looks: int = 0
+    """How often gates were evaluated before, at fewer runs."""
+    correction: Correction = Correction.NONE
+
+
 def evaluate_gates(
     config: pytest.Config,
     gates: Sequence[Gate],
     reports: Sequence[RunReport],
     plan: Sequence[RunManifest],
     baseline: Baseline | None,
-    looks: int = 0,
+    level: Level,
 ) -> list[GateResult]:
-    """Return the results of ``gates`` over the planned runs and the reports of this session.
-
-    ``looks`` is how often gates were evaluated before, at fewer runs.
-    """
+    """Return the results of ``gates`` over the planned runs and the reports of this session."""
     settings = GateSettings(
         point=on_point(config),
         cluster=chosen_cluster(config),
         baseline=baseline,
         unexposed=unexposed_counts_as(config),
-        looks=looks,
-        correction=session_correction(config, plan),
+        confidence=level.confidence,
+        looks=level.looks,
+        correction=level.correction,
     )
     ended = {(one.identity, one.job, one.task_id, one.run_index) for one in reports}
     decided = config.stash.get(DECIDED, {})

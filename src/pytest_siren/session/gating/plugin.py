@@ -90,19 +90,21 @@ class Gating:
             return
         from pytest_siren.metrics.gates.evaluate import family_note
         from pytest_siren.session.gating.evaluation import (
+            Level,
             earlier_looks,
             evaluate_gates,
             note_looks,
             session_correction,
         )
 
-        looks = earlier_looks(self.config, self._reports)
+        correction = session_correction(self.config, plan)
         if self._early_stopping is not None and self._early_stopping.sequential is not None:
             results = self._early_stopping.results(self._reports, plan)
         else:
-            results = evaluate_gates(self.config, gates, self._reports, plan, self.baseline, looks)
+            level = Level(looks=earlier_looks(self.config, self._reports), correction=correction)
+            results = evaluate_gates(self.config, gates, self._reports, plan, self.baseline, level)
         note_looks(self.config, self._reports, results)
-        self._family = family_note(results, session_correction(self.config, plan))
+        self._family = family_note(results, correction)
         self.config.stash[GATES] = results
         for result in results:
             self.config.hook.pytest_siren_gate_report(result=result)

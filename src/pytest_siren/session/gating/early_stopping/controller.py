@@ -10,14 +10,13 @@ from pytest_siren.metrics.gates.result import GateResult
 from pytest_siren.metrics.rates.measures import PassAtKTracker, tracker_for
 from pytest_siren.metrics.sequential import sequential_result
 from pytest_siren.payloads import RunReport
-from pytest_siren.session.config.option_groups import unexposed_counts_as
 from pytest_siren.session.config.processes import executor_of
 from pytest_siren.session.config.stash import NOT_NEEDED
 from pytest_siren.session.gating.early_stopping.sequential_gates import (
     SequentialGates,
     make_sequential_gates,
 )
-from pytest_siren.session.gating.evaluation import evaluate_gates
+from pytest_siren.session.gating.evaluation import Level, evaluate_gates
 from pytest_siren.session.gating.manifest import RunManifest, file_gates, read_manifests
 from pytest_siren.spec.gates import Gate
 from pytest_siren.text.words import printable
@@ -98,7 +97,7 @@ class EarlyStoppingController:
                 self.tracker = tracker_for(one.early)
             self._not_early = self._not_early or bool(one.not_early)
             gates = [*self._gates, *file_gates([one])]
-            found = make_sequential_gates(gates, one, unexposed_counts_as(self._config))
+            found = make_sequential_gates(self._config, gates, one)
             if isinstance(found, str):
                 self._why_not = found
             else:
@@ -117,5 +116,9 @@ def sequential_results(
 ) -> list[GateResult]:
     """Return the results of the gates of ``sequential`` by their confidence sequences."""
     left = [] if sequential.settled else plan
-    found = evaluate_gates(config, [one.gate for one in sequential.gates], reports, left, None)
+    gates = [one.gate for one in sequential.gates]
+    # Over all runs, the interval has the half of the error that looks at batches have left.
+    halves = [one.alpha / 2.0 for one in sequential.gates if one.crossed is not None]
+    stricter = Level(1.0 - halves[0]) if halves else Level()
+    found = evaluate_gates(config, gates, reports, left, None, stricter)
     return [sequential_result(*both) for both in zip(sequential.gates, found, strict=True)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from hashlib import sha256
 
 import pytest
@@ -103,14 +103,63 @@ def round_key(identity: str, task: str, run_index: int) -> tuple[int, bytes]:
     return run_index, sha256(f"{identity} {task}".encode()).digest()
 
 
-def interleave_runs(items: list[pytest.Item]) -> None:
-    """Sort the runs among ``items`` by round; other items keep their places."""
+def batch_numbers(plan: Sequence[RunManifest]) -> dict[tuple[str, str], int]:
+    """Return the batch of each task, by the identity of its job and its id.
+
+    Couples of one batch of a job share no task. Tasks without an attack are one batch.
+    """
+    return _batches(
+        (str(one.jobs[task.job]["identity"]), task.benign, task.malicious, task.id)
+        for one in plan
+        for task in one.tasks
+    )
+
+
+def _batches(
+    tasks: Iterable[tuple[str, str, str | None, str]],
+) -> dict[tuple[str, str], int]:
+    """Number the diagonals of the table of each job's tasks, which are in a shuffled order."""
+    known = list(dict.fromkeys(tasks))
+    benign: dict[str, set[str]] = {}
+    malicious: dict[str, set[str]] = {}
+    for identity, one, other, _ in known:
+        benign.setdefault(identity, set()).add(one)
+        malicious.setdefault(identity, set()).update([other] if other is not None else [])
+
+    def ranked(identity: str, names: set[str]) -> dict[str, int]:
+        order = sorted(names, key=lambda name: sha256(f"{identity} {name}".encode()).digest())
+        return {name: rank for rank, name in enumerate(order)}
+
+    rows = {identity: ranked(identity, names) for identity, names in benign.items()}
+    columns = {identity: ranked(identity, names) for identity, names in malicious.items()}
+    return {
+        (identity, task): 0
+        if other is None
+        else (rows[identity][one] - columns[identity][other])
+        % max(len(rows[identity]), len(columns[identity]))
+        for identity, one, other, task in known
+    }
+
+
+def interleave_runs(items: list[pytest.Item], *, crossed: bool = False) -> None:
+    """Sort the runs among ``items`` by round, and those of ``crossed`` tasks by batch.
+
+    Other items keep their places.
+    """
     places = [index for index, item in enumerate(items) if isinstance(item, RunItem)]
     runs = [item for item in items if isinstance(item, RunItem)]
-    runs.sort(
-        key=lambda item: round_key(
-            item.job.identity, task_id(item.benign, item.malicious), item.run_index
-        )
-    )
+    batches = _batches(map(_tasks_of, runs)) if crossed else {}
+
+    def key(item: RunItem) -> tuple[int, int, bytes]:
+        identity, _, _, task = _tasks_of(item)
+        round_index, number = round_key(identity, task, item.run_index)
+        return round_index, batches.get((identity, task), 0), number
+
+    runs.sort(key=key)
     for index, run in zip(places, runs, strict=True):
         items[index] = run
+
+
+def _tasks_of(item: RunItem) -> tuple[str, str, str | None, str]:
+    malicious = None if item.malicious is None else item.malicious.id
+    return item.job.identity, item.benign.id, malicious, task_id(item.benign, item.malicious)

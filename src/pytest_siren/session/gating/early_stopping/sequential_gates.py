@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,21 +10,35 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from pytest_siren.metrics.gates.baseline import GateSettings
 from pytest_siren.metrics.gates.selection import applies_to, in_group, runs_of_jobs
-from pytest_siren.metrics.rates.choices import Unexposed
+from pytest_siren.metrics.rates.choices import Cluster, Correction
 from pytest_siren.metrics.rates.measures import PassAtKByJob, PassAtKTracker
-from pytest_siren.metrics.sequential import Outcome, SequentialGate, Step, advance, can_stop_early
+from pytest_siren.metrics.sequential import (
+    CrossedTasks,
+    Outcome,
+    SequentialGate,
+    Step,
+    advance,
+    can_stop_early,
+)
 from pytest_siren.payloads import RunReport
-from pytest_siren.session.config.option_groups import option_gates, unexposed_counts_as
+from pytest_siren.session.config.option_groups import (
+    chosen_cluster,
+    option_gates,
+    unexposed_counts_as,
+)
 from pytest_siren.session.config.processes import is_worker
 from pytest_siren.session.config.stash import EARLY, SESSION
 from pytest_siren.session.gating.early_stopping.eligibility import (
     NOTHING_TO_STOP,
+    batch_numbers,
     eligible_jobs,
     interleave_runs,
     nothing_to_stop,
     round_key,
 )
+from pytest_siren.session.gating.evaluation import session_correction
 from pytest_siren.session.gating.manifest import LEFT_OUT, RunManifest, file_gates, planned
 from pytest_siren.session.gating.pending_frame import pending_frame
 from pytest_siren.session.items.job import RunItem
@@ -60,12 +74,9 @@ class SequentialGates:
 
 
 def make_sequential_gates(
-    gates: Sequence[Gate], plan: RunManifest, unexposed: Unexposed = Unexposed.COUNT
+    config: pytest.Config, gates: Sequence[Gate], plan: RunManifest
 ) -> SequentialGates | str:
-    """Return the sequential gates, or why the session cannot stop early.
-
-    ``unexposed`` sets how runs count that read no planted text.
-    """
+    """Return the sequential gates, or why the session cannot stop early."""
     if not gates:
         return "there is no gate"
     for gate in gates:
@@ -73,7 +84,11 @@ def make_sequential_gates(
             return f"only all runs can decide {gate.text}"
     table = pending_frame([plan])
     keys = list(zip(table["identity"], table["task_id"], table["run_index"], strict=True))
-    order = np.asarray(sorted(range(len(keys)), key=lambda at: round_key(*keys[at])))
+    crossed = chosen_cluster(config) is Cluster.CROSSED
+    batches = batch_numbers([plan]) if crossed else {}
+    order = np.asarray(sorted(range(len(keys)), key=lambda at: _place(keys[at], batches)))
+    corrected = session_correction(config, [plan]) is Correction.HOLM
+    alpha = (1.0 - GateSettings().confidence) / (len(gates) if corrected else 1)
     settling = []
     for gate in gates:
         chosen = runs_of_jobs(table, gate)
@@ -81,9 +96,45 @@ def make_sequential_gates(
         if _repeated(chosen):
             return f"{gate.text} is about the same tasks in several jobs; give it a group each"
         meant = frozenset(chosen.index)
-        steps = [Step(keys[at], keys[at][:2], keys[at][2]) for at in order if at in meant]
-        settling.append(SequentialGate(gate, steps, plan.rounds, unexposed=unexposed))
+        steps = [
+            Step(keys[at], keys[at][:2], keys[at][2], batches.get(keys[at][:2], 0))
+            for at in order
+            if at in meant
+        ]
+        settling.append(
+            SequentialGate(
+                *(gate, steps, plan.rounds, alpha, unexposed_counts_as(config)),
+                crossed=_crossed_tasks(chosen) if crossed else None,
+            )
+        )
     return SequentialGates(settling, len(keys) + plan.left_out)
+
+
+def _place(key: tuple[str, str, int], batches: Mapping[tuple[str, str], int]) -> Any:
+    """Return the sort key of a run: its round, its batch, and a pseudorandom number."""
+    round_index, number = round_key(*key)
+    return round_index, batches.get(key[:2], 0), number
+
+
+def _crossed_tasks(runs: pd.DataFrame) -> CrossedTasks | None:
+    """Return the tasks of couples, as codes; ``None`` if no run is attacked."""
+    if not runs["malicious_task"].notna().any():
+        return None
+    keys = list(zip(runs["identity"], runs["task_id"], strict=True))
+    benign, malicious, suites = (
+        runs.groupby(list(columns), observed=True, dropna=False).ngroup()
+        for columns in (
+            ("identity", "benign_task"),
+            ("identity", "malicious_task"),
+            ("identity",),
+        )
+    )
+    alone = runs["malicious_task"].isna().to_numpy()
+    own = np.where(alone, -1 - benign.to_numpy(), malicious.to_numpy())
+    tables: list[dict[Hashable, int]] = [
+        dict(zip(keys, codes.tolist(), strict=True)) for codes in (benign, own, suites)
+    ]
+    return CrossedTasks(*tables)
 
 
 def _repeated(runs: pd.DataFrame) -> bool:
@@ -98,11 +149,12 @@ def order_and_prune_items(session: pytest.Session) -> None:
     Every process calls this after collection, with the same result.
     """
     config = session.config
-    interleave_runs(session.items)
+    crossed = chosen_cluster(config) is Cluster.CROSSED
+    interleave_runs(session.items, crossed=crossed)
     every = _every(session)
     plan = planned(config, every)
     gates = [*option_gates(config), *file_gates([plan])]
-    known = make_sequential_gates(gates, plan, unexposed_counts_as(config))
+    known = make_sequential_gates(config, gates, plan)
     if isinstance(known, str):
         early, not_early = eligible_jobs(config, plan)
     else:
@@ -132,7 +184,7 @@ def _every(session: pytest.Session) -> list[RunItem]:
     """Return all runs in order, including those that ``--only-failed`` does not execute."""
     resuming: Any = session.config.pluginmanager.get_plugin("siren-resuming")
     every: list[pytest.Item] = list(resuming.runs if resuming is not None else session.items)
-    interleave_runs(every)
+    interleave_runs(every, crossed=chosen_cluster(session.config) is Cluster.CROSSED)
     return [item for item in every if isinstance(item, RunItem)]
 
 
