@@ -48,7 +48,8 @@ def pytest_siren_components_register(registry):
     component = Component(Config, lambda config, base: Simulated(config.argument))
     registry.add(Kind.MODEL, "simulated", component)
 '''
-ARGS = ("evals", "--attack=template_string", "--concurrency=4", "--gate-stop")
+CROSSED = ("evals", "--attack=template_string", "--concurrency=4", "--gate-stop")
+ARGS = (*CROSSED, "--siren-cluster=couple")
 
 
 def simulate(project: Project) -> Project:

@@ -7,7 +7,7 @@ import yaml
 
 from tests.acceptance.conftest import Project
 from tests.acceptance.inside import Inside
-from tests.acceptance.simulated import ARGS, asked, simulate
+from tests.acceptance.simulated import ARGS, CROSSED, asked, simulate
 
 HELD, BROKEN = pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED
 
@@ -116,6 +116,38 @@ def test_what_cannot_be_settled_is_said(simulated: Project) -> None:
     point = simulated.run(*args, "--gate=asr <= 0.9", "--gate-on=point")
     assert point.ret == pytest.ExitCode.USAGE_ERROR
     point.stderr.fnmatch_lines(["ERROR: --gate-stop needs intervals: it cannot be used with *"])
+
+
+def test_couples_that_share_tasks_are_settled_after_batches_that_share_none(
+    simulated: Project,
+) -> None:
+    args = (*CROSSED, "--siren-cluster=crossed", "--gate=asr <= 0.02")
+    result = simulated.run(*args, "--concurrency=1")
+    assert result.ret == BROKEN
+    lines = last_lines(result)
+    assert "the bound over batches of couples, 0." in lines[1]
+    after = used(lines[2])
+    assert after in (20, 40, 80, 160)
+    batch = [line.split()[0].split(":") for line in asked(simulated)[:20]]
+    for side in zip(*batch, strict=True):
+        assert len(set(side)) == 20
+    again = simulated.run("--lf")
+    assert again.ret == BROKEN
+    assert last_lines(again)[1:] == lines[1:]
+    assert len(asked(simulated)) < 400
+
+
+def test_over_all_runs_crossed_couples_have_the_interval_of_half_the_error(
+    simulated: Project,
+) -> None:
+    args = (*CROSSED, "--siren-cluster=crossed", "--gate=asr <= 0.32")
+    result = simulated.run(*args, "--concurrency=20")
+    assert result.ret == BROKEN
+    lines = last_lines(result)
+    assert lines[0].startswith("INCONCLUSIVE asr <= 0.32  0.")
+    assert lines[1].startswith("  the 97.5 % interval, 0.")
+    assert lines[1].endswith("(batches of couples were looked at with the other half of the error)")
+    assert lines[2] == "--gate-stop: not settled by the 400 of 400 runs"
 
 
 def test_rounds_go_over_all_tasks_before_any_is_repeated(simulated: Project) -> None:

@@ -163,6 +163,7 @@ def crossed(text: str, benign: int, malicious: int, rounds: int = 1) -> Sequenti
         {one: one[0] for one in couples},
         {one: one[1] for one in couples},
         dict.fromkeys(couples, 0),
+        [benign * malicious],
     )
     return SequentialGate(parse_gate(text, ""), steps, rounds, crossed=tasks)
 
@@ -177,10 +178,10 @@ def table(gate: SequentialGate, won: Callable[[int, int, int], bool]) -> dict[Ha
 
 def test_crossed_couples_are_looked_at_after_batches_that_share_no_task() -> None:
     gate = crossed("asr <= 0.05", 16, 9)
-    assert looks_after_batches(gate.steps) == {9, 18, 36, 72}
-    assert looks_after_batches(crossed("asr <= 0.05", 4, 2, 3).steps) == {2, 4, 8, 16}
+    assert looks_after_batches(gate.steps) == {9, 18, 36, 72, 144}
+    assert looks_after_batches(crossed("asr <= 0.05", 4, 2, 3).steps) == {2, 4, 8, 16, 24}
     assert advance([gate], table(gate, lambda i, j, index: (i + j) % 4 > 0))
-    assert (gate.verdict, gate.decided_after) == (Verdict.BROKEN, 18)
+    assert (gate.verdict, gate.decided_after) == (Verdict.BROKEN, 9)
     small = crossed("asr <= 0.05", 4, 2)
     assert not advance([small], table(small, lambda i, j, index: False))
     assert small.exhausted

@@ -94,8 +94,7 @@ class SequentialGate:
         if self.crossed is None or self._looks is None:
             return _Means(RoundSequence(self.rounds, self.alpha))
         # Half of the error is left for the interval over all runs.
-        level = self.alpha / 4.0 / max(len(self._looks), 1)
-        return _Means(_CrossedMeans(self.crossed, level))
+        return _Means(_CrossedMeans(self.crossed, self.alpha / 4.0))
 
     @property
     def exhausted(self) -> bool:
@@ -200,6 +199,8 @@ class CrossedTasks:
     benign: Mapping[Hashable, int]
     malicious: Mapping[Hashable, int]
     suites: Mapping[Hashable, int]
+    sizes: Sequence[int]
+    """Number of planned couples of each suite."""
 
 
 @dataclass
@@ -208,11 +209,13 @@ class _CrossedMeans:
 
     tasks: CrossedTasks
     level: float
-    """Of one look, on either side."""
+    """Of all looks, on either side; the k-th has the share ``1 / (k (k + 1))``."""
+    looks: int = 0
     means: dict[Hashable, float] = field(default_factory=dict)
 
     def interval(self) -> tuple[float, float]:
-        """Return the rates that the evidence does not exclude."""
+        """Return the rates that the evidence of this look does not exclude."""
+        self.looks += 1
         if not self.means:
             return 0.0, 1.0
         known = list(self.means)
@@ -220,11 +223,10 @@ class _CrossedMeans:
             np.fromiter((codes[one] for one in known), np.int64)
             for codes in (self.tasks.benign, self.tasks.malicious, self.tasks.suites)
         )
-        planned = np.bincount(np.fromiter(self.tasks.suites.values(), np.int64))
         values = np.fromiter(self.means.values(), np.float64)
-        sizes = planned[np.unique(suites)].astype(np.float64)
+        sizes = np.asarray([self.tasks.sizes[suite] for suite in np.unique(suites)], np.float64)
         found = evidence_of_couples(values, benign, malicious, suites, sizes=sizes)
-        return found.interval(self.level)
+        return found.interval(self.level / (self.looks * (self.looks + 1)))
 
 
 def looks_after_batches(steps: Sequence[Step]) -> frozenset[int]:
@@ -232,7 +234,7 @@ def looks_after_batches(steps: Sequence[Step]) -> frozenset[int]:
 
     Couples of one batch share no task, so that within it nothing is to be learned that tasks of the
     next have in common. The looks are after 1, 2, 4, 8 ... batches of the first round, and after
-    each round but the last, since every look has its share of the error.
+    each round, since every look has its share of the error.
     """
     ends: dict[tuple[int, int], int] = {}
     for number, step in enumerate(steps, 1):
@@ -240,7 +242,7 @@ def looks_after_batches(steps: Sequence[Step]) -> frozenset[int]:
     first = [end for (round_index, _), end in ends.items() if round_index == 0]
     doubled = {first[2**power - 1] for power in range(len(first).bit_length())}
     rounds = {max(end for (one, _), end in ends.items() if one == place) for place, _ in ends}
-    return frozenset((doubled | rounds) - {len(steps)})
+    return frozenset(doubled | rounds)
 
 
 def advance(gates: Iterable[SequentialGate], outcomes: Mapping[Hashable, Outcome]) -> bool:
@@ -257,9 +259,8 @@ def sequential_result(gate: SequentialGate, found: GateResult) -> GateResult:
     if found.value is None:
         return found
     if gate.decided_after is None and gate.exhausted:
-        return gate.with_exposure(
-            replace(found, why=f"{found.why} (after looks with half the error)")
-        )
+        after = "batches of couples were looked at with the other half of the error"
+        return gate.with_exposure(replace(found, why=f"{found.why} ({after})"))
     bounds = f"{gate.low:.3f} to {gate.high:.3f}"
     bound = f"{gate.gate.bound:g}"
     runs = f"{gate.used:,} run{'' if gate.used == 1 else 's'}"

@@ -345,7 +345,7 @@ def check_stop(config: pytest.Config) -> None:
         )
     if executor_of(config).repeats:
         raise pytest.UsageError("--gate-stop cannot be used with --dist each")
-    if chosen_cluster(config) != "couple":
+    if chosen_cluster(config) not in ("couple", "crossed"):
         raise pytest.UsageError(
             "--gate-stop takes tasks and couples for independent: it cannot be used with "
             "--siren-cluster=benign or malicious"

@@ -41,6 +41,12 @@ FILE_GATES = pytest.StashKey[dict[tuple[str, str], FileGate]]()
 LEFT_OUT = pytest.StashKey[int]()
 """Number of runs left out before the first run, because they could change no verdict."""
 
+Table = tuple[list[str], list[str], int]
+"""Benign and malicious tasks of a job, in a shuffled order, and its number of couples."""
+TABLES = pytest.StashKey[Mapping[str, Table]]()
+"""The tables of the jobs by their identities, before runs were left out; only with ``--gate-stop``.
+"""
+
 
 @dataclass(frozen=True)
 class PlannedTask:
@@ -75,6 +81,8 @@ class RunManifest:
     """Identity of each job whose tasks may end early to the measures that decide them."""
     not_early: Sequence[str] = ()
     """Why tasks of other jobs may not."""
+    tables: Mapping[str, Table] = field(default_factory=dict)
+    """The ``TABLES`` of its jobs."""
 
     def plain(self) -> dict[str, Any]:
         """Return JSON data."""
@@ -87,6 +95,7 @@ class RunManifest:
             "left_out": self.left_out,
             "early": self.early,
             "not_early": list(self.not_early),
+            "tables": dict(self.tables),
         }
 
     @classmethod
@@ -100,6 +109,7 @@ class RunManifest:
             left_out=data["left_out"],
             early=data["early"],
             not_early=data["not_early"],
+            tables=data["tables"],
         )
 
 
@@ -142,7 +152,8 @@ def planned(config: pytest.Config, items: Iterable[pytest.Item]) -> RunManifest:
     tasks = [PlannedTask(*key, indexes) for key, indexes in runs.items()]
     gates = list(config.stash.get(FILE_GATES, {}).values())
     early, not_early = config.stash.get(EARLY, ({}, []))
-    return RunManifest(facts, tasks, gates, rounds, config.stash.get(LEFT_OUT, 0), early, not_early)
+    left_out, tables = config.stash.get(LEFT_OUT, 0), config.stash.get(TABLES, {})
+    return RunManifest(facts, tasks, gates, rounds, left_out, early, not_early, tables)
 
 
 def _facts(job: Job, recorder: JsonRecorder) -> dict[str, str | None]:

@@ -156,7 +156,7 @@ class Gating:
             else []
         )
         if self._family and not on_point(self.config):
-            lines.append(self._family)
+            lines.insert(0, self._family)
         undecided = any(result.verdict is Verdict.INCONCLUSIVE for result in results)
         if undecided and may_be_inconclusive(self.config):
             lines.append("warning: inconclusive gates pass (--gate-inconclusive=warn)")

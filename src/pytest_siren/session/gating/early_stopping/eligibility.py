@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from hashlib import sha256
 
 import pytest
@@ -10,7 +10,7 @@ import pytest
 from pytest_siren.metrics.gates.selection import applies_to, in_group, runs_of_jobs
 from pytest_siren.metrics.rates.measures import PassAtK, PassAtKByJob
 from pytest_siren.session.config.option_groups import option_gates
-from pytest_siren.session.gating.manifest import RunManifest, file_gates
+from pytest_siren.session.gating.manifest import RunManifest, Table, file_gates
 from pytest_siren.session.gating.pending_frame import pending_frame
 from pytest_siren.session.items.job import RunItem, task_id
 from pytest_siren.spec.gates import OVER_K, Gate
@@ -103,42 +103,44 @@ def round_key(identity: str, task: str, run_index: int) -> tuple[int, bytes]:
     return run_index, sha256(f"{identity} {task}".encode()).digest()
 
 
-def batch_numbers(plan: Sequence[RunManifest]) -> dict[tuple[str, str], int]:
-    """Return the batch of each task, by the identity of its job and its id.
+Tasks = tuple[str, str, str | None]
+"""Identity of the job, benign task and malicious task, if there is one."""
 
-    Couples of one batch of a job share no task. Tasks without an attack are one batch.
+
+def task_tables(couples: Iterable[Tasks]) -> dict[str, Table]:
+    """Return the table of the couples of each job, by its identity."""
+    known = dict.fromkeys(couples)
+    found: dict[str, Table] = {}
+    for identity in dict.fromkeys(one[0] for one in known):
+        of_job = [one for one in known if one[0] == identity]
+        benign = {one for _, one, _ in of_job}
+        malicious = {one for _, _, one in of_job if one is not None}
+        found[identity] = _shuffled(identity, benign), _shuffled(identity, malicious), len(of_job)
+    return found
+
+
+def _shuffled(identity: str, names: Iterable[str]) -> list[str]:
+    return sorted(names, key=lambda name: sha256(f"{identity} {name}".encode()).digest())
+
+
+def batch_of(tables: Mapping[str, Table]) -> Callable[[Tasks], int]:
+    """Return a function that numbers batches: couples of one batch of a job share no task.
+
+    They are the diagonals of its table. Tasks without an attack are one batch.
     """
-    return _batches(
-        (str(one.jobs[task.job]["identity"]), task.benign, task.malicious, task.id)
-        for one in plan
-        for task in one.tasks
-    )
-
-
-def _batches(
-    tasks: Iterable[tuple[str, str, str | None, str]],
-) -> dict[tuple[str, str], int]:
-    """Number the diagonals of the table of each job's tasks, which are in a shuffled order."""
-    known = list(dict.fromkeys(tasks))
-    benign: dict[str, set[str]] = {}
-    malicious: dict[str, set[str]] = {}
-    for identity, one, other, _ in known:
-        benign.setdefault(identity, set()).add(one)
-        malicious.setdefault(identity, set()).update([other] if other is not None else [])
-
-    def ranked(identity: str, names: set[str]) -> dict[str, int]:
-        order = sorted(names, key=lambda name: sha256(f"{identity} {name}".encode()).digest())
-        return {name: rank for rank, name in enumerate(order)}
-
-    rows = {identity: ranked(identity, names) for identity, names in benign.items()}
-    columns = {identity: ranked(identity, names) for identity, names in malicious.items()}
-    return {
-        (identity, task): 0
-        if other is None
-        else (rows[identity][one] - columns[identity][other])
-        % max(len(rows[identity]), len(columns[identity]))
-        for identity, one, other, task in known
+    ranks = {
+        identity: [{name: rank for rank, name in enumerate(names)} for names in table[:2]]
+        for identity, table in tables.items()
     }
+
+    def batch(couple: Tasks) -> int:
+        identity, benign, malicious = couple
+        if malicious is None:
+            return 0
+        rows, columns = ranks[identity]
+        return (rows[benign] - columns[malicious]) % max(len(rows), len(columns))
+
+    return batch
 
 
 def interleave_runs(items: list[pytest.Item], *, crossed: bool = False) -> None:
@@ -148,18 +150,18 @@ def interleave_runs(items: list[pytest.Item], *, crossed: bool = False) -> None:
     """
     places = [index for index, item in enumerate(items) if isinstance(item, RunItem)]
     runs = [item for item in items if isinstance(item, RunItem)]
-    batches = _batches(map(_tasks_of, runs)) if crossed else {}
+    batch = batch_of(task_tables(map(_tasks_of, runs)))
 
     def key(item: RunItem) -> tuple[int, int, bytes]:
-        identity, _, _, task = _tasks_of(item)
-        round_index, number = round_key(identity, task, item.run_index)
-        return round_index, batches.get((identity, task), 0), number
+        task = task_id(item.benign, item.malicious)
+        round_index, number = round_key(item.job.identity, task, item.run_index)
+        return round_index, batch(_tasks_of(item)) if crossed else 0, number
 
     runs.sort(key=key)
     for index, run in zip(places, runs, strict=True):
         items[index] = run
 
 
-def _tasks_of(item: RunItem) -> tuple[str, str, str | None, str]:
+def _tasks_of(item: RunItem) -> Tasks:
     malicious = None if item.malicious is None else item.malicious.id
-    return item.job.identity, item.benign.id, malicious, task_id(item.benign, item.malicious)
+    return item.job.identity, item.benign.id, malicious

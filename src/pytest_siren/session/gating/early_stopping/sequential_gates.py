@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -32,14 +32,23 @@ from pytest_siren.session.config.processes import is_worker
 from pytest_siren.session.config.stash import EARLY, SESSION
 from pytest_siren.session.gating.early_stopping.eligibility import (
     NOTHING_TO_STOP,
-    batch_numbers,
+    Tasks,
+    batch_of,
     eligible_jobs,
     interleave_runs,
     nothing_to_stop,
     round_key,
+    task_tables,
 )
 from pytest_siren.session.gating.evaluation import session_correction
-from pytest_siren.session.gating.manifest import LEFT_OUT, RunManifest, file_gates, planned
+from pytest_siren.session.gating.manifest import (
+    LEFT_OUT,
+    TABLES,
+    RunManifest,
+    Table,
+    file_gates,
+    planned,
+)
 from pytest_siren.session.gating.pending_frame import pending_frame
 from pytest_siren.session.items.job import RunItem
 from pytest_siren.session.recording.recorder import RECORDER, PastRuns
@@ -85,8 +94,13 @@ def make_sequential_gates(
     table = pending_frame([plan])
     keys = list(zip(table["identity"], table["task_id"], table["run_index"], strict=True))
     crossed = chosen_cluster(config) is Cluster.CROSSED
-    batches = batch_numbers([plan]) if crossed else {}
-    order = np.asarray(sorted(range(len(keys)), key=lambda at: _place(keys[at], batches)))
+    tables = plan.tables or plan_tables(plan)
+    batch = batch_of(tables)
+    batches = [
+        batch(one) if crossed else 0
+        for one in _couples(table["identity"], table["benign_task"], table["malicious_task"])
+    ]
+    order = np.asarray(sorted(range(len(keys)), key=lambda at: _place(keys[at], batches[at])))
     corrected = session_correction(config, [plan]) is Correction.HOLM
     alpha = (1.0 - GateSettings().confidence) / (len(gates) if corrected else 1)
     settling = []
@@ -97,44 +111,52 @@ def make_sequential_gates(
             return f"{gate.text} is about the same tasks in several jobs; give it a group each"
         meant = frozenset(chosen.index)
         steps = [
-            Step(keys[at], keys[at][:2], keys[at][2], batches.get(keys[at][:2], 0))
-            for at in order
-            if at in meant
+            Step(keys[at], keys[at][:2], keys[at][2], batches[at]) for at in order if at in meant
         ]
         settling.append(
             SequentialGate(
                 *(gate, steps, plan.rounds, alpha, unexposed_counts_as(config)),
-                crossed=_crossed_tasks(chosen) if crossed else None,
+                crossed=_crossed_tasks(chosen, tables) if crossed else None,
             )
         )
     return SequentialGates(settling, len(keys) + plan.left_out)
 
 
-def _place(key: tuple[str, str, int], batches: Mapping[tuple[str, str], int]) -> Any:
+def plan_tables(plan: RunManifest) -> dict[str, Table]:
+    """Return the table of the tasks of each job of ``plan``, by its identity."""
+    return task_tables(
+        (str(plan.jobs[task.job]["identity"]), task.benign, task.malicious) for task in plan.tasks
+    )
+
+
+def _couples(*columns: pd.Series[Any]) -> Iterator[Tasks]:
+    for identity, benign, malicious in zip(*columns, strict=True):
+        yield str(identity), str(benign), None if pd.isna(malicious) else str(malicious)
+
+
+def _place(key: tuple[str, str, int], batch: int) -> Any:
     """Return the sort key of a run: its round, its batch, and a pseudorandom number."""
     round_index, number = round_key(*key)
-    return round_index, batches.get(key[:2], 0), number
+    return round_index, batch, number
 
 
-def _crossed_tasks(runs: pd.DataFrame) -> CrossedTasks | None:
+def _crossed_tasks(runs: pd.DataFrame, tables: Mapping[str, Table]) -> CrossedTasks | None:
     """Return the tasks of couples, as codes; ``None`` if no run is attacked."""
     if not runs["malicious_task"].notna().any():
         return None
-    keys = list(zip(runs["identity"], runs["task_id"], strict=True))
-    benign, malicious, suites = (
-        runs.groupby(list(columns), observed=True, dropna=False).ngroup()
-        for columns in (
-            ("identity", "benign_task"),
-            ("identity", "malicious_task"),
-            ("identity",),
-        )
-    )
-    alone = runs["malicious_task"].isna().to_numpy()
-    own = np.where(alone, -1 - benign.to_numpy(), malicious.to_numpy())
-    tables: list[dict[Hashable, int]] = [
-        dict(zip(keys, codes.tolist(), strict=True)) for codes in (benign, own, suites)
-    ]
-    return CrossedTasks(*tables)
+    suites = {identity: code for code, identity in enumerate(tables)}
+    benign: dict[tuple[str, str], int] = {}
+    malicious: dict[tuple[str, str], int] = {}
+    coded: list[dict[Hashable, int]] = [{}, {}, {}]
+    couples = _couples(runs["identity"], runs["benign_task"], runs["malicious_task"])
+    for task, (identity, one, other) in zip(runs["task_id"], couples, strict=True):
+        row = benign.setdefault((identity, one), len(benign))
+        column = -1 - row
+        if other is not None:
+            column = malicious.setdefault((identity, other), len(malicious))
+        for codes, code in zip(coded, (row, column, suites[identity]), strict=True):
+            codes[identity, task] = code
+    return CrossedTasks(coded[0], coded[1], coded[2], [size for _, _, size in tables.values()])
 
 
 def _repeated(runs: pd.DataFrame) -> bool:
@@ -154,6 +176,7 @@ def order_and_prune_items(session: pytest.Session) -> None:
     every = _every(session)
     plan = planned(config, every)
     gates = [*option_gates(config), *file_gates([plan])]
+    config.stash[TABLES] = plan_tables(plan)
     known = make_sequential_gates(config, gates, plan)
     if isinstance(known, str):
         early, not_early = eligible_jobs(config, plan)
