@@ -38,7 +38,7 @@ from pytest_siren.evaluation.exposure import stage_of_transcript
 from pytest_siren.evaluation.models import RunContext
 from pytest_siren.evaluation.run import RunPlan, execute
 from pytest_siren.evaluation.scores import AttackStage, Status
-from pytest_siren.evaluation.tasks import Couple
+from pytest_siren.evaluation.tasks import Couple, ToolCall
 from pytest_siren.models.replay import ReplaySource
 
 
@@ -63,11 +63,13 @@ class Found:
         return 1 - len(self.disagree) / self.runs if self.runs else 1.0
 
 
-def classify(pipeline: Path, attack: str = "important_instructions") -> Found:
-    """Return what is found in the runs of ``pipeline`` under ``attack``."""
+def classify(
+    pipeline: Path, attack: str = "important_instructions", suites: Sequence[str] = SUITES
+) -> Found:
+    """Return what is found in the runs of ``pipeline`` under ``attack`` in ``suites``."""
     found = Found(pipeline.name)
     model = ReplaySource(str(pipeline), Path())
-    for suite in SUITES:
+    for suite in suites:
         dataset = load(AgentDojoConfig(suite_name=suite, version="v1"), Path())
         for couple in dataset.couples:
             benign, malicious = couple.benign.id, couple.malicious.id
@@ -104,14 +106,18 @@ def _add(
     found.successes += won
     found.reached_successes += won and outcome.exposed is True
     found.stages[str(outcome.stage)] += 1
-    truth = couple.malicious.ground_truth
-    state = dataset.environment._made(couple.benign.id, {})
-    calls = truth.calls(state) if truth else ()
+    calls = asyncio.run(_goal_calls(dataset, couple))
     by_text, exposed = stage_of_transcript(messages_of(log), log["injections"], calls, won)
     ways = ((outcome.stage, outcome.exposed), (by_text, exposed))
     if ways[0] != ways[1]:
         names = [_name(*way) for way in ways]
         found.disagree.append((f"{dataset.suite} {couple.id}", names[0], names[1]))
+
+
+async def _goal_calls(dataset: AgentDojoDataset, couple: Couple) -> Sequence[ToolCall]:
+    truth = couple.malicious.ground_truth
+    async with dataset.environment.open(couple.benign, {}) as state:
+        return truth.calls(state) if truth else ()
 
 
 def _name(stage: AttackStage | None, exposed: bool | None) -> str:
