@@ -104,10 +104,11 @@ def test_the_placebo_of_a_couple_is_that_of_its_tasks_in_the_same_configuration(
         run("a:k"),
         run("b:i"),
         run("a:i", model="other"),
+        run("a:i", attack="dos", placebo_scores="{}"),
         run("a", **told),
         run("a", 1, placebo_scores=json.dumps({"i": 0.0})),
     )
-    expected = [0.5, 0.0, NAN, NAN, NAN, NAN, NAN]
+    expected = [0.5, 0.0, NAN, NAN, NAN, NAN, NAN, NAN]
     assert table["placebo"].tolist() == pytest.approx(expected, nan_ok=True)
     assert found("asr_placebo", table).value == 0.25
     assert found("asr_attributable", table).value == 0.25

@@ -213,7 +213,8 @@ class RunOutcome:
     placebo: Mapping[str, float] | None = None
     """What the evaluators of the malicious tasks that attacks couple with the task of this run,
     which has no attack, give it: id to score. ``None`` for attacked runs and those that were not
-    scored; a malicious task is left out if its evaluators give no score."""
+    scored; a malicious task is left out if its evaluators give no score. Empty for an attack that
+    succeeds by other evaluators than the malicious task's."""
     answers: Mapping[str, int] = field(default_factory=dict)
     """How all answers of the conversation ended, to their number."""
     tools: int | None = None
@@ -463,6 +464,8 @@ class Execution:
             if plan.context.malicious is None and scores.benign is not None:
                 self._placebo = await self._scoring.placebo(plan.dataset.couples, evidence)
             elif plan.attack is not None and plan.context.malicious is not None:
+                # The evaluators of malicious tasks say nothing of a denied service.
+                self._placebo = {} if self._scoring.denies_service else None
                 self._attempted = _attempted(plan.context, stage, end, evidence, scores)
             return end, scores
 

@@ -103,7 +103,11 @@ def _placebo(made: Mapping[str, Any]) -> npt.NDArray[np.float64]:
                 found.setdefault((*key, malicious), []).append(score)
     means = {key: sum(values) / len(values) for key, values in found.items()}
     named = [*made["malicious_task"].categories, None]
-    malicious = [named[code] for code in made["malicious_task"].codes]
+    # An attacked run has scores, none, where the malicious task's evaluators do not judge it.
+    malicious = [
+        named[code] if other < 0 else None
+        for code, other in zip(made["malicious_task"].codes, unattacked, strict=True)
+    ]
     return np.asarray(
         [means.get(key, np.nan) for key in zip(*side, malicious, strict=True)], dtype=np.float64
     )
