@@ -17,6 +17,7 @@ from opentelemetry.sdk._logs.export import BatchLogRecordProcessor
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
+from pytest_siren.evaluation.isolation import one_line
 from pytest_siren.telemetry.redaction import Clean, without_secrets
 
 TRACES, LOGS = "/v1/traces", "/v1/logs"
@@ -61,8 +62,12 @@ class _Sender:
         """Send ``batch``, without secrets."""
         if (clean := self._clean) is not None:
             batch = [without_secrets(span, clean) for span in batch]
-        with self._reasons():
-            result = self._exporter.export(batch)
+        try:
+            with self._reasons():
+                result = self._exporter.export(batch)
+        except Exception as error:  # noqa: BLE001 - the warning at the end says it
+            self.reason = self.reason or one_line(error)
+            return None
         if result.name == "SUCCESS":
             self.delivered += len(batch)
         return result
