@@ -6,6 +6,7 @@ import ssl
 from collections.abc import AsyncIterator
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import aiohttp
 import httpx2
@@ -172,6 +173,22 @@ def test_what_goes_wrong_afterwards() -> None:
                 assert type(raised.value) is error
 
     asyncio.run(run())
+
+
+def test_certificates_are_read_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    read, create = [], ssl.create_default_context
+
+    def noted(**which: Any) -> ssl.SSLContext:
+        read.append(which["cafile"])
+        return create(**which)
+
+    monkeypatch.setattr(ssl, "create_default_context", noted)
+    for name in ("one.pem", "other.pem"):
+        trustme.CA().cert_pem.write_to_path(tmp_path / name)
+        monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / name))
+        for _ in range(3):
+            connections()
+    assert read == [str(tmp_path / "one.pem"), str(tmp_path / "other.pem")]
 
 
 @pytest.mark.parametrize("trusted", [True, False])
