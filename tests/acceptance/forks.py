@@ -61,7 +61,7 @@ if args[:1] not in (["-m"], ["-u"]):
 for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
     signal.signal(number, signal.SIG_IGN)
 request = {{"args": args, "folder": os.getcwd(), "environ": dict(os.environ)}}
-request["group"] = os.getpgrp()
+request["group"], request["parent"] = os.getpgrp(), os.getppid()
 with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as connection:
     connection.connect({path!r})
     socket.send_fds(connection, [json.dumps(request).encode()], [0, 1, 2])
@@ -275,12 +275,15 @@ def _become(
     folder: str,
     environ: Mapping[str, str],
     group: int | None,
+    parent: int | None = None,
 ) -> None:
     """Do what ``python ARGS`` does: ``-m MODULE ...``, or the ``-u ... -c CODE`` of workers."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
     for place, fd in enumerate(fds):
         os.dup2(fd, place)
         os.close(fd)
+    if parent is not None:
+        os.getppid = lambda: parent  # Of who wanted the process, as a worker's controller.
     in_group = group not in (None, os.getpgrp())
     if in_group:
         os.setpgid(0, group or 0)

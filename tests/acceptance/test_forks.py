@@ -76,10 +76,13 @@ def test_workers_of_a_fork_are_forks(project: Project) -> None:
     project.run("test_worker.py", "-n1").assert_outcomes(passed=1)
 
 
-def test_workers_are_in_the_group_of_their_session(project: Project) -> None:
-    project.write("test_group.py", "import os\ndef test_group():\n    assert os.getpgrp() == 0\n")
-    session = project.start("test_group.py", "-n1")
-    assert f"assert {session.process.pid} == 0" in session.finish(60)
+def test_workers_have_their_session_for_a_parent_and_its_group(project: Project) -> None:
+    project.write(
+        "test_of.py", "import os\ndef test_of():\n    assert 0 == (os.getppid(), os.getpgrp())\n"
+    )
+    session = project.start("test_of.py", "-n1")
+    pid = session.process.pid
+    assert f"assert 0 == ({pid}, {pid})" in session.finish(60)
 
 
 def test_what_an_interpreter_reads_at_its_start_needs_one(
