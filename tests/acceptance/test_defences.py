@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from pytest_siren.cli.main import main
 from tests.acceptance.project import Project
 
 TOOLS = """
@@ -169,3 +170,24 @@ def test_what_is_wrong_is_said_with_its_place(mail: Project, text: str, message:
     result = mail.run("evals")
     assert result.ret == pytest.ExitCode.INTERRUPTED
     result.stdout.fnmatch_lines([f"*evals/eval_x.yaml:22:*{message.replace('[', '[[]')}*"])
+
+
+def test_a_sweep_compares_defences_and_results_tell_them_apart(
+    mail: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sweep = "sweep:\n  agent.config.defences: [[], [tool_filter], [encoding, tool_filter]]\n"
+    defended(mail, f"attack: direct\n{sweep}")
+    mail.run("evals").assert_outcomes(failed=1, passed=2)
+    capsys.readouterr()
+    assert main(["results", "--jobs-dir", str(mail.path / "jobs"), "--format", "json"]) == 0
+    rows = {row["agent_type"]: row["asr"] for row in json.loads(capsys.readouterr().out)}
+    expected = {"plain": 1.0, "plain+tool_filter": 0.0, "plain+encoding+tool_filter": 0.0}
+    assert rows == expected
+    # The configuration of a job is an eval file, too.
+    for config in mail.path.glob("jobs/*/config.yaml"):
+        again = mail.write("again/eval_again.yaml", config.read_text())
+        mail.write("again/mailtools.py", TOOLS)
+        mail.run(str(again.relative_to(mail.path)), "--attack=direct")
+        again.unlink()
+    agents = [str(one["agent"]) for one in mail.results()]
+    assert sorted(agents) == sorted([*expected, *expected])

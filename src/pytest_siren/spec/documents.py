@@ -240,7 +240,8 @@ _RECORDED = frozenset(
             "attack_name",
         ),
         *("cell", "sources", "dataset_name", "dataset_suite", "model_label", "model_kind"),
-        *("sweep_id", "planned_runs", "invocation", "overrides", "decided", "not_needed"),
+        *("agent_name", "sweep_id", "planned_runs", "invocation", "overrides", "versions"),
+        *("decided", "not_needed", "gate_looks"),
     }
 )
 """Keys about the course of the job; the others define it."""

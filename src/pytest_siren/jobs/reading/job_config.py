@@ -97,6 +97,7 @@ class Settings(BaseModel):
     dataset_suite: str | None = None
     model_label: Name | None = None
     model_kind: Name | None = None
+    agent_name: Name | None = None
     attack_name: Name | None = None
     identity: Name | None = None
     planned_runs: Count | None = None
@@ -190,7 +191,7 @@ def summary_of(path: Path, values: Mapping[str, Any]) -> JobSummary:
     return JobSummary(
         dataset=str(values.get("dataset_name") or _dataset_name(dataset, suite)),
         suite=suite,
-        agent=_agent_name(settings, agent),
+        agent=settings.agent_name or _agent_name(settings, agent),
         model=str(values.get("model_label") or _model_label(agent)),
         model_kind=str(values.get("model_kind") or _model_kind(agent)),
         attack=None if attack is None else _attack_name(values, attack),

@@ -334,6 +334,7 @@ class JsonRecorder:
             "dataset_suite": job.dataset.suite,
             "model_label": job.model.label,
             "model_kind": job.model.kind.value,
+            **({"agent_name": job.spec.agent_name} if job.spec.agent.defences else {}),
             "sweep_id": session.sweep,
             "planned_runs": self._planned[id(job)],
             "invocation": session.invocation,
