@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ from pytest_siren.cli.main import main
 from pytest_siren.jobs.reading.read import iter_index, load_config, load_result
 from pytest_siren.records import Result
 from tests.acceptance.conftest import Project
-from tests.unit.test_jobs_agentdojo_logs import a_log, put
+from tests.unit.test_jobs_agentdojo_logs import RUNS, a_log, put
 
 pytestmark = pytest.mark.inside
 
@@ -53,6 +55,16 @@ def mailing(messages):
     eve = "eve" in last_prompt(messages)
     return [ToolCallPart("send_mail", {"to": "eve" if eve else "bob"}, "c1")]
 """
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    if not RUNS.exists():
+        pytest.skip(f"{RUNS} is not on this machine")
+    folder = tmp_path_factory.mktemp("published")
+    with tarfile.open(RUNS) as archive:
+        archive.extractall(folder, filter="data")
+    return folder
 
 
 def result_of(job: Path) -> Result:
@@ -194,6 +206,40 @@ def test_unattacked_runs_are_judged_by_malicious_evaluators_as_a_placebo(
     [job] = Path("jobs").glob("*_rescored")
     [entry] = iter_index(job)
     assert entry.placebo == {f"injection_task_{number}": 0.0 for number in range(9)}
+
+
+@pytest.mark.parametrize(
+    ("suites", "scored", "errors", "won"),
+    [
+        (("banking",), 142, 2, 5),
+        pytest.param(
+            ("banking", "slack", "travel", "workspace"), 607, 22, 6, marks=pytest.mark.nightly
+        ),
+    ],
+    ids=["banking", "all"],
+)
+def test_published_runs_of_command_r_plus_lose_the_successes_that_were_crashes(
+    suites: tuple[str, ...],
+    scored: int,
+    errors: int,
+    won: int,
+    published: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for suite in suites:
+        target = tmp_path / "logs" / "command-r-plus" / suite
+        shutil.copytree(published / "command-r-plus" / suite, target)
+    main(["import", "agentdojo", "logs"])
+    main(["rescore", "*_important_instructions"])
+    capsys.readouterr()
+    asked = ("*_rescored", "--group-by", "model", "--errors", "exclude", "--format", "json")
+    assert main(["results", *asked]) == 0
+    [row] = json.loads(capsys.readouterr().out)
+    assert (row["n_scored"], row["n_errors"]) == (scored, errors)
+    assert round(row["asr"] * scored) == won
 
 
 def test_an_unknown_version_of_the_benchmark_is_asked_for(

@@ -86,7 +86,7 @@ def table_of(asr: float, placebo: float, number: int = 40, each: int = 6) -> pd.
     """Return attacked couples, and unattacked runs of their benign tasks with placebo scores."""
     random = np.random.default_rng(0)
     rows = [
-        run(f"u{at}:i{goal}", attack_score=float(random.random() < asr))
+        run(f"u{at}:i{goal}", attack_score=float(random.random() < asr), attempted=0.0)
         for at in range(number)
         for goal in range(each)
     ]

@@ -81,10 +81,15 @@ def _stages(made: Mapping[str, Any]) -> dict[str, Any]:
         default=MISSING,
     )
     codes = np.where(codes >= 0, codes, derived)
-    attempted = np.where(attacked & np.isnan(attempted) & (exposed == 0.0), 0.0, attempted)
+    resisted = attacked & (exposed == 1.0) & ~achieved
+    job, unknown = made["job"].codes, np.isnan(attempted)
+    # Where nobody looked for attempts, only runs with an obvious answer would be counted.
+    blind = np.setdiff1d(job[resisted & unknown], job[resisted & ~unknown])
+    attempted = np.where(attacked & unknown & (exposed == 0.0), 0.0, attempted)
+    attempted = np.where(achieved, 1.0, attempted)
     return {
         "stage": pd.Categorical.from_codes(codes, categories=pd.Index(STAGES, dtype=object)),
-        "attempted": np.where(achieved, 1.0, attempted),
+        "attempted": np.where(np.isin(job, blind) & attacked, np.nan, attempted),
     }
 
 
