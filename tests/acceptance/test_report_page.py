@@ -205,6 +205,37 @@ def test_the_comparison_and_the_plots_are_there(browser: Browser, report: Path) 
     assert page.locator("#rates .bar:visible").count() == 8
 
 
+def test_the_worst_attack_on_each_defence_is_plotted_against_utility(
+    browser: Browser, report: Path
+) -> None:
+    won = {("plain", "direct"): 1, ("plain", "dos"): 3, ("plain+guard", "direct"): 0}
+    rows = [
+        row(
+            agent=agent,
+            attack=attack,
+            job=f"jobs/{agent}-{attack}",
+            identity=f"{agent}-{attack}",
+            task_id=f"task{n}:advert",
+            benign_task=f"task{n}",
+            attack_score=float(n < wins),
+        )
+        for (agent, attack), wins in {**won, ("plain+guard", "dos"): 1}.items()
+        for n in range(4)
+    ]
+    target = report.parent / "defended.html"
+    write_html(target, data(rows))
+    page = browser.open(target.as_uri())
+    plot = page.locator("#tradeoff-plot")
+    assert plot.locator(".point").count() == 4
+    page.get_by_label("ASR", exact=True).select_option("worst")
+    titles = [one.text_content() or "" for one in plot.locator("g > title").all()]
+    assert [one.partition(": ")[2] for one in titles] == [
+        "ASR 75.0 %, utility 100 %",
+        "ASR 25.0 %, utility 100 %",
+    ]
+    assert "plain+guard" in plot.inner_text()
+
+
 def test_hostile_text_stays_text(browser: Browser, report: Path) -> None:
     page = browser.open(report.as_uri())
     page.locator("#text").fill("window.hacked")

@@ -7,7 +7,8 @@ const MOST_LABELS = 16;
 function startScatter() {
   let y = 'utility_under_attack';
   let grouping = Object.keys(data.points)[0];
-  const draw = () => drawScatter(grouping, y);
+  let asr = 'each';
+  const draw = () => drawScatter(grouping, y, asr === 'worst');
   const plottable = Object.values(data.points).some((rows) => rows.filter((row) => row.asr && row[y]).length > 1);
   if (!plottable) {
     dropSection('tradeoff');
@@ -17,6 +18,12 @@ function startScatter() {
     y = value;
     draw();
   }));
+  if (Object.values(data.points).some((rows) => worstOf(rows.filter((row) => row.asr)).some((row) => row.of > 1))) {
+    byId('tradeoff-controls').append(selectOf('ASR', [['each', 'Each attack'], ['worst', 'Worst attack']], asr, (value) => {
+      asr = value;
+      draw();
+    }));
+  }
   draw();
   return (key) => {
     grouping = key;
@@ -24,8 +31,24 @@ function startScatter() {
   };
 }
 
-function drawScatter(grouping, y) {
-  const points = (data.points[grouping] || []).filter((row) => row.asr && row[y]);
+// One row for each agent, model and data set: that of the attack with the highest ASR. Its bounds are
+// the highest of all attacks; the upper one holds whichever attack is the worst.
+function worstOf(rows) {
+  const found = new Map();
+  for (const row of rows) {
+    const key = JSON.stringify([row.model, row.agent, row.dataset]);
+    const others = found.get(key) || [];
+    found.set(key, [...others, row]);
+  }
+  return [...found.values()].map((same) => {
+    const worst = same.reduce((one, other) => (other.asr[0] > one.asr[0] ? other : one));
+    return { ...worst, of: same.length, worst: true, asr: [0, 1, 2].map((place) => Math.max(...same.map((row) => row.asr[place]))) };
+  });
+}
+
+function drawScatter(grouping, y, worst) {
+  const drawn = (data.points[grouping] || []).filter((row) => row.asr && row[y]);
+  const points = worst ? worstOf(drawn) : drawn;
   const place = byId('tradeoff-plot');
   if (!points.length) {
     place.replaceChildren(el('p', { class: 'empty' }, 'No row of this table has both rates: choose other rows at the top of the table of rates.'));
@@ -66,10 +89,12 @@ function modelOf(point) {
   return point.model;
 }
 
-// Shapes tell apart what colours do not: data sets where there are several, else attacks.
+// Shapes tell apart what colours do not: data sets where there are several, else attacks; of the
+// worst attacks, agents with their defences.
 function shapeOf(point, points) {
   const several = new Set(points.map((one) => one.dataset)).size > 1;
-  return several ? point.dataset : point.attack || 'none';
+  if (several || !point.worst) return several ? point.dataset : point.attack || 'none';
+  return point.agent;
 }
 
 function distinct(values) {
