@@ -64,7 +64,7 @@ class Source:
 
 
 class Mails:
-    name, suite, user_name, sources = "mails", None, None, ()
+    name, suite, user_name, sources, couples = "mails", None, None, (), ()
 
     def __init__(self) -> None:
         self.environment = MailEnvironment()

@@ -28,7 +28,7 @@ TASK = BenignTask("mail", "Read my mail.", {"utility": lambda evidence: 1.0})
 
 
 class Mails:
-    name, suite, user_name, sources = "mails", None, None, ()
+    name, suite, user_name, sources, couples = "mails", None, None, (), ()
 
     def __init__(self) -> None:
         self.environment = MailEnvironment()
