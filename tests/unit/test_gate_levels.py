@@ -214,3 +214,38 @@ def test_looking_again_after_each_run_is_wrong_as_rarely_as_looking_once() -> No
             ever[one] += 1
     assert ever[HELD] <= 0.05 * 150
     assert ever[BROKEN] <= 0.05 * 150
+
+
+def outage(
+    random: np.random.Generator, errors: int, runs: int, *, apart: bool
+) -> list[dict[str, Any]]:
+    """Return runs of which so many fail: one after the other, or at random times."""
+    start = int(random.integers(0, runs - errors))
+    places = random.permutation(runs)[:errors] if apart else np.arange(start, start + errors)
+    failed = np.isin(np.arange(runs), places)
+    return [
+        run(f"u{n}:i", status="error" if fails else "scored", ended_at=float(n))
+        for n, fails in enumerate(failed)
+    ]
+
+
+def test_an_outage_breaks_no_gate_on_errors() -> None:
+    """50 consecutive runs are one event, which may not come again; the same apart are 50."""
+    random = np.random.default_rng(4)
+    [result] = judged(["error_rate <= 0.03"], outage(random, 50, 600, apart=False))
+    assert result.verdict is OPEN
+    assert result.why.endswith("(errors came in streaks of up to 50 runs, of 6 blocks)")
+    assert (result.value, result.units, result.runs) == (pytest.approx(50 / 600), 600, 600)
+    [result] = judged(["error_rate <= 0.03"], outage(random, 50, 600, apart=True))
+    assert result.verdict is BROKEN
+    without_times = [{**row, "ended_at": None} for row in outage(random, 50, 600, apart=False)]
+    assert judged(["error_rate <= 0.03"], without_times)[0].verdict is BROKEN
+
+
+def test_errors_at_random_times_are_seldom_taken_for_an_outage() -> None:
+    random = np.random.default_rng(5)
+    decided = [
+        judged(["error_rate <= 0.02"], outage(random, 60, 300, apart=True))[0].verdict is BROKEN
+        for _ in range(20)
+    ]
+    assert sum(decided) >= 17

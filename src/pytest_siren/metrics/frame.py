@@ -25,13 +25,16 @@ CATEGORIES = (
 INTEGERS = ("run_index", "attempts", "input_tokens", "output_tokens", "unpriced")
 FLOATS = (
     *("benign_score", "attack_score", "cost", "duration", "exposed"),
-    *("attempted", "placebo", "triggered"),
+    *("attempted", "placebo", "triggered", "ended_at"),
 )
 OPTIONAL = (
     *("decided", "exposed", "finish"),
-    *("stage", "attempted", "placebo_scores", "placebo", "triggered"),
+    *("stage", "attempted", "placebo_scores", "placebo", "triggered", "ended_at"),
 )
-"""Columns that a caller may omit; their values are then missing."""
+"""Columns that a caller may omit; their values are then missing.
+
+``ended_at``, in seconds since the epoch, is known of the runs of a session only.
+"""
 COLUMNS = (*CATEGORIES, *INTEGERS, *FLOATS)
 
 
@@ -293,6 +296,7 @@ def runs_of(reports: Iterable[RunReport], decided: Mapping[str, str] | None = No
     columns["placebo_scores"] = [one.placebo for one in chosen]
     columns["finish"] = [one.finish for one in chosen]
     columns["duration"] = [one.duration for one in chosen]
+    columns["ended_at"] = [one.finished_at for one in chosen]
     return table(columns)
 
 

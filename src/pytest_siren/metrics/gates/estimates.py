@@ -14,14 +14,16 @@ from pytest_siren.metrics.betting import LEVEL, Evidence, evidence_of_clusters, 
 from pytest_siren.metrics.compare.difference import Difference
 from pytest_siren.metrics.gates.result import GateResult, Verdict
 from pytest_siren.metrics.gates.selection import base, score_column
-from pytest_siren.metrics.rates.choices import Cluster, Estimate
-from pytest_siren.metrics.rates.intervals import Clusters
+from pytest_siren.metrics.rates.choices import Cluster, Errors, Estimate
+from pytest_siren.metrics.rates.intervals import Clusters, estimate
 from pytest_siren.metrics.rates.measures import (
     ExposureCounts,
     Floats,
     Measure,
     rate,
     read_note,
+    run_scores,
+    unit_codes,
     units,
 )
 from pytest_siren.spec.gates import TOTALS, WORST, Gate
@@ -46,6 +48,8 @@ class GateEstimate:
     """A remark to print after the figures."""
     evidence: Evidence | None = None
     """What the values show whatever their distribution; ``None`` for figures that are exact."""
+    streaks: bool = False
+    """Whether errors came in streaks, of which nobody knows how many would come in further runs."""
     alike: bool = True
     """Whether the interval alone is a proof: independent observations, each 0 or 1 (or, of changes,
     -1)."""
@@ -86,12 +90,46 @@ def estimate_measure(
     if measure in WORST:
         return _worst(runs, measure, confidence)
     asked = Measure.of(measure)
+    if measure == "error_rate" and (streaky := _in_streaks(runs, asked, confidence)):
+        return streaky
     found = rate(runs, asked, cluster=cluster, confidence=confidence)
     if found is None:
         return None
     of_units = units(runs, asked, cluster=cluster)
     made = gate_estimate(found, of_units.values, of_units.tasks)
     return replace(made, short=of_units.short, undecided=len(of_units.open_rows))
+
+
+def _in_streaks(runs: pd.DataFrame, measure: Measure, confidence: float) -> GateEstimate | None:
+    """Return the error rate if errors came in streaks, as in an outage of the provider.
+
+    Then consecutive runs depend on each other: blocks of them, twice as long as the longest streak,
+    are the clusters (batch means: Conway 1963, Management Science 10, 47-61). ``None`` if errors
+    came in no longer streaks than by chance (Wald and Wolfowitz 1940, Annals of Mathematical
+    Statistics 11, 147-162, at 5 %), or the times are unknown.
+    """
+    scores, ended = run_scores(runs, measure, Errors.EXCLUDE), runs["ended_at"].to_numpy(np.float64)
+    known = ~np.isnan(scores)
+    if not known.any() or np.isnan(ended[known]).any():
+        return None
+    failed = scores[known][np.argsort(ended[known], kind="stable")] == 1.0
+    errors, number = int(failed.sum()), len(failed)
+    starts = np.flatnonzero(np.diff(failed, prepend=~failed[0]))
+    both = 2.0 * errors * (number - errors)
+    spread = both * (both - number) / (number**2 * max(number - 1.0, 1.0))
+    if spread <= 0.0 or (len(starts) - both / number - 1.0) / sqrt(spread) > _FEWER_STREAKS:
+        return None
+    longest = int(np.diff(starts, append=number)[failed[starts]].max())
+    values, blocks = failed.astype(np.float64), np.arange(number) // (2 * longest)
+    clusters = Clusters.of(blocks)
+    made = estimate(values, clusters, runs=number, confidence=confidence)
+    note = f"errors came in streaks of up to {longest:,} runs, of {int(blocks[-1]) + 1:,} blocks"
+    tasks = len(np.unique(unit_codes(runs)[known]))
+    return replace(gate_estimate(made, values, clusters), units=tasks, note=note, streaks=True)
+
+
+_FEWER_STREAKS = -1.6449
+"""The 5 % quantile of the normal distribution."""
 
 
 def gate_estimate(found: Estimate, values: Floats, clusters: Clusters) -> GateEstimate:

@@ -166,7 +166,7 @@ def _undecided(
 ) -> GateResult:
     """Return the result for an interval that contains the bound."""
     why = words.why_across(gate, found, counts, settings)
-    asked = settings.advice and not counts.pending
+    asked = settings.advice and not counts.pending and not found.streaks
     need = required(gate, found, over, settings) if asked else None
     if need is not None:
         why = f"{why}; {required_runs_text(need, gate, found)}"
