@@ -82,9 +82,7 @@ def test_runs_that_share_their_fixtures_are_side_by_side(project: Project) -> No
     project.run("evals/test_shop.py", "evals/test_last.py").assert_outcomes(passed=4)
 
 
-def test_workers_set_up_what_their_runs_share(project: Project) -> None:
-    pytest.importorskip("xdist")
-    function = """
+MANY = """
 import os
 
 @pytest.fixture(scope="session")
@@ -105,10 +103,32 @@ def test_till(siren_run, till):
     assert till == os.getpid()
     return siren_run.tools[0]()
 """
-    shop(project, function)
-    project.run("evals", "-n2").assert_outcomes(passed=12)
-    assert len(set(ids(project))) == 12
-    project.run("evals", "-n2", "--lf").stdout.fnmatch_lines(["recorded: 12 of 12 runs,*"])
+
+
+def check_many(project: Project, *args: str) -> None:
+    """Each run is executed once, by ``args``, and found by ``--lf``."""
+    small = 'slurm={"mem_gb": 1, "cpus_per_task": 1, "time_minutes": 60}'
+    shop(project, MANY.replace("runs=3", f"runs=3, {small}"))
+    project.run("evals", *args).assert_outcomes(passed=12)
+    assert len(set(ids(project))) == len(project.results()) == 12
+    project.run("evals", *args, "--lf").stdout.fnmatch_lines(["recorded: 12 of 12 runs,*"])
+
+
+def test_workers_set_up_what_their_runs_share(project: Project) -> None:
+    pytest.importorskip("xdist")
+    check_many(project, "-n2")
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("engine", ["local", "dask"])
+def test_elements_set_up_what_their_runs_share(project: Project, engine: str) -> None:
+    check_many(project, f"--siren-executor={engine}", "--slurm-shards=2")
+
+
+@pytest.mark.nightly
+@pytest.mark.usefixtures("slurm")
+def test_elements_of_slurm_set_up_what_their_runs_share(project: Project) -> None:
+    check_many(project, "--slurm", "--slurm-shards=2")
 
 
 PARAMETERS = """
