@@ -191,3 +191,12 @@ def test_a_sweep_compares_defences_and_results_tell_them_apart(
         again.unlink()
     agents = [str(one["agent"]) for one in mail.results()]
     assert sorted(agents) == sorted([*expected, *expected])
+
+
+def test_a_refused_call_stays_refused_where_a_job_is_judged_again(
+    mail: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    defended(mail, POLICY)
+    mail.run("evals", "--attack=direct", "--job-name=one")
+    assert main(["rescore", str(mail.path / "jobs/one")]) == 0
+    assert [one["attack_score"] for one in mail.results()] == [0.0, 0.0]

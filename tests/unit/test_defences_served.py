@@ -28,8 +28,10 @@ from pytest_siren.defences.spotlighting import (
     EncodingConfig,
 )
 from pytest_siren.defences.tool_policy import ToolPolicy, ToolPolicyConfig
+from pytest_siren.evaluation.reenactment import answered_calls
 from pytest_siren.evaluation.run import RunOutcome
 from pytest_siren.evaluation.scores import Status
+from pytest_siren.evaluation.scoring import allowed_calls
 from pytest_siren.models.control import ControlSource
 from tests.unit.test_defences_agentdojo import ours
 from tests.unit.test_serving_agentdojo import chat_agent, plans, verdicts
@@ -67,6 +69,8 @@ def seen(outcome: RunOutcome) -> tuple[Any, ...]:
         outcome.stage,
         outcome.triggered,
         ours(outcome.messages),
+        [(one.call.name, one.call.args) for one in answered_calls(outcome.messages)],
+        [(call.name, call.args) for call in allowed_calls(outcome.messages)],
     )
 
 

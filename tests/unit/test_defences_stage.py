@@ -11,6 +11,8 @@ from pydantic_ai.messages import ModelRequest, ModelResponse, TextPart, ToolCall
 from pytest_siren.defences.base import Defence, DefendedRun
 from pytest_siren.defences.guard import Defences
 from pytest_siren.defences.tool_filter import ToolFilter, ToolFilterConfig
+from pytest_siren.evaluation.reenactment import answered_calls
+from pytest_siren.evaluation.scoring import allowed_calls
 from pytest_siren.evaluation.stage import Stage
 from pytest_siren.evaluation.states import (
     InjectableModelRequest,
@@ -86,6 +88,9 @@ def test_a_refused_call_is_executed_on_no_way(environment: Any) -> None:
     assert end.env_state.sent == back.env_state.sent == []
     assert end.messages[2].parts[0].content == "Nothing is sent."
     assert [call.name for call in evidence.calls] == ["read"]
+    # Whoever reads the record knows it, too.
+    assert [one.call.name for one in answered_calls(end.messages)] == ["read"]
+    assert [call.name for call in allowed_calls(end.messages)] == ["read"]
 
 
 def test_filtered_tools_are_those_of_the_way_that_is_gone() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 from pydantic_ai.messages import (
     ModelMessage,
@@ -16,6 +17,7 @@ from pydantic_ai.tools import ToolDefinition
 from pytest_siren.defences.base import Alarm, Defence, DefendedRun
 from pytest_siren.evaluation.stage import Stage
 from pytest_siren.evaluation.states import (
+    REFUSED,
     AgentState,
     InjectableModelRequest,
     ModelRequestReady,
@@ -24,6 +26,8 @@ from pytest_siren.evaluation.states import (
     without_vectors,
 )
 from pytest_siren.evaluation.tasks import BenignTask, ToolCall, ToolOutcome
+
+T = TypeVar("T", bound=ModelMessage)
 
 
 @dataclass(eq=False)
@@ -44,6 +48,8 @@ class Defences:
     """Calls of the current step, as they were executed or refused."""
     _withheld: set[str] = field(default_factory=set)
     """Injection vectors whose planted text a defence removed from a result in this step."""
+    _refused: set[tuple[str | None, str]] = field(default_factory=set)
+    """Calls whose results say that they were refused: id and tool."""
     _given: str | None = None
     """The system prompt that an agent with a conversation of its own was given."""
 
@@ -62,7 +68,7 @@ class Defences:
 
     async def before(self, state: AgentState, stage: Stage) -> AgentState:
         """Return the state that the agent steps from instead of ``state``."""
-        self._screened, self._withheld = [], set()
+        self._screened, self._withheld, self._refused = [], set(), set()
         if isinstance(state, ModelRequestReady) and not state.messages:
             for name, defence in self.defences.items():
                 state = await defence.open(state, self._run(name, state, stage))
@@ -73,6 +79,10 @@ class Defences:
         done = len(state.executed)
         if len(reached.executed) - done == len(self._screened) > 0:
             reached = replace(reached, executed=(*reached.executed[:done], *self._screened))
+        if self._refused:
+            before, new = len(state.messages), reached.messages[len(state.messages) :]
+            messages = (*reached.messages[:before], *map(self._noted, new))
+            reached = replace(reached, messages=messages)
         if not isinstance(reached, InjectableModelRequest | ModelRequestReady):
             return reached
         if getattr(state, "request", None) is reached.request:
@@ -117,6 +127,9 @@ class Defences:
         ``before`` is how many calls were executed before these ``calls``.
         """
         found = []
+        for call in calls:
+            known = (call.id, call.name)
+            self._refused = self._refused | {known} if call.refused else self._refused - {known}
         for number, (call, outcome) in enumerate(zip(calls, outcomes, strict=True), before):
             self._read[number] = (call, outcome)
             given = outcome.vectors
@@ -134,6 +147,7 @@ class Defences:
         It names the vectors whose planted text was removed in this step.
         """
         request = self._told(request, first=first)
+        request = self._noted(request)
         removed = self._withheld - injected_vectors(request)
         return without_vectors(request, removed) if removed else request
 
@@ -144,6 +158,21 @@ class Defences:
             for defence in self.defences.values():
                 request = defence.request(request, self.task)
         return request
+
+    def _noted(self, message: T) -> T:
+        """Return ``message`` with a note at the results of calls that were refused in this step."""
+        if not (self._refused and isinstance(message, ModelRequest)):
+            return message
+        return replace(
+            message,
+            parts=[
+                replace(part, metadata={**(part.metadata or {}), REFUSED: True})
+                if isinstance(part, ToolReturnPart)
+                and (part.tool_call_id, part.tool_name) in self._refused
+                else part
+                for part in message.parts
+            ],
+        )
 
     def sent(self, messages: Sequence[ModelMessage]) -> list[ModelMessage]:
         """Return what is sent instead of ``messages``, the whole conversation of such an agent."""

@@ -18,7 +18,7 @@ from pydantic_ai.messages import (
 )
 
 from pytest_siren.evaluation.scoring import decode_calls
-from pytest_siren.evaluation.states import OpenStates
+from pytest_siren.evaluation.states import OpenStates, is_refused
 from pytest_siren.evaluation.tasks import BenignTask, Environment, ToolCall, ToolOutcome
 
 
@@ -34,7 +34,8 @@ class Answered:
 def answered_calls(messages: Sequence[ModelMessage]) -> list[Answered]:
     """Return the calls in ``messages`` that have a result there, in the order of the results.
 
-    A call without a result was never executed, nor was one whose arguments could not be decoded.
+    A call without a result was never executed, nor was one whose arguments could not be decoded or
+    that a defence refused.
     """
     asked: list[ToolCall] = []
     found: list[Answered] = []
@@ -49,7 +50,7 @@ def answered_calls(messages: Sequence[ModelMessage]) -> list[Answered]:
             call = next((one for one in asked if (one.id or "") == part.tool_call_id), None)
             if call is not None:
                 asked.remove(call)
-                if call.problem is None:
+                if call.problem is None and not is_refused(part):
                     found.append(Answered(call, str(part.content)))
     return found
 

@@ -21,9 +21,11 @@ from unicodedata import category
 from pydantic_ai.messages import (
     FilePart,
     ModelMessage,
+    ModelRequest,
     ModelResponse,
     NativeToolCallPart,
     ToolCallPart,
+    ToolReturnPart,
 )
 from pydantic_ai.models import ModelRequestParameters
 from pydantic_ai.usage import UsageLimits
@@ -33,7 +35,7 @@ from pytest_siren.evaluation.components import implements
 from pytest_siren.evaluation.isolation import UserInterrupt
 from pytest_siren.evaluation.models import ModelKind, ModelSource, RunContext
 from pytest_siren.evaluation.scores import SCORED_BY_DEFAULT, Finish
-from pytest_siren.evaluation.states import State
+from pytest_siren.evaluation.states import State, is_refused
 from pytest_siren.evaluation.tasks import (
     BenignTask,
     Couple,
@@ -518,14 +520,28 @@ def evidence_of(state: State, pre_state: Any) -> Evidence:
     return Evidence(
         messages=state.messages,
         output=final_text(state.messages),
-        calls=_not_refused(asked_calls(state.messages), state.executed),
+        calls=_without(
+            asked_calls(state.messages),
+            Counter[_Name]((call.id, call.name) for call in state.executed if call.refused),
+        ),
         pre_state=pre_state,
         post_state=state.env_state,
     )
 
 
-def _not_refused(asked: tuple[ToolCall, ...], executed: Sequence[ToolCall]) -> Sequence[ToolCall]:
-    refused = Counter((call.id, call.name) for call in executed if call.refused)
+def allowed_calls(messages: Sequence[ModelMessage]) -> Sequence[ToolCall]:
+    """Return what ``asked_calls`` does of recorded ``messages``, without what defences refused."""
+    parts = (part for one in messages if isinstance(one, ModelRequest) for part in one.parts)
+    refused = [part for part in parts if isinstance(part, ToolReturnPart) and is_refused(part)]
+    counted = Counter[_Name]((part.tool_call_id, part.tool_name) for part in refused)
+    return _without(asked_calls(messages), counted)
+
+
+_Name: TypeAlias = tuple[str | None, str]
+"""Id and tool of a call."""
+
+
+def _without(asked: tuple[ToolCall, ...], refused: Counter[_Name]) -> Sequence[ToolCall]:
     if not refused:
         return asked
     kept = []

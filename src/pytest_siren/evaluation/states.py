@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
-from pydantic_ai.messages import ModelMessage, ModelRequest, ModelResponse
+from pydantic_ai.messages import ModelMessage, ModelRequest, ModelResponse, ToolReturnPart
 from pydantic_ai.usage import RunUsage
 
 from pytest_siren.evaluation.components import implements
@@ -23,6 +23,8 @@ from pytest_siren.evaluation.tasks import (
 
 INJECTED_VECTORS = "injected_vectors"
 """Key in a request's metadata: the vectors whose planted content the request shows."""
+REFUSED = "refused"
+"""Key in the metadata of a tool's result: a defence refused the call, which was not executed."""
 REMOVED_VECTORS = "removed_vectors"
 """Key in a request's metadata: the vectors whose planted content a defence took out of it."""
 
@@ -101,6 +103,11 @@ def injected_vectors(request: ModelRequest) -> frozenset[str]:
 def removed_vectors(request: ModelRequest) -> frozenset[str]:
     """Return the vectors whose planted content a defence took out of ``request``."""
     return frozenset((request.metadata or {}).get(REMOVED_VECTORS, ()))
+
+
+def is_refused(part: object) -> bool:
+    """Tell whether ``part`` of a request answers a call that a defence refused."""
+    return isinstance(part, ToolReturnPart) and bool((part.metadata or {}).get(REFUSED))
 
 
 def without_vectors(request: ModelRequest, vectors: Iterable[str]) -> ModelRequest:

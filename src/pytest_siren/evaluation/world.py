@@ -163,7 +163,8 @@ class World:
     @cached_property
     def tools(self) -> tuple[ToolDefinition, ...]:
         """The tools: name, description and JSON schema of the arguments."""
-        return tuple(self.stage.environment.tools(self.stage.task))
+        tools = self.stage.environment.tools(self.stage.task)
+        return tuple(tools if self.stage.guard is None else self.stage.guard.offered(tools, ()))
 
     @cached_property
     def model(self) -> Model:

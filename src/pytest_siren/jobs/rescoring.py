@@ -42,7 +42,7 @@ from pytest_siren.evaluation.scoring import (
     Judging,
     Reported,
     Scoring,
-    asked_calls,
+    allowed_calls,
     final_text,
     is_judge,
     scored,
@@ -359,7 +359,7 @@ class _Again:
             evidence = Evidence(
                 messages=messages,
                 output=final_text(messages),
-                calls=asked_calls(messages),
+                calls=allowed_calls(messages),
                 pre_state=states.before,
                 post_state=states.after,
             )
