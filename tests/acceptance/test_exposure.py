@@ -65,7 +65,8 @@ def half(mail: Project) -> Project:
 def gates(result: pytest.RunResult) -> list[str]:
     _, _, text = result.stdout.str().partition(" gates ===")
     others = ("=", "the session fails by its gates")
-    return [line for line in text.splitlines()[1:] if line and not line.startswith(others)]
+    lines = (line for line in text.splitlines()[1:] if line and not line.startswith(others))
+    return [line for line in lines if "gates, not corrected" not in line]
 
 
 def test_no_gate_on_attacks_holds_where_nothing_was_delivered(mail: Project) -> None:

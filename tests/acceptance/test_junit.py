@@ -65,6 +65,7 @@ def test_an_attacked_run_says_who_won_on_what_and_where_it_is_recorded(
         "attack": "template_string",
         "vectors": "note",
         "exposed": "true",
+        "stage": "achieved",
         "agent": "plain",
         "model": "scripted:echo",
         "run_index": "0",

@@ -239,6 +239,7 @@ def test_only_a_difference_may_be_negative() -> None:
         ("asr_placebo", {}, False),
         ("secure_utility", {"utility_under_attack": 0.4}, False),
         ("secure_utility", {"utility_under_attack": 0.5}, True),
+        ("secure_utility", {"utility_under_attack": 0.5, "asr": 1.0}, False),
     ],
 )
 def test_a_column_is_shown_where_it_tells_more(

@@ -445,7 +445,8 @@ def tells_more(name: str, values: Mapping[str, float | None]) -> bool:
             return False  # ``asr_attributable`` is beside it.
         case "asr_attributable":
             return values.get("asr_placebo") != 0.0
-    return found != values.get("utility_under_attack")
+    # Where the attacker always won it is 0.
+    return found != values.get("utility_under_attack") and values.get("asr") != 1.0
 
 
 def unit_codes(runs: pd.DataFrame) -> Ints:
