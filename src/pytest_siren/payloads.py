@@ -195,6 +195,10 @@ class RunReport:
     """How far the attack came, such as ``reached``; ``None`` as above."""
     attempted: bool | None = None
     """Whether the model made a call that the attacker wants; ``None`` as above."""
+    first_success: int | None = None
+    """Number of the first try that succeeded, of an attack that searches; else ``None``."""
+    query_budget: int | None = None
+    """How many tries the attack could make; ``None`` where it does not search."""
     placebo: str | None = None
     """Of a run without an attack: JSON object of malicious task to the score that its evaluators
     give."""

@@ -110,7 +110,11 @@ def _journal(project: Project) -> list[dict[str, Any]]:
 @pytest.mark.inside
 def test_a_search_ends_with_the_text_that_succeeds(notes: Project) -> None:
     _attack(notes, "{proposer: {type: pair, config: {model: 'writer:v1', streams: 1}}}")
-    notes.run("evals")
+    result = notes.run("evals", "--gate", "asr@2 <= 0.5", "--gate-on=point")
+    assert result.ret == 0
+    result.stdout.fnmatch_lines(
+        ["*ASR within queries (95 % band):  @1 0.000 *", "*@3 1.000 *@10 1.000 *"]
+    )
     (record,) = notes.results()
     assert record["attack_score"] == 1.0
     assert record["search"] == {"queries": 3, "first_success": 3, "budget": 10}

@@ -154,7 +154,7 @@ def test_a_benign_job_has_no_attack_figures() -> None:
 
 
 def test_a_k_below_1_is_refused() -> None:
-    with pytest.raises(ValueError, match="with a k of 1 or more"):
+    with pytest.raises(ValueError, match="with a k or q of 1 or more"):
         rows([report()], [0])
 
 

@@ -87,6 +87,7 @@ def _results(args: argparse.Namespace) -> int:
     from pytest_siren.jobs.reading.job_config import job_summary, job_type_summary
     from pytest_siren.metrics.rates.choices import Cluster, Errors
     from pytest_siren.metrics.rates.groups import groups
+    from pytest_siren.metrics.rates.queries import budgets_of
     from pytest_siren.reports.results_text import Layout, write_results
 
     theirs = args.names == "prompt-siren"
@@ -106,7 +107,8 @@ def _results(args: argparse.Namespace) -> int:
         return NO_ANSWER
     asked = asked_groups(args.group_by or ([_THEIR_GROUPS] if theirs else []))
     ks = tuple(dict.fromkeys(args.k or [1]))
-    layout = Layout(asked=asked, ks=ks, errors=args.errors, cells=cells)
+    queries = budgets_of(read.runs)
+    layout = Layout(asked=asked, ks=ks, errors=args.errors, queries=queries, cells=cells)
     found = groups(
         read.runs,
         columns_of(asked),

@@ -25,11 +25,12 @@ CATEGORIES = (
 INTEGERS = ("run_index", "attempts", "input_tokens", "output_tokens", "unpriced")
 FLOATS = (
     *("benign_score", "attack_score", "cost", "duration", "exposed"),
-    *("attempted", "placebo", "triggered", "ended_at"),
+    *("attempted", "placebo", "triggered", "ended_at", "first_success", "query_budget"),
 )
 OPTIONAL = (
     *("decided", "exposed", "finish"),
     *("stage", "attempted", "placebo_scores", "placebo", "triggered", "ended_at"),
+    *("first_success", "query_budget"),
 )
 """Columns that a caller may omit; their values are then missing.
 
@@ -294,6 +295,8 @@ def runs_of(reports: Iterable[RunReport], decided: Mapping[str, str] | None = No
     columns["attempted"] = [one.attempted for one in chosen]
     columns["triggered"] = [one.triggered for one in chosen]
     columns["placebo_scores"] = [one.placebo for one in chosen]
+    columns["first_success"] = [one.first_success for one in chosen]
+    columns["query_budget"] = [one.query_budget for one in chosen]
     columns["finish"] = [one.finish for one in chosen]
     columns["duration"] = [one.duration for one in chosen]
     columns["ended_at"] = [one.finished_at for one in chosen]

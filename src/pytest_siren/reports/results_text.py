@@ -54,6 +54,8 @@ class Layout:
     ks: tuple[int, ...]
     errors: str = "exclude"
     """How runs in error are counted."""
+    queries: tuple[int, ...] = ()
+    """Tries of attacks that search, for each of which there is a rate."""
     cells: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     """Identity of a configuration to the values of the keys that its sweep is over."""
 
@@ -77,7 +79,8 @@ class Layout:
             for sign in ("@^" if k > 1 else "@")
             for stem in ("benign_pass", "attack_pass")
         ]
-        return [*names, "asr", EXPOSURE, *STAGES]
+        searched = [f"asr@{queries}" for queries in self.queries]
+        return [*names, "asr", *searched, EXPOSURE, *STAGES]
 
     @property
     def own(self) -> dict[str, str]:
@@ -168,7 +171,7 @@ def _shown(group: Group, layout: Layout) -> dict[str, str]:
             row[name] = _exposure(group) if group.attacked else ""
         elif name in STAGES:
             row[name] = _rate(group, name) if _adds(group, name) else ""
-        elif name == "asr" or name.startswith("attack"):
+        elif name.partition("@")[0] == "asr" or name.startswith("attack"):
             row[name] = _rate(group, name) if group.attacked else ""
         else:
             row[name] = _rate(group, name)

@@ -35,7 +35,7 @@ KEYS = (
 OPERATORS = ("<=", ">=", "<", ">")
 
 _MEASURE = re.compile(r"[A-Za-z_]\w*(?:[@^]\w*)?")
-_OVER_K = re.compile(rf"(?:{'|'.join(OVER_K)})[@^][1-9]\d*")
+_OVER_K = re.compile(rf"(?:{'|'.join(OVER_K)})[@^][1-9]\d*|asr@[1-9]\d*")
 _KEY = re.compile(r"[A-Za-z_]\w*")
 _VALUE = re.compile(r"""\s*(?:"(?P<double>[^"]*)"|'(?P<single>[^']*)'|(?P<plain>[^,\]'"]+))""")
 _OPERATOR = re.compile(r"[<>=!~]+")
@@ -181,7 +181,7 @@ def _measure(reader: _Reader) -> str:
         if len(k) > 9 or int(k) > MOST_RUNS_OF_TASK:
             raise reader.error(f"k may be {MOST_RUNS_OF_TASK:,} at most", at)
         return name
-    known = [*plain, *(f"{stem}{kind}K" for stem in OVER_K for kind in "@^")]
+    known = [*plain, "asr@Q", *(f"{stem}{kind}K" for stem in OVER_K for kind in "@^")]
     hint = suggestion(name, known)
     raise reader.error(f"unknown measure {name!r}{hint}; known are {listed(known)}", at)
 

@@ -50,6 +50,13 @@ _NONE = -(2**60)
 _NUMBERS = ("run_index", "duration", "input_tokens", "output_tokens")
 
 
+class Search(msgspec.Struct, frozen=True, gc=False):
+    """The tries of an attack that searches."""
+
+    budget: Count
+    first_success: Count | None = None
+
+
 class Line(msgspec.Struct, frozen=True, gc=False):
     """The fields of a line of the index that a table needs; prompt-siren's have no ``status``."""
 
@@ -72,6 +79,7 @@ class Line(msgspec.Struct, frozen=True, gc=False):
     attempted: bool | None = None
     triggered: bool | None = msgspec.field(name="defence_triggered", default=None)
     placebo: dict[str, Score] | None = None
+    search: Search | None = None
     finish: Finish | None = None
 
 
@@ -176,6 +184,7 @@ _SCORED, _ERROR = _STATUSES.index(Status.SCORED), _STATUSES.index(Status.ERROR)
 _OF_DECIDING = (
     *("task", "vectors", "status", "error", "run_index", "benign_score", "attack_score"),
     *("duration", "finish", "exposed", "stage", "attempted", "placebo", "triggered"),
+    *("first_success", "query_budget"),
 )
 _INTEGERS = ("run_index", "input_tokens", "output_tokens")
 _FLOATS = (
@@ -303,6 +312,12 @@ class Indexes:
         }
         columns |= {name: np.asarray(values[name], dtype=np.int64) for name in _INTEGERS}
         columns |= {name: np.asarray(values[name], dtype=np.float64) for name in _FLOATS}
+        searches = [line.search for line in lines]
+        tries = [
+            (None, None) if one is None else (one.first_success, one.budget) for one in searches
+        ]
+        found = np.asarray(tries, dtype=np.float64).reshape(len(lines), 2)
+        columns |= {"first_success": found[:, 0], "query_budget": found[:, 1]}
         if self.paths:
             columns["path"] = np.asarray(values["path"], dtype=object)
             columns["run_id"] = np.asarray([line.run_id for line in lines], dtype=object)

@@ -79,15 +79,17 @@ class Results:
         from pytest_siren.metrics.frame import runs_of
         from pytest_siren.metrics.rates.choices import Cluster
         from pytest_siren.metrics.rates.groups import groups
+        from pytest_siren.metrics.rates.queries import budgets_of
         from pytest_siren.reports.grouping import asked_groups, columns_of
         from pytest_siren.reports.results_text import Layout, write_results
 
         asked = asked_groups(self.config.getoption("siren_results_group_by"))
         ks = tuple(dict.fromkeys(self.config.getoption("siren_pass_k"))) or (1,)
-        layout = Layout(asked=asked, ks=ks, cells=self._cells())
+        runs = runs_of(self._reports, self.config.stash.get(DECIDED, {}))
+        layout = Layout(asked=asked, ks=ks, queries=budgets_of(runs), cells=self._cells())
         out = StringIO()
         found = groups(
-            runs_of(self._reports, self.config.stash.get(DECIDED, {})),
+            runs,
             columns_of(asked),
             layout.measures,
             cluster=Cluster(chosen_cluster(self.config)),

@@ -54,6 +54,7 @@ def _block(row: SummaryRow, ks: Sequence[int], width: int, root: Path | None) ->
         *_title(row, width),
         *_flow("", _counts(row), width, gap="   "),
         *_rates(row, ks, width),
+        *_curve(row, width),
         *_exposure(row, width),
         *_answers(row, width),
         *_reach(row, width),
@@ -151,6 +152,14 @@ def _beside(
     for reason, runs in sorted(unknown.items()):
         notes.append(f"{runs:,} unknown ({printable(reason, _LONGEST_REASON)})")
     return notes
+
+
+def _curve(row: SummaryRow, width: int) -> list[str]:
+    """Return the ASR within so many tries; its intervals hold the whole curve with 95 %."""
+    if not row.curve:
+        return []
+    points = [f"@{one.queries:,} {_figure(one.estimate, ())}" for one in row.curve]
+    return _flow("ASR within queries (95 % band):", points, width, gap="  ")
 
 
 def _exposure(row: SummaryRow, width: int) -> list[str]:

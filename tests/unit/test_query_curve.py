@@ -1,0 +1,114 @@
+"""The rate of attacks that search, by the tries that they had."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from pytest_siren.metrics.frame import COLUMNS, table
+from pytest_siren.metrics.gates.evaluate import evaluate
+from pytest_siren.metrics.rates.choices import Cluster
+from pytest_siren.metrics.rates.measures import Measure, rate
+from pytest_siren.metrics.rates.queries import budgets, budgets_of, median_queries, query_curve
+from pytest_siren.spec.gates import parse_gate
+
+SKIPPED = ("stage", "attempted", "placebo_scores", "placebo", "decided", "exposed", "finish")
+
+
+def searched(firsts: Sequence[float | None], budget: float | None = 10) -> pd.DataFrame:
+    """Return a table with a couple for each of ``firsts``, its first success or ``None``."""
+    number = len(firsts)
+    columns: dict[str, list[Any]] = {
+        name: [None] * number for name in COLUMNS if name not in SKIPPED
+    }
+    for name in ("run_index", "attempts", "input_tokens", "output_tokens", "unpriced"):
+        columns[name] = [0] * number
+    couples = [(f"b{at}", f"m{at}") for at in range(number)]
+    columns |= {
+        "dataset": ["d"] * number,
+        "identity": ["i"] * number,
+        "job": ["j"] * number,
+        "attack": ["search"] * number,
+        "status": ["scored"] * number,
+        "task_id": [":".join(couple) for couple in couples],
+        "benign_task": [benign for benign, _ in couples],
+        "malicious_task": [malicious for _, malicious in couples],
+        "attack_score": [float(first is not None) for first in firsts],
+        "benign_score": [1.0] * number,
+        "first_success": list(firsts),
+        "query_budget": [budget] * number,
+    }
+    return table(columns)
+
+
+def value(runs: pd.DataFrame, name: str) -> float | None:
+    found = rate(runs, Measure.of(name), cluster=Cluster.COUPLE)
+    return None if found is None else found.value
+
+
+def test_a_success_counts_from_its_try_on() -> None:
+    runs = searched([1, 3, 7, None])
+    assert [value(runs, f"asr@{queries}") for queries in (1, 2, 3, 6, 7, 10)] == [
+        *(0.25, 0.25, 0.5, 0.5, 0.75, 0.75)
+    ]
+    assert value(runs, "asr") == 0.75
+
+
+def test_nothing_is_known_beyond_the_budget() -> None:
+    assert value(searched([1, 3, None], budget=5), "asr@6") is None
+
+
+def test_an_attack_that_does_not_search_has_one_try() -> None:
+    runs = searched([1, None, None, None], budget=None)
+    assert value(runs, "asr@1") == 0.25
+    assert value(runs, "asr@2") is None
+
+
+def test_points_are_spread_evenly_over_the_orders_of_magnitude() -> None:
+    assert budgets(1) == [1]
+    assert budgets(10) == [1, 3, 10]
+    assert budgets(250) == [1, 3, 10, 30, 100, 250]
+    assert budgets_of(searched([1], budget=None)) == ()
+    assert budgets_of(searched([1], budget=30)) == (1, 3, 10, 30)
+
+
+def test_the_band_is_wider_than_each_interval_and_holds_the_curve() -> None:
+    firsts = [*range(1, 11)] * 3 + [None] * 20
+    runs = searched(firsts)
+    curve = query_curve(runs, cluster=Cluster.COUPLE)
+    assert [point.queries for point in curve] == [1, 3, 10]
+    for point in curve:
+        alone = rate(runs, Measure("asr", queries=point.queries), cluster=Cluster.COUPLE)
+        assert alone is not None
+        assert point.estimate.value == alone.value
+        assert point.estimate.low < alone.low < alone.high < point.estimate.high
+    assert median_queries(curve) == 10
+    assert query_curve(searched([1], budget=None)) == []
+
+
+def test_the_band_covers_the_true_curve() -> None:
+    random = np.random.default_rng(7)
+    truth = {queries: 1.0 - 0.9**queries for queries in (1, 3, 10)}
+    covered = 0
+    for _ in range(100):
+        firsts = [int(one) if one <= 10 else None for one in random.geometric(0.1, 150)]
+        curve = query_curve(searched(firsts), cluster=Cluster.COUPLE)
+        covered += all(
+            point.estimate.low <= truth[point.queries] <= point.estimate.high for point in curve
+        )
+    assert 89 <= covered <= 100
+
+
+@pytest.mark.parametrize(("bound", "verdict"), [(0.9, "held"), (0.01, "broken")])
+def test_gates_bound_the_rate_within_so_many_tries(bound: float, verdict: str) -> None:
+    runs = searched([5] * 100 + [None] * 100)
+    gate = parse_gate(f"asr@5 <= {bound}", "--gate")
+    (result,) = evaluate([gate], runs)
+    assert result.verdict == verdict
+    assert result.value == 0.5
+    (before,) = evaluate([parse_gate("asr@4 <= 0.9", "--gate")], runs)
+    assert before.value == 0.0
