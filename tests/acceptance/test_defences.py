@@ -200,3 +200,17 @@ def test_a_refused_call_stays_refused_where_a_job_is_judged_again(
     mail.run("evals", "--attack=direct", "--job-name=one")
     assert main(["rescore", str(mail.path / "jobs/one")]) == 0
     assert [one["attack_score"] for one in mail.results()] == [0.0, 0.0]
+
+
+def test_a_defence_that_needs_an_agent_that_steps_says_so(mail: Project) -> None:
+    mail.write("evals/own_agent.py", "async def answer(prompt):\n    return 'At noon.'\n")
+    agent = "agent:\n  type: python\n  config:\n    target: own_agent:answer\n"
+    text = EVAL.replace('agent:\n  config:\n    model: "control:hijacked"\n', agent)
+    mail.write("evals/eval_x.yaml", f"{text}    defences: [datamarking]\n")
+    mail.run("evals").assert_outcomes(passed=1)
+    mail.write("evals/eval_x.yaml", f"{text}    defences: [tool_filter]\n")
+    result = mail.run("evals")
+    assert result.ret == pytest.ExitCode.INTERRUPTED
+    result.stdout.fnmatch_lines(
+        ["*the defence 'tool_filter' asks the model before the agent does, so it needs an agent*"]
+    )
