@@ -1,8 +1,8 @@
 """How long ``siren import agentdojo`` takes over a whole leaderboard, and how much memory.
 
 Run it with ``python -m benchmarks.imports FOLDER [--files N] [--json FILE]``, where FOLDER holds
-pipelines as AgentDojo's logger writes them (``PIPELINE/SUITE/TASK/ATTACK/INJECTION.json``). They are
-copied, each time under other names, until there are N files (36,000, some 50 pipelines), and
+pipelines as AgentDojo's logger writes them (``PIPELINE/SUITE/TASK/ATTACK/INJECTION.json``). They
+are copied, each time under other names, until there are N files (36,000, some 50 pipelines), and
 imported by a process of its own, whose import of AgentDojo's package is included.
 """
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -204,7 +205,7 @@ def test_every_exception_in_every_place_is_one_error(project: Project, args: lis
             continue
         assert one["status"] == "error", one["task_id"]
         assert one["exception_info"]["exception_type"] == name
-        assert f" - {name}" in lines[f"{place}-{name}"]
+        assert re.search(rf" - (\S+\.py:\d+: )?{name}", lines[f"{place}-{name}"])
     result.stdout.no_fnmatch_line("*INTERNALERROR*")
     result.stdout.no_fnmatch_line("*pending*")
 
