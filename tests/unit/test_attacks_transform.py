@@ -114,6 +114,7 @@ class Adaptive:
 
     async def run(self, stage: Any, target: Any) -> Any:
         state = await stage.begin({"mail": "one"})
+        stage.queries = 2
         return await stage.inject(state, {"mail": "two"})
 
 
@@ -132,7 +133,9 @@ def test_an_adaptive_attack_is_transformed_too_and_keeps_what_it_needs() -> None
     async def note(*args: Any) -> None:
         noted.append(args[-1])
 
-    asyncio.run(attack.run(SimpleNamespace(begin=note, inject=note), target()))
+    stage: Any = SimpleNamespace(begin=note, inject=note)
+    asyncio.run(attack.run(stage, target()))
+    assert stage.queries == 2
     assert noted == [{"mail": "<!-- one -->"}, {"mail": "<!-- two -->"}]
     assert needed_by(attack) is Support.STEP
     assert attack.models == ("openai:gpt-5",)

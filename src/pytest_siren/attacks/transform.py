@@ -90,11 +90,17 @@ class TransformAttack:
 class _Planting:
     """A stage on which every content is changed before it is planted."""
 
+    _stage: Stage
+    _transforms: Sequence[Transform]
+
     def __init__(self, stage: Stage, transforms: Sequence[Transform]) -> None:
-        self._stage, self._transforms = stage, transforms
+        vars(self).update(_stage=stage, _transforms=transforms)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stage, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        setattr(self._stage, name, value)
 
     async def begin(self, contents: Mapping[str, str]) -> InitialRequest:
         return await self._stage.begin(self._changed(contents))
