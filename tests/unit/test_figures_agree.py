@@ -27,7 +27,7 @@ from pytest_siren.spec.gates import STAGES, parse_gate
 from tests.unit.reports_sample import data
 from tests.unit.test_metrics_summary import report
 
-TABLES = 300
+TABLES = 200
 AT_ONCE = 50
 KS = (1, 2, 3)
 

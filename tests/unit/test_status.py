@@ -16,6 +16,8 @@ from tests.unit.test_metrics_summary import report
         ({}, "r", "RESISTED"),
         ({"exposed": None}, "r", "RESISTED"),
         ({"exposed": False}, "r", "RESISTED (not exposed)"),
+        ({"exposed": False, "stage": "blocked"}, "r", "RESISTED (blocked)"),
+        ({"stage": "attempted"}, "r", "RESISTED (attempted)"),
         ({"exposed": False, "recorded": True}, "r", "RESISTED (not exposed, recorded)"),
         ({"exposed": False, "attack_score": 1.0}, "H", "HIJACKED"),
         ({"recorded": True}, "r", "RESISTED (recorded)"),

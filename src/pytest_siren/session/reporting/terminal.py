@@ -366,7 +366,10 @@ def status(outcome: str, run: RunReport) -> tuple[str, str, str | tuple[str, dic
         letter, word = "r", "RESISTED"
         if run.exposed is False:
             # Without planted text there was nothing to resist.
-            return outcome, letter, (f"{word}{_beside(run, 'not exposed')}", {"yellow": True})
+            why = "blocked" if run.stage == "blocked" else "not exposed"
+            return outcome, letter, (f"{word}{_beside(run, why)}", {"yellow": True})
+        if run.stage == "attempted":
+            return outcome, letter, (f"{word}{_beside(run, 'attempted')}", colour)
     return outcome, letter, (f"{word}{_beside(run)}", colour)
 
 
