@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -114,7 +115,7 @@ def test_results_are_marked_and_errors_are_not() -> None:
         Encoding(EncodingConfig(encoding="rot13")): "gjb  jbeqf\nnaq zber",
     }
     for defence, text in marks.items():
-        assert marked(defence, outcome) == ToolOutcome(text, value=text, vectors=frozenset({"v"}))
+        assert marked(defence, outcome) == replace(outcome, text=text)
         error = ToolOutcome("ValueError: no", error=True)
         assert marked(defence, error) is error
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from pydantic_ai.messages import ModelRequest, ModelResponse, TextPart, ToolCallPart
 
+from pytest_siren.agents.plain import PlainAgent, PlainAgentConfig
 from pytest_siren.defences.base import Defence, DefendedRun
 from pytest_siren.defences.guard import Defences
 from pytest_siren.defences.tool_filter import ToolFilter, ToolFilterConfig
@@ -39,7 +40,7 @@ class NoEvil(Defence):
         if "EVIL" not in outcome.text:
             return outcome
         run.alarm("evil")
-        return replace(outcome, text="(removed)", value="(removed)", vectors=frozenset())
+        return replace(outcome, text="(removed)", vectors=frozenset())
 
     async def call(self, call: ToolCall, run: DefendedRun) -> str | None:
         return "Nothing is sent." if call.name == "send" else None
@@ -126,3 +127,17 @@ def test_filtered_tools_are_those_of_the_way_that_is_gone() -> None:
     assert on.triggered == ("d",)
     # Filtered once for each way that began before the first request.
     assert on.account.usage.requests == 8
+
+
+def test_an_agent_that_writes_results_from_their_values_reads_the_defended_text() -> None:
+    class Valued(MailEnvironment):
+        async def call(self, state: Any, call: ToolCall) -> ToolOutcome:
+            outcome = await super().call(state, call)
+            return replace(outcome, value={"body": state.body})
+
+    async def go() -> Any:
+        on = defended(NoEvil(), Valued())
+        on.agent = PlainAgent(PlainAgentConfig(tool_result_serialization_mode="json"))
+        return await on.finish(await on.begin({"body": "EVIL"}))
+
+    assert run(go()).messages[-1].text == "(removed)"

@@ -132,11 +132,15 @@ class Defences:
             self._refused = self._refused | {known} if call.refused else self._refused - {known}
         for number, (call, outcome) in enumerate(zip(calls, outcomes, strict=True), before):
             self._read[number] = (call, outcome)
-            given = outcome.vectors
+            given = outcome
             for name, defence in self.defences.items():
                 run = self._run(name, state, stage, number)
                 outcome = await defence.outcome(call, outcome, run)
-            self._withheld = (self._withheld - outcome.vectors) | (given - outcome.vectors)
+            if outcome.text != given.text:
+                # An agent may write results in a way of its own, from their values.
+                outcome = replace(outcome, value=outcome.text)
+            removed = given.vectors - outcome.vectors
+            self._withheld = (self._withheld - outcome.vectors) | removed
             found.append(outcome)
         stage.removed(self._withheld)
         return tuple(found)

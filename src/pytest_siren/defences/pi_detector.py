@@ -81,7 +81,7 @@ class Detector(Defence):
         if safety >= self._config.threshold:
             return outcome
         run.alarm(f"an injection in the result of {call.name} (safety {safety:.3f})")
-        return replace(outcome, text=OMITTED, value=OMITTED, vectors=frozenset())
+        return replace(outcome, text=OMITTED, vectors=frozenset())
 
 
 def _lines(messages: Sequence[ModelMessage]) -> Iterator[str]:

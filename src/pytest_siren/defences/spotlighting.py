@@ -33,8 +33,7 @@ class Spotlighting(Defence):
     async def outcome(self, call: ToolCall, outcome: ToolOutcome, run: DefendedRun) -> ToolOutcome:
         if outcome.error:
             return outcome
-        text = self.marked(outcome.text)
-        return replace(outcome, text=text, value=text)
+        return replace(outcome, text=self.marked(outcome.text))
 
 
 class Delimiting(Spotlighting):
