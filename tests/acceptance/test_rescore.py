@@ -145,6 +145,13 @@ def test_an_evaluator_that_fails_is_an_error_of_its_run(
     assert result_of(recorded.with_name(f"{recorded.name}_rescored")).status == "error"
 
 
+def test_what_was_judged_again_cannot_be_resumed(recorded: Path, project: Project) -> None:
+    main(["rescore", recorded.name])
+    done = project.run("--resume", f"{recorded.name}_rescored")
+    assert done.ret == 4
+    done.stderr.fnmatch_lines("*was made by siren rescore: it has no runs to execute")
+
+
 def test_a_tool_that_answers_otherwise_is_named(
     recorded: Path, project: Project, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -252,3 +259,15 @@ def test_an_unknown_version_of_the_benchmark_is_asked_for(
     assert main(["rescore", "*"]) == 2
     assert "name it with --version" in capsys.readouterr().err
     assert main(["rescore", "*", "--version", "v1"]) == 1
+
+
+def test_what_was_imported_cannot_be_resumed(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(project.path)
+    put(project.path / "logs", a_log())
+    main(["import", "agentdojo", "logs"])
+    [job] = (project.path / "jobs").iterdir()
+    done = project.run("--resume", job.name)
+    assert done.ret == 4
+    done.stderr.fnmatch_lines("*was made by siren import: it has no runs to execute")

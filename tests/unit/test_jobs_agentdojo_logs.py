@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from benchmarks.imports import measured
 
 from pytest_siren.cli.main import main
 from pytest_siren.jobs.reading.read import iter_index, load_config, load_execution, load_result
@@ -512,3 +513,19 @@ def test_published_figures_come_out_of_published_logs(
         ("command-r-plus", "benign"): 1,
         ("command-r-plus", "important_instructions"): 22,
     }
+
+
+@pytest.mark.nightly
+def test_the_benchmark_copies_logs_under_other_names_and_imports_them_all(
+    logs: Path, tmp_path: Path
+) -> None:
+    put(logs, a_log())
+    put(logs, a_log(suite_name="slack"))
+    found = measured(logs, 5, tmp_path / "work")
+    assert (found.files, found.peak > 10) == (5, True)
+    jobs = list((tmp_path / "work" / "jobs").iterdir())
+    assert sorted(load_config(job).values["model_label"] for job in jobs) == [
+        *(["gpt-4o-0"] * 2),
+        *(["gpt-4o-1"] * 2),
+        "gpt-4o-2",
+    ]

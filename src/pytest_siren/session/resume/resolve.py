@@ -236,6 +236,11 @@ def _common_sweep(jobs: Iterable[JobConfig]) -> str | None:
 
 def _invocation(folder: Path, job: JobConfig) -> Invocation:
     values = job.values.get("invocation")
+    for key, command in (("imported", "import"), ("rescored", "rescore")):
+        if key in job.values:
+            raise pytest.UsageError(
+                f"--resume: {folder} was made by siren {command}: it has no runs to execute"
+            )
     if job.identity is None or not isinstance(values, dict) or "eval_file" not in job.values:
         raise pytest.UsageError(
             f"--resume: {folder} does not record how it was started, so it cannot be resumed: "
