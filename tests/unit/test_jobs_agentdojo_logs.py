@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import csv
 import json
+import os
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -193,6 +195,37 @@ def test_each_pipeline_suite_and_attack_is_a_job(logs: Path) -> None:
         ("gpt-4o", "slack", None),
         ("gpt-4o", "slack", "important_instructions"),
     ]
+
+
+def test_pipelines_whose_names_look_alike_in_folders_stay_apart(logs: Path) -> None:
+    for name in ("meta/llama", "meta llama"):
+        put(logs, a_log(pipeline_name=name), f"{name.replace('/', '-')}.json")
+    assert main(["import", "agentdojo", "logs"]) == 0
+    names = {job.name: load_config(job).values["model_label"] for job in Path("jobs").iterdir()}
+    first = "agentdojo-banking_agentdojo_meta_llama_important_instructions"
+    assert names == {first: "meta llama", f"{first}_2": "meta/llama"}
+
+
+def test_a_file_without_a_time_and_a_time_that_no_run_has(
+    logs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    os.utime(put(logs, a_log()), (0, 0))
+    put(logs, a_log(suite_name="slack", evaluation_timestamp="0001-01-01 00:00:00"))
+    assert main(["import", "agentdojo", "logs"]) == 1
+    assert "it is not between 1970 and 9999" in capsys.readouterr().err
+    job = only_job(Path("jobs"))
+    [entry] = iter_index(job)
+    assert load_result(job / entry.path).started_at.year == 1970
+
+
+@pytest.mark.parametrize("name", ["../../up", "..", "a\0b"])
+def test_no_name_leads_an_export_out_of_its_folder(logs: Path, name: str) -> None:
+    put(logs, a_log(pipeline_name=name, suite_name=name), "x.json")
+    main(["import", "agentdojo", "logs"])
+    assert main(["export", "*", "--to", "agentdojo", "-o", "out/in"]) == 0
+    [path] = Path.cwd().rglob("injection_task_2.json")
+    assert Path.cwd() / "out" / "in" in path.parents
+    assert len(path.relative_to(Path.cwd() / "out" / "in").parts) == 5
 
 
 def test_a_folder_that_was_renamed_names_the_pipeline(logs: Path) -> None:
@@ -466,6 +499,15 @@ def test_a_table_has_a_row_for_each_run(logs: Path, form: str) -> None:
     assert list(table["benign_score"]) == [1.0, 0.0]
     assert list(table["benign_task"]) == ["user_task_1", "user_task_2"]
     assert main(["export", "*", "--to", form]) == 2
+
+
+def test_no_text_of_a_log_is_a_formula_of_a_spreadsheet(logs: Path) -> None:
+    put(logs, a_log(pipeline_name="=HYPERLINK(1)", user_task_id="@u", duration=1.5), "x.json")
+    main(["import", "agentdojo", "logs"])
+    main(["export", "*", "--to", "csv"])
+    [row] = csv.DictReader(Path("runs.csv").read_text().splitlines())
+    assert (row["model"], row["benign_task"]) == ("'=HYPERLINK(1)", "'@u")
+    assert (row["duration"], row["error_type"]) == ("1.5", "")
 
 
 def test_parquet_is_read_as_it_was_written(logs: Path) -> None:

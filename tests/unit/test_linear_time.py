@@ -21,13 +21,12 @@ from pytest_siren.models.ratelimit import error_class as facts
 from pytest_siren.reports.html.encode import script_json, visible
 from pytest_siren.reports.html.transcript import _shown
 from pytest_siren.reports.markdown import quoted
-from pytest_siren.reports.results_text import cell
 from pytest_siren.reports.sarif import _text
 from pytest_siren.session.items.job import visible as visible_name
 from pytest_siren.session.items.report import screened
 from pytest_siren.session.reporting.annotations import _data
 from pytest_siren.text import words as terminal
-from pytest_siren.text.words import escaped
+from pytest_siren.text.words import cell, escaped
 from tests.unit.growth import grows_linearly
 
 SIZES = [250_000, pytest.param(1_000_000, marks=pytest.mark.nightly)]

@@ -18,7 +18,7 @@ from pytest_siren.metrics.rates.measures import FINISHES, Measure, tells_more
 from pytest_siren.reports import results as results_markup
 from pytest_siren.reports.results import LEFT, draw, without_constant_columns
 from pytest_siren.spec.gates import STAGES
-from pytest_siren.text.words import escaped
+from pytest_siren.text.words import cell, escaped
 
 NAMES = {
     "dataset": "dataset",
@@ -224,14 +224,3 @@ def _cost(group: Group) -> str:
     if group.unpriced == group.attempts:
         return "unknown"
     return dollars(group.cost) + ("+?" if group.unpriced else "")
-
-
-def cell(value: Any) -> Any:
-    """Return ``value`` as a cell of a CSV file that spreadsheets do not read as a formula.
-
-    An apostrophe before a text that begins like one keeps it a text (OWASP, "CSV injection").
-    """
-    if not isinstance(value, str):
-        return value
-    shown = escaped(value)
-    return f"'{shown}" if shown.startswith(("=", "+", "-", "@")) else shown

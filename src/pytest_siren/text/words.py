@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 
 def shown(path: Path, root: Path) -> Path:
@@ -93,3 +94,14 @@ def shortened(names: Sequence[str]) -> list[str]:
     """Return the first eight of ``names``, and the number of further ones."""
     more = len(names) - _MOST_NAMES
     return [*names[:_MOST_NAMES], f"{more:,} more"] if more > 0 else list(names)
+
+
+def cell(value: Any) -> Any:
+    """Return ``value`` as a cell of a CSV file that spreadsheets do not read as a formula.
+
+    An apostrophe before a text that begins like one keeps it a text (OWASP, "CSV injection").
+    """
+    if not isinstance(value, str):
+        return value
+    shown = escaped(value)
+    return f"'{shown}" if shown.startswith(("=", "+", "-", "@")) else shown

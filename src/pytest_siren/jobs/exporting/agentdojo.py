@@ -151,7 +151,12 @@ def _place(folder: Path, log: Mapping[str, Any], run_index: int) -> Path:
         log["attack_type"] or NO_ATTACK,
         f"{log['injection_task_id'] or NO_ATTACK}.json",
     )
-    return folder.joinpath(*(str(part).replace("/", "_").lstrip(".") for part in parts))
+    return folder.joinpath(*(_safe(str(part)) for part in parts))
+
+
+def _safe(name: str) -> str:
+    """Return ``name`` as AgentDojo names its folders, which must not lead elsewhere."""
+    return name.replace("/", "_").replace("\0", "_").lstrip(".") or "_"
 
 
 def _write(path: Path, log: Mapping[str, Any]) -> None:

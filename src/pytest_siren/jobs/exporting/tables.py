@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_siren.jobs.frame.table import read_runs
+from pytest_siren.text.words import cell
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,12 +30,21 @@ def export_table(jobs: Sequence[Path], path: Path, form: str) -> tuple[int, list
     if form == "parquet":
         data = _parquet(read.runs)
     elif form == "csv":
-        data = read.runs.to_csv(index=False).encode()
+        data = _cells(read.runs).to_csv(index=False).encode()
     else:
         data = read.runs.to_json(orient="records", lines=True, double_precision=15).encode()
     with path.open("xb") as file:
         file.write(data)
     return len(read.runs), read.problems
+
+
+def _cells(runs: pd.DataFrame) -> pd.DataFrame:
+    texts = {
+        str(name): column.astype(object).map(cell, na_action="ignore")
+        for name, column in runs.items()
+        if column.dtype.kind not in "ifub"
+    }
+    return runs.assign(**texts)
 
 
 def _parquet(runs: pd.DataFrame) -> bytes:

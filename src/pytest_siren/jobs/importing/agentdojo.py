@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from hashlib import sha256
+from itertools import chain, count
 from pathlib import Path
 from typing import Any, Self, TypeAlias
 
@@ -40,7 +41,7 @@ from pytest_siren.jobs.records.naming import (
 from pytest_siren.jobs.writing.store import write_config
 from pytest_siren.jobs.writing.write import Form, append, make_folder, write
 from pytest_siren.models.agentdojo_logs import FORMAT, Log, in_blocks, read_messages
-from pytest_siren.records import SCHEMA_VERSION, ExceptionInfo, Result
+from pytest_siren.records import SCHEMA_VERSION, ExceptionInfo, Result, bounded
 from pytest_siren.spec.jobspec import identity, run_identity
 from pytest_siren.text.words import counted
 
@@ -49,6 +50,7 @@ AGENT = "agentdojo"
 RECORDED_ERROR = "RecordedError"
 """Type of the errors of recorded runs; logs hold nothing but their text."""
 _STAGING = ".import-"
+_EARLIEST = datetime(1970, 1, 2, tzinfo=UTC)
 _TOGETHER = 500
 """Lines of an index that are written at once."""
 _MOST_NAMED = 20
@@ -123,7 +125,7 @@ def import_logs(
     try:
         with _Writing() as writing:
             for path in _files(folder):
-                make = partial(_Job.of, staging=staging, writing=writing)
+                make = partial(_Job.of, jobs=jobs, staging=staging, writing=writing)
                 _import_file(path, folder, jobs, make, done, injection_tasks=injection_tasks)
             writing.wait()
         if done.unreadable > _MOST_NAMED:
@@ -200,7 +202,7 @@ def _import_file(
         done.refuse(f"{path}: not a whole log of AgentDojo: {one_line(error)}")
     except _TwiceError as error:
         done.refuse(f"{path}: {error}")
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError) as error:
         done.refuse(f"{path}: not a log of AgentDojo: {error!r}")
     except OSError as error:
         if error.filename != str(path):
@@ -280,11 +282,14 @@ class _Job:
     _digest: Any = field(default_factory=sha256)
 
     @classmethod
-    def of(cls, key: _Key, staging: Path, writing: _Writing) -> _Job:
+    def of(cls, key: _Key, jobs: Mapping[_Key, _Job], staging: Path, writing: _Writing) -> _Job:
         pipeline, suite, attack, as_benign = key
         dataset = f"agentdojo-{suite}"
         cell = {"tasks": "injection"} if as_benign else {}
         name = job_name(dataset, AGENT, pipeline, attack, None, cell)
+        # Names that differ in characters that no folder has are the same here.
+        taken, first = {job.name for job in jobs.values()}, name
+        name = next(one for one in chain([first], _numbered(first)) if one not in taken)
         facts = {"imported": FORMAT, "pipeline": pipeline, "suite": suite, "attack": attack}
         path = staging / name
         path.mkdir(parents=True, exist_ok=True)
@@ -426,15 +431,22 @@ class _Job:
         write_config(self.path, values, self.name, "", self.first or datetime.now(UTC))
 
 
+def _numbered(name: str) -> Iterator[str]:
+    return (f"{name}_{number}" for number in count(2))
+
+
 def _times(log: Log, modified: float) -> tuple[datetime, datetime]:
-    """Return when the run began and ended: as the log says, or by the time of its file."""
+    """Return when the run began and ended: as the log says, or by the time of its file.
+
+    Raises ``ValueError`` for a time that no run can have.
+    """
     length = timedelta(seconds=log.duration)
     if log.evaluation_timestamp is not None:
-        started = datetime.fromisoformat(log.evaluation_timestamp)
-        started = started if started.tzinfo else started.replace(tzinfo=UTC)
-        return started, started + length
-    finished = datetime.fromtimestamp(modified, UTC)
-    return finished - length, finished
+        started = bounded(datetime.fromisoformat(log.evaluation_timestamp))
+        return started, bounded(started + length)
+    # Archives may hold no times, which is the beginning of 1970.
+    started = max(datetime.fromtimestamp(modified, UTC) - length, _EARLIEST)
+    return started, bounded(started + length)
 
 
 def _error(message: str, at: datetime) -> ExceptionInfo:
