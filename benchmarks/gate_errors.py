@@ -103,6 +103,7 @@ DESIGNS = (
     Design("AgentDojo", AGENTDOJO, 0.3),
     Design("AgentDojo, 5 runs", AGENTDOJO, 0.3, runs=5),
     Design("AgentDojo, few work", AGENTDOJO, 0.15, few_work=True),
+    Design("AgentDojo, skewed", AGENTDOJO, 0.13, by_malicious=0.6),
     Design("16 x 9", ((16, 9),), 0.3),
     Design("16 x 9, 5 runs", ((16, 9),), 0.3, runs=5),
     Design("20 x 5, few work", ((20, 5),), 0.3, few_work=True),
@@ -210,7 +211,8 @@ def main() -> None:
             "tasks that could be drawn is exactly the bound: 5 are allowed of either",
             "benign tasks x malicious tasks, both drawn anew each time; *few work*: a malicious "
             "task works in 90 % of all runs or in 1 %; else a probit model with correlations of "
-            "0.1 by benign and 0.4 by malicious task (*benign*: 0.5 and 0.1)",
+            "0.1 by benign and 0.4 by malicious task (*benign*: 0.5 and 0.1; *skewed*: 0.1 and "
+            "0.6)",
             "a change of 0.05, on sides whose tasks are alike by 0.7, is the bound of "
             "`asr_increase`, which `--gate-stop` never decides early",
         ],

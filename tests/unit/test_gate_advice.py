@@ -135,19 +135,19 @@ def sides(
 
 def test_more_runs_of_the_same_tasks_settle_a_change_that_is_noise_within_tasks() -> None:
     random = np.random.default_rng(3)
-    text = "asr_increase <= 0.12"
-    now, before = sides(random, 120, 4, 0.4, 0.03, alike=False)
+    text = "asr_increase <= 0.1"
+    now, before = sides(random, 60, 4, 0.4, 0.03, alike=False)
     result = judged(text, now, before)
     assert result.verdict is OPEN
     assert result.more_runs is not None
-    each = 4 + result.more_runs // 120
+    each = 4 + result.more_runs // 60
     assert "more pairs of runs would decide it at this change (--runs " in result.why
     assert f"(--runs {each} on both sides, or about " in result.why
     assert result.value is not None
     change = result.value
 
     def further(each: int) -> tuple[Floats, Floats]:
-        later, earlier = sides(random, 120, each - 4, 0.4, change, alike=False)
+        later, earlier = sides(random, 60, each - 4, 0.4, change, alike=False)
         return np.hstack([now, later]), np.hstack([before, earlier])
 
     assert clear(text, lambda: further(each)) >= 0.7

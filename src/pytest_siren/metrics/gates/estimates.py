@@ -51,17 +51,18 @@ class GateEstimate:
     streaks: bool = False
     """Whether errors came in streaks, of which nobody knows how many would come in further runs."""
     alike: bool = True
-    """Whether the interval alone is a proof: independent observations, each 0 or 1 (or, of changes,
-    -1)."""
+    """Whether the interval alone is a proof: of independent observations, each 0 or 1, and of
+    changes."""
 
     def verdict(
         self, gate: Gate, *, point: bool = False, level: float = LEVEL, looks: int = 0
     ) -> Verdict:
         """Return the verdict of the interval, or of the ``point`` estimate, taken alone.
 
-        An interval from the variance between tasks must be confirmed by ``evidence`` at ``level``:
-        the variance says nothing of tasks that always, or never, succeed and were not drawn. So
-        must any interval after earlier ``looks`` at fewer runs, whose levels add up: the k-th has
+        An interval from the variance between tasks must be confirmed by ``evidence`` at ``level``
+        if the verdict is that a rate is nearer to 0, or to 1, than the bound: the variance says
+        nothing of tasks that always, or never, succeed and were not drawn. So must any interval
+        after earlier ``looks`` at fewer runs, whose levels add up: the k-th has
         ``level / (2 k (k + 1))``, so that all together have half of ``level``.
         """
         ends = (self.value,) if point else (self.low, self.high)
@@ -69,9 +70,10 @@ class GateEstimate:
         if any(good) != all(good):
             return Verdict.INCONCLUSIVE
         verdict = Verdict.HELD if all(good) else Verdict.BROKEN
-        if point or self.evidence is None or (self.alike and not looks):
-            return verdict
         below = gate.upper == (verdict is Verdict.HELD)
+        sure = self.alike or below != (self.value < 0.5)
+        if point or self.evidence is None or (sure and not looks):
+            return verdict
         side = self.evidence.side(gate.bound, level_of_look(level, looks))
         return verdict if side == (-1 if below else 1) else Verdict.INCONCLUSIVE
 
@@ -158,7 +160,6 @@ def change_estimate(
     return GateEstimate(
         *(value + 0.0, low, high, found.units, pairs),
         evidence=_evidence(-values if drop else values, clusters, least=-1.0),
-        alike=pairs == found.units and _alike(np.abs(values), clusters),
     )
 
 
