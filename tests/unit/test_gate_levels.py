@@ -14,7 +14,7 @@ from pytest_siren.metrics.gates.baseline import GateSettings
 from pytest_siren.metrics.gates.estimates import change_estimate, gate_estimate
 from pytest_siren.metrics.gates.evaluate import evaluate, family_level
 from pytest_siren.metrics.gates.result import GateResult, Verdict
-from pytest_siren.metrics.rates.choices import Correction
+from pytest_siren.metrics.rates.choices import Cluster, Correction
 from pytest_siren.metrics.rates.groups import groups
 from pytest_siren.metrics.rates.intervals import Clusters, estimate
 from pytest_siren.metrics.rates.measures import Measure
@@ -28,7 +28,8 @@ HELD, BROKEN, OPEN = Verdict.HELD, Verdict.BROKEN, Verdict.INCONCLUSIVE
 
 def judged(texts: list[str], rows: list[dict[str, Any]], **settings: Any) -> list[GateResult]:
     gates = [parse_gate(text, "--gate") for text in texts]
-    return evaluate(gates, runs(*rows), settings=GateSettings(advice=False, **settings))
+    how = GateSettings(cluster=Cluster.COUPLE, advice=False, **settings)
+    return evaluate(gates, runs(*rows), settings=how)
 
 
 def mixture(
@@ -154,7 +155,8 @@ def test_errors_of_resisted_runs_break_no_gate_at_its_bound() -> None:
 def test_a_single_task_has_the_interval_of_its_k_runs_everywhere() -> None:
     rows = [run("u:i", index=index, attack_score=float(index < 3)) for index in range(10)]
     [result] = judged(["attack_pass@5 <= 0.5"], rows)
-    [group] = groups(runs(*rows), ["job"], [Measure.of("attack_pass@5")])
+    measures = [Measure.of("attack_pass@5")]
+    [group] = groups(runs(*rows), ["job"], measures, cluster=Cluster.COUPLE)
     made = group.rates["attack_pass@5"]
     assert made is not None
     assert (made.low, made.high) == (result.low, result.high)
