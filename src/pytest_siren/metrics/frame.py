@@ -102,24 +102,36 @@ _CONFIGURED = ("dataset", "suite", "agent", "model", "benign_task")
 
 def _placebo(made: Mapping[str, Any]) -> npt.NDArray[np.float64]:
     """Return the column ``placebo``: NaN for runs without an attack, and where it is unknown."""
-    side = [made[name].codes.tolist() for name in _CONFIGURED]
+    told = np.asarray(made["placebo_scores"].codes)
+    config = _dense([np.asarray(made[name].codes) for name in _CONFIGURED])
+    names = {name: code for code, name in enumerate(made["malicious_task"].categories)}
     scores = [json.loads(text) for text in made["placebo_scores"].categories]
-    found: dict[tuple[Any, ...], list[float]] = {}
-    unattacked = made["placebo_scores"].codes.tolist()
-    for code, *key in zip(unattacked, *side, strict=True):
-        if code >= 0:
-            for malicious, score in scores[code].items():
-                found.setdefault((*key, malicious), []).append(score)
-    means = {key: sum(values) / len(values) for key, values in found.items()}
-    named = [*made["malicious_task"].categories, None]
-    # An attacked run has scores, none, where the malicious task's evaluators do not judge it.
-    malicious = [
-        named[code] if other < 0 else None
-        for code, other in zip(made["malicious_task"].codes, unattacked, strict=True)
-    ]
-    return np.asarray(
-        [means.get(key, np.nan) for key in zip(*side, malicious, strict=True)], dtype=np.float64
+    sums: dict[tuple[int, int], list[float]] = {}
+    # Runs of one task mostly tell the same, so there are few pairs of both.
+    pairs, counts = np.unique(
+        np.stack([config[told >= 0], told[told >= 0]]), axis=1, return_counts=True
     )
+    for (where, code), count in zip(pairs.T.tolist(), counts.tolist(), strict=True):
+        for name, score in scores[code].items():
+            if name in names:
+                total = sums.setdefault((where, names[name]), [0.0, 0.0])
+                total[0], total[1] = total[0] + score * count, total[1] + count
+    means = np.full((int(config.max(initial=0)) + 1, len(names) + 1), np.nan)
+    for (where, code), (total_score, runs) in sums.items():
+        means[where, code] = total_score / runs
+    # An attacked run has scores, none, where the malicious task's evaluators do not judge it.
+    malicious = np.where(told >= 0, MISSING, np.asarray(made["malicious_task"].codes))
+    found: npt.NDArray[np.float64] = means[config, malicious]
+    return found
+
+
+def _dense(columns: Sequence[npt.NDArray[Any]]) -> npt.NDArray[np.int64]:
+    """Return a code from 0 for each row, equal where all ``columns`` are."""
+    code = np.zeros(len(columns[0]), dtype=np.int64)
+    for column in columns:
+        code = code * (int(column.max(initial=0)) + 2) + (column.astype(np.int64) + 1)
+        code = np.unique(code, return_inverse=True)[1].astype(np.int64)
+    return code
 
 
 T = TypeVar("T", bound=Hashable)

@@ -150,7 +150,10 @@ def rows(
     groups: dict[tuple[str, ...], list[RunReport]] = {}
     reports = list(reports)
     # The placebo of attacked runs comes from other jobs, those of runs without an attack.
-    unattacked = [report for report in reports if report.placebo is not None]
+    unattacked: dict[tuple[str, ...], list[RunReport]] = {}
+    for report in reports:
+        if report.placebo is not None and report.attack is None:
+            unattacked.setdefault(_configuration(report), []).append(report)
     for report in reports:
         benign_first = "" if report.attack is None else f"attack {report.attack}"
         key = (
@@ -163,7 +166,13 @@ def rows(
         )
         groups.setdefault(key, []).append(report)
     return [
-        _row(found, unattacked, ks, cluster, (decided or {}).get(found[0].identity, ""))
+        _row(
+            found,
+            unattacked.get(_configuration(found[0]), ()),
+            ks,
+            cluster,
+            (decided or {}).get(found[0].identity, ""),
+        )
         for _, found in sorted(groups.items(), key=lambda one: one[0])
     ]
 
@@ -277,6 +286,10 @@ def _row(
         reached=sum(report.status == "error" and bool(report.goal_reached) for report in last),
         tools_unused=_tools_unused(last),
     )
+
+
+def _configuration(report: RunReport) -> tuple[str, ...]:
+    return report.dataset, report.agent, report.model
 
 
 def _runs(
