@@ -13,6 +13,7 @@ import pytest
 from pytest_siren.metrics.compare.paired import Balance, Comparison, compare, usage
 from pytest_siren.metrics.compare.significance import benjamini_hochberg
 from pytest_siren.metrics.rates.choices import Cluster
+from pytest_siren.reports.comparison_pages import row
 from tests.unit.paired_sample import couples, runs_of
 
 
@@ -212,3 +213,4 @@ def test_two_malicious_tasks_allow_no_comparison() -> None:
     asr = of(compare(left, right, cluster=Cluster.CROSSED), "asr")
     assert asr.difference.lacking == "2 malicious tasks"
     assert (asr.difference.low, asr.difference.high, asr.p) == (-1.0, 1.0, 1.0)
+    assert row(asr, 0.05)[5] == "n/a (2 malicious tasks)"

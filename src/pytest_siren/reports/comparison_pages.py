@@ -30,7 +30,7 @@ def row(test: PairedTestResult, level: float) -> tuple[str, ...]:
         f"{test.left:.3f}",
         f"{test.right:.3f}",
         f"{found.value:+.3f}",
-        f"{found.low:+.3f} to {found.high:+.3f}",
+        f"n/a ({found.lacking})" if found.lacking else f"{found.low:+.3f} to {found.high:+.3f}",
         p_text(test.p),
         p_text(test.q),
         ""
