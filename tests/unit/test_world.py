@@ -436,7 +436,8 @@ def test_a_control_that_comes_to_its_end_without_a_word_ends_the_agent(
         world.submit("nothing")
 
     on = staged(insists, model=silent)
-    on.scoring = SimpleNamespace(model=SimpleNamespace(kind=kind))  # type: ignore[assignment]
+    context, model = SimpleNamespace(task_id="t"), SimpleNamespace(kind=kind)
+    on.scoring = SimpleNamespace(model=model, context=context)  # type: ignore[assignment]
     assert ended(on).reason is (EndReason.STOPPED if ends else EndReason.ANSWERED)
     assert len(asked) == (1 if ends else 3)
 
