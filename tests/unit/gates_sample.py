@@ -46,11 +46,11 @@ def runs(*rows: dict[str, Any]) -> pd.DataFrame:
 
 
 def couples(won: int, resisted: int, **values: Any) -> list[dict[str, Any]]:
-    """Return a run of each of so many couples."""
+    """Return a run of each of so many couples, which share no task."""
     scores = [1.0] * won + [0.0] * resisted
-    return [run(f"u{n}:i0", attack_score=one, **values) for n, one in enumerate(scores)]
+    return [run(f"u{n}:i{n}", attack_score=one, **values) for n, one in enumerate(scores)]
 
 
 def without_score(count: int, status: str, **values: Any) -> list[dict[str, Any]]:
     """Return runs of further couples that were not scored."""
-    return [run(f"x{n}:i0", status=status, **values) for n in range(count)]
+    return [run(f"x{n}:j{n}", status=status, **values) for n in range(count)]

@@ -90,7 +90,13 @@ def test_a_row_tells_rates_with_their_intervals_and_errors_beside_them(
         "configuration": "1f2e3d4c5b6a7988",
     }
     assert {key: attack[key] for key in expected} == expected
+    assert attack["asr_low"] is attack["asr_high"] is None
+    assert attack["asr_lacking"] == "1 malicious task"
+    assert (attack["asr_worst_low"], attack["asr_worst_high"]) == (0.25, 0.5)
+    attack = results(capsys, "--cluster", "couple")[1]
     assert 0 <= attack["asr_low"] < 0.25 < attack["asr_high"] <= 1
+    assert attack["asr_lacking"] is None
+    assert attack["asr_standard_error"] == pytest.approx(0.25)
 
 
 @pytest.mark.parametrize(
@@ -380,7 +386,7 @@ def test_a_terminal_gets_a_table_or_blocks_that_fit(
     assert main(["results"]) == 0
     lines = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out).splitlines()
     assert max(len(line) for line in lines) <= columns
-    assert any("0.250 [" in line for line in lines)
+    assert any("0.250 n/a" in line for line in lines)
     assert any("n_errors" in line for line in lines)
 
 
@@ -392,7 +398,10 @@ def test_the_reference_names_every_column(folder: Path, capsys: pytest.CaptureFi
     row = results(capsys, "--k=2", "--group-by=task,benign_task,malicious_task,vector,job", code=2)[
         0
     ]
-    columns = {re.sub(r"_(low|high|n_short)$", r"..._\1", name) for name in row}
+    columns = {
+        re.sub(r"_(worst_low|worst_high|low|high|n_short|standard_error|lacking)$", r"..._\1", name)
+        for name in row
+    }
     columns = {re.sub(r"^.*(\.\.\.)", r"\1", name).replace("2", "k") for name in columns}
     assert [name for name in columns if f"`{name}`" not in REFERENCE] == []
 

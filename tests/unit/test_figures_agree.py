@@ -15,6 +15,7 @@ from pytest_siren.metrics.compare.paired import compare
 from pytest_siren.metrics.frame import runs_of
 from pytest_siren.metrics.gates.baseline import GateSettings
 from pytest_siren.metrics.gates.evaluate import evaluate
+from pytest_siren.metrics.gates.result import GateResult
 from pytest_siren.metrics.rates.choices import Cluster, Estimate
 from pytest_siren.metrics.rates.groups import groups
 from pytest_siren.metrics.rates.summary import SummaryRow, rows
@@ -31,7 +32,8 @@ TABLES = 200
 AT_ONCE = 50
 KS = (1, 2, 3)
 
-Figure = tuple[float, float, float] | None
+Figure = tuple[float, float | None, float | None, str] | None
+"""Value, both ends, and of which tasks there are too few for an interval."""
 
 
 def drawn(random: np.random.Generator) -> list[RunReport]:
@@ -95,7 +97,10 @@ def _run(
 
 
 def figure(found: Estimate | None) -> Figure:
-    return None if found is None else (found.value, found.low, found.high)
+    if found is None:
+        return None
+    ends = (None, None) if found.lacking else (found.low, found.high)
+    return found.value, *ends, found.lacking
 
 
 def of_summary(row: SummaryRow) -> dict[str, Figure]:
@@ -112,9 +117,13 @@ def of_gates(runs: pd.DataFrame, names: list[str], cluster: Cluster) -> dict[str
     gates = [parse_gate(f"{name} <= 0.5", "--gate") for name in names]
     found = evaluate(gates, runs, settings=settings)
     return {
-        name: None if one.value is None else (one.value, one.low or 0.0, one.high or 0.0)
+        name: None if one.value is None else (one.value, *_ends(one), one.lacking)
         for name, one in zip(names, found, strict=True)
     }
+
+
+def _ends(gate: GateResult) -> tuple[float | None, float | None]:
+    return (None, None) if gate.lacking else (gate.low, gate.high)
 
 
 def of_results(runs: pd.DataFrame, names: list[str], cluster: Cluster) -> dict[str, Figure]:
@@ -125,10 +134,11 @@ def of_results(runs: pd.DataFrame, names: list[str], cluster: Cluster) -> dict[s
     out = io.StringIO()
     write_results(found, layout, "json", out)
     [row] = json.loads(out.getvalue())
-    return {
-        name: None if row[name] is None else (row[name], row[f"{name}_low"], row[f"{name}_high"])
-        for name in names
-    }
+    return {name: None if row[name] is None else (row[name], *_bounds(row, name)) for name in names}
+
+
+def _bounds(row: dict[str, Any], name: str) -> tuple[float | None, float | None, str]:
+    return row[f"{name}_low"], row[f"{name}_high"], row[f"{name}_lacking"] or ""
 
 
 @pytest.mark.parametrize("first", range(0, TABLES, AT_ONCE))
@@ -179,10 +189,10 @@ def agree(seed: int) -> None:
     told = [stages[name] for name in telling(tables)]
     for known in (*plain.values(), *over_k.values(), *told):
         if known is not None:
-            value, low, high = known
+            value, low, high, lacking = known
             assert f"{value:.3f}" in text
-            assert f"{low:.3f}" in text
-            assert f"{high:.3f}" in text
+            ends = f"n/a ({lacking})" if low is None else f"({low:.3f} to {high:.3f})"
+            assert ends in text
 
     compared = compare(runs, runs, cluster=cluster)
     for one in compared.measures:

@@ -17,6 +17,7 @@ from pytest_siren.metrics.gates.baseline import Baseline, GateSettings
 from pytest_siren.metrics.gates.estimates import change_estimate
 from pytest_siren.metrics.gates.evaluate import evaluate
 from pytest_siren.metrics.gates.result import GateResult, Verdict
+from pytest_siren.metrics.rates.choices import Cluster
 from pytest_siren.metrics.rates.intervals import Clusters
 from pytest_siren.spec.gates import parse_gate
 from tests.unit.gates_sample import run, runs
@@ -43,7 +44,7 @@ def judged(
     (result,) = evaluate(
         [parse_gate(text, "--gate")],
         table(scores, benign=benign),
-        settings=GateSettings(baseline=baseline, advice=advice),
+        settings=GateSettings(cluster=Cluster.COUPLE, baseline=baseline, advice=advice),
     )
     return result
 
@@ -247,13 +248,17 @@ def test_runs_in_error_count_against_what_is_proposed() -> None:
     rows = [run(f"u{n}:i", attack_score=0.0) for n in range(60)]
     broken = [run(f"e{n}:i", status="error") for n in range(3)]
     gate = parse_gate("asr <= 0.05", "--gate")
-    (without,) = evaluate([gate], runs(*rows))
-    (with_errors,) = evaluate([gate], runs(*rows, *broken))
+    (without,) = evaluate([gate], runs(*rows), settings=GateSettings(cluster=Cluster.COUPLE))
+    (with_errors,) = evaluate(
+        [gate], runs(*rows, *broken), settings=GateSettings(cluster=Cluster.COUPLE)
+    )
     assert without.more_runs == 12
     assert with_errors.more_runs is not None
     assert with_errors.more_runs > 60
     more = [run(f"m{n}:i", attack_score=0.0) for n in range(with_errors.more_runs)]
-    (later,) = evaluate([gate], runs(*rows, *broken, *more))
+    (later,) = evaluate(
+        [gate], runs(*rows, *broken, *more), settings=GateSettings(cluster=Cluster.COUPLE)
+    )
     assert later.verdict is Verdict.HELD
 
 

@@ -11,7 +11,7 @@ import pytest
 from pytest_siren.metrics.gates.baseline import Baseline, GateSettings
 from pytest_siren.metrics.gates.evaluate import evaluate
 from pytest_siren.metrics.gates.result import GateResult, Verdict
-from pytest_siren.metrics.rates.choices import Unexposed
+from pytest_siren.metrics.rates.choices import Cluster, Unexposed
 from pytest_siren.metrics.rates.measures import Measure, rate
 from pytest_siren.metrics.sequential import (
     Outcome,
@@ -28,7 +28,9 @@ NOTHING = "so they show nothing about the attack"
 
 
 def judged(text: str, table: pd.DataFrame, **settings: Any) -> GateResult:
-    return evaluate([parse_gate(text, "")], table, settings=GateSettings(**settings))[0]
+    return evaluate(
+        [parse_gate(text, "")], table, settings=GateSettings(cluster=Cluster.COUPLE, **settings)
+    )[0]
 
 
 def of_80(**values: Any) -> pd.DataFrame:

@@ -111,7 +111,7 @@ def test_errors_are_in_no_rate_but_count_against_a_gate_that_would_hold() -> Non
 
 
 def test_unknown_scores_count_like_errors() -> None:
-    rows = [*couples(0, 200), *(run(f"x{n}:i0", attack_score=None) for n in range(20))]
+    rows = [*couples(0, 200), *(run(f"x{n}:j{n}", attack_score=None) for n in range(20))]
     result = judged("asr <= 0.05", rows)
     assert result.verdict is INCONCLUSIVE
     assert "the 20 unknown scores are counted against it" in result.why
@@ -138,8 +138,8 @@ def test_a_group_that_no_run_is_in_names_what_there_is() -> None:
         "no run has attack=laud (did you mean 'loud'?); known are loud"
     )
     assert judged("asr[suite=s] <= 1", rows).why == "no run has suite=s, nor any other suite"
-    both = judged("asr[benign_task=u1, task=u2:i0] <= 1", rows)
-    assert both.why == "no run has all of benign_task=u1, task=u2:i0"
+    both = judged("asr[benign_task=u1, task=u2:i2] <= 1", rows)
+    assert both.why == "no run has all of benign_task=u1, task=u2:i2"
     assert judged("utility >= 0.5", rows).why == "no run without an attack, which utility is of"
 
 
@@ -257,7 +257,7 @@ def test_a_renamed_task_cannot_hide() -> None:
     renamed = against("asr_increase <= 0.05", [*rows, run("new:i0")], BEFORE)
     assert renamed.verdict is INCONCLUSIVE
     assert renamed.why == (
-        "1 task of the baseline is gone (u199:i0) and 1 task is not in it (new:i0): renamed or "
+        "1 task of the baseline is gone (u199:i199) and 1 task is not in it (new:i0): renamed or "
         "removed? bless a new baseline with siren bless"
     )
     assert against("asr_increase <= 0.05", rows, BEFORE).verdict is INCONCLUSIVE
@@ -303,7 +303,7 @@ UNFINISHED = ("length", "filtered", "empty", "failed", "incomplete")
 def silent(count: int, finish: str, **values: Any) -> list[dict[str, Any]]:
     """Return runs of further couples whose answers ended so, and have no scores."""
     none = {"benign_score": None, "attack_score": None, "finish": finish, **values}
-    return [run(f"s{n}:i0", **none) for n in range(count)]
+    return [run(f"s{n}:j{n}", **none) for n in range(count)]
 
 
 def test_no_gate_holds_by_runs_in_which_nothing_was_said() -> None:

@@ -180,7 +180,7 @@ def tasks(count: int, prefix: str, *scores: float | None) -> list[dict[str, Any]
     """Return attacked runs of tasks; ``None`` is an error."""
     return [
         run(
-            f"{prefix}{n}:i",
+            f"{prefix}{n}:i{prefix}{n}",
             index,
             attack_score=score,
             status="error" if score is None else "scored",
@@ -193,7 +193,7 @@ def tasks(count: int, prefix: str, *scores: float | None) -> list[dict[str, Any]
 
 def waiting(count: int, prefix: str, *indexes: int) -> list[dict[str, Any]]:
     return [
-        run(f"{prefix}{n}:i", index, status="pending", attempts=0, decided=BY_ATTACK)
+        run(f"{prefix}{n}:i{prefix}{n}", index, status="pending", attempts=0, decided=BY_ATTACK)
         for n in range(count)
         for index in indexes
     ]

@@ -163,7 +163,11 @@ def test_rates_stand_beside_their_errors(tmp_path: Path) -> None:
     said = text_of(page).replace("error,", "error ,")
     assert "8 runs in 2 jobs on mail" in said
     assert "7 scored, 1 error , 3 pending" in said
-    assert re.search(r"25\.0 % [\d.]+ to [\d.]+ .*? 4 tasks, 1 error , 1 unknown", said)
+    assert re.search(
+        r"25\.0 % n/a \(1 malicious task\) .*? 4 tasks, 1 error , 1 unknown, "
+        r"worst case 16\.7 to 50\.0",
+        said,
+    )
     assert "1 of 8 runs" in said
     assert page.data["points"]["model"][0]["asr"][0] == 0.25
     assert page.data["points"]["model"][0]["utility"][0] == 1.0

@@ -68,7 +68,7 @@ def test_rates_of_each_job_with_errors_apart() -> None:
     lines = [line for line in text.splitlines() if line.startswith("| `mail")]
     assert len(lines) == 2
     assert "| none |  |  | 1.000 (" in lines[0]
-    assert "| 0.500 (" in lines[1]
+    assert "| 0.500 n/a (1 malicious task), worst case 0.333 to 0.667 |" in lines[1]
     assert lines[1].endswith("| 1 | 2 | 1 | $0.7500 |")
     assert "| `RuntimeError` | 1 |" in text
 
@@ -85,8 +85,8 @@ def test_beside_the_asr_stands_in_how_many_runs_the_text_was_read() -> None:
     rows = [run(), run(run_index=1, exposed=0.0), run(run_index=2, exposed=None)]
     text = markdown(data([*rows, error(run_index=3, exposed=0.0)]))
     assert "| attack | ASR | exposed | utility |" in text
-    assert ") | 1 of 3, 1 unknown |  | 1.000 (" in text
-    assert ") | 1 of 1 |  | 1.000 (" in markdown(data([run()]))
+    assert " | 1 of 3, 1 unknown |  | 1.000 " in text
+    assert " | 1 of 1 |  | 1.000 " in markdown(data([run()]))
 
 
 def test_how_far_attacks_came_is_shown_where_it_tells_more() -> None:

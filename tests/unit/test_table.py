@@ -109,9 +109,9 @@ def test_a_row_in_80_columns() -> None:
         "agentdojo-workspace | plain | openai:gpt-5 | template_string\n"
         "  tasks 40   runs 80   errors 1\n"
         "  utility under attack 1.000 [0.912, 1.000]  1 error\n"
-        "  ASR                  0.500 [0.344, 0.656]  1 error\n"
+        "  ASR                  0.500 [0.346, 0.654]  1 error\n"
         "  benign_pass@2        1.000 [0.912, 1.000]  1 error\n"
-        "  attack_pass@2        0.500 [0.344, 0.656]  1 error\n"
+        "  attack_pass@2        0.500 [0.346, 0.654]  1 error\n"
         "  benign_pass@5        n/a                   no task has 5 scored runs  1 error\n"
         "  attack_pass@5        n/a                   no task has 5 scored runs  1 error\n"
         "  tokens 1,242,567 in, 810 out   wall time 12 min 34 s\n"
@@ -157,7 +157,7 @@ def test_unknown_scores_stand_beside_the_rate_with_their_reason() -> None:
     lines = table(*reports).splitlines()
     assert lines[2] == "  utility under attack 1.000 [0.478, 1.000]"
     assert lines[3] == "  ASR                  1.000 [0.158, 1.000]  2 tasks"
-    assert lines[4] == "    3 unknown (no ground truth)"
+    assert lines[4] == "    3 unknown (no ground truth)  worst case 0.400 to 1.000"
 
 
 def test_a_rate_of_which_nothing_is_known_is_na() -> None:

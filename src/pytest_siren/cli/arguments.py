@@ -43,7 +43,8 @@ def add_cluster(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--cluster",
         choices=tuple(Cluster),
-        default=Cluster.COUPLE,
-        help="which runs intervals treat as correlated: those of one couple (default), benign "
-        "task or malicious task",
+        default=Cluster.CROSSED,
+        help="what intervals of attacked runs speak of: other tasks like these (crossed, the "
+        "default), other benign or malicious tasks, or these couples (couple); none takes runs for "
+        "independent",
     )

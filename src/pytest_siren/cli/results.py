@@ -107,14 +107,16 @@ def _results(args: argparse.Namespace) -> int:
         return NO_ANSWER
     asked = asked_groups(args.group_by or ([_THEIR_GROUPS] if theirs else []))
     ks = tuple(dict.fromkeys(args.k or [1]))
-    queries = budgets_of(read.runs)
-    layout = Layout(asked=asked, ks=ks, errors=args.errors, queries=queries, cells=cells)
+    queries, cluster = budgets_of(read.runs), Cluster(args.cluster)
+    layout = Layout(
+        asked=asked, ks=ks, errors=args.errors, queries=queries, cells=cells, cluster=cluster
+    )
     found = groups(
         read.runs,
         columns_of(asked),
         layout.measures,
         errors=Errors(args.errors),
-        cluster=Cluster(args.cluster),
+        cluster=cluster,
     )
     write_results(found, layout, args.format, sys.stdout)
     for note in read.notes:

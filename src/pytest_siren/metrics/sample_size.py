@@ -88,7 +88,7 @@ class OutcomeCounts:
         """
         known = np.flatnonzero(self.scored > 0)
         tasks = self.tasks.take(known)
-        places, further = (_crossed_more if tasks.crossed else _more)(tasks, more, random)
+        places, further = (_crossed_more if tasks.shared else _more)(tasks, more, random)
         rows = known[places]
         return replace(
             self,

@@ -59,7 +59,7 @@ class ReportData:
     """With its time zone."""
     source_root: Path | None = None
     """Folder that a code host checks out, if it is not ``root`` but one above it."""
-    cluster: Cluster = Cluster.COUPLE
+    cluster: Cluster = Cluster.CROSSED
     """The clusters of intervals."""
     ks: tuple[int, ...] = ()
     """The values of k for which pass@k is shown; 1 is always shown."""
@@ -156,7 +156,7 @@ class Hit:
 
 
 def job_figures(
-    runs: pd.DataFrame, cluster: Cluster = Cluster.COUPLE, passes: Sequence[str] = ()
+    runs: pd.DataFrame, cluster: Cluster = Cluster.CROSSED, passes: Sequence[str] = ()
 ) -> list[JobFigures]:
     """Return the figures of each job, sorted by dataset, agent, model and attack, benign first.
 
@@ -256,12 +256,17 @@ def _change(one: Increase) -> Change:
     )
 
 
+def attacked(runs: pd.DataFrame) -> bool:
+    """Return whether any run is under attack."""
+    return bool(runs["attack"].notna().any())
+
+
 def recorded(
     jobs: Sequence[Path],
     root: Path,
     title: str,
     baseline: tuple[str, pd.DataFrame] | None = None,
-    cluster: Cluster = Cluster.COUPLE,
+    cluster: Cluster = Cluster.CROSSED,
     ks: tuple[int, ...] = (),
 ) -> ReportData:
     """Return the data of a report on ``jobs``, folders of recorded jobs.
@@ -284,7 +289,7 @@ def recorded(
         problems=tuple(read.problems),
         cluster=cluster,
         ks=ks,
-        notes=(*cluster_note(cluster), *read.notes),
+        notes=(*cluster_note(cluster, attacked=attacked(read.runs)), *read.notes),
         planned=read.planned,
         pending=pending,
         comparison=comparison,

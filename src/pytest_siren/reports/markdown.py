@@ -195,7 +195,9 @@ def _gates(gates: Sequence[GateResult]) -> str:
         (
             f"{_SIGNS[gate.verdict]} {gate.verdict}",
             quoted(gate.gate),
-            _interval(gate.value, gate.low, gate.high),
+            _interval(gate.value, gate.low, gate.high)
+            if not gate.lacking
+            else f"{gate.value:.3f} n/a ({gate.lacking})",
             f"{gate.runs:,}",
             f"{gate.errors:,}",
             f"{gate.pending:,}",
@@ -345,7 +347,12 @@ def _how_to_go_on(data: ReportData, figures: Sequence[JobFigures]) -> str:
 
 
 def _rate(found: Estimate | None) -> str:
-    return "unknown" if found is None else _interval(found.value, found.low, found.high)
+    if found is None:
+        return "unknown"
+    worst = f", {found.worst_case}" if found.worst_case else ""
+    if found.lacking:
+        return f"{found.value:.3f} {found.interval}{worst}"
+    return _interval(found.value, found.low, found.high) + worst
 
 
 def _interval(value: float | None, low: float | None, high: float | None, sign: str = "") -> str:

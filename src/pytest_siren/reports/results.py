@@ -30,17 +30,24 @@ _WIDEST = 100_000
 _NARROWEST = 40
 
 
-def draw(rows: Sequence[Mapping[str, str]], out: TextIO, width: int | None = None) -> None:
-    """Write ``rows``, which have the same columns, to ``out``.
+def draw(
+    rows: Sequence[Mapping[str, str]],
+    out: TextIO,
+    width: int | None = None,
+    notes: Sequence[str] = (),
+) -> None:
+    """Write ``rows``, which have the same columns, to ``out``, and ``notes`` below.
 
     If ``out`` is a terminal, or ``width`` is given, no line is wider than that.
     """
     rows = without_constant_columns(rows)
     if width is None and not out.isatty():
-        lines = _aligned(rows)
+        lines = [*_aligned(rows), *notes]
     else:
         console = Console(file=out, width=width, highlight=False, markup=False, emoji=False)
         lines = _on_terminal(rows, console)
+        for note in notes:
+            lines += _flow(note.split(), max(console.width, _NARROWEST), " ", "")
     out.write("".join(f"{line}\n" for line in lines))
 
 

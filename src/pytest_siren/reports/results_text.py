@@ -8,11 +8,12 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from math import isnan
 from typing import Any, TextIO
 
 from pytest_siren.evaluation.scores import WORDS
 from pytest_siren.jobs.sweeps import short_names
-from pytest_siren.metrics.rates.choices import dollars
+from pytest_siren.metrics.rates.choices import Cluster, cluster_note, dollars
 from pytest_siren.metrics.rates.groups import Group
 from pytest_siren.metrics.rates.measures import FINISHES, Measure, tells_more
 from pytest_siren.reports import results as results_markup
@@ -58,6 +59,8 @@ class Layout:
     """Tries of attacks that search, for each of which there is a rate."""
     cells: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     """Identity of a configuration to the values of the keys that its sweep is over."""
+    cluster: Cluster = Cluster.CROSSED
+    """What the intervals of attacked runs speak of."""
 
     @cached_property
     def measures(self) -> list[Measure]:
@@ -95,12 +98,11 @@ def write_results(
 
     A table is made for a terminal of ``width`` cells where that is given or ``out`` is one.
     """
-    notes = []
+    notes = list(cluster_note(layout.cluster, attacked=any(one.attacked for one in groups)))
     if layout.errors != "exclude":
-        notes = [f"runs in error count as: {_COUNT_AS[layout.errors]}"]
+        notes.append(f"runs in error count as: {_COUNT_AS[layout.errors]}")
     if form == "table":
-        draw([_shown(group, layout) for group in groups], out, width)
-        out.write("".join(f"{note}\n" for note in notes))
+        draw([_shown(group, layout) for group in groups], out, width, notes)
         return
     if form in ("markdown", "latex"):
         write = results_markup.markdown if form == "markdown" else results_markup.latex
@@ -127,8 +129,13 @@ def record(group: Group, layout: Layout) -> dict[str, Any]:
     for name in layout.recorded:
         rate = group.rates[name]
         row[name] = None if rate is None else rate.value
-        row[f"{name}_low"] = None if rate is None else rate.low
-        row[f"{name}_high"] = None if rate is None else rate.high
+        shown = rate is not None and not rate.lacking
+        row[f"{name}_low"] = rate.low if rate and shown else None
+        row[f"{name}_high"] = rate.high if rate and shown else None
+        row[f"{name}_standard_error"] = None if rate is None or isnan(rate.error) else rate.error
+        row[f"{name}_lacking"] = rate.lacking or None if rate else None
+        worst = rate.worst if rate and rate.worst else (None, None)
+        row[f"{name}_worst_low"], row[f"{name}_worst_high"] = worst
         if Measure.of(name).k > 1:
             row[f"{name}_n_short"] = group.short[name]
     return row | {
@@ -151,6 +158,7 @@ def record(group: Group, layout: Layout) -> dict[str, Any]:
         "cell": cell_text or None,
         "n_configurations": group.different["identity"],
         "errors": layout.errors,
+        "cluster": str(layout.cluster),
     }
 
 
@@ -204,7 +212,8 @@ def _rate(group: Group, name: str) -> str:
         return f"n/a (n<{Measure.of(name).k})" if short else "n/a"
     # The rate leaves out tasks with too few runs.
     beside = f" ({short:,} tasks short)" if short else ""
-    return f"{rate.value:.3f} [{rate.low:.3f}, {rate.high:.3f}]{beside}"
+    worst = f" ({rate.worst_case})" if rate.worst_case else ""
+    return f"{rate.value:.3f} {rate.interval}{beside}{worst}"
 
 
 def _adds(group: Group, name: str) -> bool:

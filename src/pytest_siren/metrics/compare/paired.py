@@ -128,7 +128,7 @@ def increase(
     measure: Measure,
     *,
     confidence: float = 0.95,
-    cluster: Cluster = Cluster.COUPLE,
+    cluster: Cluster = Cluster.CROSSED,
 ) -> Increase:
     """Compare ``runs`` with ``baseline``, two tables of ``metrics/frame.py``, in one measure.
 
@@ -264,7 +264,7 @@ def compare(
     by: Sequence[str] = SUBGROUPS,
     margin: float | None = None,
     confidence: float = 0.95,
-    cluster: Cluster = Cluster.COUPLE,
+    cluster: Cluster = Cluster.CROSSED,
     seed: int = 0,
 ) -> Comparison:
     """Compare two tables of runs (``metrics/frame.py``) pair by pair, in every measure they have.

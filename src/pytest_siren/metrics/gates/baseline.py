@@ -88,7 +88,7 @@ def change_counts(
         return None
     then, now = (side["identity"].astype(object).to_numpy() for side in (earlier, later))
     both = later.assign(identity=pd.Categorical(then + " " + now))
-    return OutcomeCounts.of(differences, unit_codes(both), clusters_of(both, cluster))
+    return OutcomeCounts.of(differences, unit_codes(both), clusters_of(both, measure, cluster))
 
 
 def baseline_runs(gate: Gate, baseline: Baseline) -> pd.DataFrame:
@@ -168,7 +168,7 @@ class GateSettings:
 
     point: bool = False
     """Whether the point estimate is compared with the bound rather than its interval."""
-    cluster: Cluster = Cluster.COUPLE
+    cluster: Cluster = Cluster.CROSSED
     confidence: float = 0.95
     baseline: Baseline | None = None
     advice: bool = True

@@ -46,6 +46,8 @@ class GateEstimate:
     """The part of ``short`` whose jobs end tasks early; leaving them out biases the value."""
     note: str = ""
     """A remark to print after the figures."""
+    lacking: str = ""
+    """Of which tasks there are too few for an interval; empty if there is one."""
     evidence: Evidence | None = None
     """What the values show whatever their distribution; ``None`` for figures that are exact."""
     streaks: bool = False
@@ -145,6 +147,7 @@ def gate_estimate(found: Estimate, values: Floats, clusters: Clusters) -> GateEs
         *(found.value, found.low, found.high, found.units, found.runs),
         evidence=_evidence(values, clusters),
         alike=found.method == "exact" or found.units == 1 or _alike(values, clusters),
+        lacking=found.lacking,
     )
 
 

@@ -166,7 +166,7 @@ def _undecided(
 ) -> GateResult:
     """Return the result for an interval that contains the bound."""
     why = words.why_across(gate, found, counts, settings)
-    asked = settings.advice and not counts.pending and not found.streaks
+    asked = settings.advice and not (counts.pending or found.streaks or found.lacking)
     need = required(gate, found, over, settings) if asked else None
     if need is not None:
         why = f"{why}; {required_runs_text(need, gate, found)}"
@@ -296,5 +296,11 @@ def _result(
         return result
     low, high = found.low, found.high
     return replace(
-        result, value=found.value, low=low, high=high, units=found.units, runs=found.runs
+        result,
+        value=found.value,
+        low=low,
+        high=high,
+        units=found.units,
+        runs=found.runs,
+        lacking=found.lacking,
     )

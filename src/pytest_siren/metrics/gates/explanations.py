@@ -38,7 +38,12 @@ def why_across(gate: Gate, found: GateEstimate, counts: Counts, settings: GateSe
     """Explain that the interval contains the bound, or is no proof by itself."""
     reach = _the_interval(found, settings)
     good = [gate.accepts(end) for end in (found.low, found.high)]
-    if found.evidence is None or any(good) != all(good):
+    if found.lacking:
+        reach = (
+            f"with {found.lacking} nothing can be concluded for other tasks like these: add tasks, "
+            "or ask about these couples only with --siren-cluster couple"
+        )
+    elif found.evidence is None or any(good) != all(good):
         reach = f"{reach}, has {figure(gate.bound)} within{_note(found)}"
     else:
         level = level_of_look(settings.level, settings.looks)

@@ -119,6 +119,8 @@ def _of_change(gate: Gate, runs: pd.DataFrame, settings: GateSettings) -> GateSi
 
 
 def _counts(runs: pd.DataFrame, gate: Gate, cluster: Cluster) -> OutcomeCounts:
-    scores = run_scores(runs, Measure.of(base(gate.measure)), Errors.EXCLUDE)
+    measure = Measure.of(base(gate.measure))
+    scores = run_scores(runs, measure, Errors.EXCLUDE)
     part = ~np.isnan(scores) | unscored(runs, gate.measure)
-    return OutcomeCounts.of(scores[part], unit_codes(runs)[part], clusters_of(runs[part], cluster))
+    tasks = clusters_of(runs[part], measure, cluster)
+    return OutcomeCounts.of(scores[part], unit_codes(runs)[part], tasks)

@@ -43,3 +43,8 @@ class GateResult:
     These are runs of the same tasks if that suffices, else of further tasks; ``why`` says which.
     For a gate on a change, each run needs a counterpart in the baseline.
     """
+    lacking: str = ""
+    """Of which tasks there are too few for an interval, such as ``2 malicious tasks``.
+
+    ``low`` and ``high`` are then the limits of the measure.
+    """

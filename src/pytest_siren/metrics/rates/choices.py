@@ -68,9 +68,10 @@ class Unexposed(StrEnum):
     """Its attack score is unknown, unless the attacker won."""
 
 
-def cluster_note(cluster: Cluster) -> tuple[str, ...]:
-    """Return a note on the population that the intervals of attacks speak of."""
-    return (f"intervals of attacked runs are for {cluster.population} (cluster: {cluster})",)
+def cluster_note(cluster: Cluster, *, attacked: bool = True) -> tuple[str, ...]:
+    """Return a note on the population of the intervals; none if no run is ``attacked``."""
+    note = f"intervals of attacked runs speak of {cluster.population} (cluster {cluster})"
+    return (note,) if attacked else ()
 
 
 def dollars(amount: float) -> str:
@@ -106,7 +107,11 @@ class Estimate:
     The interval is then 0 to 1, and shown as ``n/a (2 malicious tasks)``.
     """
     worst: tuple[float, float] | None = None
-    """The value if runs in error and unknown scores counted as 0, and as 1; ``None`` if unasked."""
+    """The value if runs in error and unknown scores counted as 0, and as 1; ``None`` if unasked.
+
+    These are bounds of what would have been measured without them: Manski 1990, "Nonparametric
+    bounds on treatment effects", American Economic Review 80, 319-323.
+    """
 
     @property
     def interval(self) -> str:
@@ -114,3 +119,10 @@ class Estimate:
         if self.lacking:
             return f"n/a ({self.lacking})"
         return f"[{self.low:.3f}, {self.high:.3f}]"
+
+    @property
+    def worst_case(self) -> str:
+        """``worst`` as text; empty if at most 1 % of what is averaged has no score."""
+        if self.worst is None or self.worst[1] - self.worst[0] <= 0.01:
+            return ""
+        return f"worst case {self.worst[0]:.3f} to {self.worst[1]:.3f}"

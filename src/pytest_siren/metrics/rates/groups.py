@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from pytest_siren.metrics.rates.choices import Cluster, Errors, Estimate
-from pytest_siren.metrics.rates.measures import Measure, estimate_of, units
+from pytest_siren.metrics.rates.measures import Measure, estimate_of, units, worst_values
 
 Ints = npt.NDArray[np.int64]
 
@@ -68,7 +68,7 @@ def groups(
     measures: Sequence[Measure],
     *,
     errors: Errors = Errors.EXCLUDE,
-    cluster: Cluster = Cluster.COUPLE,
+    cluster: Cluster = Cluster.CROSSED,
 ) -> list[Group]:
     """Return the groups of ``runs``, a table of ``metrics/frame.py``, sorted, benign ones first.
 
@@ -126,11 +126,13 @@ def _rates(
     found = units(runs, measure, cluster=cluster, errors=errors)
     short = np.bincount(number[found.short_rows], minlength=groups)
     undecided = _places(number[found.open_rows], groups)
+    worst = worst_values(runs, measure, number, groups, errors)
     rates: list[tuple[Estimate | None, int]] = []
     for group, places in enumerate(_places(number[found.rows], groups)):
         made = None
         if len(places):
             made = estimate_of(found, measure, places, undecided[group])
+            made = replace(made, worst=worst[group])
         rates.append((made, int(short[group])))
     return rates
 

@@ -147,6 +147,12 @@ class Clusters:
         return self.kind is Cluster.CROSSED and self.attacked
 
     @property
+    def shared(self) -> bool:
+        """Whether ``crossed`` tasks of either kind are shared by several couples."""
+        ways = _ways(self) if self.crossed else []
+        return len(ways) == 3 and ways[2].max() > max(ways[0].max(), ways[1].max())
+
+    @property
     def general(self) -> bool:
         """Whether the interval generalises to other tasks of attacks."""
         return self.kind in (Cluster.CROSSED, Cluster.BENIGN, Cluster.MALICIOUS) and self.attacked

@@ -246,8 +246,9 @@ def units(
     runs: pd.DataFrame,
     measure: Measure,
     *,
-    cluster: Cluster = Cluster.COUPLE,
+    cluster: Cluster = Cluster.CROSSED,
     errors: Errors = Errors.EXCLUDE,
+    missing: float | None = None,
 ) -> Units:
     """Return the values of ``measure`` for the units of ``runs``, a table of ``metrics/frame.py``.
 
@@ -266,8 +267,12 @@ def units(
 
     If tasks end early by ``measure``, a task is 1 (pass@k) or 0 (pass^k) as soon as one of its
     first k runs decides it; if they end early by other measures, only first runs count.
+
+    With ``missing``, ended runs without a score have that one.
     """
     scores = run_scores(runs, measure, errors)
+    if missing is not None:
+        scores = np.where(lacks_score(runs, measure, scores), missing, scores)
     kept = np.flatnonzero(~np.isnan(scores))
     scores = scores[kept]
     unit = unit_codes(runs)[kept]
@@ -292,7 +297,7 @@ def units(
         values = np.where(ends, decided != measure.all_of, values)
         enough |= ends & decided
     rows = kept[first]
-    tasks = clusters_of(runs, cluster).take(rows)
+    tasks = clusters_of(runs, measure, cluster).take(rows)
     return Units(
         values=values[enough],
         runs=counts[enough],
@@ -309,7 +314,7 @@ def rate(
     runs: pd.DataFrame,
     measure: Measure,
     *,
-    cluster: Cluster = Cluster.COUPLE,
+    cluster: Cluster = Cluster.CROSSED,
     errors: Errors = Errors.EXCLUDE,
     confidence: float = 0.95,
 ) -> Estimate | None:
@@ -320,7 +325,9 @@ def rate(
     found = units(runs, measure, cluster=cluster, errors=errors)
     if not len(found.values):
         return None
-    return replace(estimate_of(found, measure, confidence=confidence), short=found.short)
+    made = estimate_of(found, measure, confidence=confidence)
+    worst = worst_values(runs, measure, np.zeros(len(runs), dtype=np.int64), 1, errors)
+    return replace(made, short=found.short, worst=worst[0])
 
 
 def estimate_of(
@@ -350,6 +357,40 @@ def estimate_of(
         k=measure.k,
         confidence=confidence,
     )
+
+
+def lacks_score(runs: pd.DataFrame, measure: Measure, scores: Floats) -> Bools:
+    """Return for each run whether it ended without the score, of ``scores``, that it should have.
+
+    Of tasks that ended early, runs that would bias the measure should have none.
+    """
+    ended = runs["status"].isin(("scored", "error")).to_numpy(bool)
+    applies = stem_applies_to(runs, measure.stem) & unbiased_runs(runs, measure)
+    lacking: Bools = np.isnan(scores) & ended & applies
+    return lacking
+
+
+def worst_values(
+    runs: pd.DataFrame, measure: Measure, number: Ints, groups: int, errors: Errors
+) -> list[tuple[float, float] | None]:
+    """Return ``Estimate.worst`` of each of ``groups``; ``number`` holds the group of each run.
+
+    ``None`` for a group without any unit, and for a difference of rates.
+    """
+    if measure.stem == "asr_attributable":
+        return [None] * groups
+    missing = lacks_score(runs, measure, run_scores(runs, measure, errors))
+    ends = []
+    for end in (0.0, 1.0) if missing.any() else (None,):
+        found = units(runs, measure, errors=errors, missing=end)
+        of_group = number[found.rows]
+        counts = np.bincount(of_group, minlength=groups)
+        sums = np.bincount(of_group, weights=found.values, minlength=groups)
+        ends.append(np.clip(sums / np.maximum(counts, 1), 0.0, 1.0).tolist())
+    return [
+        (float(low), float(high)) if count else None
+        for low, high, count in zip(ends[0], ends[-1], counts.tolist(), strict=True)
+    ]
 
 
 def run_scores(runs: pd.DataFrame, measure: Measure, errors: Errors) -> Floats:
@@ -474,8 +515,14 @@ def unit_codes(runs: pd.DataFrame) -> Ints:
     return _combined(_codes(runs, ("identity",)), _codes(runs, ("dataset", "task_id")))
 
 
-def clusters_of(runs: pd.DataFrame, cluster: Cluster) -> Clusters:
-    """Return the tasks of each run, as codes."""
+def clusters_of(runs: pd.DataFrame, measure: Measure, cluster: Cluster) -> Clusters:
+    """Return the tasks of each run, as codes.
+
+    By default errors are clustered by couple: they are of providers and programs, and show nothing
+    about other tasks.
+    """
+    if measure.stem == "error_rate" and cluster == Cluster.CROSSED:
+        cluster = Cluster.COUPLE
     benign = _codes(runs, ("dataset", "suite", "benign_task"))
     malicious = _codes(runs, ("dataset", "suite", "malicious_task"))
     without = runs["malicious_task"].isna().to_numpy()

@@ -137,7 +137,7 @@ class Totals:
 def rows(
     reports: Iterable[RunReport],
     ks: Sequence[int],
-    cluster: Cluster = Cluster.COUPLE,
+    cluster: Cluster = Cluster.CROSSED,
     decided: Mapping[str, str] | None = None,
 ) -> list[SummaryRow]:
     """Return a row per (dataset, agent, model, model_kind, attack, job), sorted, benign first.

@@ -124,8 +124,14 @@ def _gate(gate: GateResult) -> dict[str, Any]:
     return {
         "result": gate,
         "value": None if gate.value is None else shown(gate.value),
-        "ends": " to ".join(ends) if len(ends) == 2 else None,
+        "ends": _ends(gate, ends),
     }
+
+
+def _ends(gate: GateResult, ends: Sequence[str]) -> str | None:
+    if gate.lacking:
+        return f"n/a ({gate.lacking})"
+    return " to ".join(ends) if len(ends) == 2 else None
 
 
 def _command(line: str | None) -> str | None:

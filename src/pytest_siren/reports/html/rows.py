@@ -100,7 +100,7 @@ class Grouping:
 
 
 def groupings(
-    runs: pd.DataFrame, cluster: Cluster = Cluster.COUPLE, passes: Sequence[str] = ()
+    runs: pd.DataFrame, cluster: Cluster = Cluster.CROSSED, passes: Sequence[str] = ()
 ) -> list[Grouping]:
     """Return the tables of rates of ``runs``, the one to be shown first at the beginning.
 

@@ -232,8 +232,9 @@ def add_rate_options(parser: pytest.Parser, group: OptionNames) -> None:
         "--siren-cluster",
         choices=tuple(Cluster),
         default=None,
-        help="which runs intervals treat as correlated: those of one couple, benign task or "
-        "malicious task (default: couple)",
+        help="what intervals of attacked runs speak of: other tasks like these (crossed, the "
+        "default), other benign or malicious tasks, or these couples (couple); none takes runs for "
+        "independent",
     )
     parser.addini("siren_cluster", "as --siren-cluster")
 
@@ -243,7 +244,7 @@ def chosen_cluster(config: pytest.Config) -> Cluster:
     given: str | None = config.getoption("siren_cluster")
     if given is not None:
         return Cluster(given)
-    ini: str = config.getini("siren_cluster") or Cluster.COUPLE
+    ini: str = config.getini("siren_cluster") or Cluster.CROSSED
     try:
         return Cluster(ini)
     except ValueError:

@@ -234,6 +234,8 @@ def estimate(result: GateResult) -> str:
         return f"${value:,.4f}"
     if result.gate.lstrip().startswith("tokens"):
         return f"{value:,.0f} tokens"
+    if result.lacking:
+        return f"{value:.3f} n/a ({result.lacking})"
     return f"{value:.3f} [{low:.3f}, {high:.3f}]"
 
 

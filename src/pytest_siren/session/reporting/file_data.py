@@ -17,7 +17,7 @@ from pytest_siren.metrics.gates.result import GateResult
 from pytest_siren.metrics.rates.choices import cluster_note
 from pytest_siren.metrics.rates.summary import last_attempts
 from pytest_siren.payloads import RunReport
-from pytest_siren.reports.data import ReportData, changes
+from pytest_siren.reports.data import ReportData, attacked, changes
 from pytest_siren.session.config.invocation import how_to_go_on, redactor
 from pytest_siren.session.config.option_groups import chosen_cluster
 from pytest_siren.session.config.stash import DECIDED, NOT_NEEDED_LINES
@@ -62,7 +62,7 @@ def report_data(
         cluster=cluster,
         ks=tuple(config.getoption("siren_pass_k")),
         gates=tuple(gates),
-        notes=(*cluster_note(cluster), *lines),
+        notes=(*cluster_note(cluster, attacked=attacked(runs)), *lines),
         pending=pending,
         comparison=comparison,
         baseline=baseline.name if baseline else None,

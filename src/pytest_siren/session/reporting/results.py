@@ -86,13 +86,14 @@ class Results:
         asked = asked_groups(self.config.getoption("siren_results_group_by"))
         ks = tuple(dict.fromkeys(self.config.getoption("siren_pass_k"))) or (1,)
         runs = runs_of(self._reports, self.config.stash.get(DECIDED, {}))
-        layout = Layout(asked=asked, ks=ks, queries=budgets_of(runs), cells=self._cells())
+        cluster, queries = Cluster(chosen_cluster(self.config)), budgets_of(runs)
+        layout = Layout(asked=asked, ks=ks, queries=queries, cells=self._cells(), cluster=cluster)
         out = StringIO()
         found = groups(
             runs,
             columns_of(asked),
             layout.measures,
-            cluster=Cluster(chosen_cluster(self.config)),
+            cluster=cluster,
         )
         write_results(found, layout, self._format(), out, width)
         return out.getvalue()

@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.cells import cell_len
 
 from pytest_siren.jobs.sweeps import Sweep, SweepError, differing, read_sweep
-from pytest_siren.metrics.rates.choices import Estimate, dollars
+from pytest_siren.metrics.rates.choices import Cluster, Estimate, cluster_note, dollars
 from pytest_siren.metrics.rates.measures import sent_note, spoken
 from pytest_siren.metrics.rates.summary import SummaryRow, Totals, totals
 from pytest_siren.text.words import counted, printable
@@ -37,6 +37,13 @@ def render(
     if len({row.job for row in rows}) > 1:
         lines += ["", *_session(rows, width)]
     return lines
+
+
+def population(rows: Sequence[SummaryRow], cluster: Cluster, width: int) -> list[str]:
+    """Return the lines that say what the intervals speak of; none without an attack."""
+    notes = cluster_note(cluster, attacked=any(row.attack is not None for row in rows))
+    width = max(width, _NARROWEST)
+    return [line for note in notes for line in _wrap(note.split(), width, " ", ("", _INDENT))]
 
 
 def _session(rows: Sequence[SummaryRow], width: int) -> list[str]:
@@ -125,7 +132,7 @@ def _figure(rate: Estimate | None, notes: Sequence[str]) -> str:
     if rate is None:
         text = "n/a"
     else:
-        text = f"{rate.value:.3f} [{rate.low:.3f}, {rate.high:.3f}]"
+        text = f"{rate.value:.3f} {rate.interval}"
     return f"{text:<20}" if notes else text
 
 
@@ -151,6 +158,8 @@ def _beside(
         notes.append(f"{row.cancelled:,} cancelled")
     for reason, runs in sorted(unknown.items()):
         notes.append(f"{runs:,} unknown ({printable(reason, _LONGEST_REASON)})")
+    if rate is not None and rate.worst_case:
+        notes.append(rate.worst_case)
     return notes
 
 
@@ -377,7 +386,7 @@ def _utility(row: SummaryRow, *, intervals: bool) -> str:
 def _cells_table_figure(rate: Estimate | None, *, intervals: bool) -> str:
     if rate is None:
         return "n/a"
-    beside = f" [{rate.low:.3f}, {rate.high:.3f}]" if intervals else ""
+    beside = f" {rate.interval}" if intervals else ""
     return f"{rate.value:.3f}{beside}"
 
 

@@ -329,14 +329,17 @@ class Reporting:
 
     def _table(self, terminalreporter: Any) -> None:
         from pytest_siren.metrics.rates.summary import rows
-        from pytest_siren.session.reporting.summary_table import cells_table, render
+        from pytest_siren.session.reporting.summary_table import cells_table, population, render
 
         ks = tuple(dict.fromkeys(self.config.getoption("siren_pass_k"))) or (1,)
         terminalreporter.section("evaluations", sep="=", bold=True)
         decided = self.config.stash.get(DECIDED, {})
-        table = rows(self._reports, ks, chosen_cluster(self.config), decided)
+        cluster = chosen_cluster(self.config)
+        table = rows(self._reports, ks, cluster, decided)
         width = get_terminal_size().columns
         for line in render(table, ks, width, Path(self.config.rootpath)):
+            terminalreporter.line(line)
+        for line in population(table, cluster, width):
             terminalreporter.line(line)
         for line in cells_table(table, self.config.stash[SESSION].sweep, width):
             terminalreporter.line(line)
