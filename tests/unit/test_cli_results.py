@@ -284,7 +284,7 @@ def test_markdown_is_a_table_with_pass_at_k_and_intervals(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     two_jobs(folder)
-    args = ["--format=markdown", "--k=1", "--k=2", "--errors=success"]
+    args = ["--format=markdown", "--k=1", "--k=2", "--errors=success", "--cluster=couple"]
     assert main(["results", *args]) == 2
     head, rule, benign, attack, *below = capsys.readouterr().out.splitlines()
     names = head.strip("| ").split(" | ")
@@ -295,12 +295,16 @@ def test_markdown_is_a_table_with_pass_at_k_and_intervals(
     assert re.fullmatch(r"0\.500 \[0\.\d{3}, 0\.\d{3}\]", cells["attack_pass@1"])
     assert cells["attack_pass@2"].startswith("1.000 [")
     assert "n/a (n<2)" in benign
-    assert below == ["", "runs in error count as: successes of the attacker, failures of the user"]
+    assert below == [
+        *("", "intervals of attacked runs speak of these couples, other draws (cluster couple)"),
+        *("", "runs in error count as: successes of the attacker, failures of the user"),
+    ]
 
 
 def test_latex_is_a_table_of_booktabs(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     two_jobs(folder)
-    assert main(["results", "--format=latex", "--k=1", "--k=2", "--errors=failure"]) == 2
+    args = ["--format=latex", "--k=1", "--k=2", "--errors=failure", "--cluster=couple"]
+    assert main(["results", *args]) == 2
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == r"% \usepackage{booktabs}"
     columns = re.fullmatch(r"\\begin\{tabular\}\{(l+r+)\}", lines[1])
@@ -315,7 +319,7 @@ def test_latex_is_a_table_of_booktabs(folder: Path, capsys: pytest.CaptureFixtur
     assert r" & benign\_pass@1 & attack\_pass@1 & benign\_pass@2 & attack\_pass@2 & " in lines[3]
     assert r" & benign\_pass\textasciicircum{}2 & " in lines[3]
     assert r" & template\_string & " in lines[6]
-    assert re.search(r" & 0\.250 \[0\.\d{3}, 1\.000\] & ", lines[6])
+    assert re.search(r" & 0\.250 \[0\.\d{3}, 0\.\d{3}\] & ", lines[6])
     assert lines[-2] == (
         rf"\multicolumn{{{len(columns[1])}}}{{l}}"
         r"{runs in error count as: failures of user and attacker} \\"

@@ -234,7 +234,7 @@ def test_pass_at_k_stands_beside_the_rates() -> None:
     assert f"| utility | utility under attack {columns}" in text
     benign, attacked = (line.split(" | ") for line in text.splitlines() if line.startswith("| `m"))
     assert benign[7:11] == ["n/a", "", "n/a", ""]
-    assert attacked[8].startswith("1.000 (")
+    assert attacked[8].startswith("1.000 n/a (1 malicious task)")
     assert attacked[8].endswith(", 1 task short of runs")
     assert attacked[9:11] == ["n/a", "n/a"]
     assert "pass@" not in markdown(data(rows))
