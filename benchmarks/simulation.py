@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from pytest_siren.metrics.betting import RoundSequence
 from pytest_siren.metrics.rates.intervals import (
-    Clusters,
+    ClusteredMean,
     all_or_none,
-    clustered_mean,
     effective_size,
     mid_p,
 )
@@ -100,12 +99,20 @@ def coverage(random: np.random.Generator, cell: Cell, times: int) -> Coverage:
 
 def intervals(values: Floats, cell: Cell) -> tuple[Floats, Floats]:
     """Return what ``estimate`` would for each row of ``values``, at once."""
-    tasks = np.repeat(np.arange(cell.tasks), cell.couples)
-    found = [clustered_mean(row, Clusters.of(tasks)) for row in values]
-    total = values.shape[1] * cell.runs
-    mean = np.array([one.mean for one in found])
-    low, high = mid_p(mean, np.array([effective_size(one, total) for one in found]))
-    reach = all_or_none(cell.tasks)
+    times, units = values.shape
+    total, number = units * cell.runs, cell.tasks
+    mean = values.mean(axis=1)
+    sums = (values - mean[:, None]).reshape(times, number, cell.couples).sum(axis=2)
+    variance = number / (number - 1) * (sums**2).sum(axis=1) / units**2
+    binomial = mean * (1.0 - mean)
+    found = ClusteredMean(0.5, number, number, 1.0, number - 1, 1.0)
+    # One size of a variance of 1 gives the factor that all rows share.
+    factor = effective_size(replace(found, n_eff_if_identical=0.0), total) / 0.25
+    with np.errstate(invalid="ignore"):
+        raw = binomial / np.maximum(variance, binomial / (10.0 * total))
+    size = np.clip(np.where(binomial > 0.0, raw * factor, number), number - 1.0, total)
+    low, high = mid_p(mean, size)
+    reach = all_or_none(number)
     return (
         np.where(mean == 1.0, 1.0 - reach, np.minimum(low, 1.0 - reach)),
         np.where(mean == 0.0, reach, np.maximum(high, reach)),

@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from benchmarks.coverage_crossed import FIRST_VERSION
+from benchmarks.crossed_simulation import Design, Suite, misses
 from statsmodels.regression.linear_model import OLS
 from statsmodels.stats.sandwich_covariance import cov_cluster_2groups
 
@@ -24,7 +26,9 @@ from pytest_siren.metrics.rates.intervals import (
     estimate,
     mid_p,
 )
+from pytest_siren.metrics.sample_size import OutcomeCounts
 
+CROSSED, COUPLE = Cluster.CROSSED, Cluster.COUPLE
 PUBLISHED = Path("/work/shared/data/agentdojo_runs.tar.xz")
 
 
@@ -169,6 +173,43 @@ def test_an_estimate_of_949_couples_takes_less_than_50_ms() -> None:
         estimate(values, clusters, runs=949)
         seconds.append(perf_counter() - start)
     assert min(seconds) < 0.05
+
+
+@pytest.mark.parametrize(
+    "design",
+    [
+        Design((Suite(21, 5, 0.1, 0.34, 0.41),)),
+        Design((Suite(16, 9, 0.3, 0.1, 0.8),), runs=5),
+        Design((Suite(16, 9, 0.1, 0.2, 0.0, few_work=True),)),
+        Design(FIRST_VERSION),
+    ],
+    ids=["like gpt-4o", "malicious tasks differ", "few work", "AgentDojo"],
+)
+def test_intervals_hold_for_other_tasks_of_both_kinds(design: Design) -> None:
+    """At length: `python -m benchmarks.coverage_crossed`."""
+    times = 250
+    found = misses(np.random.default_rng(8), design, times, (CROSSED, COUPLE))
+    slack = 3 * (0.95 * 0.05 / times) ** 0.5
+    assert found[CROSSED].coverage >= 0.93 - slack
+    assert max(found[CROSSED].below, found[CROSSED].above) <= 0.05 + slack
+    assert found[COUPLE].coverage < 0.85
+
+
+def test_further_tasks_are_crossed_with_all() -> None:
+    tasks = crossed(6, 4)
+    counts = OutcomeCounts.of(np.zeros(24), np.arange(24), tasks)
+    more = counts.with_tasks(30, np.random.default_rng(1)).tasks
+    assert np.array_equal(more.benign[:24], tasks.benign)
+    benign, malicious = (len(np.unique(codes)) for codes in (more.benign, more.malicious))
+    assert (benign, malicious) == (9, 6)
+    assert len(more.couples) == len(np.unique(more.couples)) == 54
+
+
+def test_couples_that_share_no_task_stay_apart() -> None:
+    tasks = Clusters(CROSSED, *(np.arange(72),) * 3, np.zeros(72, dtype=np.int64))
+    more = OutcomeCounts.of(np.zeros(72), np.arange(72), tasks)
+    more = more.with_tasks(10, np.random.default_rng(1))
+    assert estimate(np.zeros(82), more.tasks, runs=82).clusters == 82
 
 
 @cache
