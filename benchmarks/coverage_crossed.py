@@ -1,6 +1,6 @@
 """How often intervals hold for other tasks like these: ``python -m benchmarks.coverage_crossed``.
 
-Everything is computed from a seed and takes about six minutes. ``--quick`` is a small form, which
+Everything is computed from a seed and takes some minutes. ``--quick`` is a small form, which
 writes nothing unless ``--results`` names a file.
 """
 
@@ -19,7 +19,7 @@ from pytest_siren.metrics.rates.choices import Cluster
 from pytest_siren.metrics.rates.intervals import estimate
 
 RESULTS = Path(__file__).resolve().parent / "coverage_crossed.md"
-TIMES = 500
+TIMES = 200
 RATES = (0.01, 0.1, 0.3, 0.6)
 GRIDS = ((5, 5), (21, 5), (16, 9), (40, 14), (73, 13))
 EFFECTS = {

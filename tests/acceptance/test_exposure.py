@@ -85,7 +85,12 @@ def test_no_gate_on_attacks_holds_where_nothing_was_delivered(mail: Project) -> 
         assert "HELD" not in again.stdout.str()
         assert again.stdout.str().count("of 80 runs 0 read the planted text") == len(options)
     assert mail.run("--resume=before", "--gate=exposure >= 0.1").ret == INCONCLUSIVE
-    assert mail.run("--resume=before", "--gate=utility_under_attack <= 0.9").ret == 0
+    assert (
+        mail.run(
+            "--resume=before", "--gate=utility_under_attack <= 0.9", "--siren-cluster=couple"
+        ).ret
+        == 0
+    )
 
 
 def test_the_summary_the_word_and_the_record_say_so(mail: Project) -> None:

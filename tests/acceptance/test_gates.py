@@ -58,7 +58,7 @@ def test_the_gate_decides_and_is_judged_again_from_records(half: Project) -> Non
     assert result.ret == HELD
     result.assert_outcomes(failed=4, passed=4)
     assert gates(result) == [
-        "HELD asr <= 0.9  0.500 [0.017, 0.983]  8 runs of 4 tasks",
+        "HELD asr <= 0.9  0.500 n/a (2 malicious tasks)  8 runs of 4 tasks",
         "  the estimate, 0.500, is at or below 0.9",
     ]
     assert half.asked() == 8
@@ -68,7 +68,7 @@ def test_the_gate_decides_and_is_judged_again_from_records(half: Project) -> Non
     [job] = half.jobs()
     unsure = half.run(f"--resume={job.name}", "--gate=asr <= 0.5", "--gate-on=interval")
     assert unsure.ret == BROKEN
-    assert gates(unsure)[0].startswith("INCONCLUSIVE asr <= 0.5  0.500 [")
+    assert gates(unsure)[0].startswith("INCONCLUSIVE asr <= 0.5  0.500 ")
     assert half.asked() == 8
 
 
@@ -167,11 +167,12 @@ def test_the_last_word_above_pytests_own_is_that_of_the_gates(quick: Project) ->
 
 
 def test_runs_that_have_not_come_to_an_end_make_no_gate_hold(quick: Project) -> None:
-    args = (*ATTACKED, "--runs=50", "--gate=asr >= 0.05", "--concurrency=1", "-x")
+    options = ("--runs=50", "--concurrency=1", "-x", "--siren-cluster=couple")
+    args = (*ATTACKED, *options, "--gate=asr >= 0.05")
     result = quick.run(*args)
     assert result.ret == BROKEN
     lines = gates(result)
-    assert lines[0].startswith("INCONCLUSIVE asr >= 0.05  1.000 [")
+    assert lines[0].startswith("INCONCLUSIVE asr >= 0.05  1.000 ")
     assert lines[0].endswith("199 pending")
     finished = quick.run("--lf")
     assert finished.ret == HELD
@@ -191,7 +192,7 @@ def pytest_runtest_logreport(report):
     result = project.run(*args, "--gate=asr <= 0.9", "--gate-on=point")
     assert result.ret == pytest.ExitCode.INTERRUPTED
     lines = gates(result)
-    assert lines[0].startswith("INCONCLUSIVE asr <= 0.9  0.000 [")
+    assert lines[0].startswith("INCONCLUSIVE asr <= 0.9  0.000 ")
     assert "planned runs have not ended; finish them first" in lines[1]
 
 
@@ -290,7 +291,7 @@ def test_gates_on_published_transcripts(project: Project, transcripts: Path) -> 
     assert result.ret == BROKEN
     verdicts = [line.split()[0] for line in gates(result) if not line.startswith("  ")]
     assert verdicts[:3] == ["INCONCLUSIVE", "HELD", "BROKEN"]
-    assert gates(result)[0].startswith("INCONCLUSIVE asr <= 0.5  0.486 [0.4")
+    assert gates(result)[0].startswith("INCONCLUSIVE asr <= 0.5  0.486 [0.")
     project.args = ["-p", "no:xdist"]
     for gate, code in ((all_three[0], BROKEN), (all_three[1], HELD), (all_three[2], BROKEN)):
         again = project.run("--lf", gate, "-q")

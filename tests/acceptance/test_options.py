@@ -93,23 +93,26 @@ def test_a_named_job_is_not_written_into_by_another_session(project: Project) ->
 
 
 @pytest.mark.parametrize(
-    ("args", "ini", "high"),
+    ("args", "ini", "shown", "population"),
     [
-        ([], "", "0.602"),
-        (["--siren-cluster=benign"], "", "0.842"),
-        ([], "malicious", "0.842"),
-        (["--siren-cluster=couple"], "malicious", "0.602"),
+        ([], "", "n/a (2 malicious tasks)", "other benign and malicious tasks like these"),
+        (["--siren-cluster=benign"], "", "n/a (2 benign tasks)", "other benign tasks like these"),
+        ([], "malicious", "n/a (2 malicious tasks)", "other malicious tasks like these"),
+        (["--siren-cluster=couple"], "malicious", "[[]0.000, 0.602]", "these couples, other draws"),
+        ([], "none", "[[]0.000, 0.602]", "independent runs"),
     ],
-    ids=["default", "option", "ini", "the option wins"],
+    ids=["default", "option", "ini", "the option wins", "none"],
 )
-def test_intervals_take_for_alike_what_they_are_told_to(
-    project: Project, args: list[str], ini: str, high: str
+def test_intervals_speak_of_the_population_that_was_asked_for(
+    project: Project, args: list[str], ini: str, shown: str, population: str
 ) -> None:
     # None of 4 couples, of 2 benign and 2 malicious tasks: the exact limit is 1 - 0.025 ** (1 / n).
     project.write("pytest.ini", f"[pytest]\nsiren_cluster = {ini}\n")
     options = ["--attack=template_string", "--model=scripted:deaf", *args]
     result = project.run("evals", *options)
-    result.stdout.fnmatch_lines([f"  ASR * 0.000 [[]0.000, {high}]*"])
+    result.stdout.fnmatch_lines(
+        [f"  ASR * 0.000 {shown}*", f"intervals of attacked runs speak of {population}*"]
+    )
 
 
 def test_an_unknown_cluster_is_a_usage_error(project: Project) -> None:
@@ -117,7 +120,7 @@ def test_an_unknown_cluster_is_a_usage_error(project: Project) -> None:
     result = project.run("evals")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(
-        ["ERROR: siren_cluster must be one of couple, benign, malicious, not 'task'"]
+        ["ERROR: siren_cluster must be one of crossed, benign, malicious, couple, none, not 'task'"]
     )
 
 

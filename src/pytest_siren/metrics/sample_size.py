@@ -181,6 +181,8 @@ MOST_RUNS = 10_000_000
 """Largest number of runs to propose."""
 MOST_TASKS = 50_000
 """Largest number of tasks to propose."""
+MOST_CROSSED = 5_000
+"""Largest number of couples of crossed tasks to propose, whose interval takes longer."""
 _SPARE = 0.04
 """Margin above ``CHANCE``: about one standard error of the share."""
 _DRAWS = 100
@@ -262,9 +264,8 @@ class GateSimulation:
         return None if found is None else had + found
 
     def _tasks(self) -> int | None:
-        return smallest_sufficient(
-            lambda more: self._decides(more, self.counts.with_tasks), MOST_TASKS
-        )
+        most = MOST_CROSSED if self.counts.tasks.shared else MOST_TASKS
+        return smallest_sufficient(lambda more: self._decides(more, self.counts.with_tasks), most)
 
     def _decides(
         self, more: int, drawn: Callable[[int, np.random.Generator], OutcomeCounts]

@@ -175,7 +175,7 @@ def _evidence(values: Floats, clusters: Clusters, *, least: float = 0.0) -> Evid
 
 def _alike(values: Floats, clusters: Clusters) -> bool:
     """Whether each value is one observation, 0 or 1, of a cluster of its own."""
-    apart = not clusters.crossed and len(np.unique(clusters.codes)) == len(values)
+    apart = not clusters.shared and len(np.unique(clusters.codes)) == len(values)
     return apart and bool(((values == 0.0) | (values == 1.0)).all())
 
 

@@ -123,4 +123,4 @@ def _counts(runs: pd.DataFrame, gate: Gate, cluster: Cluster) -> OutcomeCounts:
     scores = run_scores(runs, measure, Errors.EXCLUDE)
     part = ~np.isnan(scores) | unscored(runs, gate.measure)
     tasks = clusters_of(runs[part], measure, cluster)
-    return OutcomeCounts.of(scores[part], unit_codes(runs)[part], tasks)
+    return OutcomeCounts.of(scores[part], unit_codes(runs)[part], tasks.simplest())

@@ -146,6 +146,10 @@ class Clusters:
         """Whether units may be correlated by the benign and by the malicious task."""
         return self.kind is Cluster.CROSSED and self.attacked
 
+    def simplest(self) -> Clusters:
+        """Return clusters by couple if ``crossed`` tasks are not shared by couples, else these."""
+        return self if self.shared or not self.crossed else replace(self, kind=Cluster.COUPLE)
+
     @property
     def shared(self) -> bool:
         """Whether ``crossed`` tasks of either kind are shared by several couples."""
