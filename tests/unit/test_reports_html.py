@@ -283,7 +283,8 @@ def test_siren_report_writes_a_page_with_the_comparison(
 ) -> None:
     two_jobs(tmp_path / "jobs", 5, 2)
     monkeypatch.chdir(tmp_path)
-    assert main(["report", "weak", "-o", "out", "--baseline", "strong", "--title", "A title"]) == 0
+    options = ["--title", "A title", "--cluster", "couple"]
+    assert main(["report", "weak", "-o", "out", "--baseline", "strong", *options]) == 0
     assert capsys.readouterr().out == "10 runs of 1 job: out/index.html\n"
     said = text_of(Page(tmp_path / "out/index.html"))
     assert "A title" in said
