@@ -229,7 +229,7 @@ def clustered_mean(values: Floats, clusters: Clusters | None) -> ClusteredMean:
     """
     mean = min(max(fsum(values.tolist()) / len(values), 0.0), 1.0)
     if clusters is None:
-        clusters = Clusters.of(np.arange(len(values)))
+        values, clusters = np.sort(values), Clusters.of(np.arange(len(values)))
     # Sorted, sums do not depend on the order in which runs ended.
     order = np.lexsort((values, clusters.couples))
     values, clusters = values[order], clusters.take(order)
