@@ -202,6 +202,19 @@ def test_imported_runs_are_judged_by_what_their_calls_do(
     assert stages == {"0": "achieved" if sent else "not_reached", "1": "not_reached"}
 
 
+def test_an_attack_on_availability_has_won_where_the_task_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    failed = {"injection_task_id": "injection_task_0", "utility": False, "security": True}
+    put(tmp_path / "logs", a_log(attack_type="swearwords_dos", **failed))
+    main(["import", "agentdojo", "logs", "--version", "v1.2.2"])
+    assert main(["rescore", "*"]) == 0
+    [job] = Path("jobs").glob("*_rescored")
+    result = result_of(job)
+    assert (result.attack_evaluators, result.attack_score) == ({"denied": 1.0}, 1.0)
+
+
 def test_unattacked_runs_are_judged_by_malicious_evaluators_as_a_placebo(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

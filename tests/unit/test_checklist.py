@@ -96,6 +96,22 @@ def test_what_was_done_is_not_missing(capsys: pytest.CaptureFixture[str]) -> Non
 
 
 @pytest.mark.parametrize(
+    ("attack", "state"),
+    [
+        (STATIC, "missing"),
+        ({"type": "search", "config": {}}, "done"),
+        ({"type": "transform", "config": {"of": STATIC}}, "missing"),
+        ({"type": "transform", "config": {"of": {"type": "search", "config": {}}}}, "done"),
+    ],
+)
+def test_an_attack_that_searches_adapts(
+    attack: dict[str, Any], state: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fill(a_job("attacked", attack=attack, attack_name="x"), "x")
+    assert states(capsys)["adaptive attacks"] == state
+
+
+@pytest.mark.parametrize(
     ("kill", "version", "why"),
     [
         (0.5, "v1.2.2", "grader_kill agentdojo-workspace 0.500 (v1.2.2)"),

@@ -26,8 +26,9 @@ from pytest_siren.metrics.rates.choices import Cluster
 from pytest_siren.metrics.rates.measures import Measure, count_exposed, rate
 from pytest_siren.text.words import counted, escaped
 
-_STATIC = frozenset({"template_string", "dict", "file", "recorded"})
-"""Attacks that decide all contents before the agent begins."""
+_STATIC = frozenset({"template_string", "dict", "file", "recorded", "transform"})
+"""Attacks that decide all contents before the agent begins. ``transform`` is one where its
+configuration only names what it transforms."""
 _MOST_ERRORS = 0.01
 """Share of runs in error above which rates need bounds beside them."""
 _KILL = 0.95
@@ -164,12 +165,20 @@ class _Facts:
         found = {}
         for values in self.configs.values():
             if values.get("attack"):
-                kind = str(values["attack"]["type"])
+                kind = _kind(values["attack"])
                 # Whatever AgentDojo's logs call their attacks, its benchmark plants them before.
                 found[str(values.get("attack_name") or kind)] = (
                     "template_string" if "imported" in values else kind
                 )
         return found
+
+
+def _kind(attack: Mapping[str, Any]) -> str:
+    """Return the type of ``attack``, or of the one that it transforms."""
+    inner = (attack.get("config") or {}).get("of")
+    if attack["type"] == "transform" and isinstance(inner, Mapping) and "type" in inner:
+        return _kind(inner)
+    return str(attack["type"])
 
 
 def _adaptive(facts: _Facts) -> Control:

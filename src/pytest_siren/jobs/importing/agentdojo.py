@@ -27,6 +27,7 @@ from pydantic_ai.messages import (
 from pytest_siren.datasets.agentdojo import VERSIONS, matching_versions
 from pytest_siren.evaluation.exposure import stage_of_transcript
 from pytest_siren.evaluation.scores import AttackStage, Status
+from pytest_siren.evaluation.scoring import DENIED
 from pytest_siren.jobs.reading.job_config import one_line
 from pytest_siren.jobs.records.attempt import LONGEST_OUTPUT, data_of, index_entry_of
 from pytest_siren.jobs.records.jsonable import JsonRecord
@@ -362,7 +363,7 @@ class _Job:
             job_name=self.name,
             passed=(not log.security if attacked else log.utility) if scored else None,
             benign_evaluators={"utility": done} if scored else {},
-            attack_evaluators={"security": won} if scored and attacked else {},
+            attack_evaluators={_security(log): won} if scored and attacked else {},
             benign_unknown=None,
             attack_unknown=None,
             attack_outcome=_outcome(log) if scored and attacked else None,
@@ -429,6 +430,12 @@ class _Job:
             },
         }
         write_config(self.path, values, self.name, "", self.first or datetime.now(UTC))
+
+
+def _security(log: Log) -> str:
+    """Return what judges the attack: AgentDojo's attacks on availability want the task to fail."""
+    name = log.attack or ""
+    return DENIED if name.rpartition("_")[2] == "dos" else "security"
 
 
 def _numbered(name: str) -> Iterator[str]:
