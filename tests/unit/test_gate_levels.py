@@ -10,7 +10,7 @@ import pytest
 
 from pytest_siren.metrics.betting import evidence_of_clusters, evidence_of_couples
 from pytest_siren.metrics.compare.difference import mean_difference
-from pytest_siren.metrics.gates.baseline import GateSettings
+from pytest_siren.metrics.gates.baseline import Baseline, GateSettings
 from pytest_siren.metrics.gates.estimates import change_estimate, gate_estimate
 from pytest_siren.metrics.gates.evaluate import evaluate, family_level
 from pytest_siren.metrics.gates.result import GateResult, Verdict
@@ -251,3 +251,16 @@ def test_errors_at_random_times_are_seldom_taken_for_an_outage() -> None:
         for _ in range(20)
     ]
     assert sum(decided) >= 17
+
+
+def test_a_change_of_two_malicious_tasks_says_nothing_of_others() -> None:
+    def side(score: float) -> list[dict[str, Any]]:
+        return [run(f"u{i}:m{j}", attack_score=score) for i in range(20) for j in range(2)]
+
+    before = Baseline(runs(*side(1.0)), "base.jsonl")
+    settings = GateSettings(cluster=Cluster.CROSSED, baseline=before)
+    [result] = evaluate(
+        [parse_gate("asr_increase <= 0.02", "--gate")], runs(*side(0.0)), settings=settings
+    )
+    assert (result.verdict, result.lacking) == (OPEN, "2 malicious tasks")
+    assert result.why.startswith("with 2 malicious tasks nothing can be concluded for other tasks")

@@ -162,6 +162,7 @@ def change_estimate(
     value = -found.value if drop else found.value
     return GateEstimate(
         *(value + 0.0, low, high, found.units, pairs),
+        lacking=found.lacking,
         evidence=_evidence(-values if drop else values, clusters, least=-1.0),
     )
 
