@@ -254,7 +254,7 @@ def test_against_a_baseline(quick: Project) -> None:
     same = quick.run(*ATTACKED, "--runs=20", f"--baseline={before}", *gate)
     assert same.ret == HELD
     better = quick.run(*ATTACKED, "--runs=20", "--baseline=before", "--model=scripted:deaf", *gate)
-    assert gates(better)[0].startswith("HELD asr_increase <= 0.1  -1.000 [-1.000, ")
+    assert gates(better)[0].startswith("HELD asr_increase <= 0.1  -1.000 n/a (2 malicious tasks)")
     path = quick.path / "evals/eval_mail.yaml"
     data = yaml.safe_load(path.read_text())
     data["dataset"]["config"]["tasks"][0]["id"] = "renamed"

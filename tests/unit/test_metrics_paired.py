@@ -32,7 +32,11 @@ def of(comparison: Comparison, measure: str, group: str = "all") -> Any:
 
 def test_two_models_are_compared_in_every_measure_they_have() -> None:
     """E47, E49."""
-    found = compare(grid(0.2, 1, model="a", identity="a"), grid(0.6, 2, model="b", identity="b"))
+    found = compare(
+        grid(0.2, 1, model="a", identity="a"),
+        grid(0.6, 2, model="b", identity="b"),
+        cluster=Cluster.COUPLE,
+    )
     assert [one.measure for one in found.measures] == ["utility_under_attack", "asr"]
     asr = of(found, "asr")
     assert (asr.pairs, asr.test) == (60, "mcnemar")
@@ -40,7 +44,7 @@ def test_two_models_are_compared_in_every_measure_they_have() -> None:
     assert asr.bootstrap == pytest.approx((asr.difference.low, asr.difference.high), abs=0.03)
     assert asr.p == asr.mcnemar.p == pytest.approx(asr.permutation_p, abs=0.01)
     assert [test.measure for test in found.worse] == ["utility_under_attack", "asr"]
-    other_way = compare(grid(0.6, 2, model="b"), grid(0.2, 1, model="a"))
+    other_way = compare(grid(0.6, 2, model="b"), grid(0.2, 1, model="a"), cluster=Cluster.COUPLE)
     assert other_way.worse == ()
     assert of(other_way, "asr").q < 0.05
 
@@ -109,7 +113,7 @@ def test_single_attacks_of_different_names_are_compared_and_it_is_said() -> None
 def test_several_runs_of_a_task_are_one_unit() -> None:
     left = couples({f"u{i}:m": [0.0] * 10 for i in range(3)})
     right = couples({f"u{i}:m": [1.0] * 10 for i in range(3)})
-    asr = of(compare(left, right), "asr")
+    asr = of(compare(left, right, cluster=Cluster.COUPLE), "asr")
     assert (asr.pairs, asr.difference.units, asr.test) == (30, 3, "sign-flip")
     assert asr.p > 0.2
     assert asr.difference.low < 0.5
@@ -141,8 +145,8 @@ def test_non_inferiority_needs_a_margin_and_enough_pairs() -> None:
     """E79."""
     left = grid(0.3, 1)
     assert compare(left, left).not_shown == ()
-    assert compare(left, left, margin=0.1).not_shown == ()
-    assert len(compare(left, left, margin=0.01).not_shown) == 2
+    assert compare(left, left, margin=0.1, cluster=Cluster.COUPLE).not_shown == ()
+    assert len(compare(left, left, margin=0.01, cluster=Cluster.COUPLE).not_shown) == 2
     better = compare(grid(0.6, 2), grid(0.2, 1), margin=0.01)
     assert better.not_shown == ()
     with pytest.raises(ValueError, match="margin must be above 0"):
