@@ -51,7 +51,7 @@ def test_two_models_are_compared_with_crashed_runs_set_apart(
     assert overlap["left_out"] == overlap["unscored_runs"]["errors"] == 2
     assert overlap["only_baseline"]["runs"] == overlap["only_runs"]["runs"] == 0
     [test] = asr["tests"]
-    assert test["test"] == "mcnemar"
+    assert test["test"] == "t"
     assert test["difference"]["high"] < 0
 
 

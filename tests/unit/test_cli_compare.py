@@ -34,7 +34,8 @@ def jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def out(capsys: Capture, *args: str) -> tuple[int, str, str]:
-    code = main(["compare", *args])
+    clustered = any(one.startswith("--cluster") for one in args)
+    code = main(["compare", *args, *(() if clustered else ("--cluster=couple",))])
     captured = capsys.readouterr()
     return code, captured.out, captured.err
 

@@ -23,7 +23,7 @@ NONE = UnpairedRuns(0, 0, (), ())
 def test_pairs_are_compared_run_by_run() -> None:
     before = couples({"u0:m0": [0.0, 0.0], "u1:m0": [1.0, 0.0], "u2:m0": [0.0]}, model="old")
     after = couples({"u0:m0": [1.0, 0.0], "u1:m0": [1.0, 0.0], "u2:m0": [1.0]}, model="new")
-    found = increase(before, after, ASR)
+    found = increase(before, after, ASR, cluster=Cluster.COUPLE)
     assert (found.pairs, found.left_out, found.complete) == (5, 0, True)
     assert (found.before, found.after) == (pytest.approx(1 / 6), pytest.approx(2 / 3))
     assert found.difference is not None
