@@ -10,13 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from pytest_siren.session.recording.shared_folder import (
-    SessionFolder,
-    private_folder,
-    spare_jobs,
-    sweep_temporary,
-)
-from pytest_siren.sharing.state import host
+from pytest_siren.session.recording.shared_folder import SessionFolder
+from pytest_siren.sharing.state import host, private_folder, spare_jobs, sweep_temporary
 
 
 @pytest.fixture

@@ -83,18 +83,18 @@ class Alone:
 
     def join(self) -> SharedState:
         """Return the state of this session, in a temporary folder."""
-        from pytest_siren.session.recording.shared_folder import SessionFolder, sweep_temporary
+        from pytest_siren.sharing.state import TemporaryFolder, sweep_temporary
 
-        folder = SessionFolder.of(self.config.stash[SESSION].id)
+        folder = TemporaryFolder.of(self.config.stash[SESSION].id)
         sweep_temporary()
         self.state = folder.board()
         return self.state
 
     def leave(self) -> None:
         """Remove that folder."""
-        from pytest_siren.session.recording.shared_folder import SessionFolder
+        from pytest_siren.sharing.state import TemporaryFolder
 
-        SessionFolder.of(self.config.stash[SESSION].id).remove()
+        TemporaryFolder.of(self.config.stash[SESSION].id).remove()
 
     def collected(self, session: pytest.Session) -> None:
         """Nobody else has to know."""

@@ -6,18 +6,23 @@ An executor chooses which. ``Board`` is a file that the processes of one host ma
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import mmap
 import os
+import shutil
 import socket
+import stat
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import dataclass
 from decimal import Decimal
 from enum import IntEnum
 from hashlib import sha256
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, Self
 
 
 class Gauge(IntEnum):
@@ -542,3 +547,92 @@ def _key_name(name: str) -> bytes:
 
 def _alive(pid: int) -> bool:
     return pid != _GONE and lives(pid)
+
+
+_BOARD = "board"
+_PREFIX = "pytest-siren-"
+_PROCESS = "process-"
+"""Begins the names of files that say which processes use a folder."""
+
+
+@dataclass(frozen=True)
+class TemporaryFolder:
+    """The folder of a session on one host, with its board.
+
+    The first process that collects an eval file makes it, and the controller removes it.
+    """
+
+    path: Path
+
+    @classmethod
+    def of(cls, session_id: str) -> Self:
+        """Return the folder of a session, which may not exist yet."""
+        return cls(Path(tempfile.gettempdir()) / f"{_PREFIX}{session_id}")
+
+    def board(self) -> Board:
+        """Join the session's board, made if it is new. Raises ``OSError``, ``BoardError``."""
+        private_folder(self.path)
+        (self.path / f"{_PROCESS}{host()}-{os.getpid()}").touch(mode=0o600)
+        return Board.open(self.path / _BOARD)
+
+    def exists(self) -> bool:
+        """Whether any process of the session has collected an eval file."""
+        return (self.path / _BOARD).exists()
+
+    def remove(self) -> None:
+        """Remove the folder. Nothing in it is worth keeping."""
+        shutil.rmtree(self.path, ignore_errors=True)
+
+
+def private_folder(path: Path) -> None:
+    """Make the folder ``path`` for this user alone, or use the one that this user made.
+
+    Raises ``PermissionError`` for a link and for what another user made or may write to, and any
+    other ``OSError``.
+    """
+    with suppress(FileExistsError):
+        path.mkdir(mode=0o700)
+    found = path.lstat()
+    if not stat.S_ISDIR(found.st_mode):
+        raise PermissionError(errno.EPERM, "it is no folder", str(path))
+    if found.st_uid != os.getuid() or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise PermissionError(errno.EPERM, "other users may write to it", str(path))
+
+
+def spare_jobs(session_id: str) -> Path:
+    """Return a folder for jobs that no other user can foretell. Raises ``OSError``.
+
+    ``session_id`` is random, and all processes of the session get the same folder.
+    """
+    folder = Path(tempfile.gettempdir()) / f"{_PREFIX}{session_id}-jobs"
+    private_folder(folder)
+    return folder / "jobs"
+
+
+def sweep_temporary() -> None:
+    """Remove the folders of this user's sessions whose processes have all been killed.
+
+    A folder with a process of another machine, or with none so far, is left alone.
+    """
+    ours: list[os.DirEntry[str]] = []
+    with suppress(OSError), os.scandir(tempfile.gettempdir()) as found:
+        ours = [one for one in found if one.name.startswith(_PREFIX) and _is_own(one)]
+    for folder in ours:
+        with suppress(OSError):
+            names = [one for one in os.listdir(folder.path) if one.startswith(_PROCESS)]
+            if names and all(map(_has_died, names)):
+                shutil.rmtree(folder.path)
+
+
+def _is_own(entry: os.DirEntry[str]) -> bool:
+    try:
+        is_folder = entry.is_dir(follow_symlinks=False)
+        return is_folder and entry.stat(follow_symlinks=False).st_uid == os.getuid()
+    except OSError:
+        # Its session has just removed it.
+        return False
+
+
+def _has_died(name: str) -> bool:
+    where, _, pid = name.removeprefix(_PROCESS).rpartition("-")
+    return where == host() and pid.isdecimal() and not lives(int(pid))

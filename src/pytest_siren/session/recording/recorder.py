@@ -36,7 +36,6 @@ from pytest_siren.session.config.processes import Resume, executor_of
 from pytest_siren.session.config.stash import EARLY, HISTORIES, SESSION
 from pytest_siren.session.items.job import Job
 from pytest_siren.session.items.report import screened, without_secrets
-from pytest_siren.session.recording.shared_folder import spare_jobs
 
 if TYPE_CHECKING:
     from pytest_siren.session.items.job import RunItem
@@ -350,6 +349,8 @@ class JsonRecorder:
             if chosen != DEFAULT_JOBS_DIR or os.path.lexists(folder) or error.errno not in _DENIED:
                 raise
             # Nobody chose the folder, and it is not there: a read-only checkout loses no run.
+            from pytest_siren.sharing.state import spare_jobs
+
             spare = spare_jobs(self.config.stash[SESSION].id)
             store = self._create(spare, job)
             job_warning = f"{folder} cannot be written ({error.strerror}); jobs go to {spare}"
