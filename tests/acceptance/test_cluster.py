@@ -296,7 +296,8 @@ def test_a_run_that_kills_its_process_takes_no_others_along(slow: Project) -> No
 
 def test_elements_can_be_executed_by_the_session_itself(project: Project) -> None:
     project.write("pytest.ini", "[pytest]\nfilterwarnings = error\n")
-    args = ("evals", "--attack=template_string", "--gate", "asr >= 0.1")
+    gate = ("--gate", "asr >= 0.1", "--siren-cluster", "couple")
+    args = ("evals", "--attack=template_string", *gate)
     result = project.run(*args, "--siren-executor", "debug", "--slurm-shards", "2")
 
     result.stdout.fnmatch_lines(

@@ -57,13 +57,14 @@ def results(project: Project) -> list[dict[str, Any]]:
 
 
 def same_figures(rows: list[dict[str, Any]]) -> bool:
-    """Whether ``rows`` say what that version said; they may say more."""
+    """Whether ``rows`` say what that version said; they may say more, and compute intervals anew."""
     before = json.loads((DATA / "results.json").read_text())
     assert len(rows) == len(before)
     return all(
         row[key] == pytest.approx(value)
         for row, known in zip(rows, before, strict=True)
         for key, value in known.items()
+        if not key.endswith(("_low", "_high"))
     )
 
 

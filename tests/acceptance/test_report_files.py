@@ -143,7 +143,7 @@ def test_github_gets_a_summary_and_annotations_of_gates_that_do_not_hold(
     eval_file = summary.path / "evals" / "eval_mail.yaml"
     eval_file.write_text(eval_file.read_text() + "gates:\n  - asr <= 0.05\n")
     gates = ("--gate=utility_under_attack <= 0.99", "--gate=asr >= 0.02")
-    result = summary.run(*ATTACK, "-n2", *gates, "--runs=2")
+    result = summary.run(*ATTACK, "-n2", *gates, "--runs=2", "--siren-cluster=couple")
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     line = len(eval_file.read_text().splitlines())
     said = [one for one in result.outlines if one.startswith("::")]

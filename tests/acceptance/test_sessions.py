@@ -241,7 +241,10 @@ def test_a_conftest_beside_other_tests_is_no_trouble(distributed: Project) -> No
 
 @pytest.mark.inside
 def test_no_summary_leaves_out_what_belongs_to_it(project: Project) -> None:
-    result = project.run("evals", "--no-summary", "--attack=template_string", "--gate=asr <= 0.1")
+    result = project.run(
+        *("evals", "--no-summary", "--attack=template_string"),
+        *("--gate=asr <= 0.1", "--siren-cluster=couple"),
+    )
     result.assert_outcomes(failed=4)
     result.stdout.no_fnmatch_line("*= evaluations =*")
     result.stdout.no_fnmatch_line("*= runs that did not pass =*")

@@ -101,7 +101,7 @@ def test_validate_reports_every_file_on_a_line_and_every_problem(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     Path("sub").mkdir()
-    Path("sub/eval_good.yaml").write_text(f"{GOOD}logging: {{}}\n")
+    Path("sub/eval_good.yaml").write_text(f"{GOOD}hydra: {{}}\n")
     Path("sub/eval_bad.yaml").write_text(f"{GOOD}rnus: 1\nruns: x\n")
     Path("sub/other.yaml").write_text("anything: [\n")
     assert siren("validate", "sub") == PROBLEMS
@@ -111,7 +111,7 @@ def test_validate_reports_every_file_on_a_line_and_every_problem(
         "sub/eval_bad.yaml:3: unknown key 'rnus' (did you mean 'runs'?)",
         "sub/eval_bad.yaml:4: wrong type for runs: 'x' is not an integer",
         f"{file}: 1 job: dataset agentdojo; agent plain; model test; attack none (benign)",
-        f"{file}: line 3: logging has no effect yet: no log is written",
+        f"{file}: line 3: hydra has no effect yet: there is no Hydra here",
     ]
     assert captured.err == ""
     assert siren("validate", "sub/eval_good.yaml") == OK

@@ -111,7 +111,9 @@ def test_no_runs_give_no_rate() -> None:
     assert rate(runs_of(*attacked("u0:m0", None)), Measure.of("asr")) is None
 
 
-@pytest.mark.parametrize("name", ["ars", "pass", "pass@0", "asr@2", "pass@-1", "", "pass@x"])
+@pytest.mark.parametrize(
+    "name", ["ars", "pass", "pass@0", "asr@0", "utility@2", "pass@-1", "", "pass@x"]
+)
 def test_unknown_measures_are_refused(name: str) -> None:
     with pytest.raises(ValueError, match="unknown measure"):
         Measure.of(name)
