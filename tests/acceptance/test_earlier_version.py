@@ -57,7 +57,7 @@ def results(project: Project) -> list[dict[str, Any]]:
 
 
 def same_figures(rows: list[dict[str, Any]]) -> bool:
-    """Whether ``rows`` say what that version said; they may say more, and compute intervals anew."""
+    """Whether ``rows`` say what that version said; intervals may differ, and there may be more."""
     before = json.loads((DATA / "results.json").read_text())
     assert len(rows) == len(before)
     return all(
