@@ -28,7 +28,7 @@ from pytest_siren.spec.gates import STAGES, parse_gate
 from tests.unit.reports_sample import data
 from tests.unit.test_metrics_summary import report
 
-TABLES = 200
+TABLES = 500
 AT_ONCE = 50
 KS = (1, 2, 3)
 

@@ -126,7 +126,7 @@ def _rates(
     found = units(runs, measure, cluster=cluster, errors=errors)
     short = np.bincount(number[found.short_rows], minlength=groups)
     undecided = _places(number[found.open_rows], groups)
-    worst = worst_values(runs, measure, number, groups, errors)
+    worst = worst_values(runs, measure, found, number, groups, errors)
     rates: list[tuple[Estimate | None, int]] = []
     for group, places in enumerate(_places(number[found.rows], groups)):
         made = None

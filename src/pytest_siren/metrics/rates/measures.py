@@ -326,7 +326,7 @@ def rate(
     if not len(found.values):
         return None
     made = estimate_of(found, measure, confidence=confidence)
-    worst = worst_values(runs, measure, np.zeros(len(runs), dtype=np.int64), 1, errors)
+    worst = worst_values(runs, measure, found, np.zeros(len(runs), dtype=np.int64), 1, errors)
     return replace(made, short=found.short, worst=worst[0])
 
 
@@ -371,18 +371,19 @@ def lacks_score(runs: pd.DataFrame, measure: Measure, scores: Floats) -> Bools:
 
 
 def worst_values(
-    runs: pd.DataFrame, measure: Measure, number: Ints, groups: int, errors: Errors
+    runs: pd.DataFrame, measure: Measure, known: Units, number: Ints, groups: int, errors: Errors
 ) -> list[tuple[float, float] | None]:
     """Return ``Estimate.worst`` of each of ``groups``; ``number`` holds the group of each run.
 
-    ``None`` for a group without any unit, and for a difference of rates.
+    ``known`` are the units of ``runs`` as they are. ``None`` for a group without any unit, and for
+    a difference of rates.
     """
     if measure.stem == "asr_attributable":
         return [None] * groups
     missing = lacks_score(runs, measure, run_scores(runs, measure, errors))
     ends = []
     for end in (0.0, 1.0) if missing.any() else (None,):
-        found = units(runs, measure, errors=errors, missing=end)
+        found = known if end is None else units(runs, measure, errors=errors, missing=end)
         of_group = number[found.rows]
         counts = np.bincount(of_group, minlength=groups)
         sums = np.bincount(of_group, weights=found.values, minlength=groups)
