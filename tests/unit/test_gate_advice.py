@@ -14,11 +14,13 @@ import pytest
 
 from pytest_siren.metrics.compare.difference import mean_difference
 from pytest_siren.metrics.gates.baseline import Baseline, GateSettings
-from pytest_siren.metrics.gates.estimates import change_estimate
+from pytest_siren.metrics.gates.estimates import GateEstimate, change_estimate
 from pytest_siren.metrics.gates.evaluate import evaluate
+from pytest_siren.metrics.gates.explanations import required_runs_text
 from pytest_siren.metrics.gates.result import GateResult, Verdict
 from pytest_siren.metrics.rates.choices import Cluster
 from pytest_siren.metrics.rates.intervals import Clusters
+from pytest_siren.metrics.sample_size import RequiredRuns
 from pytest_siren.spec.gates import parse_gate
 from tests.unit.gates_sample import run, runs
 
@@ -362,3 +364,11 @@ def test_proposals_settle_random_gates_and_half_of_them_do_not() -> None:
     few = max(1, STATES // 10)
     assert np.sum(np.array(full) < 0.6) <= few
     assert np.sum(np.array(half) > 0.8) <= few
+
+
+@pytest.mark.parametrize(("most", "words"), [(50_000, "50,000 tasks"), (5_000, "5,000 tasks")])
+def test_advice_names_how_many_tasks_were_examined(most: int, words: str) -> None:
+    found = GateEstimate(0.051, 0.04, 0.06, 100, 100)
+    need = RequiredRuns(most_tasks=most)
+    text = required_runs_text(need, parse_gate("asr <= 0.05", "--gate"), found)
+    assert text.endswith(f" nor {words} would decide it")

@@ -200,7 +200,7 @@ class RequiredRuns:
     """Runs or tasks that would decide a gate in four of five simulations.
 
     ``runs``, ``each`` and ``tasks`` are ``None`` if no number within ``MOST_RUNS`` and
-    ``MOST_TASKS`` would.
+    ``most_tasks`` would.
     """
 
     runs: int | None = None
@@ -214,6 +214,8 @@ class RequiredRuns:
     repeated: bool | None = None
     """Whether tasks have several runs, from which more can be simulated; ``None`` if that was not
     examined."""
+    most_tasks: int = MOST_TASKS
+    """How many further tasks were examined."""
 
 
 @dataclass(frozen=True)
@@ -240,7 +242,7 @@ class GateSimulation:
         elif tasks is not None:
             runs = max(1, round(tasks * float(counts.scored[counts.scored > 0].mean())))
         else:
-            return RequiredRuns(paired=self.paired, repeated=repeated)
+            return RequiredRuns(paired=self.paired, repeated=repeated, most_tasks=self._most_tasks)
         return RequiredRuns(runs, each, tasks, self.paired, repeated)
 
     def _shows_repetition(self) -> bool:
@@ -264,8 +266,13 @@ class GateSimulation:
         return None if found is None else had + found
 
     def _tasks(self) -> int | None:
-        most = MOST_CROSSED if self.counts.tasks.shared else MOST_TASKS
-        return smallest_sufficient(lambda more: self._decides(more, self.counts.with_tasks), most)
+        return smallest_sufficient(
+            lambda more: self._decides(more, self.counts.with_tasks), self._most_tasks
+        )
+
+    @property
+    def _most_tasks(self) -> int:
+        return MOST_CROSSED if self.counts.tasks.shared else MOST_TASKS
 
     def _decides(
         self, more: int, drawn: Callable[[int, np.random.Generator], OutcomeCounts]

@@ -10,7 +10,7 @@ import pandas as pd
 from pytest_siren.metrics.gates.estimates import GateEstimate, level_of_look
 from pytest_siren.metrics.gates.result import Verdict
 from pytest_siren.metrics.gates.selection import base
-from pytest_siren.metrics.sample_size import MOST_RUNS, MOST_TASKS, RequiredRuns
+from pytest_siren.metrics.sample_size import MOST_RUNS, RequiredRuns
 from pytest_siren.spec.gates import CHANGES, TOTALS, WORST, Gate
 from pytest_siren.text.words import counted, listed, shortened, suggestion
 
@@ -211,7 +211,7 @@ def _pending(counts: Counts) -> str:
 def required_runs_text(need: RequiredRuns, gate: Gate, found: GateEstimate) -> str:
     """Return how many more runs, or tasks, would decide the gate, and the option to use."""
     if need.runs is None:
-        return _none(gate, found)
+        return _none(need, gate, found)
     rate = "at this change" if need.paired else _rate(gate)
     if need.each is not None:
         runs = "more pairs of runs" if need.paired else "more runs"
@@ -238,14 +238,14 @@ def _rate(gate: Gate) -> str:
     return "at these rates" if gate.measure in WORST else "at this rate"
 
 
-def _none(gate: Gate, found: GateEstimate) -> str:
+def _none(need: RequiredRuns, gate: Gate, found: GateEstimate) -> str:
     if abs(found.value - gate.bound) < 1e-9:
         return "what was measured is the bound itself, so no number of runs is likely to decide it"
     if gate.measure in CHANGES and found.low <= -1.0 and found.high >= 1.0:
         return "a single task, or cluster of tasks, says nothing about others: add more"
     return (
-        f"it is so close to the bound that neither {MOST_RUNS:,} runs nor {MOST_TASKS:,} tasks "
-        "would decide it"
+        f"it is so close to the bound that neither {MOST_RUNS:,} runs nor {need.most_tasks:,} "
+        "tasks would decide it"
     )
 
 
