@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from random import Random
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
@@ -45,9 +46,14 @@ class WithTemplates(BaseModel):
         return value
 
 
+@lru_cache(maxsize=256)
+def _compiled(template: str) -> AttackTemplate:
+    return AttackTemplate(template, {})
+
+
 def rendered(template: str, scene: Scene) -> str:
     """Return the text of ``template``. Raises ``AttackTemplateError``."""
-    return AttackTemplate(template, {}).render(
+    return _compiled(template).render(
         goal=scene.goal, user=scene.user_name, model=scene.model_name, task=scene.task
     )
 
