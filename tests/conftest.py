@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-import tarfile
 import tomllib
 from importlib.metadata import distribution
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+from tests.archives import unpack
 
 # ``make nightly`` chooses the second; the time that one example takes is no matter of either.
 settings.register_profile("quick", max_examples=25, deadline=None)
@@ -54,6 +55,4 @@ def transcripts(tmp_path_factory: pytest.TempPathFactory) -> Path:
             f"the published transcripts are not here ({archive.name}); set SIREN_TRANSCRIPTS"
         )
     folder = tmp_path_factory.mktemp("transcripts")
-    with tarfile.open(archive) as packed:
-        packed.extractall(folder, filter="data")
-    return folder
+    return unpack(archive, folder)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from pytest_siren.cli.main import main
 from pytest_siren.jobs.reading.read import iter_index, load_config, load_result
 from pytest_siren.records import Result
 from tests.acceptance.conftest import Project
+from tests.archives import unpack
 from tests.unit.test_jobs_agentdojo_logs import RUNS, a_log, put
 
 pytestmark = pytest.mark.inside
@@ -62,9 +62,7 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if not RUNS.exists():
         pytest.skip(f"{RUNS} is not on this machine")
     folder = tmp_path_factory.mktemp("published")
-    with tarfile.open(RUNS) as archive:
-        archive.extractall(folder, filter="data")
-    return folder
+    return unpack(RUNS, folder)
 
 
 def result_of(job: Path) -> Result:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_siren.session.recording.shared_folder import SessionFolder
+from pytest_siren.sharing.state import TemporaryFolder
 from tests.acceptance.conftest import Project
 
 
@@ -84,8 +84,8 @@ def test_a_temporary_folder_that_is_not_there_is_one_line(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # pytest itself would not start without one.
-    nowhere = SessionFolder(Path("/nonexistent/tmp/pytest-siren-1"))
-    monkeypatch.setattr(SessionFolder, "of", lambda session_id: nowhere)
+    nowhere = TemporaryFolder(Path("/nonexistent/tmp/pytest-siren-1"))
+    monkeypatch.setattr(TemporaryFolder, "of", lambda session_id: nowhere)
     result = project.run("evals")
     assert result.ret == pytest.ExitCode.INTERRUPTED
     result.stdout.fnmatch_lines(

@@ -6,7 +6,6 @@ import copy
 import csv
 import json
 import os
-import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from pytest_siren.cli.main import main
 from pytest_siren.jobs.reading.read import iter_index, load_config, load_execution, load_result
 from pytest_siren.models.agentdojo_logs import FORMAT, in_blocks, read_messages, write_messages
 from pytest_siren.models.replay import ReplaySource
+from tests.archives import unpack
 
 RUNS = Path("/work/shared/data/agentdojo_runs.tar.xz")
 SYSTEM = "You are an assistant."
@@ -525,9 +525,7 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if not RUNS.exists():
         pytest.skip(f"{RUNS} is not on this machine")
     folder = tmp_path_factory.mktemp("published")
-    with tarfile.open(RUNS) as archive:
-        archive.extractall(folder, filter="data")
-    return folder
+    return unpack(RUNS, folder)
 
 
 PUBLISHED = {

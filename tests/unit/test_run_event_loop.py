@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import queue
 import signal
 import sys
 import threading
@@ -249,3 +250,20 @@ def test_what_must_be_done_is_done_whoever_cancels(events: RunEventLoop) -> None
         return await task
 
     assert events.complete(waits()) == "written"
+
+
+def test_a_worker_of_anyio_that_was_stopped_before_keeps_no_loop_open(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Stopped:
+        loop: object = None
+
+        def stop(self) -> None:
+            raise queue.Full
+
+    worker = Stopped()
+    loop = RunEventLoop(Lull(), lambda message: None)
+    worker.loop = loop
+    monkeypatch.setattr(threading, "enumerate", lambda: [worker])
+    loop.end()
+    assert loop.is_closed()

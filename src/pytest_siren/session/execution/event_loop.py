@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import queue
 import selectors
 import sys
 import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import copy_context
 from functools import partial
 from pathlib import Path
@@ -367,7 +368,9 @@ class RunEventLoop(asyncio.SelectorEventLoop):
         for thread in threading.enumerate():
             stop = getattr(thread, "stop", None)
             if getattr(thread, "loop", None) is self and callable(stop):
-                stop()
+                # One that is stopped already, and still in its last function, has no room for it.
+                with suppress(queue.Full):
+                    stop()
 
     def _cancelled(self) -> set[asyncio.Task[Any]]:
         """Cancel all tasks that have not ended, but for those given up already; return them."""
