@@ -18,6 +18,7 @@ import scipy.optimize
 import scipy.stats
 
 import pytest_siren
+from pytest_siren.jobs import redact
 from tests.acceptance.installed import read_once
 from tests.acceptance.project import Project
 
@@ -45,6 +46,8 @@ class Inside(Project):
         """Run a real pytest session in this process, unless it has workers."""
         if any(arg.startswith("-n") and arg != "-n0" for arg in (*self.args, *args)):
             return super().run(*args)
+        # A process looks at its environment once a second, and tests change that of this one.
+        redact._environment.cache_clear()
         with warnings.catch_warnings(), _without_collections():
             # A user's session does not make errors of all warnings, as the tests' own does.
             warnings.resetwarnings()

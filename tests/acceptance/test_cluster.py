@@ -100,6 +100,8 @@ def test_elements_come_to_what_one_process_comes_to(project: Project) -> None:
         *("--model", "scripted:echo,scripted:deaf", "-k", "not link", "--gate", "asr <= 0.9"),
     )
     here = project.run_in("elsewhere", *args, "--junitxml=here.xml")
+    # Two sweeps that begin in the same second have one id.
+    time.sleep(1.0)
     there = project.run_in("elsewhere", *args, "--junitxml=there.xml", *ELEMENTS, "-n2")
 
     again = "try the 4 runs in error again with: pytest --lf"

@@ -329,7 +329,10 @@ def test_killed_at_any_moment_no_run_is_lost_and_none_executed_by_two(
         assert finished[block.number] <= 1
         if block.number in lost:
             assert all(owner in killed for _, owner in owners)
+            if (folder / f"{block.number}.done").exists():
+                continue  # Its last owner was killed before it could note that here.
             assert len([*folder.glob(f"{block.number}.*")]) == MOST_DEATHS
         else:
             assert all(1 <= executed[run] <= len(owners) for run in range(block.start, block.stop))
-    assert len(lost) <= 1
+    undone = [number for number in lost if not (folder / f"{number}.done").exists()]
+    assert len(undone) <= 1
