@@ -6,13 +6,12 @@ nothing unless ``--results`` names a file.
 
 from __future__ import annotations
 
-import argparse
 from itertools import product
 from pathlib import Path
 
 import numpy as np
 
-from benchmarks.report import Report, say, write
+from benchmarks.report import Report, say, simulation_options, write_simulation
 from benchmarks.simulation import Cell, Coverage, coverage, standard_errors, stopped_gate
 
 RESULTS = Path(__file__).resolve().parent / "coverage.md"
@@ -121,10 +120,7 @@ def measure_gates(report: Report, seeds: int) -> None:
 
 def main() -> None:
     """Simulate, and write the section."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="a small form of all")
-    parser.add_argument("--results", type=Path, help="write the figures there")
-    options = parser.parse_args()
+    options = simulation_options(__doc__)
     report = Report(
         "coverage",
         [
@@ -139,11 +135,7 @@ def main() -> None:
     )
     measure_coverage(report, 20 if options.quick else 1)
     measure_gates(report, 50 if options.quick else 1_000)
-    path = options.results or (None if options.quick else RESULTS)
-    if path is not None:
-        if not path.exists():
-            path.write_text(HEADING)
-        write(report, path)
+    write_simulation(report, options, RESULTS, HEADING)
 
 
 if __name__ == "__main__":

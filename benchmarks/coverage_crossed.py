@@ -6,7 +6,6 @@ writes nothing unless ``--results`` names a file.
 
 from __future__ import annotations
 
-import argparse
 from itertools import product
 from pathlib import Path
 from timeit import repeat
@@ -14,7 +13,7 @@ from timeit import repeat
 import numpy as np
 
 from benchmarks.crossed_simulation import Design, Misses, Suite, misses
-from benchmarks.report import Report, say, write
+from benchmarks.report import Report, say, simulation_options, write_simulation
 from pytest_siren.metrics.rates.choices import Cluster
 from pytest_siren.metrics.rates.intervals import estimate
 
@@ -101,10 +100,7 @@ def measure_time(report: Report) -> None:
 
 def main() -> None:
     """Simulate, and write the section."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="a small form of all")
-    parser.add_argument("--results", type=Path, help="write the figures there")
-    options = parser.parse_args()
+    options = simulation_options(__doc__)
     times = TIMES // 50 if options.quick else TIMES
     error = 100 * (0.95 * 0.05 / times) ** 0.5
     report = Report(
@@ -122,11 +118,7 @@ def main() -> None:
     )
     measure(report, times)
     measure_time(report)
-    path = options.results or (None if options.quick else RESULTS)
-    if path is not None:
-        if not path.exists():
-            path.write_text(HEADING)
-        write(report, path)
+    write_simulation(report, options, RESULTS, HEADING)
 
 
 if __name__ == "__main__":

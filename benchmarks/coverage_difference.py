@@ -6,7 +6,6 @@ writes nothing unless ``--results`` names a file.
 
 from __future__ import annotations
 
-import argparse
 from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
@@ -14,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.paired_simulation import Pair, bootstrap_coverage, coverage
-from benchmarks.report import Report, say, write
+from benchmarks.report import Report, say, simulation_options, write_simulation
 from benchmarks.simulation import Coverage, standard_errors
 
 RESULTS = Path(__file__).resolve().parent / "coverage_difference.md"
@@ -125,10 +124,7 @@ def measure_bootstrap(report: Report, divisor: int) -> None:
 
 def main() -> None:
     """Simulate, and write the section."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="a small form of all")
-    parser.add_argument("--results", type=Path, help="write the figures there")
-    options = parser.parse_args()
+    options = simulation_options(__doc__)
     report = Report(
         "coverage_difference",
         [
@@ -146,11 +142,7 @@ def main() -> None:
     divisor = 20 if options.quick else 1
     measure(report, divisor)
     measure_bootstrap(report, divisor)
-    path = options.results or (None if options.quick else RESULTS)
-    if path is not None:
-        if not path.exists():
-            path.write_text(HEADING)
-        write(report, path)
+    write_simulation(report, options, RESULTS, HEADING)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ writes nothing unless ``--results`` names a file.
 
 from __future__ import annotations
 
-import argparse
 from collections import Counter
 from collections.abc import Hashable
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import ndtri
 
-from benchmarks.report import Report, say, write
+from benchmarks.report import Report, say, simulation_options, write_simulation
 from pytest_siren.metrics.compare.difference import mean_difference
 from pytest_siren.metrics.gates.estimates import change_estimate, gate_estimate
 from pytest_siren.metrics.gates.result import Verdict
@@ -200,10 +199,7 @@ def measure(report: Report, divisor: int) -> None:
 
 def main() -> None:
     """Simulate, and write the section."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="a small form of all")
-    parser.add_argument("--results", type=Path, help="write the figures there")
-    options = parser.parse_args()
+    options = simulation_options(__doc__)
     report = Report(
         "gate_errors",
         [
@@ -218,11 +214,7 @@ def main() -> None:
         ],
     )
     measure(report, 20 if options.quick else 1)
-    path = options.results or (None if options.quick else RESULTS)
-    if path is not None:
-        if not path.exists():
-            path.write_text(HEADING)
-        write(report, path)
+    write_simulation(report, options, RESULTS, HEADING)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import datetime
 import re
 from collections.abc import Sequence
@@ -88,11 +89,31 @@ def deliver(report: Report, path: Path | None) -> None:
         write(report, path)
 
 
-def write(report: Report, path: Path) -> None:
-    """Put the section of ``report`` into ``path``, in the place of the one that it had."""
+def simulation_options(description: str | None) -> argparse.Namespace:
+    """Return the options of a simulation's command: ``quick`` and ``results``."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--quick", action="store_true", help="a small form of all")
+    parser.add_argument("--results", type=Path, help="write the figures there")
+    return parser.parse_args()
+
+
+def write_simulation(
+    report: Report, options: argparse.Namespace, results: Path, heading: str
+) -> None:
+    """Write the section where ``options`` say, the whole form otherwise into ``results``."""
+    path = options.results or (None if options.quick else results)
+    if path is not None:
+        write(report, path, heading)
+
+
+def write(report: Report, path: Path, heading: str | None = None) -> None:
+    """Put the section of ``report`` into ``path``, in the place of the one that it had.
+
+    A new file begins with ``heading``.
+    """
     start, end = (f"<!-- {report.name} {word} -->" for word in ("starts", "ends"))
     section = f"{start}\n{report.markdown()}{end}\n"
-    old = path.read_text() if path.exists() else _HEADING
+    old = path.read_text() if path.exists() else heading or _HEADING
     found = re.compile(f"{re.escape(start)}.*{re.escape(end)}\n", re.DOTALL)
     if found.search(old):
         new = found.sub(lambda _: section, old)
