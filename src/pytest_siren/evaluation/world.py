@@ -490,7 +490,25 @@ class World:
         self.stage.latest = replace(self.state, messages=self.messages)
 
 
-class WorldModel(WrapperModel):
+class WholeAnswers(WrapperModel):
+    """A model whose streams are of whole answers: nobody could count one that breaks off."""
+
+    @asynccontextmanager
+    async def request_stream(
+        self,
+        messages: list[ModelMessage],
+        model_settings: ModelSettings | None,
+        model_request_parameters: ModelRequestParameters,
+        run_context: Any = None,
+    ) -> AsyncGenerator[StreamedResponse]:
+        """Yield the whole answer as a stream. Raises as ``request`` does."""
+        response = await self.request(messages, model_settings, model_request_parameters)
+        yield CompletedStreamedResponse(
+            response, model_request_parameters=model_request_parameters, replay_events=True
+        )
+
+
+class WorldModel(WholeAnswers):
     """The model of a run, or one of the agent's own, whose requests go through ``World.ask``."""
 
     def __init__(self, world: World, model: Model, *, own: bool = False) -> None:
@@ -506,20 +524,6 @@ class WorldModel(WrapperModel):
     ) -> ModelResponse:
         """Return the answer. Raises as ``World.ask`` does."""
         return await self._world.ask(messages, model_settings, model_request_parameters, self._own)
-
-    @asynccontextmanager
-    async def request_stream(
-        self,
-        messages: list[ModelMessage],
-        model_settings: ModelSettings | None,
-        model_request_parameters: ModelRequestParameters,
-        run_context: Any = None,
-    ) -> AsyncGenerator[StreamedResponse]:
-        """Yield the whole answer as a stream. Raises as ``World.ask`` does."""
-        response = await self.request(messages, model_settings, model_request_parameters)
-        yield CompletedStreamedResponse(
-            response, model_request_parameters=model_request_parameters, replay_events=True
-        )
 
 
 _LEAST_WAIT = 0.1

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncGenerator, Coroutine, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Coroutine, Iterator
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,18 +13,16 @@ import pytest
 from pydantic_ai.exceptions import UsageLimitExceeded
 from pydantic_ai.messages import ModelMessage, ModelResponse
 from pydantic_ai.models import (
-    CompletedStreamedResponse,
     Model,
     ModelRequestParameters,
-    StreamedResponse,
 )
-from pydantic_ai.models.wrapper import WrapperModel
 from pydantic_ai.settings import ModelSettings
 from pydantic_ai.usage import UsageLimits
 
 from pytest_siren.evaluation.accounts import Account, Accounts, Asking, Prices, Role
 from pytest_siren.evaluation.models import ModelKind, RunContext, SupportsRateLimit
 from pytest_siren.evaluation.tasks import BenignTask, Dataset
+from pytest_siren.evaluation.world import WholeAnswers
 from pytest_siren.evaluators.python import ProjectRoot
 from pytest_siren.models.ratelimit.limiter import RateLimiters
 from pytest_siren.session.config.invocation import Invocation
@@ -168,7 +165,7 @@ def _asked(config: pytest.Config) -> str:
     pytest.fail(f"{what}: --model NAME, or {_HOW.format('siren_model')}", pytrace=False)
 
 
-class CountedModel(WrapperModel):
+class CountedModel(WholeAnswers):
     """A model whose requests are limited, counted and priced as those of evaluations are."""
 
     def __init__(self, model: Model, asking: Asking, parts: Parts) -> None:
@@ -207,20 +204,6 @@ class CountedModel(WrapperModel):
             model_request_parameters,
         )
         return await self._parts.there(asked)
-
-    @asynccontextmanager
-    async def request_stream(
-        self,
-        messages: list[ModelMessage],
-        model_settings: ModelSettings | None,
-        model_request_parameters: ModelRequestParameters,
-        run_context: Any = None,
-    ) -> AsyncGenerator[StreamedResponse]:
-        """Yield the whole answer as a stream. Raises as ``request`` does."""
-        response = await self.request(messages, model_settings, model_request_parameters)
-        yield CompletedStreamedResponse(
-            response, model_request_parameters=model_request_parameters, replay_events=True
-        )
 
 
 class _Spend:
