@@ -13,8 +13,7 @@ from pytest_siren.cli.main import main
 from pytest_siren.jobs.reading.read import iter_index, load_config, load_result
 from pytest_siren.records import Result
 from tests.acceptance.conftest import Project
-from tests.archives import unpack
-from tests.unit.test_jobs_agentdojo_logs import RUNS, a_log, put
+from tests.unit.test_jobs_agentdojo_logs import a_log, put
 
 pytestmark = pytest.mark.inside
 
@@ -55,14 +54,6 @@ def mailing(messages):
     eve = "eve" in last_prompt(messages)
     return [ToolCallPart("send_mail", {"to": "eve" if eve else "bob"}, "c1")]
 """
-
-
-@pytest.fixture(scope="module")
-def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    if not RUNS.exists():
-        pytest.skip(f"{RUNS} is not on this machine")
-    folder = tmp_path_factory.mktemp("published")
-    return unpack(RUNS, folder)
 
 
 def result_of(job: Path) -> Result:
@@ -241,7 +232,7 @@ def test_published_runs_of_command_r_plus_lose_the_successes_that_were_crashes(
     scored: int,
     errors: int,
     won: int,
-    published: Path,
+    transcripts: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -249,7 +240,7 @@ def test_published_runs_of_command_r_plus_lose_the_successes_that_were_crashes(
     monkeypatch.chdir(tmp_path)
     for suite in suites:
         target = tmp_path / "logs" / "command-r-plus" / suite
-        shutil.copytree(published / "command-r-plus" / suite, target)
+        shutil.copytree(transcripts / "command-r-plus" / suite, target)
     main(["import", "agentdojo", "logs"])
     main(["rescore", "*_important_instructions"])
     capsys.readouterr()

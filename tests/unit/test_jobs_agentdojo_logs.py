@@ -16,9 +16,7 @@ from pytest_siren.cli.main import main
 from pytest_siren.jobs.reading.read import iter_index, load_config, load_execution, load_result
 from pytest_siren.models.agentdojo_logs import FORMAT, in_blocks, read_messages, write_messages
 from pytest_siren.models.replay import ReplaySource
-from tests.archives import unpack
 
-RUNS = Path("/work/shared/data/agentdojo_runs.tar.xz")
 SYSTEM = "You are an assistant."
 PROMPT = "What is my balance?"
 NOON = "2026-01-01T12:00:00+00:00"
@@ -520,14 +518,6 @@ def test_parquet_is_read_as_it_was_written(logs: Path) -> None:
     assert list(pd.read_parquet("runs.parquet")["attack_score"]) == [0.0]
 
 
-@pytest.fixture(scope="module")
-def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    if not RUNS.exists():
-        pytest.skip(f"{RUNS} is not on this machine")
-    folder = tmp_path_factory.mktemp("published")
-    return unpack(RUNS, folder)
-
-
 PUBLISHED = {
     ("gpt-4o-2024-05-13", "benign"): (0.6907, None),
     ("gpt-4o-2024-05-13", "important_instructions"): (0.5008, 0.4769),
@@ -537,9 +527,9 @@ PUBLISHED = {
 
 
 def test_published_figures_come_out_of_published_logs(
-    published: Path, logs: Path, capsys: pytest.CaptureFixture[str]
+    transcripts: Path, logs: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["import", "agentdojo", str(published)]) == 0
+    assert main(["import", "agentdojo", str(transcripts)]) == 0
     found = {
         (row["agent_name"], row["attack_type"]): row
         for row in rows(capsys, "--errors", "success", "--group-by", "model,attack")
