@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import tarfile
-from collections.abc import Iterator
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -29,7 +26,6 @@ from pytest_siren.metrics.rates.intervals import (
 from pytest_siren.metrics.sample_size import OutcomeCounts
 
 CROSSED, COUPLE = Cluster.CROSSED, Cluster.COUPLE
-PUBLISHED = Path("/work/shared/data/agentdojo_runs.tar.xz")
 
 
 def crossed(
@@ -212,26 +208,12 @@ def test_couples_that_share_no_task_stay_apart() -> None:
     assert estimate(np.zeros(82), more.tasks, runs=82).clusters == 82
 
 
-@cache
-def published() -> dict[str, list[dict[str, Any]]]:
-    """Return the published attacked runs by pipeline."""
-    found: dict[str, list[dict[str, Any]]] = {}
-    with tarfile.open(PUBLISHED) as archive:
-        for pipeline, run in _attacked(archive):
-            found.setdefault(pipeline, []).append(run)
-    return found
+def published(pipeline: Path) -> list[dict[str, Any]]:
+    """Return the attacked runs of a pipeline, as AgentDojo recorded them."""
+    files = sorted(pipeline.glob("*/*/important_instructions/*.json"))
+    return [json.loads(file.read_text(encoding="utf-8")) for file in files]
 
 
-def _attacked(archive: tarfile.TarFile) -> Iterator[tuple[str, dict[str, Any]]]:
-    for member in archive:
-        parts = Path(member.name).parts
-        if member.isfile() and parts[-2] == "important_instructions":
-            content = archive.extractfile(member)
-            assert content is not None
-            yield parts[-5], json.load(content)
-
-
-@pytest.mark.skipif(not PUBLISHED.exists(), reason=f"{PUBLISHED} is not here")
 @pytest.mark.parametrize(
     ("pipeline", "score", "naive", "benign", "malicious", "both"),
     [
@@ -242,10 +224,16 @@ def _attacked(archive: tarfile.TarFile) -> Iterator[tuple[str, dict[str, Any]]]:
     ],
 )
 def test_standard_errors_of_published_runs(
-    pipeline: str, score: str, naive: float, benign: float, malicious: float, both: float
+    transcripts: Path,
+    pipeline: str,
+    score: str,
+    naive: float,
+    benign: float,
+    malicious: float,
+    both: float,
 ) -> None:
     """The last four are figures of an independent computation."""
-    runs = published()[pipeline]
+    runs = published(transcripts / pipeline)
     assert len(runs) == 629
     suites = [run["suite_name"] for run in runs]
     of_benign, of_malicious = (
