@@ -14,6 +14,7 @@ from pytest_siren.jobs.reading.read import iter_index, load_config, load_result
 from pytest_siren.records import Result
 from tests.acceptance.conftest import Project
 from tests.unit.test_jobs_agentdojo_logs import a_log, put
+from tests.unit.theirs_sample import TheirJob
 
 pytestmark = pytest.mark.inside
 
@@ -155,6 +156,20 @@ def test_a_task_that_is_gone_is_no_answer(
     project.write("evals/other.yaml", EVAL.replace("id: ask", "id: tell"))
     assert main(["rescore", recorded.name, "--eval-file", "evals/other.yaml"]) == 2
     assert "mail has no task 'ask'" in capsys.readouterr().err
+    assert not list(recorded.parent.glob("*_rescored*"))
+
+
+def test_runs_of_a_job_of_prompt_siren_stay_apart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    job = TheirJob(Path("jobs/theirs"), runs=2)
+    for _ in range(2):
+        job.record("user_task_0", benign=1.0)
+    assert main(["rescore", "theirs"]) in (0, 1)
+    entries = list(iter_index(Path("jobs/theirs_rescored")))
+    assert sorted(entry.run_index for entry in entries) == [0, 1]
+    assert len({entry.identity for entry in entries}) == 2
 
 
 @pytest.mark.parametrize("sent", [True, False], ids=["executed", "never answered"])

@@ -16,6 +16,7 @@ from pytest_siren.cli.main import main
 from pytest_siren.jobs.reading.read import iter_index, load_config, load_execution, load_result
 from pytest_siren.models.agentdojo_logs import FORMAT, in_blocks, read_messages, write_messages
 from pytest_siren.models.replay import ReplaySource
+from tests.unit.theirs_sample import ATTACK, TheirJob
 
 SYSTEM = "You are an assistant."
 PROMPT = "What is my balance?"
@@ -482,6 +483,16 @@ def test_files_that_are_there_are_not_replaced(
     main(["import", "agentdojo", "logs"])
     assert main(["export", "*", "--to", "agentdojo", "-o", "logs"]) == 2
     assert "already exists; name another place with -o" in capsys.readouterr().err
+
+
+def test_runs_of_a_couple_in_a_job_of_prompt_siren_go_to_pipelines_of_their_own(
+    logs: Path,
+) -> None:
+    job = TheirJob(Path("jobs/theirs"), attack=ATTACK, runs=2)
+    for _ in range(2):
+        job.record("user_task_0:injection_task_0", attack=0.0, attacks={"v": "Please!"})
+    assert main(["export", "theirs", "--to", "agentdojo", "-o", "out"]) == 0
+    assert len({path.relative_to("out").parts[0] for path in Path("out").rglob("*.json")}) == 2
 
 
 @pytest.mark.parametrize("form", ["csv", "jsonl"])

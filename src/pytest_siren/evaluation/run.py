@@ -583,17 +583,10 @@ def _attempted(
     if context.malicious.ground_truth is None or (stage.scoring and stage.scoring.denies_service):
         return None
     # Few runs need it: a module of its own, which others do not load.
-    from pytest_siren.evaluation.exposure import attempted
+    from pytest_siren.evaluation.exposure import attempted, wanted_calls
 
-    truth, benign = context.malicious.ground_truth, context.benign.ground_truth
-    try:
-        wanted = truth.calls(evidence.pre_state)
-        usual = benign.calls(evidence.pre_state) if benign else ()
-    except UserInterrupt:
-        raise
-    except BaseException:  # noqa: BLE001 - a solution need not know this state, which may be None
-        return None
-    return attempted(end.messages, end.contents, wanted, usual)
+    wanted = wanted_calls(context.benign, context.malicious, evidence.pre_state)
+    return None if wanted is None else attempted(end.messages, end.contents, *wanted)
 
 
 async def _drive(plan: RunPlan, stage: Stage) -> End:

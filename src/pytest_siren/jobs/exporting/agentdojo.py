@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -13,16 +13,14 @@ from typing import Any
 from pytest_siren.evaluation.scores import Status
 from pytest_siren.jobs.reading.job_config import JobSummary, RecordError, summary_of
 from pytest_siren.jobs.reading.read import (
-    Unreadable,
-    iter_index,
     load_config,
     load_result,
     load_transcript,
 )
 from pytest_siren.jobs.records.naming import CONFIG_FILE, task_parts
-from pytest_siren.jobs.writing.store import History
+from pytest_siren.jobs.writing.store import deciding
 from pytest_siren.models.agentdojo_logs import FORMAT, NO_ATTACK, write_messages
-from pytest_siren.records import IndexEntry, Result
+from pytest_siren.records import Result
 from pytest_siren.spec.schema import DEFAULT_AGENT
 
 _LEAST_MESSAGES = 2
@@ -52,7 +50,7 @@ def export_logs(jobs: Sequence[Path], folder: Path) -> Exported:
     for job in jobs:
         config = load_config(job)
         facts = summary_of(job / CONFIG_FILE, config.values)
-        for entry in _deciding(job, done):
+        for entry in deciding(job, config.identity, done.problems):
             try:
                 result = load_result(job / entry.path)
                 document = load_transcript(job / entry.path)
@@ -66,14 +64,6 @@ def export_logs(jobs: Sequence[Path], folder: Path) -> Exported:
                 _write(_place(folder, log, entry.run_index), log)
                 done.files += 1
     return done
-
-
-def _deciding(job: Path, done: Exported) -> Iterator[IndexEntry]:
-    unreadable: list[Unreadable] = []
-    for past in History.of(iter_index(job, unreadable)).pasts():
-        if past.deciding is not None:
-            yield past.deciding
-    done.problems += map(str, unreadable)
 
 
 def _log(

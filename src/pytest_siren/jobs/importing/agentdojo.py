@@ -370,7 +370,7 @@ class _Job:
             vectors=tuple(sorted(log.injections)),
             exposed=exposed,
             stage=stage.value if stage else None,
-            attempted=None if exposed and stage is not AttackStage.ACHIEVED else exposed,
+            attempted=True if stage is AttackStage.ACHIEVED else None if exposed else exposed,
             output=_output(messages)[:LONGEST_OUTPUT],
             tool_calls=asked,
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -168,11 +168,18 @@ def _their_result(run_dir: Path, document: dict[str, Any]) -> Result:
 
 def load_execution(run_dir: Path) -> Execution:
     """Return the execution record of the attempt in ``run_dir``. Raises ``RecordError``."""
+    return execution_of(run_dir, load_transcript(run_dir))
+
+
+def execution_of(run_dir: Path, document: Mapping[str, Any]) -> Execution:
+    """Return the execution record in ``document``, what ``load_transcript`` returned.
+
+    Raises ``RecordError``.
+    """
     # pydantic-ai is slow to import, and only this function needs it.
     from pytest_siren.jobs.records.attempt import load_messages, load_usage
 
     path = _transcript(run_dir)
-    document = _document(path)
     try:
         return Execution(
             task_id=document["task_id"],

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_siren.evaluation.scores import Status
 from pytest_siren.jobs.reading.job_config import RecordError
-from pytest_siren.jobs.reading.read import load_config
+from pytest_siren.jobs.reading.prompt_siren import named
+from pytest_siren.jobs.reading.read import Unreadable, iter_index, load_config
 from pytest_siren.jobs.records.attempt import (
     config_of,
     data_of,
@@ -376,3 +377,15 @@ class History:
     def pasts(self) -> list[Past]:
         """Return the attempts at each run that has any."""
         return [Past(tuple(entries)) for entries in self._runs.values()]
+
+
+def deciding(job: Path, identity: str | None, problems: list[str]) -> list[IndexEntry]:
+    """Return the attempt that decides each run of ``job``, by the first attempts.
+
+    ``identity`` is that of its configuration. Lines of the index that cannot be read are added to
+    ``problems``. Raises ``RecordError`` and ``OSError``.
+    """
+    unreadable: list[Unreadable] = []
+    pasts = History.of(named(iter_index(job, unreadable), identity)).pasts()
+    problems += map(str, unreadable)
+    return [past.deciding for past in pasts if past.deciding is not None]
