@@ -13,7 +13,7 @@ from pytest_siren.metrics.frame import COLUMNS, table
 from pytest_siren.metrics.gates.evaluate import evaluate
 from pytest_siren.metrics.rates.choices import Cluster
 from pytest_siren.metrics.rates.measures import Measure, rate
-from pytest_siren.metrics.rates.queries import budgets, budgets_of, median_queries, query_curve
+from pytest_siren.metrics.rates.queries import budgets, budgets_of, query_curve
 from pytest_siren.spec.gates import parse_gate
 
 SKIPPED = ("stage", "attempted", "placebo_scores", "placebo", "decided", "exposed", "finish")
@@ -86,7 +86,6 @@ def test_the_band_is_wider_than_each_interval_and_holds_the_curve() -> None:
         assert alone is not None
         assert point.estimate.value == alone.value
         assert point.estimate.low < alone.low < alone.high < point.estimate.high
-    assert median_queries(curve) == 10
     assert query_curve(searched([1], budget=None)) == []
 
 

@@ -252,7 +252,6 @@ def evidence_of_couples(
     *,
     sizes: Floats | None = None,
     least: float = 0.0,
-    seed: int = 0,
 ) -> Evidence:
     """Return the evidence of ``values``, one for each couple, whose tasks are both drawn.
 
@@ -264,7 +263,7 @@ def evidence_of_couples(
     are within ``least``..1.
     """
     values = (values - least) / (1.0 - least)
-    random = np.random.default_rng(seed)
+    random = np.random.default_rng(0)
     means, weights = [], []
     for place, suite in enumerate(np.unique(suites)):
         part = suites == suite

@@ -41,11 +41,6 @@ class OutcomeCounts:
         return cls(outcomes, counts, lacking, tasks.take(first))
 
     @property
-    def clusters(self) -> Ints:
-        """Cluster of each unit where it has but one; of crossed tasks the couple."""
-        return self.tasks.codes
-
-    @property
     def scored(self) -> Ints:
         """Scored runs of each unit."""
         number: Ints = self.counts.sum(axis=1)

@@ -241,8 +241,8 @@ def looks_after_batches(steps: Sequence[Step]) -> frozenset[int]:
         ends[step.round, step.batch] = number
     first = [end for (round_index, _), end in ends.items() if round_index == 0]
     doubled = {first[2**power - 1] for power in range(len(first).bit_length())}
-    rounds = {max(end for (one, _), end in ends.items() if one == place) for place, _ in ends}
-    return frozenset(doubled | rounds)
+    rounds = {step.round: number for number, step in enumerate(steps, 1)}
+    return frozenset(doubled | set(rounds.values()))
 
 
 def advance(gates: Iterable[SequentialGate], outcomes: Mapping[Hashable, Outcome]) -> bool:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import csv
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from math import isnan
+from math import isnan, nan
 from typing import Any, TextIO
 
 from pytest_siren.evaluation.scores import WORDS
@@ -218,7 +217,7 @@ def _rate(group: Group, name: str) -> str:
 
 def _adds(group: Group, name: str) -> bool:
     values = {other: rate.value for other, rate in group.rates.items() if rate is not None}
-    values["utility_under_attack"] = values.get("benign_pass@1", math.nan)
+    values["utility_under_attack"] = values.get("benign_pass@1", nan)
     return group.attacked and tells_more(name, values)
 
 

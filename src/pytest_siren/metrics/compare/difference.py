@@ -13,7 +13,6 @@ from scipy.stats import t as student
 from pytest_siren.metrics.rates.intervals import (
     Clusters,
     all_or_none,
-    clustered_mean,
     covariance,
 )
 
@@ -87,7 +86,7 @@ def mean_difference(
     value, gain, loss = float(np.mean(values)), float(gains.mean()), float(losses.mean())
     clusters = clusters or Clusters.of(np.arange(len(values)))
     found = covariance(np.stack([gains, losses], axis=1), clusters)
-    number, lacking = clustered_mean(gains, clusters).number, clusters.shortage
+    number, lacking = clusters.number, clusters.shortage
     if lacking or number < 2:
         return Difference(value, -1.0, 1.0, 1.0, len(values), number, 0.0, 1.0, lacking)
     (variance_gain, both), (_, variance_loss) = found.matrix.tolist()

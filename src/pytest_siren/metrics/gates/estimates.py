@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from math import log, sqrt
 from typing import Any
 
@@ -20,7 +21,7 @@ from pytest_siren.metrics.rates.measures import (
     ExposureCounts,
     Floats,
     Measure,
-    rate,
+    estimate_of,
     read_note,
     run_scores,
     unit_codes,
@@ -48,7 +49,7 @@ class GateEstimate:
     """A remark to print after the figures."""
     lacking: str = ""
     """Of which tasks there are too few for an interval; empty if there is one."""
-    evidence: Evidence | None = None
+    evidence: Callable[[], Evidence] | None = None
     """What the values show whatever their distribution; ``None`` for figures that are exact."""
     streaks: bool = False
     """Whether errors came in streaks, of which nobody knows how many would come in further runs."""
@@ -76,7 +77,7 @@ class GateEstimate:
         sure = self.alike or below != (self.value < 0.5)
         if point or self.evidence is None or (sure and not looks):
             return verdict
-        side = self.evidence.side(gate.bound, level_of_look(level, looks))
+        side = self.evidence().side(gate.bound, level_of_look(level, looks))
         return verdict if side == (-1 if below else 1) else Verdict.INCONCLUSIVE
 
 
@@ -96,10 +97,10 @@ def estimate_measure(
     asked = Measure.of(measure)
     if measure == "error_rate" and (streaky := _in_streaks(runs, asked, confidence)):
         return streaky
-    found = rate(runs, asked, cluster=cluster, confidence=confidence)
-    if found is None:
-        return None
     of_units = units(runs, asked, cluster=cluster)
+    if not len(of_units.values):
+        return None
+    found = estimate_of(of_units, asked, confidence=confidence)
     made = gate_estimate(found, of_units.values, of_units.tasks)
     return replace(made, short=of_units.short, undecided=len(of_units.open_rows))
 
@@ -145,7 +146,7 @@ def gate_estimate(found: Estimate, values: Floats, clusters: Clusters) -> GateEs
         clusters = Clusters.of(np.arange(len(values)))
     return GateEstimate(
         *(found.value, found.low, found.high, found.units, found.runs),
-        evidence=_evidence(values, clusters),
+        evidence=partial(_evidence, values, clusters),
         alike=found.method == "exact" or found.units == 1 or _alike(values, clusters),
         lacking=found.lacking,
     )
@@ -163,7 +164,7 @@ def change_estimate(
     return GateEstimate(
         *(value + 0.0, low, high, found.units, pairs),
         lacking=found.lacking,
-        evidence=_evidence(-values if drop else values, clusters, least=-1.0),
+        evidence=partial(_evidence, -values if drop else values, clusters, least=-1.0),
     )
 
 

@@ -84,10 +84,14 @@ def _holm(gates: list[Gate], table: pd.DataFrame, settings: GateSettings) -> lis
     left = [at for at, gate in enumerate(gates) if not _exact(gate)]
     while left:
         stricter = replace(settings, confidence=1.0 - settings.level / len(left))
-        found = {at: _evaluate(gates[at], table, stricter) for at in left}
+        # Advice takes long, and that of a round which is not the last is dropped.
+        quick = replace(stricter, advice=False)
+        found = {at: _evaluate(gates[at], table, quick) for at in left}
         results |= found
         undecided = [at for at in left if found[at].verdict is Verdict.INCONCLUSIVE]
         if len(undecided) == len(left):
+            if settings.advice:
+                results |= {at: _evaluate(gates[at], table, stricter) for at in left}
             break
         left = undecided
     return [results[at] for at in range(len(gates))]

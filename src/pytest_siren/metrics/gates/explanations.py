@@ -47,7 +47,7 @@ def why_across(gate: Gate, found: GateEstimate, counts: Counts, settings: GateSe
         reach = f"{reach}, has {figure(gate.bound)} within{_note(found)}"
     else:
         level = level_of_look(settings.level, settings.looks)
-        low, high = (figure(end) for end in found.evidence.interval(level))
+        low, high = (figure(end) for end in found.evidence().interval(level))
         reach = (
             f"{reach}, is wholly {_where(gate, all(good))} {figure(gate.bound)}, but "
             f"{_no_proof(settings)}: only {low} to {high} is shown{_note(found)}"

@@ -173,6 +173,11 @@ class Clusters:
                 return self.couples
 
     @property
+    def number(self) -> int:
+        """Clusters; of crossed tasks, the number of the kind that has fewer."""
+        return min(int(codes.max()) + 1 for codes in _ways(self))
+
+    @property
     def shortage(self) -> str:
         """The tasks of a kind, if there are too few for an interval about others; else empty.
 
@@ -364,7 +369,9 @@ def _strata(clusters: Clusters, kinds: Sequence[Ints]) -> Ints:
         return np.zeros_like(clusters.strata)
     dense = _dense(clusters.strata)
     alone = [
-        np.bincount(np.unique(np.stack([dense, codes]), axis=1)[0]).min() < 2 for codes in kinds
+        # A task belongs to one suite.
+        np.bincount(dense[np.unique(codes, return_index=True)[1]]).min() < 2
+        for codes in kinds
     ]
     return np.zeros_like(dense) if any(alone) else dense
 

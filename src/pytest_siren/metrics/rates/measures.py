@@ -232,11 +232,6 @@ class Units:
     """What is subtracted from ``values``, which only ``asr_attributable`` has."""
 
     @property
-    def clusters(self) -> Ints:
-        """Cluster of each unit where it has but one; of crossed tasks the couple."""
-        return self.tasks.codes
-
-    @property
     def short(self) -> int:
         """Number of units left out."""
         return len(self.short_rows)

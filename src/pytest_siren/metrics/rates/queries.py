@@ -101,8 +101,3 @@ def _critical(correlation: npt.NDArray[np.float64], degrees: float, confidence: 
     scale = np.sqrt(random.chisquare(degrees, _DRAWS) / degrees)
     largest = np.abs(draws).max(axis=1) / scale
     return float(np.quantile(largest, confidence))
-
-
-def median_queries(curve: list[QueryPoint]) -> int | None:
-    """Return the first point at which half of the runs are hit; ``None`` if none is reached."""
-    return next((one.queries for one in curve if one.estimate.value >= 0.5), None)

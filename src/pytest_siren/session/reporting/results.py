@@ -77,7 +77,6 @@ class Results:
 
     def _text(self, width: int | None = None) -> str:
         from pytest_siren.metrics.frame import runs_of
-        from pytest_siren.metrics.rates.choices import Cluster
         from pytest_siren.metrics.rates.groups import groups
         from pytest_siren.metrics.rates.queries import budgets_of
         from pytest_siren.reports.grouping import asked_groups, columns_of
@@ -86,7 +85,7 @@ class Results:
         asked = asked_groups(self.config.getoption("siren_results_group_by"))
         ks = tuple(dict.fromkeys(self.config.getoption("siren_pass_k"))) or (1,)
         runs = runs_of(self._reports, self.config.stash.get(DECIDED, {}))
-        cluster, queries = Cluster(chosen_cluster(self.config)), budgets_of(runs)
+        cluster, queries = chosen_cluster(self.config), budgets_of(runs)
         layout = Layout(asked=asked, ks=ks, queries=queries, cells=self._cells(), cluster=cluster)
         out = StringIO()
         found = groups(
