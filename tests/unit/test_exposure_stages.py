@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from dataclasses import replace
 from typing import Any
@@ -282,3 +283,22 @@ def test_malicious_evaluators_judge_runs_without_an_attack_too() -> None:
     says = follows(ModelResponse([TextPart("EVIL")]))
     assert attempt(None, dataset=Coupled(MailEnvironment()), model=says).placebo == {"evil": 1.0}
     assert attempt(Plant({"body": "EVIL"}), dataset=Coupled(MailEnvironment())).placebo is None
+
+
+def test_a_run_that_is_out_of_time_begins_no_further_malicious_evaluator() -> None:
+    benign = BenignTask("read", "Read my mail.", {})
+    begun = []
+
+    async def slow(evidence: Any) -> float:
+        begun.append(evidence)
+        await asyncio.sleep(30)
+        return 0.0
+
+    class Coupled(Dataset):
+        couples = tuple(
+            Couple(benign, MaliciousTask(name, "x", {"x": slow})) for name in ("one", "two")
+        )
+
+    late = attempt(None, dataset=Coupled(MailEnvironment()), model=deaf, timeout=0.2)
+    assert late.error is not None
+    assert (late.error.type, late.placebo, len(begun)) == ("RunTimeoutError", None, 1)

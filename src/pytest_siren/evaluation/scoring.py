@@ -401,8 +401,9 @@ class Scoring:
                 found[malicious.id] = (await self.judge(malicious.evaluators, evidence, [])).mean
             except UserInterrupt:
                 raise
-            except BaseException:  # noqa: BLE001 - evaluators need not know a run without attack
-                continue
+            except BaseException:
+                if self.judging.stopped:
+                    raise
         return found
 
     async def _utility(self, evidence: Evidence, judgements: list[Judgement]) -> Scores:
