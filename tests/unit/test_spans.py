@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -59,7 +60,15 @@ def test_spans_of_anything_else_are_not_kept() -> None:
     log = SpanLog()
     log.add(facts(http__request__method="GET"))
     assert (log.spans, log.left_out) == ([], 0)
-    assert PARENT in log.ended
+
+
+def test_the_span_that_is_waited_for_arrives_however_many_came_before() -> None:
+    log = SpanLog(awaited=PARENT)
+    for number in range(2 * MOST):
+        log.add(replace(facts(http__request__method="GET"), parent_id=f"{number:016x}"))
+    assert not log.arrived
+    log.add(facts(http__request__method="GET"))
+    assert log.arrived
 
 
 def test_a_bounded_number_is_kept() -> None:

@@ -26,6 +26,7 @@ from pytest_siren.environments.placeholders import fill, names_in
 from pytest_siren.evaluation.components import Component
 from pytest_siren.evaluation.world import World
 from pytest_siren.evaluators.base import problem
+from pytest_siren.models.ratelimit.retrying_model import PATIENCE
 from pytest_siren.serving.shared import check_available
 
 _TIMEOUT = httpx2.Timeout(None, connect=30.0)
@@ -118,7 +119,7 @@ class HttpAgentConfig(ModelledConfig):
         "(30 seconds); started and stopped by each process of the session",
     )
     patience: float = Field(
-        default=900.0,
+        default=PATIENCE,
         ge=0,
         description="Seconds that a request waits, in all, to be sent again where it is refused",
     )
@@ -228,7 +229,7 @@ class HttpAgent(BlackBox):
         """Return what the endpoint answers to requests with ``headers`` in addition."""
         config = self._config
         if config.session is not None:
-            opened = await self._sent(client, config.session, parts, headers, world)
+            opened = await self._sent(client, config.session, parts, _apart(headers), world)
             document = _json(opened, config.session.url)
             parts["session"] = str(_found(config.session.id, document, "agent.config.session.id"))
         answer = await self._sent(client, config, parts, headers, world)
@@ -412,6 +413,14 @@ def _usage(config: UsageConfig, document: Any) -> tuple[RequestUsage, str | None
 def _why(error: Exception) -> str:
     """Return what a library says of a connection, which may be nothing at all."""
     return quoted(str(error)) or type(error).__name__
+
+
+def _apart(headers: Mapping[str, str]) -> Mapping[str, str]:
+    """Return ``headers`` with another parent in the same trace, for a request before the one."""
+    if (given := headers.get("traceparent")) is None:
+        return headers
+    version, trace, _, flags = given.split("-")
+    return {**headers, "traceparent": f"{version}-{trace}-{token_hex(8)}-{flags}"}
 
 
 def _without_query(url: str) -> str:

@@ -8,9 +8,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from secrets import token_hex
 
-from opentelemetry.trace import format_span_id, format_trace_id, get_current_span
-
 from pytest_siren.evaluation.isolation import waiting
+from pytest_siren.evaluation.run import current_span
 from pytest_siren.evaluation.world import World
 from pytest_siren.serving.shared import ServingUnavailableError, shared_server
 
@@ -44,16 +43,18 @@ async def remote_spans(world: World, seconds: float) -> AsyncIterator[str]:
 
     After the block it waits at most ``seconds`` for the one that answers the request.
     """
-    current = get_current_span().get_span_context()
-    trace = format_trace_id(current.trace_id) if current.is_valid else token_hex(16)
-    parent = format_span_id(current.span_id) if current.is_valid else token_hex(8)
+    current = current_span()
+    trace = current.trace_id if current else token_hex(16)
+    parent = current.span_id if current else token_hex(8)
+    traceparent = f"00-{trace}-{parent}-01"
     log, server = world.spans, await shared_server()
     if server is None:
-        yield f"00-{trace}-{parent}-01"
+        yield traceparent
         return
+    log.awaited = parent
     with server.traces.seen(trace, log):
-        yield f"00-{trace}-{parent}-01"
+        yield traceparent
         deadline = time.monotonic() + seconds
         with waiting():
-            while parent not in log.ended and time.monotonic() < deadline:
+            while not log.arrived and time.monotonic() < deadline:
                 await asyncio.sleep(_LOOK)

@@ -66,13 +66,15 @@ class SpanLog:
     spans: list[SeenSpan] = field(default_factory=list)
     left_out: int = 0
     """Further ones."""
-    ended: set[str] = field(default_factory=set)
-    """Ids of the parents of those that have arrived, whatever they are about."""
+    awaited: str | None = None
+    """Id of the span of which a child is waited for."""
+    arrived: bool = False
+    """Whether one has arrived, whatever it is about."""
 
     def add(self, facts: SpanFacts) -> None:
         """Keep what ``facts`` tell of a model, a tool or an agent."""
-        if facts.parent_id is not None and len(self.ended) <= MOST:
-            self.ended.add(facts.parent_id)
+        if self.awaited is not None and facts.parent_id == self.awaited:
+            self.arrived = True
         if (seen := seen_span(facts)) is None:
             return
         if len(self.spans) < MOST:
