@@ -14,7 +14,7 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type
 from pytest_siren.evaluation.isolation import waiting
 from pytest_siren.evaluation.models import Retry
 from pytest_siren.models.ratelimit.error_class import advice_of
-from pytest_siren.models.ratelimit.retrying_model import after_refusal, after_transient
+from pytest_siren.models.ratelimit.retrying_model import SendAgain, after_refusal, after_transient
 
 REFUSALS = {429: "rate limit", 503: "overloaded"}
 """Statuses with which an endpoint says that it has not begun, and how records call them."""
@@ -22,14 +22,6 @@ _TRIES = 6
 """Tries in a row at an endpoint that is overloaded and does not say for how long."""
 _UNREACHED = 4
 """Those where no connection comes about: 3.5 s at most."""
-
-
-class SendAgain(Exception):
-    """A try was refused, and another one may succeed; ``error`` is for when there is no other."""
-
-    def __init__(self, error: Exception, reason: str, status: int | None) -> None:
-        super().__init__(reason)
-        self.error, self.reason, self.status = error, reason, status
 
 
 class Persistence:
@@ -41,7 +33,7 @@ class Persistence:
 
     def __init__(self, patience: float, retries: list[Retry]) -> None:
         self._patience, self._retries = patience, retries
-        self._waited = self._next = 0.0
+        self._waited = 0.0
         self._tries: dict[str, int] = {}
         self._failure: SendAgain
 
@@ -49,7 +41,7 @@ class Persistence:
         """Return tenacity's loop over the tries; each raises ``SendAgain`` to ask for another."""
         return AsyncRetrying(
             retry=retry_if_exception_type(SendAgain),
-            wait=lambda _: self._next,
+            wait=lambda _: self._failure.wait,
             stop=lambda state: self._waited + state.upcoming_sleep > self._patience,
             sleep=self._wait,
             retry_error_callback=self._give_up,
@@ -62,8 +54,8 @@ class Persistence:
         advised = advice_of(headers).wait
         if advised is None and status == 503:
             self._again(error, reason, status, tries, _TRIES)
-        self._next = after_refusal(tries - 1, advised, random)
-        self._failure = SendAgain(error, reason, status)
+        wait = after_refusal(tries - 1, advised, random)
+        self._failure = SendAgain(error, wait, reason, status)
         raise self._failure from error
 
     def unreached(self, error: Exception) -> NoReturn:
@@ -75,8 +67,7 @@ class Persistence:
     ) -> NoReturn:
         if tries >= most:
             raise error
-        self._next = after_transient(tries - 1, random)
-        self._failure = SendAgain(error, reason, status)
+        self._failure = SendAgain(error, after_transient(tries - 1, random), reason, status)
         raise self._failure from error
 
     def _count(self, reason: str) -> int:
@@ -95,8 +86,8 @@ class Persistence:
             self._retries.append(Retry(failed_at, failure.reason, failure.status, waited))
 
     def _give_up(self, state: RetryCallState) -> NoReturn:
-        error = self._failure.error
+        error, wait = self._failure.error, self._failure.wait
         raise type(error)(
             f"{error}; given up after {self._waited:.0f} s of waiting, for the next try would be "
-            f"{self._next:.0f} s later (agent.config.patience is {self._patience:g} s)"
+            f"{wait:.0f} s later (agent.config.patience is {self._patience:g} s)"
         ) from error

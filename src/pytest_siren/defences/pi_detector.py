@@ -20,10 +20,8 @@ from pydantic_ai.messages import (
 
 from pytest_siren.defences.base import Defence, DefendedRun
 from pytest_siren.evaluation.components import Component
+from pytest_siren.evaluation.exposure import OMITTED
 from pytest_siren.evaluation.tasks import ToolCall, ToolOutcome
-
-OMITTED = "<Data omitted because a prompt injection was detected>"
-"""AgentDojo's words."""
 
 Classifier: TypeAlias = Callable[[str], tuple[str, float]]
 """Returns the label of a text, and how sure it is, 0..1."""
@@ -68,7 +66,7 @@ class Detector(Defence):
 
     def warm(self) -> None:
         """Load the model. Raises ``ImportError`` without the extra ``transformers``."""
-        assert callable(self._classify)
+        _ = self._classify
 
     async def outcome(self, call: ToolCall, outcome: ToolOutcome, run: DefendedRun) -> ToolOutcome:
         if outcome.error:

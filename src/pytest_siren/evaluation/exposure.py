@@ -37,7 +37,9 @@ _TELLING = 3
 """Characters of a value that tells where it is from: shorter ones stand anywhere by chance."""
 _LAYOUT = str.maketrans("", "", " \t\r\n\f\v\u00a0\"'\\")
 _ESCAPED = re.compile(r"\\u([0-9a-fA-F]{4})")
-_OMISSIONS = ("<Data omitted because a prompt injection was detected>",)
+OMITTED = "<Data omitted because a prompt injection was detected>"
+"""AgentDojo's words in the place of a result in which its detector found an injection."""
+_OMISSIONS = (OMITTED,)
 """What known defences leave in the place of a tool result that they removed (AgentDojo 0.1.35,
 ``agent_pipeline/pi_detector.py``)."""
 

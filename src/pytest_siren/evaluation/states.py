@@ -226,7 +226,6 @@ class Exposure:
         for message in messages:
             if isinstance(message, ModelRequest):
                 carried = self._carries(message, contents) or carried
-                self.removed = self.removed or bool(removed_vectors(message))
         self._asked = True
         self._withheld = self._withheld or (self._given and not carried)
         self._unanswered = self._unanswered or carried
@@ -281,6 +280,7 @@ class Exposure:
     def _carries(self, request: ModelRequest, contents: Mapping[str, str]) -> bool:
         judged = self._judged.get(id(request))
         if judged is None:
+            self.removed = self.removed or bool(removed_vectors(request))
             if INJECTED_VECTORS not in (request.metadata or {}):
                 self._unmarked = True
             # A vector without a content here was written into the request by the attack itself.
