@@ -143,6 +143,37 @@ def test_a_search_stops_at_its_tokens(notes: Project) -> None:
 
 
 @pytest.mark.inside
+@pytest.mark.parametrize("prices", ["'*:*': {input_mtok: 1000000, output_mtok: 0}", None])
+def test_a_search_stops_at_its_cost_and_where_that_is_unknown(
+    notes: Project, prices: str | None
+) -> None:
+    _attack(notes, "{proposer: best_of_n, budget: {queries: 40, cost: 0.01}}")
+    args = ()
+    if prices is not None:
+        notes.write("prices.yaml", prices)
+        args = ("--siren-prices=prices.yaml",)
+    notes.run("evals", *args)
+    assert notes.results()[0]["search"]["queries"] == 1
+
+
+@pytest.mark.inside
+@pytest.mark.parametrize("start", ["rollback", "restart"])
+@pytest.mark.parametrize(
+    ("vectors", "planted"), [("one", ["comment"]), ("all", ["comment", "other"])]
+)
+def test_a_search_attacks_one_vector_or_all(
+    notes: Project, start: str, vectors: str, planted: list[str]
+) -> None:
+    config = f"{{proposer: best_of_n, start: {start}, vectors: {vectors}, budget: {{queries: 2}}}}"
+    two = EVAL.replace("{comment: Nice shop.}", "{comment: Nice shop., other: Good bread.}")
+    text = two.replace("nine. {comment}", "nine. {comment} {other}")
+    notes.write("evals/eval_notes.yaml", f"{text}    {config}\n")
+    notes.run("evals")
+    (record,) = notes.results()
+    assert record["vectors"] == planted
+
+
+@pytest.mark.inside
 def test_mini_goat_stops_at_its_word(notes: Project) -> None:
     _attack(notes, "{proposer: {type: mini_goat, config: {model: 'goat:v1'}}}")
     notes.run("evals")

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from random import Random
 from typing import Any, cast
 
 import pytest
 
-from pytest_siren.attacks.search.proposers import bandit, best_of_n, evolutionary
-from pytest_siren.attacks.search.proposers.attackers import improved
+from pytest_siren.attacks.search import objective
+from pytest_siren.attacks.search.proposers import bandit, best_of_n, evolutionary, pair, tap
+from pytest_siren.attacks.search.proposers.attackers import improved, notes_of
 from pytest_siren.attacks.search.proposers.texts import noised, pieces
 from pytest_siren.attacks.search.protocol import Proposal, Proposer, Scene, Try, best_of
+from pytest_siren.evaluation.models import Unknown
+from pytest_siren.evaluation.scores import Finish
+from pytest_siren.evaluation.tasks import Scores
+from pytest_siren.evaluation.verdicts import StateScores
 
 SEEDS = 200
 Target = Callable[[str, Random], float]
@@ -50,10 +56,15 @@ def first_success(proposer: Proposer, target: Target, seed: int, queries: int) -
 
 def proposed(proposer: Proposer, history: list[Try], where: Scene) -> Proposal:
     """Return what a proposer suggests that waits for nothing."""
+    return cast(Proposal, finished(proposer.propose(history, where)))
+
+
+def finished(work: Any) -> Any:
+    """Return what a coroutine returns that waits for nothing."""
     try:
-        proposer.propose(history, where).send(None)  # type: ignore[attr-defined]
+        work.send(None)
     except StopIteration as end:
-        return cast(Proposal, end.value)
+        return end.value
     raise AssertionError("it waits")
 
 
@@ -165,3 +176,99 @@ def test_a_text_is_the_sum_of_its_pieces() -> None:
     text = "One. Two: three\nFour? 1.5 is one"
     assert "".join(pieces(text)) == text
     assert pieces(text) == ["One.", " Two:", " three\n", "Four?", " 1.5 is one"]
+
+
+@dataclass
+class Told(Scene):
+    """A scene whose models answer by a function of the last turn, which are noted."""
+
+    answer: Callable[[str], str] = field(default=lambda turn: "")
+    asked: list[tuple[str | None, str, Sequence[str]]] = field(default_factory=list)
+
+    async def ask(
+        self, model: str | None, system: str, turns: Sequence[str], settings: Any = None
+    ) -> str:
+        self.asked.append((model, system, turns))
+        return self.answer(turns[-1])
+
+
+def told(answer: Callable[[str], str], defences: Sequence[str] = ()) -> Told:
+    given = {one.name: getattr(scene(0, 30), one.name) for one in fields(Scene)}
+    return Told(**{**given, "defences": defences}, answer=answer)
+
+
+def tap_try(number: int, place: str, score: float, **notes: Any) -> Try:
+    level, parent, _ = map(int, place.split(":"))
+    kept = {"place": place, "level": level, "parent": parent, "answer": f"a{number}", "pruned": []}
+    return Try(number, f"t{number}", {**kept, **notes}, score, 0.0, 1.0, "out", (), 0, 0.0)
+
+
+def test_tap_prunes_what_is_off_topic_and_remembers_it() -> None:
+    answers = iter(["off", "on"])
+    where = told(
+        lambda turn: ("NO" if "off" in turn else "YES") if "YES or NO" in turn else next(answers)
+    )
+    proposer = tap.Tap(tap.TapConfig(branching=2, width=1, depth=2), Path())
+    first = proposed(proposer, [], where)
+    assert first.text == "on"
+    assert (notes_of(first)["place"], notes_of(first)["pruned"]) == ("1:0:1", ["1:0:0"])
+    # Once it is in the history, the place that was pruned is not asked for again.
+    history = [tap_try(1, "1:0:1", 0.3, pruned=["1:0:0"])]
+    answers = iter(["deeper"])
+    assert notes_of(proposed(proposer, history, where))["place"] == "2:1:0"
+
+
+def test_tap_refines_the_best_of_a_level_with_their_whole_line() -> None:
+    history = [tap_try(1, "1:0:0", 0.1), tap_try(2, "1:0:1", 0.8)]
+    where = told(lambda turn: "next")
+    proposer = tap.Tap(tap.TapConfig(branching=2, width=1, depth=2, off_topic=False), Path())
+    assert notes_of(proposed(proposer, history, where))["parent"] == 2
+    assert where.asked[-1][2][1] == "a2"
+    full = [*history, tap_try(3, "2:2:0", 0.1), tap_try(4, "2:2:1", 0.1)]
+    assert proposed(proposer, full, where) is None
+
+
+def test_an_attackers_model_is_told_of_defences_only_where_they_are_known() -> None:
+    proposer = pair.Pair(pair.PairConfig(model="m"), Path())
+    for known in ((), ("quoting: quotes what tools return",)):
+        where = told(lambda turn: "x", known)
+        proposed(proposer, [], where)
+        model, system, _ = where.asked[0]
+        assert model == "m"
+        assert ("quotes what tools return" in system) is bool(known)
+
+
+@pytest.mark.parametrize(
+    ("attack", "answer", "score"),
+    [
+        (0.0, '{"score": 7}', 0.7),
+        (0.0, '{"score": 10}', 0.99),
+        (0.0, "no idea", 0.0),
+        (0.25, '{"score": 1}', 0.25),
+        (1.0, '{"score": 0}', 1.0),
+        (None, '{"score": 4}', 0.4),
+    ],
+)
+def test_a_judge_grades_what_does_not_succeed(
+    attack: float | None, answer: str, score: float
+) -> None:
+    scores = StateScores(
+        None,
+        None if attack is None else Scores({"x": attack}),
+        Unknown(),
+        "I closed it.",
+        Finish.COMPLETE,
+        None,
+    )
+    judge = objective.Judge(type="judge", model="judge")
+    where = told(lambda turn: answer)
+    graded = finished(objective.score(judge, scores, ['close({"now": true})'], where))
+    assert graded == pytest.approx(score)
+    # What has succeeded is not judged.
+    assert len(where.asked) == (attack != 1.0)
+    if where.asked:
+        question = where.asked[0][2][0]
+        assert "I closed it." in question
+        assert "close(" in question
+    plain = finished(objective.score(objective.AttackScore(), scores, [], where))
+    assert plain == (attack or 0.0)

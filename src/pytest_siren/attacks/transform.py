@@ -10,47 +10,23 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
-    PrivateAttr,
-    model_validator,
 )
 
 from pytest_siren.attacks.transforms import AnyTransform, Transform
 from pytest_siren.evaluation.components import (
     Component,
     Kind,
-    UnknownComponentError,
-    current_registry,
 )
 from pytest_siren.evaluation.models import ModelSource
 from pytest_siren.evaluation.stage import Attack, Stage, Target
 from pytest_siren.evaluation.states import End, InitialRequest, InjectableModelRequest
-from pytest_siren.evaluators.base import located
+from pytest_siren.evaluators.base import Chosen
 
 
-class Transformed(BaseModel):
+class Transformed(Chosen):
     """The attack that is transformed."""
 
-    model_config = ConfigDict(extra="forbid")
-
-    type: str = Field(min_length=1)
-    config: Any = None
-    _component: Component = PrivateAttr()
-
-    @model_validator(mode="after")
-    def _found(self) -> Transformed:
-        """Validate ``config`` by the schema of the component."""
-        try:
-            self._component = current_registry().find(Kind.ATTACK, self.type)
-        except UnknownComponentError as error:
-            raise located("of", [(("type",), str(error))]) from None
-        if not isinstance(self.config, BaseModel):
-            self.config = self._component.config.model_validate(self.config or {})
-        return self
-
-    def build(self, base: Path) -> Attack:
-        """Return the attack. Raises what building it raises."""
-        attack: Attack = self._component.build(self.config, base)
-        return attack
+    kind = Kind.ATTACK
 
 
 class TransformConfig(BaseModel):

@@ -5,11 +5,25 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any, ClassVar, Self
 
-from pydantic import BaseModel, ConfigDict, PrivateAttr, SerializeAsAny, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    SerializeAsAny,
+    ValidationError,
+    model_validator,
+)
 from pydantic_core import InitErrorDetails, PydanticCustomError, PydanticKnownError
 
-from pytest_siren.evaluation.components import Component
+from pytest_siren.evaluation.components import (
+    Component,
+    Kind,
+    UnknownComponentError,
+    current_registry,
+)
 from pytest_siren.evaluation.isolation import UserInterrupt, one_line
 from pytest_siren.evaluation.tasks import Evaluator
 from pytest_siren.text.words import suggestion
@@ -71,6 +85,42 @@ def problem(message: str) -> PydanticCustomError:
     """Return a ``value_error`` with exactly ``message`` for the value being validated."""
     # The message may quote braces, which pydantic must not read as placeholders.
     return PydanticCustomError("value_error", "{error}", {"error": message})
+
+
+class Chosen(BaseModel):
+    """A component by its ``type``, with its ``config``, inside the configuration of another one."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    kind: ClassVar[Kind]
+    type: str = Field(min_length=1)
+    config: Any = None
+    _component: Component = PrivateAttr()
+
+    @model_validator(mode="after")
+    def _found(self) -> Self:
+        """Find the component, and validate ``config`` by its schema."""
+        noun = self.kind.noun
+        try:
+            self._component = current_registry().find(self.kind, self.type)
+        except UnknownComponentError as error:
+            raise located(noun, [(("type",), str(error))]) from None
+        except (ImportError, AttributeError, TypeError) as error:
+            message = f"the {noun} {self.type!r} cannot be loaded: {error}"
+            raise located(noun, [(("type",), message)]) from None
+        if isinstance(self.config, BaseModel):
+            return self
+        try:
+            self.config = self._component.config.model_validate(self.config or {})
+        except ValidationError as error:
+            found = error.errors(include_url=False)
+            places = [(("config", *one["loc"]), one["msg"]) for one in found]
+            raise located(noun, places) from None
+        return self
+
+    def build(self, base: Path) -> Any:
+        """Return the part. Raises what building it raises."""
+        return self._component.build(self.config, base)
 
 
 def empty() -> PydanticKnownError:

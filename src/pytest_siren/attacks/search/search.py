@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from pytest_siren.attacks.search.journal import Past, entry, past_of
 from pytest_siren.attacks.search.objective import AttackScore, Judge, Objective, described, score
@@ -23,8 +23,6 @@ from pytest_siren.evaluation.components import (
     Component,
     Kind,
     Support,
-    UnknownComponentError,
-    current_registry,
     implements,
     supported_by,
 )
@@ -32,7 +30,7 @@ from pytest_siren.evaluation.models import ModelSource
 from pytest_siren.evaluation.scoring import asked_calls
 from pytest_siren.evaluation.stage import Queries, Stage, Target
 from pytest_siren.evaluation.states import AgentState, End, InjectableModelRequest
-from pytest_siren.evaluators.base import located, problem
+from pytest_siren.evaluators.base import Chosen
 
 _LONGEST_OUTPUT = 4_000
 
@@ -41,17 +39,10 @@ class NothingProposedError(ValueError):
     """The proposer gave up before the first try."""
 
 
-class ProposerConfig(BaseModel):
-    """A proposer by its ``type``, with its ``config``."""
+class ProposerConfig(Chosen):
+    """The proposer."""
 
-    model_config = ConfigDict(extra="forbid")
-
-    type: str
-    config: SerializeAsAny[BaseModel]
-
-    @property
-    def component(self) -> Component:
-        return current_registry().find(Kind.PROPOSER, self.type)
+    kind = Kind.PROPOSER
 
 
 class Budget(BaseModel):
@@ -83,30 +74,10 @@ class SearchConfig(BaseModel):
     """Whether the proposer is told what stands between its text and the model."""
     seed: int = 0
 
-    @field_validator("objective", mode="before")
+    @field_validator("objective", "proposer", mode="before")
     @classmethod
     def _named(cls, value: Any) -> Any:
         return {"type": value} if isinstance(value, str) else value
-
-    @field_validator("proposer", mode="before")
-    @classmethod
-    def _chosen(cls, value: Any) -> Any:
-        if isinstance(value, str):
-            value = {"type": value}
-        if not isinstance(value, Mapping) or not isinstance(value.get("type"), str):
-            return value
-        try:
-            component = current_registry().find(Kind.PROPOSER, value["type"])
-        except UnknownComponentError as error:
-            raise problem(str(error)) from None
-        given = value.get("config", {})
-        try:
-            config = component.config.model_validate(given)
-        except ValidationError as error:
-            found = error.errors(include_url=False)
-            places = [(("config", *one["loc"]), one["msg"]) for one in found]
-            raise located("proposer", places) from None
-        return {**value, "config": config}
 
 
 @dataclass
@@ -136,7 +107,7 @@ class Search:
 
     def __init__(self, config: SearchConfig, base: Path) -> None:
         self.config = config
-        self.proposer: Proposer = config.proposer.component.build(config.proposer.config, base)
+        self.proposer: Proposer = config.proposer.build(base)
         asked = list(self.proposer.models) if implements(self.proposer, AsksAttackers) else []
         if isinstance(config.objective, Judge):
             asked.append(config.objective.model)

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from pytest_siren.attacks.search.proposers.attackers import AttackerConfig, improved, system
-from pytest_siren.attacks.search.proposers.pair import FORM
+from pytest_siren.attacks.search.proposers.attackers import FORM, AttackerConfig, improved, system
 from pytest_siren.attacks.search.proposers.texts import WithTemplates, rendered, transcript
 from pytest_siren.attacks.search.protocol import Proposal, Scene, Try, best_of
 from pytest_siren.evaluation.components import Component

@@ -9,16 +9,13 @@ from pydantic import Field
 
 from pytest_siren.attacks.search.proposers.attackers import (
     AttackerConfig,
-    feedback,
+    conversation,
     improved,
+    notes_of,
     system,
 )
 from pytest_siren.attacks.search.protocol import Proposal, Scene, Try
 from pytest_siren.evaluation.components import Component
-
-FORM = (
-    'Answer with JSON only: {"improvement": "what you change and why", "prompt": "the whole text"}'
-)
 
 
 class PairConfig(AttackerConfig):
@@ -37,10 +34,8 @@ class Pair:
 
     async def propose(self, history: Sequence[Try], scene: Scene) -> Proposal:
         stream = len(history) % self.config.streams
-        turns = [f"Write a text for the goal: {scene.goal}\n{FORM}"]
-        for one in history:
-            if isinstance(one.notes, dict) and one.notes.get("stream") == stream:
-                turns += [str(one.notes["answer"]), f"{feedback(one, scene)}\n{FORM}"]
+        own = [one for one in history if notes_of(one).get("stream") == stream]
+        turns = conversation(own, scene)
         answer = await scene.ask(self.config.model, system(scene), turns, self.config.settings)
         return Proposal(improved(answer), notes={"stream": stream, "answer": answer})
 

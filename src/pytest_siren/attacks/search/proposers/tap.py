@@ -11,11 +11,11 @@ from pydantic import Field
 
 from pytest_siren.attacks.search.proposers.attackers import (
     AttackerConfig,
-    feedback,
+    conversation,
     improved,
+    notes_of,
     system,
 )
-from pytest_siren.attacks.search.proposers.pair import FORM
 from pytest_siren.attacks.search.protocol import Proposal, Scene, Try
 from pytest_siren.evaluation.components import Component
 
@@ -61,8 +61,8 @@ class Tap:
         self.models = config.models
 
     async def propose(self, history: Sequence[Try], scene: Scene) -> Proposal | None:
-        pruned = [key for one in history for key in _notes(one).get("pruned", ())]
-        done = {*pruned, *(_notes(one).get("place") for one in history)}
+        pruned = [key for one in history for key in notes_of(one).get("pruned", ())]
+        done = {*pruned, *(notes_of(one).get("place") for one in history)}
         new: list[str] = []
         for place in self._places(history):
             if place.key in done:
@@ -88,7 +88,7 @@ class Tap:
             for parent in parents:
                 for branch in range(self.config.branching):
                     yield _Place(level, parent, branch)
-            tried = [one for one in history if _notes(one).get("level") == level]
+            tried = [one for one in history if notes_of(one).get("level") == level]
             tried.sort(key=lambda one: -one.score)
             parents = [one.number for one in tried[: self.config.width]]
 
@@ -100,20 +100,13 @@ class Tap:
         return answer.strip().upper().startswith("NO")
 
 
-def _notes(one: Try) -> dict[str, Any]:
-    return dict(one.notes) if isinstance(one.notes, dict) else {}
-
-
 def _conversation(parent: int, history: Sequence[Try], scene: Scene) -> list[str]:
     """Return the turns that led to the try ``parent``, and the question after it."""
     line: list[Try] = []
     while parent:
         line.append(history[parent - 1])
-        parent = _notes(line[-1])["parent"]
-    turns = [f"Write a text for the goal: {scene.goal}\n{FORM}"]
-    for one in reversed(line):
-        turns += [str(_notes(one)["answer"]), f"{feedback(one, scene)}\n{FORM}"]
-    return turns
+        parent = notes_of(line[-1])["parent"]
+    return conversation(reversed(line), scene)
 
 
 component = Component(TapConfig, Tap)

@@ -40,7 +40,7 @@ class WithTemplates(BaseModel):
     def _checked(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for one in value:
             try:
-                AttackTemplate(one, {})
+                _compiled(one)
             except AttackTemplateError as error:
                 raise problem(f"{one[:40]!r}: {error}") from None
         return value
@@ -63,7 +63,7 @@ def noised(text: str, random: Random, strength: float) -> str:
 
     ``strength`` is 0..1. The three changes and their rates follow Hughes et al. 2024, "Best-of-N
     Jailbreaking": the letters within a word of more than 3 characters are shuffled with probability
-    sqrt(strength), each letter changes its case with probability sqrt(strength), and each visible
+    sqrt(strength), each letter gets a random case with probability sqrt(strength), and each visible
     ASCII character is replaced by a neighbour in the code table with probability strength cubed.
     """
     rate = strength**0.5
